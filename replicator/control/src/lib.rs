@@ -1,1 +1,182 @@
-//! Stub.
+//! What `tandemadm` and `tandemd` say to each other: one JSON object per line on a Unix socket, a reply to each request.
+
+mod paths;
+
+pub use paths::RuntimeDir;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tandem_core::config::Protocol;
+use tandem_core::status::Status;
+use tandem_core::units::NodeId;
+use thiserror::Error;
+
+/// Longest request or reply in bytes, newline included; a longer one ends the connection.
+pub const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// What is asked of the daemon.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Create the resource if it is not there, attach if it is diskless, connect if it is StandAlone.
+    Up {
+        /// The resource as the configuration has it for this node.
+        spec: ResourceSpec,
+    },
+    /// Do one thing to a resource that is there.
+    Act {
+        /// The resource's name.
+        resource: String,
+        /// What to do.
+        action: Action,
+    },
+    /// Snapshots of one resource or of all.
+    Status {
+        /// The resource's name, or all.
+        resource: Option<String>,
+    },
+}
+
+/// One thing to do to a resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Take the configured disk into use.
+    Attach,
+    /// Give the disk up.
+    Detach,
+    /// Connect to the peers.
+    Connect,
+    /// Disconnect from the peers.
+    Disconnect,
+    /// Become Primary.
+    Primary {
+        /// Consider the local data UpToDate.
+        force: bool,
+    },
+    /// Become Secondary.
+    Secondary,
+    /// Secondary, disconnect, detach, forget.
+    Down,
+}
+
+/// A resource as the configuration has it for this node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResourceSpec {
+    /// Its name.
+    pub name: String,
+    /// This node.
+    pub node: NodeSpec,
+    /// The other nodes.
+    pub peers: Vec<NodeSpec>,
+    /// Its only volume.
+    pub volume: VolumeSpec,
+    /// Replication protocol.
+    pub protocol: Protocol,
+    /// A peer must answer a request within `timeout_ms * ko_count`.
+    pub timeout_ms: u64,
+    /// Idle time until a heartbeat.
+    pub ping_interval_ms: u64,
+    /// Time for a heartbeat's answer.
+    pub ping_timeout_ms: u64,
+    /// Longest pause between attempts to connect.
+    pub connect_interval_ms: u64,
+    /// Times `timeout_ms` until a peer is dropped, 0 for never.
+    pub ko_count: u32,
+    /// Writes in an epoch.
+    pub max_epoch_size: u32,
+    /// Flush between epochs (otherwise only drain).
+    pub disk_flushes: bool,
+    /// TCP address on which the daemon also offers its exports.
+    pub nbd_listen: Option<SocketAddr>,
+}
+
+/// A node of a resource.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it listens for its peers.
+    pub address: SocketAddr,
+}
+
+/// A volume on this node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Its number within the resource.
+    pub number: u16,
+    /// Its device minor.
+    pub minor: u32,
+    /// Its device name, such as `/dev/drbd0`.
+    pub device: PathBuf,
+    /// The backing device or file.
+    pub disk: PathBuf,
+    /// The metadata's device or file; `None` when internal.
+    pub meta_disk: Option<PathBuf>,
+}
+
+/// The daemon's answer.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Reply {
+    /// 0, or the exit code that the command line ends with.
+    pub exit_code: u8,
+    /// What went wrong, as DRBD words it: `r0: State change failed: (-2) Need access to UpToDate data`.
+    pub error: Option<String>,
+    /// What the operator needs to know besides.
+    pub detail: Vec<String>,
+    /// The snapshots asked for.
+    pub status: Vec<ResourceStatus>,
+}
+
+/// A resource's snapshot with what the daemon knows of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// As it was brought up.
+    pub spec: ResourceSpec,
+    /// What the engine says.
+    pub engine: Status,
+}
+
+/// Why the daemon could not be asked.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("tandemd is not running (no answer on {0}); start it with 'tandemadm up'")]
+    NotRunning(PathBuf),
+    /// The conversation broke.
+    #[error("talking to tandemd on {path}: {source}")]
+    Io {
+        /// The control socket.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The reply made no sense.
+    #[error("tandemd's reply on {0} was not understood: {1}; tandemadm and tandemd must be of the same release")]
+    Reply(PathBuf, String),
+}
+
+/// Asks the daemon one thing. `timeout` bounds the wait for its reply.
+pub fn ask(socket: &Path, request: &Request, timeout: Duration) -> Result<Reply, ClientError> {
+    let io = |source| ClientError::Io { path: socket.to_owned(), source };
+    let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            ClientError::NotRunning(socket.to_owned())
+        }
+        _ => io(e),
+    })?;
+    stream.set_read_timeout(Some(timeout)).map_err(io)?;
+    let mut line = serde_json::to_vec(request).map_err(|e| ClientError::Reply(socket.to_owned(), e.to_string()))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(io)?;
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).map_err(io)?;
+    serde_json::from_str(&reply).map_err(|e| ClientError::Reply(socket.to_owned(), e.to_string()))
+}

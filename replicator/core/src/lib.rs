@@ -1,1 +1,38 @@
-//! Stub.
+//! The replication engine of Tandem as a value: inputs in, outputs out.
+//!
+//! One [`Engine`] per resource and node. Feed one [`Input`], drain [`Engine::poll_output`] until it is empty,
+//! then sleep until the next input or [`Engine::deadline`]. Nothing in this crate does I/O, reads a clock, draws
+//! randomness, starts a thread or awaits: the simulator and the daemon drive the same code.
+
+pub mod bitmap;
+pub mod config;
+pub mod engine;
+pub mod generation;
+pub mod io;
+pub mod metadata;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+mod range_lock;
+pub mod refusal;
+pub mod state;
+pub mod status;
+pub mod units;
+pub mod wire;
+
+pub use engine::Engine;
+pub use io::{Input, Output};
+
+/// True when the named seeded bug is switched on; constant false unless the `mutations` feature is enabled.
+#[cfg(feature = "mutations")]
+macro_rules! seeded {
+    ($config:expr, $name:ident) => {
+        $config.mutation == Some(crate::mutation::Mutation::$name)
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! seeded {
+    ($config:expr, $name:ident) => {
+        false
+    };
+}
+pub(crate) use seeded;

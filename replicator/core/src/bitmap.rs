@@ -1,0 +1,236 @@
+//! The quick-sync bitmap for one peer: one bit per 4 KiB block that differs, or may differ, between the two copies.
+
+use crate::units::{BLOCK_BYTES, ByteRange};
+
+/// Bits in one 4 KiB page of the bitmap on disk, and in one chunk on the wire.
+pub const PAGE_BITS: u64 = 8 * PAGE_BYTES as u64;
+/// Bytes in one page.
+pub const PAGE_BYTES: usize = 4096;
+
+const WORDS_PER_PAGE: usize = PAGE_BYTES / 8;
+
+/// A bit per block of the volume, a count of the bits set, and which pages the disk does not have yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bitmap {
+    words: Vec<u64>,
+    blocks: u64,
+    set: u64,
+    unwritten_pages: Vec<bool>,
+}
+
+impl Bitmap {
+    /// A clean bitmap for a volume of `bytes`.
+    pub fn new(bytes: u64) -> Self {
+        let blocks = bytes.div_ceil(BLOCK_BYTES);
+        let pages = blocks.div_ceil(PAGE_BITS) as usize;
+        Bitmap {
+            words: vec![0; blocks.div_ceil(64) as usize],
+            blocks,
+            set: 0,
+            unwritten_pages: vec![false; pages],
+        }
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Number of bits set.
+    pub fn set_count(&self) -> u64 {
+        self.set
+    }
+
+    /// Number of pages on disk.
+    pub fn pages(&self) -> u64 {
+        self.unwritten_pages.len() as u64
+    }
+
+    /// True if this block's bit is set; false beyond the end.
+    pub fn is_set(&self, block: u64) -> bool {
+        let word = self.words.get((block / 64) as usize).copied().unwrap_or(0);
+        word >> (block % 64) & 1 == 1
+    }
+
+    /// True if any block of the range has its bit set.
+    pub fn any_set(&self, range: ByteRange) -> bool {
+        let blocks = range.blocks_touched();
+        self.next_set(blocks.start).is_some_and(|b| b < blocks.end)
+    }
+
+    /// Sets the bit of every block that the range touches.
+    pub fn set_range(&mut self, range: ByteRange) {
+        self.update(range.blocks_touched(), |word, mask| word | mask);
+    }
+
+    /// Clears the bits of the blocks that lie wholly in the range; a block cut short by the volume's end counts as
+    /// whole when the range reaches `volume_bytes`.
+    pub fn clear_range(&mut self, range: ByteRange, volume_bytes: u64) {
+        let first = range.offset.div_ceil(BLOCK_BYTES);
+        let end = if range.end() >= volume_bytes { self.blocks } else { range.end() / BLOCK_BYTES };
+        self.update(first..end, |word, mask| word & !mask);
+    }
+
+    /// Sets every bit.
+    pub fn set_all(&mut self) {
+        self.update(0..self.blocks, |word, mask| word | mask);
+    }
+
+    /// Clears every bit.
+    pub fn clear_all(&mut self) {
+        self.update(0..self.blocks, |word, mask| word & !mask);
+    }
+
+    /// The first set bit at or after `block`.
+    pub fn next_set(&self, block: u64) -> Option<u64> {
+        if block >= self.blocks {
+            return None;
+        }
+        let mut index = (block / 64) as usize;
+        let mut word = self.words[index] & (!0 << (block % 64));
+        while word == 0 {
+            index += 1;
+            word = *self.words.get(index)?;
+        }
+        Some(index as u64 * 64 + u64::from(word.trailing_zeros()))
+    }
+
+    /// The run of at most `max_blocks` set bits that starts with the first one at or after `block`.
+    pub fn next_run(&self, block: u64, max_blocks: u64) -> Option<std::ops::Range<u64>> {
+        let start = self.next_set(block)?;
+        let mut end = start + 1;
+        while end - start < max_blocks && self.is_set(end) {
+            end += 1;
+        }
+        Some(start..end)
+    }
+
+    /// The bits of one page, little-endian, padded with zeroes to [`PAGE_BYTES`].
+    pub fn page(&self, page: u64) -> Vec<u8> {
+        let first = page as usize * WORDS_PER_PAGE;
+        let mut bytes = Vec::with_capacity(PAGE_BYTES);
+        for word in self.words.iter().skip(first).take(WORDS_PER_PAGE) {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.resize(PAGE_BYTES, 0);
+        bytes
+    }
+
+    /// Sets the bits that are set in `bytes`, which holds the page's bits as [`Bitmap::page`] gives them; an empty
+    /// slice sets the whole page. Bits beyond the volume's end are ignored.
+    pub fn merge_page(&mut self, page: u64, bytes: &[u8]) {
+        let first_bit = page * PAGE_BITS;
+        if bytes.is_empty() {
+            self.update(first_bit..(first_bit + PAGE_BITS).min(self.blocks), |word, mask| word | mask);
+            return;
+        }
+        for (i, chunk) in bytes.chunks_exact(8).take(WORDS_PER_PAGE).enumerate() {
+            let incoming = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
+            let start = first_bit + i as u64 * 64;
+            if incoming != 0 && start < self.blocks {
+                self.update(start..(start + 64).min(self.blocks), |word, mask| word | (incoming & mask));
+            }
+        }
+    }
+
+    /// True if every bit of the page that belongs to the volume is set.
+    pub fn page_is_full(&self, page: u64) -> bool {
+        let start = page * PAGE_BITS;
+        (start..(start + PAGE_BITS).min(self.blocks)).step_by(64).all(|bit| {
+            let wanted = (self.blocks - bit).min(64);
+            let mask = if wanted == 64 { !0 } else { (1 << wanted) - 1 };
+            self.words[(bit / 64) as usize] & mask == mask
+        })
+    }
+
+    /// True if a bit of the page is set.
+    pub fn page_has_bits(&self, page: u64) -> bool {
+        self.next_set(page * PAGE_BITS).is_some_and(|bit| bit < (page + 1) * PAGE_BITS)
+    }
+
+    /// The pages that changed since they were last taken, in ascending order; they count as written from now on.
+    pub fn take_unwritten_pages(&mut self) -> Vec<u64> {
+        let mut pages = Vec::new();
+        for (page, unwritten) in self.unwritten_pages.iter_mut().enumerate() {
+            if std::mem::take(unwritten) {
+                pages.push(page as u64);
+            }
+        }
+        pages
+    }
+
+    /// True if the disk lacks a change.
+    pub fn has_unwritten_pages(&self) -> bool {
+        self.unwritten_pages.contains(&true)
+    }
+
+    /// Forgets which pages the disk lacks: the bitmap was just read from there.
+    pub fn mark_written(&mut self) {
+        self.unwritten_pages.fill(false);
+    }
+
+    fn update(&mut self, blocks: std::ops::Range<u64>, change: impl Fn(u64, u64) -> u64) {
+        let end = blocks.end.min(self.blocks);
+        let mut block = blocks.start;
+        while block < end {
+            let count = (64 - block % 64).min(end - block);
+            let mask = if count == 64 { !0 } else { ((1 << count) - 1) << (block % 64) };
+            let word = &mut self.words[(block / 64) as usize];
+            let changed = change(*word, mask);
+            if changed != *word {
+                self.set = self.set + u64::from(changed.count_ones()) - u64::from(word.count_ones());
+                *word = changed;
+                self.unwritten_pages[(block / PAGE_BITS) as usize] = true;
+            }
+            block += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_blocks_set_but_do_not_clear() {
+        let mut b = Bitmap::new(10 * BLOCK_BYTES);
+        b.set_range(ByteRange::new(4095, 2));
+        assert_eq!((b.is_set(0), b.is_set(1), b.is_set(2)), (true, true, false));
+        b.clear_range(ByteRange::new(1, 8191), 10 * BLOCK_BYTES);
+        assert_eq!((b.is_set(0), b.is_set(1)), (true, false));
+    }
+
+    #[test]
+    fn last_block_may_be_short() {
+        let size = 3 * BLOCK_BYTES + 512;
+        let mut b = Bitmap::new(size);
+        b.set_all();
+        assert_eq!(b.set_count(), 4);
+        b.clear_range(ByteRange::new(3 * BLOCK_BYTES, 512), size);
+        assert_eq!(b.set_count(), 3);
+    }
+
+    #[test]
+    fn runs_stop_at_gaps_and_limits() {
+        let mut b = Bitmap::new(1000 * BLOCK_BYTES);
+        b.set_range(ByteRange::new(60 * BLOCK_BYTES, 10 * BLOCK_BYTES));
+        assert_eq!(b.next_run(0, 256), Some(60..70));
+        assert_eq!(b.next_run(62, 4), Some(62..66));
+        assert_eq!(b.next_run(70, 4), None);
+    }
+
+    #[test]
+    fn a_page_survives_the_wire() {
+        let mut a = Bitmap::new(40_000 * BLOCK_BYTES);
+        a.set_range(ByteRange::new(32_767 * BLOCK_BYTES, 3 * BLOCK_BYTES));
+        let mut b = Bitmap::new(40_000 * BLOCK_BYTES);
+        for page in 0..a.pages() {
+            b.merge_page(page, &a.page(page));
+        }
+        assert_eq!(b.set_count(), 3);
+        b.merge_page(1, &[]);
+        assert!(b.page_is_full(1) && !b.page_is_full(0));
+        assert_eq!(b.take_unwritten_pages(), vec![0, 1]);
+        assert!(!b.has_unwritten_pages());
+    }
+}

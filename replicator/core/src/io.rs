@@ -1,0 +1,315 @@
+//! What goes into the engine and what comes out.
+
+use bytes::Bytes;
+
+use crate::metadata::Metadata;
+use crate::refusal::CommandError;
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::units::{ByteRange, CommandId, DiskOpId, NodeId, RequestId};
+use crate::wire::{Message, Stream};
+
+/// Data with the checksum that was computed where it entered the node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Payload {
+    /// The bytes.
+    pub data: Bytes,
+    /// crc32 (IEEE) of `data`.
+    pub crc32: u32,
+}
+
+impl Payload {
+    /// Wraps `data`, computing its checksum.
+    pub fn new(data: Bytes) -> Self {
+        let crc32 = crc32fast::hash(&data);
+        Payload { data, crc32 }
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    /// True if there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+}
+
+/// What a client asks for. Offsets and lengths are multiples of 512 and lie inside the device; lengths are not 0.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientOp {
+    /// Read a range.
+    Read(ByteRange),
+    /// Write `payload` at `offset`; with `fua`, complete only when it is durable.
+    Write {
+        /// First byte.
+        offset: u64,
+        /// The data.
+        payload: Payload,
+        /// Durable before completion.
+        fua: bool,
+    },
+    /// Make a range read as zeroes; `unmap` allows the backing storage to be given back. Serves TRIM as well.
+    Zero {
+        /// The range.
+        range: ByteRange,
+        /// Give the storage back.
+        unmap: bool,
+        /// Durable before completion.
+        fua: bool,
+    },
+    /// Make every completed write durable.
+    Flush,
+}
+
+/// Why a client's request failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ClientError {
+    /// No copy of the data could be reached: EIO.
+    Io,
+    /// The device is not Primary here (any more): EPERM.
+    NotPrimary,
+    /// Beyond the end of the device: ENOSPC for writes, EINVAL for the rest.
+    OutOfRange,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A client's request.
+    Client {
+        /// Names the request in [`Output::Complete`].
+        id: RequestId,
+        /// What is asked.
+        op: ClientOp,
+    },
+    /// Both streams to the peer stand; nothing was sent on them yet but the preamble.
+    PeerConnected(NodeId),
+    /// A message from a peer. None may follow `PeerGone` or `Output::ClosePeer` for that connection.
+    PeerMessage {
+        /// Who sent it.
+        peer: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// The connection to a peer broke. Not to be given after `Output::ClosePeer` of the same connection.
+    PeerGone {
+        /// Which peer.
+        peer: NodeId,
+        /// How it broke, for the log; `BrokenPipe`, `ProtocolError` or `NetworkFailure`.
+        how: ConnectionState,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The peer was reached but will not talk to us (wrong version, unknown resource): stop trying.
+    PeerRefused {
+        /// Which peer.
+        peer: NodeId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A disk operation ended.
+    DiskDone {
+        /// Which.
+        id: DiskOpId,
+        /// The data of a read (empty for other operations), or the error.
+        result: Result<Bytes, DiskError>,
+    },
+    /// An administrator's command.
+    Command {
+        /// Names the command in [`Output::CommandDone`].
+        id: CommandId,
+        /// What is asked.
+        command: Command,
+    },
+    /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.
+    Tick,
+}
+
+/// Why a disk operation failed, in words for the log.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DiskError(pub String);
+
+/// What an administrator asks of a resource.
+#[derive(Debug)]
+pub enum Command {
+    /// Take a disk into use.
+    Attach {
+        /// Its metadata, as read by [`crate::metadata::load`].
+        metadata: Box<Metadata>,
+    },
+    /// Give the disk up.
+    Detach,
+    /// Connect to every peer.
+    Connect,
+    /// Disconnect from every peer.
+    Disconnect,
+    /// Become Primary.
+    Primary {
+        /// Consider the local data UpToDate, whatever it is.
+        force: bool,
+    },
+    /// Become Secondary.
+    Secondary,
+}
+
+/// Which disk an operation is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Device {
+    /// The data; offset 0 is the volume's first byte.
+    Data,
+    /// The metadata; offset 0 is the first byte of the device that holds it (the same one when internal).
+    Meta,
+}
+
+/// One operation on a disk. Operations given together may run in any order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskOp {
+    /// Names the operation in [`Input::DiskDone`].
+    pub id: DiskOpId,
+    /// Which disk.
+    pub device: Device,
+    /// What to do.
+    pub kind: DiskOpKind,
+}
+
+/// What to do with a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DiskOpKind {
+    /// Read a range.
+    Read(ByteRange),
+    /// Write; with `fua` it is durable when it is done, and so is everything that was done before it began.
+    Write {
+        /// First byte.
+        offset: u64,
+        /// The data.
+        data: Bytes,
+        /// Durable when done.
+        fua: bool,
+    },
+    /// Make a range read as zeroes.
+    Zero {
+        /// The range.
+        range: ByteRange,
+        /// Give the storage back if the disk can.
+        unmap: bool,
+    },
+    /// Make everything durable that was done before this began.
+    Flush,
+}
+
+/// One thing to do. The driver does them in order, as far as order can be seen from outside.
+#[derive(Debug)]
+pub enum Output {
+    /// Do this on a disk and report with [`Input::DiskDone`].
+    Disk(DiskOp),
+    /// Queue this message on one of the peer's streams; each stream keeps its order.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// On which stream.
+        stream: Stream,
+        /// What.
+        message: Message,
+    },
+    /// Answer a client.
+    Complete {
+        /// Which request.
+        id: RequestId,
+        /// The data of a read (empty otherwise), or the error.
+        result: Result<Bytes, ClientError>,
+    },
+    /// Try to reach the peer until it answers ([`Input::PeerConnected`]) or `Disconnect`.
+    Connect(NodeId),
+    /// Stop trying to reach the peer.
+    StopConnecting(NodeId),
+    /// Send what is queued, then close both streams. No input of this connection may follow.
+    ClosePeer(NodeId),
+    /// A command has ended.
+    CommandDone {
+        /// Which.
+        id: CommandId,
+        /// How.
+        result: Result<(), CommandError>,
+    },
+    /// Close the backing device: it was detached or failed. No disk operation is in flight.
+    ReleaseDisk,
+    /// Something the operator's log should have.
+    Event(Event),
+}
+
+/// What happened, for the log and for those who watch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// This node's role changed.
+    Role {
+        /// Before.
+        old: Role,
+        /// After.
+        new: Role,
+    },
+    /// This node's disk state changed.
+    Disk {
+        /// Before.
+        old: DiskState,
+        /// After.
+        new: DiskState,
+    },
+    /// The connection to a peer changed.
+    Connection {
+        /// Which peer.
+        peer: NodeId,
+        /// Before.
+        old: ConnectionState,
+        /// After.
+        new: ConnectionState,
+    },
+    /// Replication with a peer changed.
+    Replication {
+        /// Which peer.
+        peer: NodeId,
+        /// Before.
+        old: ReplicationState,
+        /// After.
+        new: ReplicationState,
+    },
+    /// A peer's role changed.
+    PeerRole {
+        /// Which peer.
+        peer: NodeId,
+        /// Before.
+        old: Role,
+        /// After.
+        new: Role,
+    },
+    /// A peer's disk state changed.
+    PeerDisk {
+        /// Which peer.
+        peer: NodeId,
+        /// Before.
+        old: DiskState,
+        /// After.
+        new: DiskState,
+    },
+    /// A sentence for the log.
+    Note {
+        /// Which peer it concerns, if one.
+        peer: Option<NodeId>,
+        /// How grave it is.
+        level: Level,
+        /// The sentence.
+        text: String,
+    },
+}
+
+/// How grave a note is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Level {
+    /// Worth knowing.
+    Info,
+    /// Wants a look.
+    Warn,
+    /// Wants an action.
+    Error,
+}

@@ -1,0 +1,214 @@
+//! Reading and creating metadata, outside the engine: nothing else happens on the disk meanwhile.
+
+use thiserror::Error;
+
+use super::{Geometry, GeometryError, Metadata, Placement, SUPERBLOCK_BYTES, Superblock, SuperblockError};
+use crate::bitmap::{Bitmap, PAGE_BYTES};
+use crate::io::DiskError;
+use crate::units::NodeId;
+
+/// The disk that holds the metadata. Offsets and lengths are multiples of 4096.
+pub trait MetaIo {
+    /// Its size in bytes.
+    fn size_bytes(&self) -> u64;
+    /// Fills `buffer` from `offset`.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+    /// Writes `data` at `offset`.
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError>;
+    /// Makes what was written durable.
+    fn flush(&mut self) -> Result<(), DiskError>;
+}
+
+/// Why metadata could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum LoadError {
+    /// There is none: exit code and text are DRBD's 119.
+    #[error("No valid meta-data signature found.\n\n\t==> Use 'tandemadm create-md res' to initialize meta-data area. <==\n")]
+    NotFound,
+    /// Both copies are unusable.
+    #[error(
+        "The meta-data is damaged and is not used: copy at byte {}: {}; copy at byte {}: {}. \
+         If the peer's data is good, run 'tandemadm create-md --force' here and let it resync in full.",
+        offsets[0], errors[0], offsets[1], errors[1]
+    )]
+    Damaged {
+        /// Where the copies lie.
+        offsets: [u64; 2],
+        /// What is wrong with each.
+        errors: [SuperblockError; 2],
+    },
+    /// The device is smaller than the data on it.
+    #[error("Low.dev. smaller than requested DRBD-dev. size: the device has room for {room_bytes} bytes of data, {agreed_bytes} were agreed with the peer. Implicit device shrinking not allowed.")]
+    Shrunk {
+        /// Bytes of data it has room for.
+        room_bytes: u64,
+        /// Bytes agreed on.
+        agreed_bytes: u64,
+    },
+    /// The superblock was made for another placement or belongs to another node.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The layout is impossible.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The disk failed.
+    #[error("IO error(s) occurred during initial access to meta-data: {0}")]
+    Io(#[from] DiskError),
+}
+
+/// Why metadata could not be created.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CreateError {
+    /// The layout is impossible.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The disk failed.
+    #[error("writing meta-data failed: {0}")]
+    Io(#[from] DiskError),
+}
+
+/// Reads the superblock copies: the newest valid one, or why there is none.
+pub fn probe(io: &mut dyn MetaIo, placement: Placement) -> Result<Superblock, LoadError> {
+    let offsets = match placement {
+        Placement::Internal => Geometry::internal_superblocks(io.size_bytes()).ok_or(LoadError::NotFound)?,
+        Placement::External => Geometry::EXTERNAL_SUPERBLOCKS,
+    };
+    if io.size_bytes() < offsets[0].max(offsets[1]) + SUPERBLOCK_BYTES as u64 {
+        return Err(LoadError::NotFound);
+    }
+    let mut copies = Vec::with_capacity(2);
+    for offset in offsets {
+        let mut bytes = [0; SUPERBLOCK_BYTES];
+        io.read_at(offset, &mut bytes)?;
+        copies.push(Superblock::decode(&bytes));
+    }
+    let (second, first) = (copies.pop(), copies.pop());
+    match (first, second) {
+        (Some(Ok(a)), Some(Ok(b))) => Ok(if b.sequence > a.sequence { b } else { a }),
+        (Some(Ok(a)), _) | (_, Some(Ok(a))) => Ok(a),
+        (Some(Err(SuperblockError::Absent)), Some(Err(SuperblockError::Absent))) => Err(LoadError::NotFound),
+        (Some(Err(a)), Some(Err(b))) => Err(LoadError::Damaged { offsets, errors: [a, b] }),
+        _ => Err(LoadError::NotFound),
+    }
+}
+
+/// Reads the metadata of `node`'s disk. `backing_bytes` is the size of the data's device.
+pub fn load(
+    io: &mut dyn MetaIo,
+    placement: Placement,
+    backing_bytes: u64,
+    node: NodeId,
+) -> Result<Metadata, LoadError> {
+    let superblock = probe(io, placement)?;
+    if superblock.placement != placement {
+        let text = "the meta-data was created for another meta-disk setting (internal or external); correct the configuration";
+        return Err(LoadError::Mismatch(text.into()));
+    }
+    if superblock.node.is_some_and(|n| n != node) {
+        let text = format!(
+            "the meta-data belongs to node {}, this is node {node}: is the disk plugged into the wrong node? \
+             If its data may be overwritten, run 'tandemadm create-md --force'",
+            superblock.node.map_or(255, |n| n.0)
+        );
+        return Err(LoadError::Mismatch(text));
+    }
+    let geometry = Geometry::new(placement, backing_bytes, io.size_bytes(), superblock.peers.len() as u8)?;
+    if geometry.data_bytes < superblock.agreed_bytes {
+        return Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: superblock.agreed_bytes });
+    }
+    let volume_bytes = if superblock.agreed_bytes == 0 { geometry.data_bytes } else { superblock.agreed_bytes };
+    let mut metadata =
+        Metadata { geometry, bitmaps: vec![Bitmap::new(volume_bytes); superblock.peers.len()], superblock };
+    let mut group = vec![0; metadata.group_bytes(0)];
+    for number in 0..metadata.bitmaps[0].pages() {
+        let bytes = metadata.group_bytes(number);
+        io.read_at(metadata.group_offset(number), &mut group[..bytes])?;
+        metadata.merge_group(number, &group[..bytes]);
+    }
+    metadata.bitmaps.iter_mut().for_each(Bitmap::mark_written);
+    Ok(metadata)
+}
+
+/// Writes fresh metadata: no data seen yet, every bitmap clear.
+pub fn create(
+    io: &mut dyn MetaIo,
+    placement: Placement,
+    backing_bytes: u64,
+    max_peers: u8,
+    device_id: u64,
+) -> Result<Geometry, CreateError> {
+    let geometry = Geometry::new(placement, backing_bytes, io.size_bytes(), max_peers)?;
+    let zeroes = vec![0u8; 1 << 20];
+    for (start, length) in [
+        (geometry.activity_log_offset, super::ACTIVITY_LOG_BYTES - SUPERBLOCK_BYTES as u64),
+        (geometry.bitmap_offset, geometry.bitmap_bytes),
+    ] {
+        let mut done = 0;
+        while done < length {
+            let step = (length - done).min(zeroes.len() as u64);
+            io.write_at(start + done, &zeroes[..step as usize])?;
+            done += step;
+        }
+    }
+    io.flush()?;
+    let copy = Superblock::fresh(device_id, backing_bytes, placement, max_peers).encode();
+    for offset in geometry.superblock_offsets {
+        io.write_at(offset, &copy)?;
+        io.flush()?;
+    }
+    Ok(geometry)
+}
+
+/// Destroys the superblocks, so that no metadata is found any more.
+pub fn wipe(io: &mut dyn MetaIo, placement: Placement) -> Result<(), DiskError> {
+    let offsets = match placement {
+        Placement::Internal => Geometry::internal_superblocks(io.size_bytes()),
+        Placement::External => Some(Geometry::EXTERNAL_SUPERBLOCKS),
+    };
+    for offset in offsets.into_iter().flatten() {
+        io.write_at(offset, &[0; SUPERBLOCK_BYTES])?;
+    }
+    io.flush()
+}
+
+/// Pages of all slots interleave on disk: group `n` holds page `n` of every slot.
+impl Metadata {
+    /// Where group `number` lies on the metadata's device.
+    pub(crate) fn group_offset(&self, number: u64) -> u64 {
+        self.geometry.bitmap_offset + number * self.full_group_bytes()
+    }
+
+    /// Length of group `number` on disk, whole pages; the last may be shorter.
+    pub(crate) fn group_bytes(&self, number: u64) -> usize {
+        let left = self.geometry.bitmap_bytes.saturating_sub(number * self.full_group_bytes());
+        left.min(self.full_group_bytes()) as usize
+    }
+
+    /// The bytes of group `number`.
+    pub(crate) fn group(&self, number: u64) -> Vec<u8> {
+        let pages: Vec<Vec<u8>> = self.bitmaps.iter().map(|b| b.page(number)).collect();
+        let mut bytes = Vec::with_capacity(self.full_group_bytes() as usize);
+        for word in (0..PAGE_BYTES).step_by(8) {
+            for page in &pages {
+                bytes.extend_from_slice(&page[word..word + 8]);
+            }
+        }
+        bytes.truncate(self.group_bytes(number));
+        bytes
+    }
+
+    fn merge_group(&mut self, number: u64, bytes: &[u8]) {
+        let slots = self.bitmaps.len();
+        for (slot, bitmap) in self.bitmaps.iter_mut().enumerate() {
+            let mut page = vec![0; PAGE_BYTES];
+            for (target, source) in page.chunks_exact_mut(8).zip(bytes.chunks_exact(8).skip(slot).step_by(slots)) {
+                target.copy_from_slice(source);
+            }
+            bitmap.merge_page(number, &page);
+        }
+    }
+
+    fn full_group_bytes(&self) -> u64 {
+        (self.bitmaps.len() * PAGE_BYTES) as u64
+    }
+}

@@ -1,0 +1,221 @@
+//! The superblock: 4 KiB, little-endian, checksummed.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..8 | magic `TANDEMSB` |
+//! | 8..12 | version, 1 |
+//! | 12..16 | crc32 of the 4096 bytes with this field zero |
+//! | 16..24 | sequence number; the valid copy with the higher one counts |
+//! | 24..32 | device identifier, random at creation |
+//! | 32..40 | size in bytes agreed with the peers, 0 if never |
+//! | 40..48 | size in bytes of the backing device at creation |
+//! | 48..52 | flags: 1 consistent, 2 was UpToDate, 4 Primary, 8 crashed Primary |
+//! | 52 | node id, 255 while unknown |
+//! | 53 | bitmap slots |
+//! | 54 | placement: 0 internal, 1 external |
+//! | 55..64 | zero |
+//! | 64..72 | current generation |
+//! | 72..328 | 32 generations of history, the latest first |
+//! | 328..824 | 31 peer slots of 16 bytes: bitmap generation, node id (255: free), flags (1: the bits on disk may be too few), zero |
+//! | 824..4096 | zero |
+//!
+//! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
+//! copy is whole; and a copy that rots later never takes the operator back to an older state unnoticed.
+
+use thiserror::Error;
+
+use super::{MAX_PEERS, Placement};
+use crate::generation::{Generations, HISTORY_SLOTS, JUST_CREATED};
+use crate::units::NodeId;
+
+/// Length of a superblock copy.
+pub const SUPERBLOCK_BYTES: usize = 4096;
+
+const MAGIC: [u8; 8] = *b"TANDEMSB";
+const VERSION: u32 = 1;
+const CRC: std::ops::Range<usize> = 12..16;
+const HISTORY: usize = 72;
+const PEERS: usize = 328;
+const PEER_BYTES: usize = 16;
+const NO_NODE: u8 = 255;
+
+const _: () = assert!(HISTORY + HISTORY_SLOTS * 8 == PEERS);
+const _: () = assert!(PEERS + MAX_PEERS as usize * PEER_BYTES <= SUPERBLOCK_BYTES);
+
+/// What is remembered of the disk's state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flags {
+    /// The data is a consistent point in time.
+    pub consistent: bool,
+    /// The data was the newest known.
+    pub up_to_date: bool,
+    /// This node is Primary; found set at attach, it crashed as such.
+    pub primary: bool,
+    /// This node crashed as Primary and has not met an UpToDate peer since.
+    pub crashed_primary: bool,
+}
+
+/// One peer's slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerSlot {
+    /// Whose slot it is; `None` while free.
+    pub node: Option<NodeId>,
+    /// The generation that ended when the bitmap began to count for this peer; 0 while it does not.
+    pub bitmap_id: u64,
+    /// Bits may be set in memory that the disk lacks: after a crash every bit counts as set.
+    pub bits_volatile: bool,
+}
+
+impl PeerSlot {
+    const FREE: PeerSlot = PeerSlot { node: None, bitmap_id: 0, bits_volatile: false };
+}
+
+/// The superblock's content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Superblock {
+    /// Number of times it was written.
+    pub sequence: u64,
+    /// Random, drawn at creation.
+    pub device_id: u64,
+    /// Size in bytes agreed with the peers, 0 if never.
+    pub agreed_bytes: u64,
+    /// Size in bytes of the backing device at creation.
+    pub backing_bytes: u64,
+    /// Disk state.
+    pub flags: Flags,
+    /// The node that uses this disk; `None` until the first attach.
+    pub node: Option<NodeId>,
+    /// Where the metadata is kept.
+    pub placement: Placement,
+    /// Generation identifiers.
+    pub generations: Generations,
+    /// One entry per bitmap slot.
+    pub peers: Vec<PeerSlot>,
+}
+
+/// Why a copy of the superblock is not valid.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum SuperblockError {
+    /// There is none.
+    #[error("no Tandem superblock")]
+    Absent,
+    /// Damaged.
+    #[error("checksum does not match")]
+    Checksum,
+    /// Written by a newer release.
+    #[error("version {0} is newer than this release understands ({VERSION})")]
+    Version(u32),
+    /// The checksum matches, the content makes no sense.
+    #[error("field {0} is out of range")]
+    Field(&'static str),
+}
+
+impl Superblock {
+    /// The superblock of a disk that has never held data.
+    pub fn fresh(device_id: u64, backing_bytes: u64, placement: Placement, max_peers: u8) -> Self {
+        Superblock {
+            sequence: 0,
+            device_id,
+            agreed_bytes: 0,
+            backing_bytes,
+            flags: Flags::default(),
+            node: None,
+            placement,
+            generations: Generations { current: JUST_CREATED, history: [0; HISTORY_SLOTS] },
+            peers: vec![PeerSlot::FREE; usize::from(max_peers)],
+        }
+    }
+
+    /// The 4096 bytes of a copy.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut b = vec![0u8; SUPERBLOCK_BYTES];
+        let put = |b: &mut Vec<u8>, at: usize, n: u64| b[at..at + 8].copy_from_slice(&n.to_le_bytes());
+        b[0..8].copy_from_slice(&MAGIC);
+        b[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        put(&mut b, 16, self.sequence);
+        put(&mut b, 24, self.device_id);
+        put(&mut b, 32, self.agreed_bytes);
+        put(&mut b, 40, self.backing_bytes);
+        b[48] = u8::from(self.flags.consistent)
+            | u8::from(self.flags.up_to_date) << 1
+            | u8::from(self.flags.primary) << 2
+            | u8::from(self.flags.crashed_primary) << 3;
+        b[52] = self.node.map_or(NO_NODE, |n| n.0);
+        b[53] = self.peers.len() as u8;
+        b[54] = match self.placement {
+            Placement::Internal => 0,
+            Placement::External => 1,
+        };
+        put(&mut b, 64, self.generations.current);
+        for (i, id) in self.generations.history.iter().enumerate() {
+            put(&mut b, HISTORY + i * 8, *id);
+        }
+        for (i, slot) in self.peers.iter().enumerate() {
+            let at = PEERS + i * PEER_BYTES;
+            put(&mut b, at, slot.bitmap_id);
+            b[at + 8] = slot.node.map_or(NO_NODE, |n| n.0);
+            b[at + 9] = u8::from(slot.bits_volatile);
+        }
+        let crc = crc32fast::hash(&b);
+        b[CRC].copy_from_slice(&crc.to_le_bytes());
+        b
+    }
+
+    /// Reads a copy.
+    pub fn decode(bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<Superblock, SuperblockError> {
+        if bytes[0..8] != MAGIC {
+            return Err(SuperblockError::Absent);
+        }
+        let mut unsigned = *bytes;
+        unsigned[CRC].fill(0);
+        if crc32fast::hash(&unsigned).to_le_bytes() != bytes[CRC] {
+            return Err(SuperblockError::Checksum);
+        }
+        let u64_at = |at: usize| {
+            let mut n = [0; 8];
+            n.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(n)
+        };
+        let version = u64_at(8) as u32;
+        if version > VERSION {
+            return Err(SuperblockError::Version(version));
+        }
+        let node = |n: u8| match n {
+            NO_NODE => Ok(None),
+            0..=31 => Ok(Some(NodeId(n))),
+            _ => Err(SuperblockError::Field("node id")),
+        };
+        let max_peers = bytes[53];
+        if max_peers == 0 || max_peers > MAX_PEERS {
+            return Err(SuperblockError::Field("bitmap slots"));
+        }
+        let mut history = [0; HISTORY_SLOTS];
+        for (i, id) in history.iter_mut().enumerate() {
+            *id = u64_at(HISTORY + i * 8);
+        }
+        let peers = (0..usize::from(max_peers)).map(|i| {
+            let at = PEERS + i * PEER_BYTES;
+            Ok(PeerSlot { node: node(bytes[at + 8])?, bitmap_id: u64_at(at), bits_volatile: bytes[at + 9] & 1 != 0 })
+        });
+        Ok(Superblock {
+            sequence: u64_at(16),
+            device_id: u64_at(24),
+            agreed_bytes: u64_at(32),
+            backing_bytes: u64_at(40),
+            flags: Flags {
+                consistent: bytes[48] & 1 != 0,
+                up_to_date: bytes[48] & 2 != 0,
+                primary: bytes[48] & 4 != 0,
+                crashed_primary: bytes[48] & 8 != 0,
+            },
+            node: node(bytes[52])?,
+            placement: match bytes[54] {
+                0 => Placement::Internal,
+                1 => Placement::External,
+                _ => return Err(SuperblockError::Field("placement")),
+            },
+            generations: Generations { current: u64_at(64), history },
+            peers: peers.collect::<Result<_, _>>()?,
+        })
+    }
+}

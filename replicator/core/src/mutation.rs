@@ -1,0 +1,67 @@
+//! Seeded bugs: each breaks one rule, and the simulator must find it.
+
+macro_rules! mutations {
+    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
+        /// A seeded bug.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Mutation { $($(#[doc = $doc])+ $name),+ }
+
+        impl Mutation {
+            /// Every seeded bug.
+            pub const ALL: &'static [Mutation] = &[$(Mutation::$name),+];
+
+            /// The bug's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Mutation::$name => stringify!($name)),+ }
+            }
+
+            /// What the bug breaks.
+            pub const fn breaks(self) -> &'static str {
+                match self { $(Mutation::$name => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+mutations! {
+    /// C completes a write when the peer has received it.
+    CompletesOnReceive,
+    /// A write completes before the local disk has it.
+    CompletesBeforeLocal,
+    /// The receiver applies writes across a barrier.
+    IgnoresBarrier,
+    /// The receiver acknowledges a barrier without flushing.
+    AcksBarrierWithoutFlush,
+    /// A client's flush does not wait for the peer's barrier ack.
+    FlushIgnoresPeer,
+    /// Writes in flight when a connection is lost are not marked out of sync.
+    ForgetsInFlight,
+    /// Writes acknowledged, but not yet behind a barrier, are forgotten when a connection is lost.
+    ForgetsAtWriteAck,
+    /// A superblock is written without a flush.
+    SuperblockWithoutFlush,
+    /// Only one of the two superblock copies is ever written.
+    OneSuperblockCopy,
+    /// A write completes before the new generation is on disk.
+    CompletesBeforeGeneration,
+    /// No new generation is created when a primary loses a peer.
+    KeepsGeneration,
+    /// A crashed primary does not mark its disk out of sync.
+    ForgetsCrash,
+    /// The target drops its bits before the resynced data is durable.
+    ClearsBeforeFlush,
+    /// The source reads a block for the target while a client's write to it is in flight.
+    ResyncIgnoresWrites,
+    /// The source forgets a block when it has sent it, not when the target wrote it.
+    ClearsOnSend,
+    /// A sync target stays UpToDate on disk while blocks are missing.
+    TargetStaysUpToDate,
+    /// Overlapping writes are applied in any order.
+    IgnoresOverlap,
+    /// A demoted node forgets the bits of its last writes.
+    DemotesWithoutBitmap,
+    /// "No resync" clears the bitmap (the field's own silent divergence of 2026).
+    NoSyncClearsBits,
+    /// Both nodes of a crashed pair keep their data without comparing.
+    IgnoresCrashFlag,
+}

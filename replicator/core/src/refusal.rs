@@ -1,0 +1,109 @@
+//! Why a command was refused: DRBD's numbers, texts and exit codes (reference/drbd.md, C6).
+
+use thiserror::Error;
+
+/// A refused state change.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
+#[error("State change failed: ({}) {}", self.number(), self.text())]
+#[repr(i8)]
+pub enum StateChangeRefusal {
+    /// A peer is Primary.
+    TwoPrimaries = -1,
+    /// No UpToDate disk can be reached.
+    NoUpToDateDisk = -2,
+    /// There is no connection to take down.
+    AlreadyStandAlone = -9,
+    /// A peer said no.
+    PeerRefused = -10,
+    /// The operation needs a disk.
+    Diskless = -11,
+    /// A client holds the device open.
+    HeldOpen = -12,
+    /// No peer is configured.
+    NoNetConfig = -13,
+    /// Another change is under way.
+    InTransientState = -18,
+    /// The peer or the disk did not answer in time.
+    Timeout = -23,
+}
+
+impl StateChangeRefusal {
+    /// DRBD's number of this refusal.
+    pub const fn number(self) -> i8 {
+        self as i8
+    }
+
+    /// DRBD's text of this refusal.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::TwoPrimaries => "Multiple primaries not allowed by config",
+            Self::NoUpToDateDisk => "Need access to UpToDate data",
+            Self::AlreadyStandAlone => "Can not disconnect a StandAlone device",
+            Self::PeerRefused => "State change was refused by peer node",
+            Self::Diskless => "Device is diskless, the requested operation requires a disk",
+            Self::HeldOpen => "Device is held open by someone",
+            Self::NoNetConfig => "Have no net/connection configuration",
+            Self::InTransientState => "In transient state, retry after next state change",
+            Self::Timeout => "Timeout in operation",
+        }
+    }
+
+    /// The exit code of the command line.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::NoUpToDateDisk => 17,
+            _ => 11,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CommandError {
+    /// The state machine refused.
+    #[error("{refusal}")]
+    Refused {
+        /// Which rule.
+        refusal: StateChangeRefusal,
+        /// What the operator needs to know besides: who holds the device open, which peer is Primary.
+        detail: Vec<String>,
+    },
+    /// A failure that is no state change: DRBD's number from 101 up, and its text.
+    #[error("Failure: ({number}) {text}")]
+    Failure {
+        /// DRBD's number.
+        number: u16,
+        /// DRBD's text.
+        text: &'static str,
+        /// What the operator needs to know besides.
+        detail: Vec<String>,
+    },
+}
+
+impl CommandError {
+    /// The exit code of the command line.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            CommandError::Refused { refusal, .. } => refusal.exit_code(),
+            CommandError::Failure { .. } => 10,
+        }
+    }
+
+    /// Lines that explain the refusal.
+    pub fn detail(&self) -> &[String] {
+        match self {
+            CommandError::Refused { detail, .. } | CommandError::Failure { detail, .. } => detail,
+        }
+    }
+}
+
+impl From<StateChangeRefusal> for CommandError {
+    fn from(refusal: StateChangeRefusal) -> Self {
+        CommandError::Refused { refusal, detail: Vec::new() }
+    }
+}
+
+/// `attach` of a volume that has a disk.
+pub const HAS_DISK: (u16, &str) = (124, "Device is attached to a disk (use detach first)");
+/// `connect` of a peer that is connected or connecting.
+pub const HAS_NET: (u16, &str) = (125, "Device has a net-config (use disconnect first)");

@@ -1,0 +1,94 @@
+//! A snapshot of the engine, for `status`, the status file and monitoring.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Protocol;
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::units::NodeId;
+
+/// The whole resource on this node. Byte and operation counts are since the engine began.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The resource's name.
+    pub resource: String,
+    /// This node's number.
+    pub node: NodeId,
+    /// This node's role.
+    pub role: Role,
+    /// This node's disk.
+    pub disk: DiskState,
+    /// Replication protocol.
+    pub protocol: Protocol,
+    /// `f` flush or `d` drain.
+    pub write_ordering: char,
+    /// The volume's size in bytes; 0 while it is not known.
+    pub size_bytes: u64,
+    /// Bytes read from the local disk for clients and peers.
+    pub disk_read_bytes: u64,
+    /// Bytes written to the local data disk.
+    pub disk_written_bytes: u64,
+    /// Bitmap writes to the metadata.
+    pub bitmap_writes: u64,
+    /// Activity-log writes to the metadata.
+    pub activity_log_writes: u64,
+    /// Local disk operations in flight.
+    pub local_pending: u64,
+    /// Client requests not yet completed.
+    pub client_pending: u64,
+    /// Epochs not yet acknowledged.
+    pub epochs: u64,
+    /// Clients that hold the device open.
+    pub openers: Vec<String>,
+    /// The generation identifiers.
+    pub generations: crate::generation::Generations,
+    /// One entry per peer, in the order of the configuration.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// One peer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The connection.
+    pub connection: ConnectionState,
+    /// What flows.
+    pub replication: ReplicationState,
+    /// Its role.
+    pub role: Role,
+    /// Its disk.
+    pub disk: DiskState,
+    /// Why the connection is StandAlone, if it is and the operator should know.
+    pub standalone_reason: Option<String>,
+    /// Payload bytes sent to it.
+    pub sent_bytes: u64,
+    /// Payload bytes received from it.
+    pub received_bytes: u64,
+    /// Requests sent to it and not answered.
+    pub pending: u64,
+    /// Requests received from it and not answered.
+    pub unacked: u64,
+    /// Bytes that differ, or may.
+    pub out_of_sync_bytes: u64,
+    /// The resync under way.
+    pub resync: Option<ResyncProgress>,
+}
+
+/// A resync under way.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ResyncProgress {
+    /// Bytes that were out of sync when it began.
+    pub total_bytes: u64,
+    /// Bytes still out of sync.
+    pub left_bytes: u64,
+    /// Milliseconds since it began.
+    pub elapsed_ms: u64,
+    /// Bytes per second over the last seconds.
+    pub recent_bytes_per_s: u64,
+    /// Bytes per second since it began.
+    pub average_bytes_per_s: u64,
+    /// No progress for more than 180 s.
+    pub stalled: bool,
+}

@@ -1,0 +1,281 @@
+//! What two nodes say to each other.
+//!
+//! Two TCP streams per peer. Requests and data travel on [`Stream::Data`], in order; heartbeats and
+//! acknowledgements on [`Stream::Control`], so that they never wait behind a megabyte.
+//! The frame layout is in [`codec`]; docs/wire.md is checked against both.
+
+mod codec;
+
+pub use codec::{FRAME_HEADER_BYTES, FrameError, FrameHeader, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, decode, encode};
+
+use crate::config::Protocol;
+use crate::generation::Generations;
+use crate::io::Payload;
+use crate::state::{DiskState, Role};
+use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
+
+/// The oldest wire protocol version that this build speaks.
+pub const VERSION_MIN: u16 = 1;
+/// The newest. 1: the first.
+pub const VERSION_MAX: u16 = 1;
+
+/// Which of the two TCP streams.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Stream {
+    /// Requests, data, state.
+    Data = 0,
+    /// Heartbeats and acknowledgements.
+    Control = 1,
+}
+
+/// The first frame in both directions on each stream; the drivers exchange it before the engine hears of the
+/// connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Preamble {
+    /// Oldest version the sender speaks.
+    pub version_min: u16,
+    /// Newest version the sender speaks.
+    pub version_max: u16,
+    /// Which stream this is.
+    pub stream: Stream,
+    /// The connecting node's number for this attempt; pairs the two streams.
+    pub session: u64,
+    /// The sender.
+    pub from: NodeId,
+    /// Whom the sender means to reach.
+    pub to: NodeId,
+    /// The resource.
+    pub resource: String,
+    /// The sender's name.
+    pub node_name: String,
+}
+
+impl Preamble {
+    /// Checks the other side's preamble against our own; the error is a sentence for both operators.
+    pub fn accept(&self, theirs: &Preamble) -> Result<(), String> {
+        if theirs.version_max < self.version_min || theirs.version_min > self.version_max {
+            return Err(format!(
+                "incompatible wire protocol versions: {} speaks {} to {}, {} speaks {} to {}; \
+                 install the same release of Tandem on both nodes",
+                self.node_name,
+                self.version_min,
+                self.version_max,
+                theirs.node_name,
+                theirs.version_min,
+                theirs.version_max
+            ));
+        }
+        if theirs.resource != self.resource {
+            return Err(format!(
+                "the peer speaks of resource '{}', this port serves '{}'; compare the addresses in both \
+                 configuration files",
+                theirs.resource, self.resource
+            ));
+        }
+        if theirs.from != self.to || theirs.to != self.from {
+            return Err(format!(
+                "node ids disagree: '{}' says it is node {} talking to node {}, here it should be node {} \
+                 talking to node {}; the configuration files differ",
+                theirs.node_name, theirs.from, theirs.to, self.to, self.from
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a node says of its data at the start of a connection, and again whenever a disk comes or a force changes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handshake {
+    /// Rounds of one connection are numbered from 1; a round ends when both sides have sent it.
+    pub round: u32,
+    /// The sender's role.
+    pub role: Role,
+    /// The sender's disk.
+    pub disk: DiskState,
+    /// Bytes the sender's disk can hold besides its metadata; 0 when diskless.
+    pub disk_bytes: u64,
+    /// The size both once agreed on; 0 if never.
+    pub agreed_bytes: u64,
+    /// The sender's generation identifiers.
+    pub generations: Generations,
+    /// The sender's bitmap identifier for the receiver.
+    pub bitmap_id: u64,
+    /// Blocks marked out of sync in the sender's bitmap for the receiver.
+    pub dirty_blocks: u64,
+    /// The sender was Primary when it crashed and has not met an UpToDate peer since.
+    pub crashed_primary: bool,
+}
+
+/// A message between two engines.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// The driver's first frame.
+    Preamble(Preamble),
+    /// We will not talk; the sentence is for the operator.
+    Refuse {
+        /// Why.
+        reason: String,
+    },
+    /// The options on which both sides must agree.
+    Options {
+        /// Replication protocol.
+        protocol: Protocol,
+    },
+    /// What the sender's data is worth.
+    Handshake(Handshake),
+    /// A piece of the bitmap: one bit per 4 KiB, 32768 bits from block `chunk * 32768`; pieces that are all zero are
+    /// not sent, and an empty payload means that every bit is set.
+    BitmapChunk {
+        /// Number of the piece.
+        chunk: u64,
+        /// The bits, least significant first; empty for all ones.
+        words: Payload,
+    },
+    /// The bitmap is complete.
+    BitmapEnd,
+    /// The sender's role or disk changed.
+    State {
+        /// The sender's role.
+        role: Role,
+        /// The sender's disk.
+        disk: DiskState,
+    },
+    /// May I become Primary?
+    PromoteRequest,
+    /// Yes or no.
+    PromoteReply {
+        /// Yes.
+        granted: bool,
+    },
+    /// The sender leaves on purpose.
+    Goodbye,
+    /// A replicated write.
+    Write {
+        /// Its number.
+        seq: WriteSeq,
+        /// First byte.
+        offset: u64,
+        /// The data.
+        payload: Payload,
+    },
+    /// A replicated write of zeroes.
+    Zero {
+        /// Its number.
+        seq: WriteSeq,
+        /// The range.
+        range: ByteRange,
+        /// Give the storage back.
+        unmap: bool,
+    },
+    /// The epoch ends here.
+    Barrier {
+        /// Which.
+        epoch: Epoch,
+        /// Number of its writes on this connection.
+        writes: u32,
+        /// A client waits for durability: flush, whatever the write ordering.
+        flush: bool,
+    },
+    /// The target asks for a range.
+    ResyncRequest {
+        /// The range, whole blocks (but for the volume's end).
+        range: ByteRange,
+    },
+    /// The source answers with data.
+    ResyncData {
+        /// First byte.
+        offset: u64,
+        /// The data.
+        payload: Payload,
+    },
+    /// The source answers: the range is all zero.
+    ResyncZeroes {
+        /// The range.
+        range: ByteRange,
+    },
+    /// The source could not read the range.
+    ResyncReadFailed {
+        /// The range.
+        range: ByteRange,
+    },
+    /// The target has written the range.
+    ResyncWritten {
+        /// The range.
+        range: ByteRange,
+    },
+    /// The target is complete and durable.
+    ResyncDone,
+    /// A read for a client of the sender, which has no good copy.
+    ReadRequest {
+        /// Named in the reply.
+        id: u64,
+        /// The range.
+        range: ByteRange,
+    },
+    /// The data of a read; `None` if it could not be read.
+    ReadReply {
+        /// Names the request.
+        id: u64,
+        /// The data.
+        payload: Option<Payload>,
+    },
+    /// Are you there?
+    Ping,
+    /// Yes.
+    PingAck,
+    /// The write is in the peer's memory (protocol B).
+    ReceiveAck {
+        /// Which write.
+        seq: WriteSeq,
+    },
+    /// The peer's disk has completed the write (protocol C).
+    WriteAck {
+        /// Which write.
+        seq: WriteSeq,
+    },
+    /// The peer could not write.
+    NegativeAck {
+        /// Which write.
+        seq: WriteSeq,
+    },
+    /// Every write of the epoch is on the peer's disk, and durable if its write ordering is flush or the barrier
+    /// asked for it.
+    BarrierAck {
+        /// Which epoch.
+        epoch: Epoch,
+        /// Number of its writes that were seen.
+        writes: u32,
+    },
+}
+
+impl Message {
+    /// The stream this message belongs on.
+    pub const fn stream(&self) -> Stream {
+        match self {
+            Message::Ping
+            | Message::PingAck
+            | Message::ReceiveAck { .. }
+            | Message::WriteAck { .. }
+            | Message::NegativeAck { .. }
+            | Message::BarrierAck { .. } => Stream::Control,
+            _ => Stream::Data,
+        }
+    }
+
+    /// Bytes of payload.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload().map_or(0, Payload::len)
+    }
+
+    /// The payload, if the message carries one.
+    pub const fn payload(&self) -> Option<&Payload> {
+        match self {
+            Message::Write { payload, .. }
+            | Message::ResyncData { payload, .. }
+            | Message::BitmapChunk { words: payload, .. }
+            | Message::ReadReply { payload: Some(payload), .. } => Some(payload),
+            _ => None,
+        }
+    }
+}
