@@ -1,11 +1,24 @@
-//! Generation identifiers: whose data is newer (reference/drbd.md, B6 and B8).
+//! Generation identifiers: whose data is newer (reference/drbd.md, B6, B8).
+//!
+//! Every data set has a current identifier. A node that goes on writing without a peer keeps the identifier at which
+//! they parted as its bitmap identifier for that peer and draws a new current one; where two nodes meet, the
+//! identifiers tell who knows everything that the other has. [`decide`] is a pure function of what both said in the
+//! handshake; both sides evaluate it and must come to mirrored results.
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::Protocol;
+use crate::state::{DiskState, Role};
+use crate::units::NodeId;
+use crate::wire::Handshake;
 
 /// Identifiers of former generations that are remembered.
 pub const HISTORY_SLOTS: usize = 32;
 /// The current identifier of metadata that has never seen data.
 pub const JUST_CREATED: u64 = 4;
+
+/// The lowest bit tells that the generation began on a Primary; it is no part of the identity.
+const PRIMARY_BIT: u64 = 1;
 
 /// The generations of one node's data, without the per-peer bitmap identifiers. 0 is "none".
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -14,4 +27,274 @@ pub struct Generations {
     pub current: u64,
     /// Former generations, the latest first.
     pub history: [u64; HISTORY_SLOTS],
+}
+
+impl Generations {
+    /// Of a node that has no disk.
+    pub const NONE: Generations = Generations { current: 0, history: [0; HISTORY_SLOTS] };
+
+    /// True if the data has never been used.
+    pub const fn is_fresh(&self) -> bool {
+        self.current & !PRIMARY_BIT == JUST_CREATED
+    }
+
+    /// Remembers a former generation as the latest.
+    pub fn remember(&mut self, id: u64) {
+        if id != 0 && !self.history.iter().any(|h| same(*h, id)) {
+            self.history.copy_within(..HISTORY_SLOTS - 1, 1);
+            self.history[0] = id;
+        }
+    }
+
+    fn knows(&self, id: u64) -> bool {
+        self.history.iter().any(|h| same(*h, id))
+    }
+}
+
+/// Makes an identifier from 64 random bits: never one of the special values, the lowest bit tells the role.
+pub fn new_identifier(random: u64, role: Role) -> u64 {
+    let id = (random | 1 << 63) & !PRIMARY_BIT;
+    if role == Role::Primary { id | PRIMARY_BIT } else { id }
+}
+
+/// What the two copies need.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nothing: they agree, or one side has no disk.
+    InSync,
+    /// Both are fresh: nothing until somebody forces a Primary.
+    BothFresh,
+    /// This node sends what the bitmaps say; with `full`, everything.
+    Source {
+        /// The bitmaps do not tell: everything.
+        full: bool,
+    },
+    /// This node receives.
+    Target {
+        /// The bitmaps do not tell: everything.
+        full: bool,
+    },
+    /// They must not talk: the sentence is for the operator.
+    Refuse(String),
+}
+
+/// The identities of the two sides, for breaking ties alike on both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sides {
+    /// This node.
+    pub me: NodeId,
+    /// The peer.
+    pub peer: NodeId,
+}
+
+/// Decides what the two copies need, and by which rule.
+pub fn decide(
+    mine: &Handshake,
+    theirs: &Handshake,
+    protocol: Protocol,
+    sides: Sides,
+) -> (Verdict, &'static str) {
+    if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+        return (Verdict::InSync, "diskless");
+    }
+    let (verdict, rule) = compare(mine, theirs, protocol, sides);
+    let (verdict, rule) = follow_disk_states(verdict, rule, mine, theirs);
+    (respect_roles(verdict, mine, theirs), rule)
+}
+
+fn compare(
+    mine: &Handshake,
+    theirs: &Handshake,
+    protocol: Protocol,
+    sides: Sides,
+) -> (Verdict, &'static str) {
+    use Verdict::{BothFresh, Refuse, Source, Target};
+    let (me, peer) = (&mine.generations, &theirs.generations);
+    match (me.is_fresh(), peer.is_fresh()) {
+        (true, true) => return (BothFresh, "just-created-both"),
+        (true, false) => return (Target { full: true }, "just-created-self"),
+        (false, true) => return (Source { full: true }, "just-created-peer"),
+        (false, false) => {}
+    }
+    if same(me.current, peer.current) {
+        return equal_current(mine, theirs, protocol, sides);
+    }
+    let counts_from = |id: u64, h: &Handshake| same(id, h.bitmap_id) || same(id, h.resync_id);
+    match (counts_from(me.current, theirs), counts_from(peer.current, mine)) {
+        (true, false) => return (Target { full: false }, "bitmap-peer"),
+        (false, true) => return (Source { full: false }, "bitmap-self"),
+        _ => {}
+    }
+    match (peer.knows(me.current), me.knows(peer.current)) {
+        (true, false) => return (Target { full: true }, "history-peer"),
+        (false, true) => return (Source { full: true }, "history-self"),
+        _ => {}
+    }
+    let common_bitmap = same(mine.bitmap_id, theirs.bitmap_id);
+    let ancestors =
+        |h: &Handshake| [h.bitmap_id].into_iter().chain(h.generations.history).filter(|id| *id != 0);
+    if common_bitmap || ancestors(mine).any(|id| ancestors(theirs).any(|other| same(id, other))) {
+        let rule = if common_bitmap { "bitmap-both" } else { "history-both" };
+        return (Refuse("Split-Brain detected but unresolved, dropping connection!".into()), rule);
+    }
+    (Refuse("Unrelated data, aborting!".into()), "unrelated")
+}
+
+/// Both have the same current generation: they were connected when last one of them wrote.
+fn equal_current(
+    mine: &Handshake,
+    theirs: &Handshake,
+    protocol: Protocol,
+    sides: Sides,
+) -> (Verdict, &'static str) {
+    use Verdict::{InSync, Source, Target};
+    let source = |it_is_me: bool| if it_is_me { Source { full: false } } else { Target { full: false } };
+    match (mine.crashed_primary, theirs.crashed_primary) {
+        (false, false) => {}
+        (true, true) => return (source(sides.me < sides.peer), "crashed-primary-both"),
+        (i_crashed, _) => {
+            // Only a Primary that came back without a new generation: it has exposed its data since.
+            let roles = (mine.role == Role::Primary, theirs.role == Role::Primary);
+            let verdict = match (roles, protocol) {
+                ((true, false), _) => source(true),
+                ((false, true), _) => source(false),
+                // The crashed node completed writes that the survivor may lack.
+                (_, Protocol::A) => source(i_crashed),
+                // The survivor has every completed write; the crashed node may have lost its disk's cache.
+                (_, Protocol::B | Protocol::C) => source(!i_crashed),
+            };
+            return (verdict, "crashed-primary");
+        }
+    }
+    match (mine.bitmap_id != 0, theirs.bitmap_id != 0) {
+        // One of them did not see the end of a resync.
+        (true, false) => return (source(true), "source-missed-finish"),
+        (false, true) => return (source(false), "target-missed-finish"),
+        _ => {}
+    }
+    match (mine.dirty_blocks > 0, theirs.dirty_blocks > 0) {
+        (false, false) => (InSync, "no-sync"),
+        (true, false) => (source(true), "reconcile-bitmap"),
+        (false, true) => (source(false), "reconcile-bitmap"),
+        (true, true) => (source(sides.me < sides.peer), "reconcile-bitmap"),
+    }
+}
+
+/// An inconsistent disk is never a source, whatever the identifiers say.
+fn follow_disk_states(
+    verdict: Verdict,
+    rule: &'static str,
+    mine: &Handshake,
+    theirs: &Handshake,
+) -> (Verdict, &'static str) {
+    use Verdict::{InSync, Refuse, Source, Target};
+    let inconsistent = |h: &Handshake| h.disk <= DiskState::Inconsistent;
+    let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
+    match (&verdict, inconsistent(mine), inconsistent(theirs)) {
+        (InSync | Source { .. }, true, false) => (Target { full: true }, "disk-states"),
+        (InSync | Target { .. }, false, true) => (Source { full: true }, "disk-states"),
+        (Source { .. } | Target { .. }, true, true) => (refusal(), rule),
+        _ => (verdict, rule),
+    }
+}
+
+/// Data under a running client is never overwritten.
+fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verdict {
+    let exposed = |h: &Handshake| h.role == Role::Primary && h.disk >= DiskState::Consistent;
+    match verdict {
+        Verdict::Target { .. } if exposed(mine) => {
+            Verdict::Refuse("I shall become SyncTarget, but I am primary!".into())
+        }
+        Verdict::Source { .. } if exposed(theirs) => {
+            Verdict::Refuse("The peer shall become SyncTarget, but it is primary!".into())
+        }
+        Verdict::InSync | Verdict::BothFresh
+            if mine.role == Role::Primary && theirs.role == Role::Primary =>
+        {
+            Verdict::Refuse("Multiple primaries not allowed by config".into())
+        }
+        verdict => verdict,
+    }
+}
+
+/// Equal and not "none".
+fn same(a: u64, b: u64) -> bool {
+    a & !PRIMARY_BIT == b & !PRIMARY_BIT && a & !PRIMARY_BIT != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn handshake() -> impl Strategy<Value = Handshake> {
+        let id = prop_oneof![
+            Just(0u64),
+            Just(JUST_CREATED),
+            (1u64..6).prop_map(|n| n << 8),
+            (1u64..6).prop_map(|n| n << 8 | 1)
+        ];
+        let disk = prop_oneof![
+            Just(DiskState::Diskless),
+            Just(DiskState::Inconsistent),
+            Just(DiskState::Outdated),
+            Just(DiskState::UpToDate)
+        ];
+        let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
+        let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
+        (ids, disk, role, 0u64..2, any::<bool>()).prop_map(
+            |((current, bitmap_id, resync_id, h0, h1), disk, role, dirty_blocks, crashed_primary)| {
+                let mut history = [0; HISTORY_SLOTS];
+                history[..2].copy_from_slice(&[h0, h1]);
+                Handshake {
+                    round: 1,
+                    role,
+                    disk,
+                    disk_bytes: 0,
+                    agreed_bytes: 0,
+                    generations: Generations { current, history },
+                    bitmap_id,
+                    resync_id,
+                    dirty_blocks,
+                    crashed_primary,
+                }
+            },
+        )
+    }
+
+    fn mirror(verdict: &Verdict) -> Verdict {
+        match verdict {
+            Verdict::Source { full } => Verdict::Target { full: *full },
+            Verdict::Target { full } => Verdict::Source { full: *full },
+            Verdict::Refuse(_) => Verdict::Refuse(String::new()),
+            other => other.clone(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        #[test]
+        fn both_sides_come_to_mirrored_verdicts(
+            a in handshake(),
+            b in handshake(),
+            protocol in prop_oneof![Just(Protocol::A), Just(Protocol::B), Just(Protocol::C)],
+        ) {
+            let (x, y) = (NodeId(0), NodeId(1));
+            let (at_a, _) = decide(&a, &b, protocol, Sides { me: x, peer: y });
+            let (at_b, _) = decide(&b, &a, protocol, Sides { me: y, peer: x });
+            let at_b = if let Verdict::Refuse(_) = at_b { Verdict::Refuse(String::new()) } else { at_b };
+            prop_assert_eq!(mirror(&at_a), at_b, "{:?}", at_a);
+        }
+    }
+
+    #[test]
+    fn history_remembers_each_generation_once_and_the_latest_first() {
+        let mut g = Generations { current: 1 << 40, history: [0; HISTORY_SLOTS] };
+        for id in 1..=40u64 {
+            g.remember(id << 8);
+            g.remember(id << 8 | 1);
+        }
+        assert_eq!(g.history[0], 40 << 8);
+        assert_eq!(g.history[HISTORY_SLOTS - 1], 9 << 8);
+    }
 }

@@ -32,7 +32,12 @@ macro_rules! seeded {
 #[cfg(not(feature = "mutations"))]
 macro_rules! seeded {
     ($config:expr, $name:ident) => {
-        false
+        crate::no_seeded_bug()
     };
 }
 pub(crate) use seeded;
+
+#[cfg(not(feature = "mutations"))]
+const fn no_seeded_bug() -> bool {
+    false
+}

@@ -60,8 +60,6 @@ mutations! {
     IgnoresOverlap,
     /// A demoted node forgets the bits of its last writes.
     DemotesWithoutBitmap,
-    /// "No resync" clears the bitmap (the field's own silent divergence of 2026).
-    NoSyncClearsBits,
     /// Both nodes of a crashed pair keep their data without comparing.
     IgnoresCrashFlag,
 }

@@ -1,44 +1,311 @@
-//! The engine (stub).
-use crate::config::EngineConfig;
-use crate::io::{Input, Output};
-use crate::status::Status;
-use crate::units::{ByteRange, NodeId, Timestamp};
+//! The engine: one resource on one node.
+//!
+//! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
+//! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying
+//! side), [`connection`] (connecting, heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and
+//! failures), [`persist`] (metadata), [`command`] (the administrator), [`report`] (status).
 
-/// One resource on one node.
-pub struct Engine {}
+mod client;
+mod command;
+mod connection;
+mod disk;
+mod handshake;
+mod peer;
+mod persist;
+mod receiver;
+mod replication;
+mod report;
+mod resync;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::config::EngineConfig;
+use crate::generation::{Generations, new_identifier};
+use crate::io::{ClientError, Command, Event, Input, Level, Output};
+use crate::range_lock::{RangeLock, Token};
+use crate::state::{DiskState, Role};
+use crate::units::{ByteRange, CommandId, Epoch, NodeId, RequestId, Timestamp};
+use crate::wire::Message;
+
+use client::{ClientFlush, ClientRead, ClientWrite, WriteOp};
+use command::CurrentCommand;
+use disk::Disk;
+use peer::Peer;
+use receiver::Applied;
+
+/// Bytes of writes that may be under way at a time, so that a slow peer or disk costs bounded memory. One larger
+/// request is let through alone.
+const MAX_WRITE_BYTES_IN_FLIGHT: u64 = 16 << 20;
+/// Writes not yet behind a barrier ack, per peer: bounds the transfer log.
+const MAX_TRANSFER_LOG: usize = 8192;
+/// Openers named when a demotion is refused.
+const MAX_OPENERS_NAMED: usize = 10;
+
+/// One resource on one node: see the crate's documentation for the contract.
+pub struct Engine {
+    config: EngineConfig,
+    now: Timestamp,
+    entropy: u64,
+    outputs: VecDeque<Output>,
+    role: Role,
+    openers: Vec<String>,
+    disk: Disk,
+    /// Of the disk that was lost last.
+    last_size_bytes: u64,
+    last_generations: Generations,
+    peers: Vec<Peer>,
+    counters: Counters,
+
+    reads: BTreeMap<u64, ClientRead>,
+    writes: BTreeMap<u64, ClientWrite>,
+    flushes: BTreeMap<u64, ClientFlush>,
+    admission: VecDeque<(RequestId, WriteOp)>,
+    write_bytes_in_flight: u64,
+    held: Vec<(RequestId, Epoch)>,
+    epoch: Epoch,
+    epoch_writes: u32,
+
+    lock: RangeLock,
+    locked: BTreeMap<Token, Locked>,
+    next_key: u64,
+
+    commands: VecDeque<(CommandId, Command)>,
+    current_command: Option<CurrentCommand>,
+}
+
+/// Since the engine began.
+#[derive(Default, Debug)]
+struct Counters {
+    disk_read_bytes: u64,
+    disk_written_bytes: u64,
+    bitmap_writes: u64,
+}
+
+/// Work that holds, or waits for, a range of the volume.
+#[derive(Debug)]
+enum Locked {
+    ClientWrite(u64),
+    ResyncRead { peer: NodeId, session: u32, range: ByteRange },
+    Apply(Applied),
+}
 
 impl Engine {
     /// An engine that has no disk and no connection. `entropy` seeds the generation identifiers: draw it afresh from
     /// the operating system at every start.
-    pub fn new(_config: EngineConfig, _entropy: u64, _now: Timestamp) -> Self {
-        Engine {}
+    pub fn new(config: EngineConfig, entropy: u64, now: Timestamp) -> Self {
+        let peers = config.peers.iter().map(|p| Peer::new(p.clone(), now)).collect();
+        Engine {
+            config,
+            now,
+            entropy,
+            outputs: VecDeque::new(),
+            role: Role::Secondary,
+            openers: Vec::new(),
+            disk: Disk::default(),
+            last_size_bytes: 0,
+            last_generations: Generations::NONE,
+            peers,
+            counters: Counters::default(),
+            reads: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            flushes: BTreeMap::new(),
+            admission: VecDeque::new(),
+            write_bytes_in_flight: 0,
+            held: Vec::new(),
+            epoch: Epoch(1),
+            epoch_writes: 0,
+            lock: RangeLock::default(),
+            locked: BTreeMap::new(),
+            next_key: 1,
+            commands: VecDeque::new(),
+            current_command: None,
+        }
     }
+
     /// Feeds one input. Drain [`Engine::poll_output`] before sleeping.
-    pub fn handle(&mut self, _now: Timestamp, _input: Input) {}
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Client { id, op } => self.client_request(id, op),
+            Input::PeerConnected(peer) => self.peer_connected(peer),
+            Input::PeerMessage { peer, message } => self.peer_message(peer, message),
+            Input::PeerGone { peer, how, reason } => self.peer_gone(peer, how, reason),
+            Input::PeerRefused { peer, reason } => self.peer_refused(peer, reason),
+            Input::DiskDone { id, result } => self.disk_done(id, result),
+            Input::Command { id, command } => self.commands.push_back((id, command)),
+            Input::Tick => {}
+        }
+        self.advance();
+    }
+
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.outputs.pop_front()
     }
-    /// When [`Input::Tick`] is due at the latest.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        None
-    }
+
     /// A client opens the device. Refused unless Primary, with a sentence for the client's operator.
-    pub fn open(&mut self, _client: String) -> Result<(), String> {
+    pub fn open(&mut self, client: String) -> Result<(), String> {
+        if self.role != Role::Primary {
+            return Err(self.why_not_open());
+        }
+        self.openers.push(client);
         Ok(())
     }
+
     /// A client that [`Engine::open`] admitted has gone; its requests have been completed or dropped by the driver.
-    pub fn close(&mut self, _client: &str) {}
-    /// A snapshot for the operator.
-    pub fn status(&self, _now: Timestamp) -> Status {
-        unimplemented!()
+    pub fn close(&mut self, client: &str) {
+        if let Some(i) = self.openers.iter().position(|o| o == client) {
+            self.openers.remove(i);
+        }
     }
-    /// For checkers: every range that may differ from the peer's copy right now: bits set and writes in flight.
-    pub fn may_differ(&self, _peer: NodeId) -> Vec<ByteRange> {
-        Vec::new()
+
+    /// Starts whatever has become possible. Every step looks at the state, not at what happened, so that nothing
+    /// depends on who calls it.
+    fn advance(&mut self) {
+        self.check_liveness();
+        self.progress_commands();
+        self.admit_writes();
+        self.exchange_handshakes();
+        self.progress_resyncs();
+        self.start_persist();
+        self.release_disk_if_idle();
     }
-    /// Bytes of the volume, once a disk was attached or a peer told; 0 before.
-    pub fn size_bytes(&self) -> u64 {
-        0
+
+    fn peer_message(&mut self, id: NodeId, message: Message) {
+        let now = self.now;
+        let Some(peer) = self.peer_mut(id) else { return };
+        if !peer.link_up {
+            return;
+        }
+        peer.last_received = now;
+        if peer.stalled_until.is_some() && message.stream() == crate::wire::Stream::Data {
+            peer.deferred.push_back(message);
+            return;
+        }
+        self.dispatch(id, message);
+    }
+
+    fn dispatch(&mut self, peer: NodeId, message: Message) {
+        let outcome = match message {
+            Message::Ping => {
+                self.send(peer, Message::PingAck);
+                Ok(())
+            }
+            Message::PingAck => self.ping_answered(peer),
+            Message::Preamble(_) => Err("a preamble in the middle of a connection".into()),
+            Message::Refuse { reason } => self.refused_by_peer(peer, &reason),
+            Message::Options { protocol } => self.options_received(peer, protocol),
+            Message::Handshake(h) => self.handshake_received(peer, h),
+            Message::BitmapChunk { chunk, words } => self.bitmap_chunk_received(peer, chunk, &words.data),
+            Message::BitmapEnd => self.bitmap_end_received(peer),
+            Message::State { role, disk } => self.state_received(peer, role, disk),
+            Message::PromoteRequest => self.promote_requested(peer),
+            Message::PromoteReply { granted } => self.promote_answered(peer, granted),
+            Message::Goodbye => self.goodbye_received(peer),
+            Message::Write { seq, offset, payload } => self.write_received(peer, seq, offset, payload),
+            Message::Zero { seq, range, unmap } => self.zero_received(peer, seq, range, unmap),
+            Message::Barrier { epoch, writes, flush } => self.barrier_received(peer, epoch, writes, flush),
+            Message::ResyncRequest { range } => self.resync_requested(peer, range),
+            Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
+            Message::ResyncZeroes { range } => self.resync_zeroes_received(peer, range),
+            Message::ResyncWritten { range } => self.resync_written(peer, range),
+            Message::ResyncDone => self.resync_done_received(peer),
+            Message::ReadRequest { id, range } => self.read_requested(peer, id, range),
+            Message::ReadReply { id, payload } => self.read_answered(peer, id, payload),
+            Message::ReceiveAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::B, true),
+            Message::WriteAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, true),
+            Message::NegativeAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, false),
+            Message::BarrierAck { epoch, writes } => self.barrier_acked(peer, epoch, writes),
+        };
+        if let Err(violation) = outcome {
+            self.protocol_error(peer, &violation);
+        }
+    }
+
+    // Small things that every room needs.
+
+    fn key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+
+    /// splitmix64 over the entropy given at the start.
+    fn new_generation_id(&mut self, role: Role) -> u64 {
+        self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.entropy;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        new_identifier(z ^ (z >> 31), role)
+    }
+
+    fn peer(&self, id: NodeId) -> Option<&Peer> {
+        self.peers.iter().find(|p| p.id() == id)
+    }
+
+    fn peer_mut(&mut self, id: NodeId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|p| p.id() == id)
+    }
+
+    fn peer_ids(&self) -> Vec<NodeId> {
+        self.peers.iter().map(Peer::id).collect()
+    }
+
+    fn send(&mut self, peer: NodeId, message: Message) {
+        if let Some(p) = self.peer_mut(peer)
+            && p.link_up
+        {
+            p.sent_bytes += message.payload_bytes();
+            self.outputs.push_back(Output::Send { peer, stream: message.stream(), message });
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn note(&mut self, peer: Option<NodeId>, level: Level, text: impl Into<String>) {
+        self.event(Event::Note { peer, level, text: text.into() });
+    }
+
+    fn fail_client(&mut self, id: RequestId, error: ClientError) {
+        self.outputs.push_back(Output::Complete { id, result: Err(error) });
+    }
+
+    fn set_role(&mut self, role: Role) {
+        if role != self.role {
+            let old = std::mem::replace(&mut self.role, role);
+            self.event(Event::Role { old, new: role });
+            self.announce_state();
+        }
+    }
+
+    fn set_disk(&mut self, state: DiskState) {
+        if state != self.disk.state {
+            let old = std::mem::replace(&mut self.disk.state, state);
+            self.event(Event::Disk { old, new: state });
+            self.announce_state();
+        }
+    }
+
+    /// Tells every connected peer our role and disk.
+    fn announce_state(&mut self) {
+        let state = Message::State { role: self.role, disk: self.disk.state };
+        for id in self.peer_ids() {
+            if self.peer(id).is_some_and(Peer::is_connected) {
+                self.send(id, state.clone());
+            }
+        }
+    }
+
+    fn why_not_open(&self) -> String {
+        let primary = self.peers.iter().find(|p| p.role == Role::Primary);
+        let resource = &self.config.resource;
+        match primary {
+            Some(p) => format!("{resource} is Secondary here; {} is Primary: connect there", p.config.name),
+            None => format!(
+                "{resource} is Secondary here and no Primary is known: run 'tandemadm primary {resource}' on the node \
+                 that shall serve it"
+            ),
+        }
     }
 }

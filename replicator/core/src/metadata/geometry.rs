@@ -84,7 +84,8 @@ impl Geometry {
         }
         let bitmaps_bytes = bitmaps_bytes(backing_bytes, max_peers);
         let needed = bitmaps_bytes + ACTIVITY_LOG_BYTES + SUPERBLOCK;
-        let too_small = |device_bytes, needed_bytes| GeometryError::TooSmall { device_bytes, max_peers, needed_bytes };
+        let too_small =
+            |device_bytes, needed_bytes| GeometryError::TooSmall { device_bytes, max_peers, needed_bytes };
         match placement {
             Placement::Internal => {
                 let superblocks = Self::internal_superblocks(backing_bytes)

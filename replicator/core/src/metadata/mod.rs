@@ -9,7 +9,7 @@ mod superblock;
 
 pub use geometry::{ACTIVITY_LOG_BYTES, Geometry, GeometryError, Placement};
 pub use store::{CreateError, LoadError, MetaIo, create, load, probe, wipe};
-pub use superblock::{Flags, PeerSlot, Superblock, SuperblockError, SUPERBLOCK_BYTES};
+pub use superblock::{Flags, PeerSlot, SUPERBLOCK_BYTES, Superblock, SuperblockError};
 
 use crate::bitmap::Bitmap;
 

@@ -23,7 +23,9 @@ pub trait MetaIo {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum LoadError {
     /// There is none: exit code and text are DRBD's 119.
-    #[error("No valid meta-data signature found.\n\n\t==> Use 'tandemadm create-md res' to initialize meta-data area. <==\n")]
+    #[error(
+        "No valid meta-data signature found.\n\n\t==> Use 'tandemadm create-md res' to initialize meta-data area. <==\n"
+    )]
     NotFound,
     /// Both copies are unusable.
     #[error(
@@ -38,7 +40,9 @@ pub enum LoadError {
         errors: [SuperblockError; 2],
     },
     /// The device is smaller than the data on it.
-    #[error("Low.dev. smaller than requested DRBD-dev. size: the device has room for {room_bytes} bytes of data, {agreed_bytes} were agreed with the peer. Implicit device shrinking not allowed.")]
+    #[error(
+        "Low.dev. smaller than requested DRBD-dev. size: the device has room for {room_bytes} bytes of data, {agreed_bytes} were agreed with the peer. Implicit device shrinking not allowed."
+    )]
     Shrunk {
         /// Bytes of data it has room for.
         room_bytes: u64,
@@ -114,9 +118,13 @@ pub fn load(
     }
     let geometry = Geometry::new(placement, backing_bytes, io.size_bytes(), superblock.peers.len() as u8)?;
     if geometry.data_bytes < superblock.agreed_bytes {
-        return Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: superblock.agreed_bytes });
+        return Err(LoadError::Shrunk {
+            room_bytes: geometry.data_bytes,
+            agreed_bytes: superblock.agreed_bytes,
+        });
     }
-    let volume_bytes = if superblock.agreed_bytes == 0 { geometry.data_bytes } else { superblock.agreed_bytes };
+    let volume_bytes =
+        if superblock.agreed_bytes == 0 { geometry.data_bytes } else { superblock.agreed_bytes };
     let mut metadata =
         Metadata { geometry, bitmaps: vec![Bitmap::new(volume_bytes); superblock.peers.len()], superblock };
     let mut group = vec![0; metadata.group_bytes(0)];
@@ -201,7 +209,9 @@ impl Metadata {
         let slots = self.bitmaps.len();
         for (slot, bitmap) in self.bitmaps.iter_mut().enumerate() {
             let mut page = vec![0; PAGE_BYTES];
-            for (target, source) in page.chunks_exact_mut(8).zip(bytes.chunks_exact(8).skip(slot).step_by(slots)) {
+            for (target, source) in
+                page.chunks_exact_mut(8).zip(bytes.chunks_exact(8).skip(slot).step_by(slots))
+            {
                 target.copy_from_slice(source);
             }
             bitmap.merge_page(number, &page);

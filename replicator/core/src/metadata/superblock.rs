@@ -16,8 +16,8 @@
 //! | 55..64 | zero |
 //! | 64..72 | current generation |
 //! | 72..328 | 32 generations of history, the latest first |
-//! | 328..824 | 31 peer slots of 16 bytes: bitmap generation, node id (255: free), flags (1: the bits on disk may be too few), zero |
-//! | 824..4096 | zero |
+//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: the bits on disk may be too few), zero |
+//! | 1072..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
 //! copy is whole; and a copy that rots later never takes the operator back to an older state unnoticed.
@@ -36,7 +36,7 @@ const VERSION: u32 = 1;
 const CRC: std::ops::Range<usize> = 12..16;
 const HISTORY: usize = 72;
 const PEERS: usize = 328;
-const PEER_BYTES: usize = 16;
+const PEER_BYTES: usize = 24;
 const NO_NODE: u8 = 255;
 
 const _: () = assert!(HISTORY + HISTORY_SLOTS * 8 == PEERS);
@@ -62,12 +62,15 @@ pub struct PeerSlot {
     pub node: Option<NodeId>,
     /// The generation that ended when the bitmap began to count for this peer; 0 while it does not.
     pub bitmap_id: u64,
+    /// The generation that the peer has if it saw the end of a resync that we did not see; 0 if there is none. The
+    /// bitmap counts from there as well.
+    pub resync_id: u64,
     /// Bits may be set in memory that the disk lacks: after a crash every bit counts as set.
     pub bits_volatile: bool,
 }
 
 impl PeerSlot {
-    const FREE: PeerSlot = PeerSlot { node: None, bitmap_id: 0, bits_volatile: false };
+    const FREE: PeerSlot = PeerSlot { node: None, bitmap_id: 0, resync_id: 0, bits_volatile: false };
 }
 
 /// The superblock's content.
@@ -153,8 +156,9 @@ impl Superblock {
         for (i, slot) in self.peers.iter().enumerate() {
             let at = PEERS + i * PEER_BYTES;
             put(&mut b, at, slot.bitmap_id);
-            b[at + 8] = slot.node.map_or(NO_NODE, |n| n.0);
-            b[at + 9] = u8::from(slot.bits_volatile);
+            put(&mut b, at + 8, slot.resync_id);
+            b[at + 16] = slot.node.map_or(NO_NODE, |n| n.0);
+            b[at + 17] = u8::from(slot.bits_volatile);
         }
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
@@ -195,7 +199,12 @@ impl Superblock {
         }
         let peers = (0..usize::from(max_peers)).map(|i| {
             let at = PEERS + i * PEER_BYTES;
-            Ok(PeerSlot { node: node(bytes[at + 8])?, bitmap_id: u64_at(at), bits_volatile: bytes[at + 9] & 1 != 0 })
+            Ok(PeerSlot {
+                node: node(bytes[at + 16])?,
+                bitmap_id: u64_at(at),
+                resync_id: u64_at(at + 8),
+                bits_volatile: bytes[at + 17] & 1 != 0,
+            })
         });
         Ok(Superblock {
             sequence: u64_at(16),

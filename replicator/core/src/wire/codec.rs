@@ -141,7 +141,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 25;
+const KINDS: u16 = 24;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -213,40 +213,36 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             put_range(*range, out);
             16
         }
-        Message::ResyncReadFailed { range } => {
+        Message::ResyncWritten { range } => {
             put_range(*range, out);
             17
         }
-        Message::ResyncWritten { range } => {
-            put_range(*range, out);
-            18
-        }
-        Message::ResyncDone => 19,
+        Message::ResyncDone => 18,
         Message::ReadRequest { id, range } => {
             out.put_u64_le(*id);
             put_range(*range, out);
-            20
+            19
         }
         Message::ReadReply { id, payload } => {
             out.put_u64_le(*id);
             out.put_u8(u8::from(payload.is_some()));
-            21
+            20
         }
-        Message::Ping => 22,
-        Message::PingAck => 23,
+        Message::Ping => 21,
+        Message::PingAck => 22,
         Message::ReceiveAck { seq } => put_ack(0, *seq, out),
         Message::WriteAck { seq } => put_ack(1, *seq, out),
         Message::NegativeAck { seq } => put_ack(2, *seq, out),
         Message::BarrierAck { epoch, writes } => {
             out.put_u64_le(epoch.0);
             out.put_u32_le(*writes);
-            25
+            24
         }
     }
 }
 
 fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
-    let carries_payload = matches!(kind, 5 | 11 | 15 | 21);
+    let carries_payload = matches!(kind, 5 | 11 | 15 | 20);
     if !carries_payload && !payload.is_empty() {
         return None;
     }
@@ -274,26 +270,29 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         8 => Message::PromoteRequest,
         9 => Message::PromoteReply { granted: b.flag()? },
         10 => Message::Goodbye,
-        11 => Message::Write { seq: WriteSeq(b.u64()?), offset: b.u64()?, payload: Some(payload).filter(|p| !p.is_empty())? },
+        11 => Message::Write {
+            seq: WriteSeq(b.u64()?),
+            offset: b.u64()?,
+            payload: Some(payload).filter(|p| !p.is_empty())?,
+        },
         12 => Message::Zero { seq: WriteSeq(b.u64()?), range: b.range()?, unmap: b.flag()? },
         13 => Message::Barrier { epoch: Epoch(b.u64()?), writes: b.u32()?, flush: b.flag()? },
         14 => Message::ResyncRequest { range: b.range()? },
         15 => Message::ResyncData { offset: b.u64()?, payload: Some(payload).filter(|p| !p.is_empty())? },
         16 => Message::ResyncZeroes { range: b.range()? },
-        17 => Message::ResyncReadFailed { range: b.range()? },
-        18 => Message::ResyncWritten { range: b.range()? },
-        19 => Message::ResyncDone,
-        20 => Message::ReadRequest { id: b.u64()?, range: b.range()? },
-        21 => {
+        17 => Message::ResyncWritten { range: b.range()? },
+        18 => Message::ResyncDone,
+        19 => Message::ReadRequest { id: b.u64()?, range: b.range()? },
+        20 => {
             let (id, found) = (b.u64()?, b.flag()?);
             if found == payload.is_empty() {
                 return None;
             }
             Message::ReadReply { id, payload: found.then_some(payload) }
         }
-        22 => Message::Ping,
-        23 => Message::PingAck,
-        24 => {
+        21 => Message::Ping,
+        22 => Message::PingAck,
+        23 => {
             let which = b.u8()?;
             let seq = WriteSeq(b.u64()?);
             match which {
@@ -303,7 +302,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
                 _ => return None,
             }
         }
-        25 => Message::BarrierAck { epoch: Epoch(b.u64()?), writes: b.u32()? },
+        24 => Message::BarrierAck { epoch: Epoch(b.u64()?), writes: b.u32()? },
         _ => return None,
     })
 }
@@ -311,7 +310,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
 fn put_ack(which: u8, seq: WriteSeq, out: &mut BytesMut) -> u16 {
     out.put_u8(which);
     out.put_u64_le(seq.0);
-    24
+    23
 }
 
 fn put_handshake(h: &Handshake, out: &mut BytesMut) {
@@ -325,6 +324,7 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
         out.put_u64_le(id);
     }
     out.put_u64_le(h.bitmap_id);
+    out.put_u64_le(h.resync_id);
     out.put_u64_le(h.dirty_blocks);
     out.put_u8(u8::from(h.crashed_primary));
 }
@@ -345,6 +345,7 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
             Generations { current, history }
         },
         bitmap_id: b.u64()?,
+        resync_id: b.u64()?,
         dirty_blocks: b.u64()?,
         crashed_primary: b.flag()?,
     })

@@ -6,7 +6,9 @@
 
 mod codec;
 
-pub use codec::{FRAME_HEADER_BYTES, FrameError, FrameHeader, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, decode, encode};
+pub use codec::{
+    FRAME_HEADER_BYTES, FrameError, FrameHeader, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, decode, encode,
+};
 
 use crate::config::Protocol;
 use crate::generation::Generations;
@@ -101,6 +103,8 @@ pub struct Handshake {
     pub generations: Generations,
     /// The sender's bitmap identifier for the receiver.
     pub bitmap_id: u64,
+    /// The generation that the receiver has if it saw the end of a resync that the sender did not see; 0 if none.
+    pub resync_id: u64,
     /// Blocks marked out of sync in the sender's bitmap for the receiver.
     pub dirty_blocks: u64,
     /// The sender was Primary when it crashed and has not met an UpToDate peer since.
@@ -191,11 +195,6 @@ pub enum Message {
     },
     /// The source answers: the range is all zero.
     ResyncZeroes {
-        /// The range.
-        range: ByteRange,
-    },
-    /// The source could not read the range.
-    ResyncReadFailed {
         /// The range.
         range: ByteRange,
     },

@@ -1,0 +1,430 @@
+//! Requests of the clients on the Primary.
+
+use bytes::Bytes;
+
+use super::disk::DiskWork;
+use super::{Engine, Locked, MAX_TRANSFER_LOG, MAX_WRITE_BYTES_IN_FLIGHT};
+use crate::config::Protocol;
+use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Output, Payload};
+use crate::seeded;
+use crate::state::{DiskState, Role};
+use crate::units::{ByteRange, Epoch, NodeId, RequestId, SECTOR_BYTES};
+use crate::wire::Message;
+
+/// A read under way.
+#[derive(Debug)]
+pub(super) struct ClientRead {
+    id: RequestId,
+    range: ByteRange,
+    /// The peer that was asked, `None` for the local disk.
+    peer: Option<NodeId>,
+}
+
+/// What a write does.
+#[derive(Clone, Debug)]
+pub(super) struct WriteOp {
+    range: ByteRange,
+    content: WriteContent,
+    fua: bool,
+}
+
+#[derive(Clone, Debug)]
+enum WriteContent {
+    Data(Payload),
+    Zeroes { unmap: bool },
+}
+
+/// A write that has not completed, or whose local leg has not ended.
+#[derive(Debug)]
+pub(super) struct ClientWrite {
+    id: RequestId,
+    op: WriteOp,
+    epoch: Epoch,
+    local: Leg,
+    /// Peers whose ack the protocol wants.
+    awaiting: Vec<NodeId>,
+    /// Peers whose barrier ack the client wants (FUA).
+    awaiting_durable: Vec<NodeId>,
+    remote_done: bool,
+    /// The disk has no durable way to write zeroes: a flush follows.
+    flush_after: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leg {
+    Waiting,
+    None,
+    Pending,
+    Done,
+    Failed,
+}
+
+/// A flush under way.
+#[derive(Debug)]
+pub(super) struct ClientFlush {
+    id: RequestId,
+    local: Leg,
+    /// Peers and the epochs whose barrier acks are awaited.
+    awaiting: Vec<(NodeId, Epoch)>,
+    remote_done: bool,
+}
+
+impl Engine {
+    pub(super) fn client_request(&mut self, id: RequestId, op: ClientOp) {
+        if self.role != Role::Primary || self.is_demoting() {
+            return self.fail_client(id, ClientError::NotPrimary);
+        }
+        let (range, write) = match op {
+            ClientOp::Flush => return self.client_flush(id),
+            ClientOp::Read(range) => (range, None),
+            ClientOp::Write { offset, payload, fua } => {
+                let range = ByteRange::new(offset, payload.len());
+                (range, Some(WriteOp { range, content: WriteContent::Data(payload), fua }))
+            }
+            ClientOp::Zero { range, unmap, fua } => {
+                (range, Some(WriteOp { range, content: WriteContent::Zeroes { unmap }, fua }))
+            }
+        };
+        if !self.is_addressable(range) {
+            return self.fail_client(id, ClientError::OutOfRange);
+        }
+        match write {
+            Some(op) => self.admission.push_back((id, op)),
+            None => self.client_read(id, range),
+        }
+    }
+
+    /// Whole sectors inside the volume.
+    pub(super) fn is_addressable(&self, range: ByteRange) -> bool {
+        range.length > 0
+            && range.offset.is_multiple_of(SECTOR_BYTES)
+            && range.length.is_multiple_of(SECTOR_BYTES)
+            && range.offset.checked_add(range.length).is_some_and(|end| end <= self.size_bytes())
+    }
+
+    // Reads.
+
+    fn client_read(&mut self, id: RequestId, range: ByteRange) {
+        let key = self.key();
+        self.reads.insert(key, ClientRead { id, range, peer: None });
+        self.start_client_read(key);
+    }
+
+    /// Local if the data is good here, else from a peer whose data is.
+    fn start_client_read(&mut self, key: u64) {
+        let Some(range) = self.reads.get(&key).map(|r| r.range) else { return };
+        if self.disk.is_usable() && self.disk.state == DiskState::UpToDate {
+            return self.start_disk_op(Device::Data, DiskOpKind::Read(range), DiskWork::ClientRead { key });
+        }
+        let good = self.peers.iter().find(|p| p.has_good_data()).map(|p| p.id());
+        match (good, self.reads.get_mut(&key)) {
+            (Some(peer), Some(read)) => {
+                read.peer = Some(peer);
+                self.send(peer, Message::ReadRequest { id: key, range });
+            }
+            _ => self.finish_client_read(key, Err(ClientError::Io)),
+        }
+    }
+
+    /// A failed local read is tried again where good data is left; the disk was detached meanwhile.
+    pub(super) fn client_read_done(&mut self, key: u64, data: Option<Bytes>) {
+        match data {
+            Some(data) => self.finish_client_read(key, Ok(data)),
+            None => self.start_client_read(key),
+        }
+    }
+
+    pub(super) fn read_answered(
+        &mut self,
+        peer: NodeId,
+        key: u64,
+        payload: Option<Payload>,
+    ) -> Result<(), String> {
+        let Some(read) = self.reads.get(&key).filter(|r| r.peer == Some(peer)) else { return Ok(()) };
+        match payload {
+            Some(p) if p.len() != read.range.length => {
+                Err("a read was answered with the wrong length".into())
+            }
+            Some(p) => {
+                self.finish_client_read(key, Ok(p.data));
+                Ok(())
+            }
+            None => {
+                self.finish_client_read(key, Err(ClientError::Io));
+                Ok(())
+            }
+        }
+    }
+
+    /// The peer that was asked is gone.
+    pub(super) fn retry_reads_of(&mut self, peer: NodeId) {
+        let keys: Vec<u64> =
+            self.reads.iter().filter(|(_, r)| r.peer == Some(peer)).map(|(k, _)| *k).collect();
+        for key in keys {
+            if let Some(read) = self.reads.get_mut(&key) {
+                read.peer = None;
+            }
+            self.start_client_read(key);
+        }
+    }
+
+    fn finish_client_read(&mut self, key: u64, result: Result<Bytes, ClientError>) {
+        if let Some(read) = self.reads.remove(&key) {
+            self.outputs.push_back(Output::Complete { id: read.id, result });
+        }
+    }
+
+    // Writes.
+
+    /// Lets writes in as long as the bounds allow, in the order of their arrival.
+    pub(super) fn admit_writes(&mut self) {
+        while let Some((_, op)) = self.admission.front() {
+            let bytes = op.payload_bytes();
+            let full = self.write_bytes_in_flight > 0
+                && self.write_bytes_in_flight + bytes > MAX_WRITE_BYTES_IN_FLIGHT
+                || self.peers.iter().any(|p| p.transfer_log.len() >= MAX_TRANSFER_LOG);
+            if full {
+                return;
+            }
+            let Some((id, op)) = self.admission.pop_front() else { return };
+            self.write_bytes_in_flight += bytes;
+            let (key, range) = (self.key(), op.range);
+            let write = ClientWrite {
+                id,
+                op,
+                epoch: self.epoch,
+                local: Leg::Waiting,
+                awaiting: Vec::new(),
+                awaiting_durable: Vec::new(),
+                remote_done: false,
+                flush_after: false,
+            };
+            self.writes.insert(key, write);
+            self.acquire(key, range, Locked::ClientWrite(key));
+        }
+    }
+
+    /// The write has its range: send it to every peer that replicates, mark it for the others, write it here.
+    pub(super) fn start_client_write(&mut self, key: u64, token: u64) {
+        debug_assert_eq!(key, token);
+        let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
+        let epoch = self.join_epoch();
+        let protocol = self.config.protocol;
+        let (mut awaiting, mut awaiting_durable) = (Vec::new(), Vec::new());
+        for peer in self.peer_ids() {
+            if !self.peer(peer).is_some_and(|p| p.replicates()) {
+                self.mark_out_of_sync(peer, op.range);
+                continue;
+            }
+            self.replicate(peer, key, &op, epoch);
+            if protocol != Protocol::A {
+                awaiting.push(peer);
+                if op.fua {
+                    awaiting_durable.push(peer);
+                }
+            }
+        }
+        let local = if self.disk.is_usable() {
+            self.start_disk_op(Device::Data, op.to_disk(), DiskWork::ClientWrite { key });
+            Leg::Pending
+        } else {
+            Leg::None
+        };
+        if let Some(write) = self.writes.get_mut(&key) {
+            write.epoch = epoch;
+            write.remote_done = protocol == Protocol::A && self.peers.iter().any(|p| p.replicates());
+            write.local = local;
+            write.flush_after = op.fua && matches!(op.content, WriteContent::Zeroes { .. });
+            write.awaiting = awaiting;
+            write.awaiting_durable = awaiting_durable;
+        }
+        if op.fua || self.epoch_writes >= self.config.max_epoch_size {
+            self.close_epoch(op.fua);
+        }
+        self.try_complete(key);
+    }
+
+    fn replicate(&mut self, peer: NodeId, key: u64, op: &WriteOp, epoch: Epoch) {
+        let Some(seq) = self.log_transfer(peer, key, op.range, epoch) else { return };
+        let message = match &op.content {
+            WriteContent::Data(payload) => {
+                Message::Write { seq, offset: op.range.offset, payload: payload.clone() }
+            }
+            WriteContent::Zeroes { unmap } => Message::Zero { seq, range: op.range, unmap: *unmap },
+        };
+        self.send(peer, message);
+    }
+
+    pub(super) fn client_write_done(&mut self, key: u64, ok: bool) {
+        let Some(write) = self.writes.get_mut(&key) else { return };
+        if ok && std::mem::take(&mut write.flush_after) {
+            return self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::ClientWrite { key });
+        }
+        write.local = if ok { Leg::Done } else { Leg::Failed };
+        let range = write.op.range;
+        self.release(key, range);
+        self.try_complete(key);
+    }
+
+    /// A peer has acknowledged the write, cannot do it, or is gone.
+    pub(super) fn write_leg_ended(&mut self, key: u64, peer: NodeId, ok: bool) {
+        let Some(write) = self.writes.get_mut(&key) else { return };
+        write.awaiting.retain(|p| *p != peer);
+        if ok {
+            write.remote_done = true;
+        } else {
+            write.awaiting_durable.retain(|p| *p != peer);
+        }
+        self.try_complete(key);
+    }
+
+    /// The peer has made every write up to `epoch` durable, or is gone (`None`: all epochs).
+    pub(super) fn durable_leg_ended(&mut self, peer: NodeId, epoch: Option<Epoch>, ok: bool) {
+        let covers = |e: Epoch| epoch.is_none_or(|durable| e <= durable);
+        let keys: Vec<u64> =
+            self.writes.iter().filter(|(_, w)| w.op.fua && covers(w.epoch)).map(|(k, _)| *k).collect();
+        for key in keys {
+            if let Some(write) = self.writes.get_mut(&key) {
+                write.awaiting_durable.retain(|p| *p != peer);
+            }
+            self.try_complete(key);
+        }
+        let keys: Vec<u64> = self.flushes.keys().copied().collect();
+        for key in keys {
+            if let Some(flush) = self.flushes.get_mut(&key) {
+                let before = flush.awaiting.len();
+                flush.awaiting.retain(|(p, e)| *p != peer || !covers(*e));
+                flush.remote_done |= ok && flush.awaiting.len() < before;
+            }
+            self.try_complete_flush(key);
+        }
+    }
+
+    /// Completes the write if the protocol's promise is met (DESIGN.md, section 4).
+    fn try_complete(&mut self, key: u64) {
+        let Some(write) = self.writes.get(&key) else { return };
+        let hasty = seeded!(self.config, CompletesBeforeLocal) && write.local == Leg::Pending;
+        let local_open = matches!(write.local, Leg::Waiting | Leg::Pending) && !hasty;
+        if local_open || !write.awaiting.is_empty() || !write.awaiting_durable.is_empty() {
+            return;
+        }
+        let Some(write) = self.writes.remove(&key) else { return };
+        self.write_bytes_in_flight -= write.op.payload_bytes();
+        if matches!(write.local, Leg::None) || hasty {
+            self.release(key, write.op.range);
+        }
+        if write.local == Leg::Done || write.remote_done || hasty {
+            self.complete_or_hold(write.id, write.epoch);
+        } else {
+            self.fail_client(write.id, ClientError::Io);
+        }
+    }
+
+    /// A completion is held back until the generation it belongs to is on disk.
+    fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch) {
+        if self.generation_is_durable() || seeded!(self.config, CompletesBeforeGeneration) {
+            self.complete_write(id, epoch);
+        } else {
+            self.held.push((id, epoch));
+        }
+    }
+
+    pub(super) fn release_held_completions(&mut self) {
+        if self.generation_is_durable() {
+            for (id, epoch) in std::mem::take(&mut self.held) {
+                self.complete_write(id, epoch);
+            }
+        }
+    }
+
+    /// Later writes may depend on this one: they belong to another epoch.
+    fn complete_write(&mut self, id: RequestId, epoch: Epoch) {
+        if epoch == self.epoch {
+            self.close_epoch(false);
+        }
+        self.outputs.push_back(Output::Complete { id, result: Ok(Bytes::new()) });
+    }
+
+    // Flushes.
+
+    /// Durable here, and with B and C on every peer that replicates.
+    fn client_flush(&mut self, id: RequestId) {
+        let key = self.key();
+        let mut awaiting = Vec::new();
+        if self.config.protocol == Protocol::A {
+            self.close_epoch_if_begun(false);
+        } else {
+            self.close_epoch_if_begun(true);
+            for peer in self.peer_ids() {
+                awaiting.extend(self.barrier_to_await(peer).map(|epoch| (peer, epoch)));
+            }
+        }
+        if seeded!(self.config, FlushIgnoresPeer) {
+            awaiting.clear();
+        }
+        let local = if self.disk.is_usable() {
+            self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::ClientFlush { key });
+            Leg::Pending
+        } else {
+            Leg::None
+        };
+        let remote_done = self.peers.iter().any(|p| p.replicates() && p.all_durable);
+        self.flushes.insert(key, ClientFlush { id, local, awaiting, remote_done });
+        self.try_complete_flush(key);
+    }
+
+    pub(super) fn client_flush_done(&mut self, key: u64, ok: bool) {
+        if let Some(flush) = self.flushes.get_mut(&key) {
+            flush.local = if ok { Leg::Done } else { Leg::Failed };
+        }
+        self.try_complete_flush(key);
+    }
+
+    fn try_complete_flush(&mut self, key: u64) {
+        let Some(flush) = self.flushes.get(&key) else { return };
+        if flush.local == Leg::Pending || !flush.awaiting.is_empty() {
+            return;
+        }
+        let Some(flush) = self.flushes.remove(&key) else { return };
+        if flush.local == Leg::Done || flush.remote_done {
+            // No write belongs to epoch 0: a flush closes none.
+            self.complete_or_hold(flush.id, Epoch(0));
+        } else {
+            self.fail_client(flush.id, ClientError::Io);
+        }
+    }
+
+    /// No write or flush is under way.
+    pub(super) fn clients_are_idle(&self) -> bool {
+        self.writes.is_empty() && self.flushes.is_empty() && self.admission.is_empty() && self.held.is_empty()
+    }
+
+    /// The ranges of writes under way.
+    pub(super) fn ranges_being_written(&self) -> impl Iterator<Item = ByteRange> + '_ {
+        self.writes.values().map(|w| w.op.range)
+    }
+
+    pub(super) fn clients_pending(&self) -> u64 {
+        (self.writes.len() + self.flushes.len() + self.reads.len() + self.admission.len() + self.held.len())
+            as u64
+    }
+}
+
+impl WriteOp {
+    /// Bytes of memory it holds.
+    fn payload_bytes(&self) -> u64 {
+        match &self.content {
+            WriteContent::Data(payload) => payload.len(),
+            WriteContent::Zeroes { .. } => 0,
+        }
+    }
+
+    fn to_disk(&self) -> DiskOpKind {
+        match &self.content {
+            WriteContent::Data(payload) => {
+                DiskOpKind::Write { offset: self.range.offset, data: payload.data.clone(), fua: self.fua }
+            }
+            WriteContent::Zeroes { unmap } => DiskOpKind::Zero { range: self.range, unmap: *unmap },
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Connecting, staying alive, losing a peer.
+
+use super::Engine;
+use super::peer::Peer;
+use crate::config::Protocol;
+use crate::io::{Event, Level, Output};
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::units::{NodeId, Timestamp};
+use crate::wire::Message;
+
+/// A handshake that takes longer is given up; both sides wait at most for a metadata write.
+const HANDSHAKE_TIMEOUT_MS: u64 = 30_000;
+
+impl Engine {
+    // Connecting.
+
+    pub(super) fn begin_connecting(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.standalone_reason = None;
+        }
+        self.set_connection(id, ConnectionState::Unconnected);
+        self.set_connection(id, ConnectionState::Connecting);
+        self.outputs.push_back(Output::Connect(id));
+    }
+
+    pub(super) fn peer_connected(&mut self, id: NodeId) {
+        let now = self.now;
+        let protocol = self.config.protocol;
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.connection != ConnectionState::Connecting || peer.link_up {
+            self.outputs.push_back(Output::ClosePeer(id));
+            return;
+        }
+        peer.link_up = true;
+        peer.session += 1;
+        peer.round = 0;
+        peer.in_round = false;
+        peer.receiver_stale = true;
+        peer.connected_since = now;
+        peer.last_received = now;
+        peer.ping_sent = None;
+        peer.ping_answered = false;
+        peer.promotion_granted = false;
+        self.send(id, Message::Options { protocol });
+        self.begin_handshake(id);
+    }
+
+    pub(super) fn options_received(&mut self, id: NodeId, theirs: Protocol) -> Result<(), String> {
+        let ours = self.config.protocol;
+        if ours != theirs {
+            let text = format!(
+                "incompatible protocol settings: {} here, {} on the peer; make the configuration files equal on both \
+                 nodes",
+                ours.letter(),
+                theirs.letter()
+            );
+            self.refuse(id, text);
+        }
+        Ok(())
+    }
+
+    // Leaving and refusing.
+
+    /// We will not talk to this peer: tell it why, and stay StandAlone until the administrator says connect.
+    pub(super) fn refuse(&mut self, id: NodeId, reason: String) {
+        self.send(id, Message::Refuse { reason: reason.clone() });
+        self.stand_alone(id, ConnectionState::Disconnecting, Some(reason));
+    }
+
+    pub(super) fn refused_by_peer(&mut self, id: NodeId, reason: &str) -> Result<(), String> {
+        self.stand_alone(id, ConnectionState::TearDown, Some(format!("the peer refuses: {reason}")));
+        Ok(())
+    }
+
+    pub(super) fn peer_refused(&mut self, id: NodeId, reason: String) {
+        if self.peer(id).is_some_and(|p| p.connection == ConnectionState::Connecting && !p.link_up) {
+            self.outputs.push_back(Output::StopConnecting(id));
+            self.stand_alone(id, ConnectionState::Disconnecting, Some(reason));
+        }
+    }
+
+    /// Closes the connection, if there is one, for good.
+    pub(super) fn stand_alone(&mut self, id: NodeId, how: ConnectionState, reason: Option<String>) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let was_up = std::mem::take(&mut peer.link_up);
+        peer.standalone_reason.clone_from(&reason);
+        if was_up {
+            self.outputs.push_back(Output::ClosePeer(id));
+        }
+        if let Some(reason) = reason {
+            self.note(Some(id), Level::Error, reason);
+        }
+        self.set_connection(id, how);
+        self.set_connection(id, ConnectionState::StandAlone);
+        self.forget_connection(id, DiskState::DUnknown);
+    }
+
+    pub(super) fn goodbye_received(&mut self, id: NodeId) -> Result<(), String> {
+        let outdated = self.role == Role::Primary
+            && self.peer(id).is_some_and(|p| p.role == Role::Secondary && p.disk == DiskState::UpToDate);
+        self.lose_peer(id, ConnectionState::TearDown, "the peer disconnects");
+        if outdated {
+            self.set_peer_disk(id, DiskState::Outdated);
+        }
+        Ok(())
+    }
+
+    // Losing a peer.
+
+    pub(super) fn peer_gone(&mut self, id: NodeId, how: ConnectionState, reason: String) {
+        if let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) {
+            peer.link_up = false;
+            self.connection_lost(id, how, &reason);
+        }
+    }
+
+    pub(super) fn protocol_error(&mut self, id: NodeId, violation: &str) {
+        self.lose_peer(id, ConnectionState::ProtocolError, &format!("protocol error: {violation}"));
+    }
+
+    /// Closes the connection from our side and tries again.
+    fn lose_peer(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
+        if let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) {
+            peer.link_up = false;
+            self.outputs.push_back(Output::ClosePeer(id));
+            self.connection_lost(id, how, reason);
+        }
+    }
+
+    fn connection_lost(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
+        self.note(Some(id), Level::Warn, reason);
+        self.set_connection(id, how);
+        self.forget_connection(id, DiskState::DUnknown);
+        self.begin_connecting(id);
+    }
+
+    /// Everything that depended on the connection goes on without it.
+    fn forget_connection(&mut self, id: NodeId, disk: DiskState) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        peer.in_round = false;
+        peer.round_again = false;
+        peer.our_handshake = None;
+        peer.their_handshake = None;
+        peer.stalled_until = None;
+        peer.promotion_granted = false;
+        peer.ping_sent = None;
+        // Never acknowledged, so nobody counts on them.
+        peer.deferred.clear();
+        self.set_replication(id, ReplicationState::Off);
+        self.set_peer_role(id, Role::Unknown);
+        self.set_peer_disk(id, disk);
+        self.abort_resync(id);
+        self.abandon_transfer_log(id);
+    }
+
+    // Staying alive.
+
+    /// When [`crate::Input::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.peers.iter().filter(|p| p.link_up).filter_map(|p| self.next_check(p).map(|(at, _)| at)).min()
+    }
+
+    pub(super) fn check_liveness(&mut self) {
+        for id in self.peer_ids() {
+            let due = self
+                .peer(id)
+                .filter(|p| p.link_up)
+                .and_then(|p| self.next_check(p))
+                .filter(|(at, _)| *at <= self.now);
+            match due {
+                Some((_, Check::SendPing)) => self.ping(id),
+                Some((_, Check::PingTimeout)) => {
+                    self.lose_peer(id, ConnectionState::NetworkFailure, "PingAck did not arrive in time.");
+                }
+                Some((_, Check::RequestTimeout)) => {
+                    let (ko, timeout) = (self.config.ko_count, self.config.timeout_ms);
+                    let text = format!(
+                        "Remote failed to finish a request within {}ms > ko-count ({ko}) * timeout ({} * 0.1s)",
+                        u64::from(ko) * timeout,
+                        timeout / 100
+                    );
+                    self.lose_peer(id, ConnectionState::Timeout, &text);
+                }
+                Some((_, Check::HandshakeTimeout)) => {
+                    self.lose_peer(id, ConnectionState::Timeout, "the handshake did not end in time");
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The next thing that falls due on a connection if nothing is heard.
+    fn next_check(&self, peer: &Peer) -> Option<(Timestamp, Check)> {
+        let ping = match peer.ping_sent {
+            Some(sent) => (sent.plus_ms(self.config.ping_timeout_ms), Check::PingTimeout),
+            None => (peer.last_received.plus_ms(self.config.ping_interval_ms), Check::SendPing),
+        };
+        let patience_ms = self.config.timeout_ms * u64::from(self.config.ko_count);
+        let unacked = peer
+            .transfer_log
+            .iter()
+            .find(|w| !w.acked && self.config.protocol != Protocol::A)
+            .map(|w| w.sent_at);
+        let oldest = unacked.into_iter().chain(peer.barriers.front().map(|b| b.sent_at)).min();
+        let request =
+            oldest.filter(|_| patience_ms > 0).map(|t| (t.plus_ms(patience_ms), Check::RequestTimeout));
+        let handshake = peer
+            .is_negotiating()
+            .then(|| (peer.connected_since.plus_ms(HANDSHAKE_TIMEOUT_MS), Check::HandshakeTimeout));
+        [Some(ping), request, handshake].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Asks for a sign of life.
+    pub(super) fn ping(&mut self, id: NodeId) {
+        let now = self.now;
+        if let Some(peer) = self.peer_mut(id)
+            && peer.ping_sent.is_none()
+        {
+            peer.ping_sent = Some(now);
+            self.send(id, Message::Ping);
+        }
+    }
+
+    pub(super) fn ping_answered(&mut self, id: NodeId) -> Result<(), String> {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.ping_sent = None;
+            peer.ping_answered = true;
+        }
+        Ok(())
+    }
+
+    // States, with their events.
+
+    pub(super) fn set_connection(&mut self, id: NodeId, new: ConnectionState) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let old = std::mem::replace(&mut peer.connection, new);
+        if old != new {
+            self.event(Event::Connection { peer: id, old, new });
+        }
+    }
+
+    pub(super) fn set_replication(&mut self, id: NodeId, new: ReplicationState) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let old = std::mem::replace(&mut peer.replication, new);
+        if old != new {
+            self.event(Event::Replication { peer: id, old, new });
+        }
+    }
+
+    pub(super) fn set_peer_role(&mut self, id: NodeId, new: Role) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let old = std::mem::replace(&mut peer.role, new);
+        if old != new {
+            self.event(Event::PeerRole { peer: id, old, new });
+        }
+    }
+
+    pub(super) fn set_peer_disk(&mut self, id: NodeId, new: DiskState) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let old = std::mem::replace(&mut peer.disk, new);
+        if old != new {
+            self.event(Event::PeerDisk { peer: id, old, new });
+        }
+    }
+}
+
+enum Check {
+    SendPing,
+    PingTimeout,
+    RequestTimeout,
+    HandshakeTimeout,
+}

@@ -1,0 +1,232 @@
+//! The local disk: its state, its operations, its failure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::persist::{Persist, Version};
+use super::receiver::Applied;
+use super::{Engine, Locked};
+use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
+use crate::metadata::Metadata;
+use crate::state::DiskState;
+use crate::units::{ByteRange, DiskOpId, NodeId};
+
+/// The local disk.
+pub(super) struct Disk {
+    pub(super) state: DiskState,
+    /// Present while the disk may be used.
+    pub(super) metadata: Option<Metadata>,
+    pub(super) persist: Persist,
+    pub(super) operations: BTreeMap<DiskOpId, Operation>,
+    next_op: u64,
+    /// The backing device is open and shall be closed once no operation is in flight.
+    pub(super) release_when_idle: bool,
+    pub(super) open: bool,
+    /// Data writes that were done, and how many of them are durable.
+    writes_done: u64,
+    writes_durable: u64,
+    /// The metadata version that carries the current generation.
+    pub(super) generation_version: Version,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Disk {
+            state: DiskState::Diskless,
+            metadata: None,
+            persist: Persist::default(),
+            operations: BTreeMap::new(),
+            next_op: 0,
+            release_when_idle: false,
+            open: false,
+            writes_done: 0,
+            writes_durable: 0,
+            generation_version: 0,
+        }
+    }
+}
+
+/// A disk operation in flight.
+#[derive(Debug)]
+pub(super) struct Operation {
+    work: DiskWork,
+    effect: Effect,
+}
+
+/// What an operation changes about what is durable.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    None,
+    WritesData,
+    /// Makes this many data writes durable.
+    Flushes(u64),
+}
+
+/// What a disk operation is for.
+#[derive(Debug)]
+pub(super) enum DiskWork {
+    ClientRead { key: u64 },
+    ClientWrite { key: u64 },
+    ClientFlush { key: u64 },
+    PeerRead { peer: NodeId, session: u32, id: u64 },
+    Apply(Applied),
+    EpochFlush { peer: NodeId, session: u32 },
+    ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: u64 },
+    DetachFlush,
+    Metadata,
+}
+
+impl Disk {
+    /// Data can be read from it and written to it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.metadata.is_some()
+    }
+
+    /// Data was written that no completed flush covers.
+    pub(super) fn has_unflushed_data(&self) -> bool {
+        self.is_usable() && self.writes_done > self.writes_durable
+    }
+}
+
+impl Engine {
+    pub(super) fn start_disk_op(&mut self, device: Device, kind: DiskOpKind, work: DiskWork) {
+        self.disk.next_op += 1;
+        let id = DiskOpId(self.disk.next_op);
+        let effect = match (device, &kind) {
+            (Device::Meta, _) => Effect::None,
+            (Device::Data, DiskOpKind::Write { data, .. }) => {
+                self.counters.disk_written_bytes += data.len() as u64;
+                Effect::WritesData
+            }
+            (Device::Data, DiskOpKind::Zero { range, .. }) => {
+                self.counters.disk_written_bytes += range.length;
+                Effect::WritesData
+            }
+            (Device::Data, DiskOpKind::Read(range)) => {
+                self.counters.disk_read_bytes += range.length;
+                Effect::None
+            }
+            (Device::Data, DiskOpKind::Flush) => Effect::Flushes(self.disk.writes_done),
+        };
+        self.disk.operations.insert(id, Operation { work, effect });
+        self.outputs.push_back(Output::Disk(DiskOp { id, device, kind }));
+    }
+
+    pub(super) fn disk_done(&mut self, id: DiskOpId, result: Result<Bytes, DiskError>) {
+        let Some(Operation { work, effect }) = self.disk.operations.remove(&id) else { return };
+        match effect {
+            Effect::None => {}
+            Effect::WritesData => self.disk.writes_done += 1,
+            Effect::Flushes(writes) => self.disk.writes_durable = self.disk.writes_durable.max(writes),
+        }
+        if let Err(error) = &result {
+            self.disk_failed(&format!("{} failed: {error}", work.describe()));
+        }
+        let result = result.ok();
+        match work {
+            DiskWork::ClientRead { key } => self.client_read_done(key, result),
+            DiskWork::ClientWrite { key } => self.client_write_done(key, result.is_some()),
+            DiskWork::ClientFlush { key } => self.client_flush_done(key, result.is_some()),
+            DiskWork::PeerRead { peer, session, id } => self.peer_read_done(peer, session, id, result),
+            DiskWork::Apply(applied) => self.applied(applied, result.is_some()),
+            DiskWork::EpochFlush { peer, session } => self.epoch_flushed(peer, session, result.is_some()),
+            DiskWork::ResyncRead { peer, session, range, token } => {
+                self.resync_read_done(peer, session, range, token, result);
+            }
+            DiskWork::DetachFlush => self.detach_flushed(result.is_some()),
+            DiskWork::Metadata => {
+                if result.is_some() {
+                    self.persist_step_done();
+                }
+            }
+        }
+    }
+
+    /// on-io-error detach: the disk is never used again until it is attached anew. A failed flush counts as well;
+    /// what was in the disk's cache then is lost, and trying again would hide it.
+    pub(super) fn disk_failed(&mut self, what: &str) {
+        if !self.disk.is_usable() {
+            return;
+        }
+        self.note(None, Level::Error, format!("local disk: {what}; detaching"));
+        self.forget_metadata();
+        self.set_disk(DiskState::Failed);
+        self.abandon_persist();
+        self.abort_resyncs_without_disk();
+        self.disk.release_when_idle = true;
+        self.release_held_completions();
+    }
+
+    /// From now on nothing is read from or written to the disk.
+    pub(super) fn forget_metadata(&mut self) {
+        if let Some(metadata) = self.disk.metadata.take() {
+            self.last_size_bytes = volume_bytes(&metadata);
+            self.last_generations = metadata.superblock.generations;
+        }
+        for peer in &mut self.peers {
+            peer.receiver_stale = true;
+        }
+    }
+
+    /// The driver may close the backing device once nothing is in flight on it.
+    pub(super) fn release_disk_if_idle(&mut self) {
+        if self.disk.release_when_idle && self.disk.operations.is_empty() {
+            self.disk.release_when_idle = false;
+            self.disk.open = false;
+            self.outputs.push_back(Output::ReleaseDisk);
+            self.set_disk(DiskState::Diskless);
+        }
+    }
+
+    /// Bytes of the volume, once a disk was attached or a peer told; 0 before.
+    pub fn size_bytes(&self) -> u64 {
+        self.disk.metadata.as_ref().map_or(self.last_size_bytes, volume_bytes)
+    }
+
+    /// Starts work that has got its range.
+    pub(super) fn start_locked(&mut self, token: u64) {
+        match self.locked.remove(&token) {
+            Some(Locked::ClientWrite(key)) => self.start_client_write(key, token),
+            Some(Locked::ResyncRead { peer, session, range }) => {
+                self.start_resync_read(peer, session, range, token)
+            }
+            Some(Locked::Apply(applied)) => self.start_apply(applied),
+            None => {}
+        }
+    }
+
+    /// Asks for a range, and starts the work at once if nobody is in the way.
+    pub(super) fn acquire(&mut self, token: u64, range: ByteRange, work: Locked) {
+        self.locked.insert(token, work);
+        if self.lock.acquire(token, range) || crate::seeded!(self.config, IgnoresOverlap) {
+            self.start_locked(token);
+        }
+    }
+
+    /// Gives a range back and starts those who waited for it.
+    pub(super) fn release(&mut self, token: u64, range: ByteRange) {
+        for next in self.lock.release(token, range) {
+            self.start_locked(next);
+        }
+    }
+}
+
+impl DiskWork {
+    fn describe(&self) -> &'static str {
+        match self {
+            DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead { .. } => "a read",
+            DiskWork::ClientWrite { .. } | DiskWork::Apply(_) => "a write",
+            DiskWork::ClientFlush { .. } | DiskWork::EpochFlush { .. } | DiskWork::DetachFlush => "a flush",
+            DiskWork::Metadata => "a metadata operation",
+        }
+    }
+}
+
+/// The size agreed with the peers, or else all that the disk has room for.
+pub(super) fn volume_bytes(metadata: &Metadata) -> u64 {
+    match metadata.superblock.agreed_bytes {
+        0 => metadata.geometry.data_bytes,
+        agreed => agreed,
+    }
+}

@@ -1,0 +1,280 @@
+//! Where two nodes meet: what each has, what the other has, and what follows.
+//!
+//! A round: both send [`Handshake`], both evaluate [`decide`] on the same two values. Ours is sent only when nothing
+//! is being written to the metadata and all that an earlier connection delivered has been applied, so that it says
+//! what a crash would leave behind.
+
+use super::Engine;
+use super::peer::Peer;
+use super::receiver::Receiver;
+use crate::bitmap::Bitmap;
+use crate::generation::{Generations, Sides, Verdict, decide};
+use crate::io::Level;
+use crate::seeded;
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::units::NodeId;
+use crate::wire::{Handshake, Message};
+
+impl Engine {
+    /// A round shall take place: a connection, a disk, or a forced decision is new.
+    pub(super) fn begin_handshake(&mut self, id: NodeId) {
+        let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) else { return };
+        if !peer.in_round {
+            peer.in_round = true;
+            peer.round += 1;
+        } else if peer.our_handshake.is_some() {
+            peer.round_again = true;
+        }
+    }
+
+    /// Sends what is due.
+    pub(super) fn exchange_handshakes(&mut self) {
+        if !self.disk.persist.is_idle() && self.disk.is_usable() {
+            return;
+        }
+        for id in self.peer_ids() {
+            let due = self.peer(id).is_some_and(|p| {
+                let drained = p.receiver.is_drained() || p.is_connected();
+                p.link_up && p.in_round && p.our_handshake.is_none() && drained
+            });
+            if due {
+                let ours = self.handshake(id);
+                if let Some(peer) = self.peer_mut(id) {
+                    peer.our_handshake = Some(ours.clone());
+                }
+                self.send(id, Message::Handshake(ours));
+                self.conclude_round(id);
+            }
+        }
+    }
+
+    pub(super) fn handshake_received(&mut self, id: NodeId, theirs: Handshake) -> Result<(), String> {
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        if !peer.in_round && theirs.round == peer.round + 1 {
+            peer.in_round = true;
+            peer.round += 1;
+        }
+        if !peer.in_round || theirs.round != peer.round || peer.their_handshake.is_some() {
+            return Err(format!("handshake of round {} in round {}", theirs.round, peer.round));
+        }
+        peer.their_handshake = Some(theirs);
+        self.conclude_round(id);
+        Ok(())
+    }
+
+    fn handshake(&self, id: NodeId) -> Handshake {
+        let round = self.peer(id).map_or(0, |p| p.round);
+        let metadata = self.disk.metadata.as_ref();
+        Handshake {
+            round,
+            role: self.role,
+            disk: self.disk.state,
+            disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
+            agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
+            generations: metadata.map_or(Generations::NONE, |m| m.superblock.generations),
+            bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
+            resync_id: self.slot(id).map_or(0, |s| s.resync_id),
+            dirty_blocks: self.dirty_blocks(id),
+            crashed_primary: metadata.is_some_and(|m| m.superblock.flags.crashed_primary)
+                && !seeded!(self.config, IgnoresCrashFlag),
+        }
+    }
+
+    fn conclude_round(&mut self, id: NodeId) {
+        let sides = Sides { me: self.config.node, peer: id };
+        let protocol = self.config.protocol;
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.our_handshake.is_none() || peer.their_handshake.is_none() {
+            return;
+        }
+        let (Some(mine), Some(theirs)) = (peer.our_handshake.take(), peer.their_handshake.take()) else {
+            return;
+        };
+        peer.in_round = false;
+        self.note_handshake(id, &mine, &theirs);
+        if let Err(reason) = self.agree_on_size(&mine, &theirs) {
+            return self.refuse(id, reason);
+        }
+        let (verdict, rule) = decide(&mine, &theirs, protocol, sides);
+        self.note(Some(id), Level::Info, format!("handshake: {verdict:?} by rule {rule}"));
+        if let Verdict::Refuse(reason) = verdict {
+            return self.refuse(id, reason);
+        }
+        self.restart_receiver_if_stale(id);
+        self.set_connection(id, ConnectionState::Connected);
+        self.set_peer_role(id, theirs.role);
+        self.set_peer_disk(id, theirs.disk);
+        if (mine.role, mine.disk) != (self.role, self.disk.state) {
+            self.send(id, Message::State { role: self.role, disk: self.disk.state });
+        }
+        match verdict {
+            Verdict::Source { full } => self.become_source(id, full),
+            Verdict::Target { full } => self.become_target(id, full, &theirs),
+            Verdict::InSync => self.become_established(id, &mine, &theirs),
+            Verdict::BothFresh | Verdict::Refuse(_) => {
+                self.set_replication(id, ReplicationState::Established)
+            }
+        }
+        if let Some(peer) = self.peer_mut(id)
+            && std::mem::take(&mut peer.round_again)
+        {
+            self.begin_handshake(id);
+        }
+    }
+
+    fn restart_receiver_if_stale(&mut self, id: NodeId) {
+        let Some(peer) = self.peer_mut(id).filter(|p| p.receiver_stale) else { return };
+        debug_assert!(peer.receiver.is_drained());
+        peer.receiver = Receiver::default();
+        peer.receiver_session = peer.session;
+        peer.receiver_stale = false;
+    }
+
+    /// Both copies agree, or one side has no disk.
+    fn become_established(&mut self, id: NodeId, mine: &Handshake, theirs: &Handshake) {
+        self.set_replication(id, ReplicationState::Established);
+        self.begin_generation_if_alone();
+        if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+            return;
+        }
+        if theirs.disk == DiskState::UpToDate && mine.disk < DiskState::UpToDate {
+            self.set_disk(DiskState::UpToDate);
+        }
+        if mine.disk == DiskState::UpToDate && theirs.disk < DiskState::UpToDate {
+            self.set_peer_disk(id, DiskState::UpToDate);
+        }
+        let up_to_date = self.disk.state == DiskState::UpToDate;
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.superblock.flags.crashed_primary = false;
+            metadata.superblock.flags.up_to_date = up_to_date;
+            self.disk.persist.request(false);
+        }
+    }
+
+    /// The smaller disk decides while there is no data; afterwards the size stands.
+    fn agree_on_size(&mut self, mine: &Handshake, theirs: &Handshake) -> Result<(), String> {
+        if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+            return Ok(());
+        }
+        let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
+            (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),
+            (0, theirs) => theirs,
+            (mine, 0) => mine,
+            (a, b) if a == b => a,
+            (a, _) if theirs.generations.is_fresh() => a,
+            (_, b) if mine.generations.is_fresh() => b,
+            (a, b) => return Err(format!("the sizes differ: {a} bytes here, {b} bytes on the peer")),
+        };
+        if theirs.disk_bytes < agreed {
+            let room = theirs.disk_bytes;
+            return Err(format!(
+                "The peer's disk size is too small! It has room for {room} bytes of data, {agreed} are needed"
+            ));
+        }
+        if mine.disk_bytes < agreed {
+            let room = mine.disk_bytes;
+            return Err(format!(
+                "The local disk size is too small! It has room for {room} bytes of data, the peer has {agreed}"
+            ));
+        }
+        self.set_size(agreed);
+        Ok(())
+    }
+
+    /// Fixes the volume's size.
+    pub(super) fn set_size(&mut self, bytes: u64) {
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
+        if metadata.superblock.agreed_bytes == bytes {
+            return;
+        }
+        metadata.superblock.agreed_bytes = bytes;
+        for bitmap in &mut metadata.bitmaps {
+            let any = bitmap.set_count() > 0;
+            *bitmap = Bitmap::new(bytes);
+            if any {
+                bitmap.set_all();
+            }
+        }
+        self.disk.persist.request(true);
+    }
+
+    fn note_handshake(&mut self, id: NodeId, mine: &Handshake, theirs: &Handshake) {
+        for (who, h) in [("self", mine), ("peer", theirs)] {
+            let text = format!(
+                "handshake: {who} {:016X}:{:016X}:{:016X}:{:016X} bits:{} role:{} disk:{}{}",
+                h.generations.current,
+                h.bitmap_id,
+                h.generations.history[0],
+                h.generations.history[1],
+                h.dirty_blocks,
+                h.role,
+                h.disk,
+                if h.crashed_primary { " crashed-primary" } else { "" }
+            );
+            self.note(Some(id), Level::Info, text);
+        }
+    }
+
+    /// The peer's role or disk changed while we are connected.
+    pub(super) fn state_received(&mut self, id: NodeId, role: Role, disk: DiskState) -> Result<(), String> {
+        let Some(peer) = self.peer(id) else { return Ok(()) };
+        if !peer.is_connected() {
+            // It concluded the round before us; its next word on the matter is in the handshake.
+            return Ok(());
+        }
+        let had_disk = !peer.lost_disk();
+        self.set_peer_role(id, role);
+        if role == Role::Primary
+            && let Some(peer) = self.peer_mut(id)
+        {
+            peer.promotion_granted = false;
+        }
+        self.set_peer_disk(id, disk);
+        if had_disk && self.peer(id).is_some_and(Peer::lost_disk) {
+            self.peer_lost_disk(id, disk == DiskState::Failed);
+        }
+        Ok(())
+    }
+
+    /// From now on the peer lacks what is written. After a failure nobody knows what it lacks besides.
+    fn peer_lost_disk(&mut self, id: NodeId, failed: bool) {
+        self.abort_resync(id);
+        self.set_replication(id, ReplicationState::Established);
+        if failed
+            && let (Some(slot), Some(metadata)) = (self.peer(id).map(|p| p.slot), self.disk.metadata.as_mut())
+        {
+            metadata.bitmaps[slot].set_all();
+        }
+        self.abandon_transfer_log(id);
+        if self.role == Role::Primary || !self.disk.is_usable() {
+            return;
+        }
+        // The peer may be a Primary that goes on writing through us: what it writes now belongs to the new
+        // generation, and the bits it leaves in our memory are not on disk.
+        if let Some(slot) = self.slot_mut(id) {
+            slot.bits_volatile = true;
+        }
+        let version = self.disk.persist.request(false);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.stalled_until = Some(version);
+        }
+    }
+
+    /// Lets the data stream of stalled peers go on.
+    pub(super) fn resume_stalled_peers(&mut self) {
+        for id in self.peer_ids() {
+            let due =
+                self.peer(id).and_then(|p| p.stalled_until).is_some_and(|v| self.disk.persist.is_durable(v));
+            if !due {
+                continue;
+            }
+            if let Some(peer) = self.peer_mut(id) {
+                peer.stalled_until = None;
+            }
+            while let Some(peer) = self.peer_mut(id).filter(|p| p.link_up && p.stalled_until.is_none()) {
+                let Some(message) = peer.deferred.pop_front() else { break };
+                self.dispatch(id, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What is known of one peer, and what is under way with it.
+
+use std::collections::VecDeque;
+
+use crate::config::PeerConfig;
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::units::{ByteRange, Epoch, NodeId, Timestamp, WriteSeq};
+use crate::wire::{Handshake, Message};
+
+use super::receiver::Receiver;
+use super::resync::{Progress, TargetState};
+
+/// One peer.
+pub(super) struct Peer {
+    pub(super) config: PeerConfig,
+    /// Its bitmap slot in our metadata, while a disk is attached.
+    pub(super) slot: usize,
+
+    pub(super) connection: ConnectionState,
+    /// The streams stand: messages may be sent.
+    pub(super) link_up: bool,
+    /// Counts the connections, so that late disk completions are told apart.
+    pub(super) session: u32,
+    pub(super) standalone_reason: Option<String>,
+    pub(super) connected_since: Timestamp,
+    pub(super) last_received: Timestamp,
+    pub(super) ping_sent: Option<Timestamp>,
+    /// It has answered since a command asked whether it lives.
+    pub(super) ping_answered: bool,
+
+    pub(super) role: Role,
+    pub(super) disk: DiskState,
+    pub(super) replication: ReplicationState,
+
+    /// The round of the handshake under way or last ended; 0 before the first.
+    pub(super) round: u32,
+    pub(super) in_round: bool,
+    /// Something changed after our part of the round was sent: another must follow.
+    pub(super) round_again: bool,
+    pub(super) our_handshake: Option<Handshake>,
+    pub(super) their_handshake: Option<Handshake>,
+    /// Messages on the data stream wait until this version of the metadata is durable.
+    pub(super) stalled_until: Option<u64>,
+    pub(super) deferred: VecDeque<Message>,
+
+    /// Writes sent and not yet behind a barrier ack, in order of their numbers.
+    pub(super) transfer_log: VecDeque<SentWrite>,
+    pub(super) next_seq: WriteSeq,
+    /// Writes sent in the current epoch.
+    pub(super) epoch_writes: u32,
+    pub(super) barriers: VecDeque<SentBarrier>,
+    /// Has the peer's word that all it was sent is durable.
+    pub(super) all_durable: bool,
+
+    pub(super) receiver: Receiver,
+    /// The session whose writes the receiver holds.
+    pub(super) receiver_session: u32,
+    /// What the receiver counted belongs to a stream of writes that has ended.
+    pub(super) receiver_stale: bool,
+    pub(super) target: Option<TargetState>,
+    /// Resync reads under way for the peer.
+    pub(super) resync_reads: u32,
+    pub(super) progress: Option<Progress>,
+    /// The peer may become Primary next: its request was granted.
+    pub(super) promotion_granted: bool,
+
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+}
+
+/// A replicated write that may still be lost to the peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SentWrite {
+    pub(super) key: u64,
+    pub(super) range: ByteRange,
+    pub(super) epoch: Epoch,
+    pub(super) sent_at: Timestamp,
+    pub(super) acked: bool,
+}
+
+/// A barrier that was not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SentBarrier {
+    pub(super) epoch: Epoch,
+    pub(super) writes: u32,
+    pub(super) flush: bool,
+    pub(super) sent_at: Timestamp,
+}
+
+impl Peer {
+    pub(super) fn new(config: PeerConfig, now: Timestamp) -> Self {
+        Peer {
+            config,
+            slot: 0,
+            connection: ConnectionState::StandAlone,
+            link_up: false,
+            session: 0,
+            standalone_reason: None,
+            connected_since: now,
+            last_received: now,
+            ping_sent: None,
+            ping_answered: false,
+            role: Role::Unknown,
+            disk: DiskState::DUnknown,
+            replication: ReplicationState::Off,
+            round: 0,
+            in_round: false,
+            round_again: false,
+            our_handshake: None,
+            their_handshake: None,
+            stalled_until: None,
+            deferred: VecDeque::new(),
+            transfer_log: VecDeque::new(),
+            next_seq: WriteSeq(1),
+            epoch_writes: 0,
+            barriers: VecDeque::new(),
+            all_durable: true,
+            receiver: Receiver::default(),
+            receiver_session: 0,
+            receiver_stale: true,
+            target: None,
+            resync_reads: 0,
+            progress: None,
+            promotion_granted: false,
+            sent_bytes: 0,
+            received_bytes: 0,
+        }
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection == ConnectionState::Connected
+    }
+
+    /// The streams stand, the verdict is not there yet.
+    pub(super) fn is_negotiating(&self) -> bool {
+        self.link_up && (self.in_round || !self.is_connected())
+    }
+
+    /// Writes are sent to it; otherwise they are marked in its bitmap.
+    pub(super) fn replicates(&self) -> bool {
+        self.is_connected()
+            && self.replication != ReplicationState::Off
+            && self.disk >= DiskState::Negotiating
+            && self.disk != DiskState::DUnknown
+    }
+
+    /// Connected, and it said that it has no disk (any more).
+    pub(super) fn lost_disk(&self) -> bool {
+        self.disk < DiskState::Negotiating
+    }
+
+    /// It can serve a read.
+    pub(super) fn has_good_data(&self) -> bool {
+        self.is_connected() && self.disk == DiskState::UpToDate
+    }
+}

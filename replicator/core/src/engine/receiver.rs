@@ -1,0 +1,310 @@
+//! The applying side: what a Primary sends is written here, epoch by epoch.
+//!
+//! Writes of one epoch run side by side; those of the next wait until every write of the epoch before has ended and,
+//! with write ordering `flush`, is durable. When the connection breaks, what has arrived is still applied: the
+//! Primary may have told its client that it was received.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::disk::DiskWork;
+use super::{Engine, Locked};
+use crate::config::{Protocol, WriteOrdering};
+use crate::io::{Device, DiskOpKind, Payload};
+use crate::seeded;
+use crate::state::Role;
+use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
+use crate::wire::Message;
+
+/// Epochs that have begun to arrive, the open one last; never empty.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    epochs: VecDeque<ReceivedEpoch>,
+    flushing: bool,
+}
+
+#[derive(Default, Debug)]
+struct ReceivedEpoch {
+    received: u32,
+    in_flight: u32,
+    waiting: VecDeque<Applied>,
+    barrier: Option<Barrier>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Barrier {
+    epoch: Epoch,
+    writes: u32,
+    flush: bool,
+}
+
+/// Something that a peer's message does to, or wants from, the disk.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) peer: NodeId,
+    pub(super) session: u32,
+    pub(super) range: ByteRange,
+    pub(super) token: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Write { seq: WriteSeq, payload: Payload },
+    Zero { seq: WriteSeq, unmap: bool },
+    Read { id: u64 },
+    Resync { payload: Payload },
+    ResyncZeroes,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Receiver { epochs: VecDeque::from([ReceivedEpoch::default()]), flushing: false }
+    }
+}
+
+impl Receiver {
+    /// Everything that has arrived was applied.
+    pub(super) fn is_drained(&self) -> bool {
+        !self.flushing && self.epochs.iter().all(|e| e.in_flight == 0 && e.waiting.is_empty())
+    }
+
+    /// Epochs not yet acknowledged.
+    pub(super) fn epochs(&self) -> u64 {
+        self.epochs.iter().filter(|e| e.received > 0).count() as u64
+    }
+
+    /// Requests received and not answered.
+    pub(super) fn unacked(&self) -> u64 {
+        self.epochs.iter().map(|e| u64::from(e.in_flight) + e.waiting.len() as u64).sum()
+    }
+}
+
+impl Engine {
+    pub(super) fn write_received(
+        &mut self,
+        peer: NodeId,
+        seq: WriteSeq,
+        offset: u64,
+        payload: Payload,
+    ) -> Result<(), String> {
+        let range = ByteRange::new(offset, payload.len());
+        self.receive(peer, range, What::Write { seq, payload }, Some(seq))
+    }
+
+    pub(super) fn zero_received(
+        &mut self,
+        peer: NodeId,
+        seq: WriteSeq,
+        range: ByteRange,
+        unmap: bool,
+    ) -> Result<(), String> {
+        self.receive(peer, range, What::Zero { seq, unmap }, Some(seq))
+    }
+
+    pub(super) fn read_requested(&mut self, peer: NodeId, id: u64, range: ByteRange) -> Result<(), String> {
+        self.receive(peer, range, What::Read { id }, None)
+    }
+
+    fn receive(
+        &mut self,
+        id: NodeId,
+        range: ByteRange,
+        what: What,
+        seq: Option<WriteSeq>,
+    ) -> Result<(), String> {
+        if !self.is_addressable(range) {
+            return Err(format!("a request for {range} lies outside the volume or is no whole sectors"));
+        }
+        if seq.is_some() && self.role == Role::Primary {
+            return Err("a replicated write arrived, but this node is Primary".into());
+        }
+        let protocol = self.config.protocol;
+        let usable = self.disk.is_usable();
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        peer.received_bytes += if let What::Write { payload, .. } = &what { payload.len() } else { 0 };
+        let session = peer.session;
+        let primary_lost_disk = peer.lost_disk();
+        let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
+        open.received += u32::from(seq.is_some());
+        if let Some(seq) = seq {
+            if !usable {
+                self.send(id, Message::NegativeAck { seq });
+                return Ok(());
+            }
+            if primary_lost_disk {
+                self.mark_out_of_sync(id, range);
+            }
+            if protocol == Protocol::B {
+                self.send(id, Message::ReceiveAck { seq });
+            }
+            if protocol == Protocol::C && seeded!(self.config, CompletesOnReceive) {
+                self.send(id, Message::WriteAck { seq });
+            }
+        }
+        let token = self.key();
+        let applied = Applied { peer: id, session, range, token, what };
+        let Some(receiver) = self.peer_mut(id).map(|p| &mut p.receiver) else { return Ok(()) };
+        let must_wait = receiver.epochs.len() > 1 && !seeded!(self.config, IgnoresBarrier);
+        let Some(receiver) = self.peer_mut(id).map(|p| &mut p.receiver) else { return Ok(()) };
+        let Some(open) = receiver.epochs.back_mut() else { return Ok(()) };
+        if must_wait {
+            open.waiting.push_back(applied);
+        } else {
+            open.in_flight += 1;
+            self.acquire(token, range, Locked::Apply(applied));
+        }
+        Ok(())
+    }
+
+    pub(super) fn barrier_received(
+        &mut self,
+        id: NodeId,
+        epoch: Epoch,
+        writes: u32,
+        flush: bool,
+    ) -> Result<(), String> {
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
+        if open.received != writes {
+            return Err(format!(
+                "barrier #{} counts {writes} writes, {} were received",
+                epoch.0, open.received
+            ));
+        }
+        open.barrier = Some(Barrier { epoch, writes, flush });
+        peer.receiver.epochs.push_back(ReceivedEpoch::default());
+        self.progress_epochs(id);
+        Ok(())
+    }
+
+    /// Starts a request that has got its range. On a lost disk it fails at once.
+    pub(super) fn start_apply(&mut self, applied: Applied) {
+        if !self.disk.is_usable() {
+            return self.applied(applied, false);
+        }
+        let kind = match &applied.what {
+            What::Write { payload, .. } | What::Resync { payload } => {
+                DiskOpKind::Write { offset: applied.range.offset, data: payload.data.clone(), fua: false }
+            }
+            What::Zero { unmap, .. } => DiskOpKind::Zero { range: applied.range, unmap: *unmap },
+            What::ResyncZeroes => DiskOpKind::Zero { range: applied.range, unmap: true },
+            What::Read { id } => {
+                let work = DiskWork::PeerRead { peer: applied.peer, session: applied.session, id: *id };
+                // The order among reads and writes is kept by the epoch; the range is not needed any longer than that.
+                let (token, range, peer) = (applied.token, applied.range, applied.peer);
+                self.start_disk_op(Device::Data, DiskOpKind::Read(range), work);
+                self.release(token, range);
+                return self.request_ended(peer, applied.session);
+            }
+        };
+        self.start_disk_op(Device::Data, kind, DiskWork::Apply(applied));
+    }
+
+    /// A write of a peer has ended on our disk.
+    pub(super) fn applied(&mut self, applied: Applied, ok: bool) {
+        let Applied { peer, session, range, token, what } = applied;
+        self.release(token, range);
+        let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
+        match what {
+            What::Write { seq, .. } | What::Zero { seq, .. } => {
+                if live && !ok {
+                    self.send(peer, Message::NegativeAck { seq });
+                } else if live && self.config.protocol == Protocol::C {
+                    self.send(peer, Message::WriteAck { seq });
+                }
+                self.request_ended(peer, session);
+            }
+            What::Resync { .. } | What::ResyncZeroes => self.resync_block_written(peer, session, range, ok),
+            What::Read { id } => {
+                if live {
+                    self.send(peer, Message::ReadReply { id, payload: None });
+                }
+                self.request_ended(peer, session);
+            }
+        }
+    }
+
+    pub(super) fn peer_read_done(&mut self, peer: NodeId, session: u32, id: u64, data: Option<Bytes>) {
+        if self.peer(peer).is_some_and(|p| p.session == session) {
+            self.send(peer, Message::ReadReply { id, payload: data.map(Payload::new) });
+        }
+    }
+
+    pub(super) fn epoch_flushed(&mut self, id: NodeId, session: u32, ok: bool) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.receiver_session != session {
+            return;
+        }
+        peer.receiver.flushing = false;
+        if ok {
+            self.acknowledge_epoch(id);
+        }
+        self.progress_epochs(id);
+    }
+
+    fn request_ended(&mut self, id: NodeId, session: u32) {
+        let lax = seeded!(self.config, IgnoresBarrier);
+        let Some(peer) = self.peer_mut(id).filter(|p| p.receiver_session == session) else { return };
+        // Only the first epoch has requests under way.
+        let running = peer.receiver.epochs.iter_mut().find(|e| e.in_flight > 0);
+        debug_assert!(running.is_some() || lax);
+        if let Some(epoch) = running {
+            epoch.in_flight -= 1;
+        }
+        self.progress_epochs(id);
+    }
+
+    /// Ends epochs that are complete and begins those behind them.
+    fn progress_epochs(&mut self, id: NodeId) {
+        let ordering = self.config.write_ordering;
+        loop {
+            let unflushed = self.disk.has_unflushed_data();
+            let Some(peer) = self.peer_mut(id) else { return };
+            if peer.receiver.flushing {
+                return;
+            }
+            let Some(first) = peer.receiver.epochs.front() else { return };
+            let Some(barrier) = first.barrier else { return };
+            if first.in_flight > 0 || !first.waiting.is_empty() {
+                return;
+            }
+            let must_flush = (ordering == WriteOrdering::Flush || barrier.flush) && unflushed;
+            if must_flush && !seeded!(self.config, AcksBarrierWithoutFlush) {
+                let Some(peer) = self.peer_mut(id) else { return };
+                peer.receiver.flushing = true;
+                let session = peer.receiver_session;
+                return self.start_disk_op(
+                    Device::Data,
+                    DiskOpKind::Flush,
+                    DiskWork::EpochFlush { peer: id, session },
+                );
+            }
+            self.acknowledge_epoch(id);
+        }
+    }
+
+    /// The first epoch is done: acknowledge it and start what waited behind it.
+    fn acknowledge_epoch(&mut self, id: NodeId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let current = peer.link_up && peer.receiver_session == peer.session;
+        let Some(done) = peer.receiver.epochs.pop_front() else { return };
+        let waiting = match peer.receiver.epochs.front_mut() {
+            Some(next) => {
+                next.in_flight += next.waiting.len() as u32;
+                std::mem::take(&mut next.waiting)
+            }
+            None => VecDeque::new(),
+        };
+        if let Some(Barrier { epoch, writes, .. }) = done.barrier
+            && current
+            && self.disk.is_usable()
+        {
+            self.send(id, Message::BarrierAck { epoch, writes });
+        }
+        for applied in waiting {
+            self.acquire(applied.token, applied.range, Locked::Apply(applied));
+        }
+    }
+}

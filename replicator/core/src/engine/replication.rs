@@ -1,0 +1,235 @@
+//! The sending side: epochs, the transfer log, acknowledgements, and new generations.
+//!
+//! A write stays in a peer's transfer log until the barrier behind it is acknowledged, in every protocol and whatever
+//! the client was told: until then a power cut may take it from the peer's disk. What is in the log when the peer is
+//! lost is marked out of sync.
+
+use super::Engine;
+use super::peer::{Peer, SentBarrier, SentWrite};
+use crate::config::Protocol;
+use crate::io::Level;
+use crate::metadata::PeerSlot;
+use crate::seeded;
+use crate::state::{DiskState, Role};
+use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
+use crate::wire::Message;
+
+impl Engine {
+    // Epochs.
+
+    /// A write joins the current epoch.
+    pub(super) fn join_epoch(&mut self) -> Epoch {
+        self.epoch_writes += 1;
+        self.epoch
+    }
+
+    /// Ends the current epoch, so that what comes later may not be applied before what came until now.
+    pub(super) fn close_epoch(&mut self, flush: bool) {
+        let epoch = self.epoch;
+        for id in self.peer_ids() {
+            if self.peer(id).is_some_and(|p| p.replicates() && p.epoch_writes > 0) {
+                self.send_barrier(id, epoch, flush);
+            }
+        }
+        self.epoch = epoch + 1;
+        self.epoch_writes = 0;
+    }
+
+    pub(super) fn close_epoch_if_begun(&mut self, flush: bool) {
+        if self.epoch_writes > 0 {
+            self.close_epoch(flush);
+        }
+    }
+
+    fn send_barrier(&mut self, id: NodeId, epoch: Epoch, flush: bool) {
+        let now = self.now;
+        let Some(peer) = self.peer_mut(id) else { return };
+        let writes = std::mem::take(&mut peer.epoch_writes);
+        peer.barriers.push_back(SentBarrier { epoch, writes, flush, sent_at: now });
+        self.send(id, Message::Barrier { epoch, writes, flush });
+    }
+
+    /// The epoch whose barrier ack proves that all the peer was sent so far is durable; `None` if that is known or
+    /// the peer gets no writes. The caller has closed the current epoch.
+    pub(super) fn barrier_to_await(&mut self, id: NodeId) -> Option<Epoch> {
+        let peer = self.peer(id)?;
+        if !peer.replicates() || peer.all_durable {
+            return None;
+        }
+        if let Some(last) = peer.barriers.back().filter(|b| b.flush) {
+            return Some(last.epoch);
+        }
+        let epoch = self.epoch;
+        self.send_barrier(id, epoch, true);
+        self.epoch = epoch + 1;
+        Some(epoch)
+    }
+
+    // The transfer log.
+
+    /// Notes a write that is about to be sent and gives it its number.
+    pub(super) fn log_transfer(
+        &mut self,
+        id: NodeId,
+        key: u64,
+        range: ByteRange,
+        epoch: Epoch,
+    ) -> Option<WriteSeq> {
+        let now = self.now;
+        let peer = self.peer_mut(id)?;
+        let seq = peer.next_seq;
+        peer.next_seq = WriteSeq(seq.0 + 1);
+        peer.epoch_writes += 1;
+        peer.all_durable = false;
+        peer.transfer_log.push_back(SentWrite { key, range, epoch, sent_at: now, acked: false });
+        Some(seq)
+    }
+
+    /// The peer says what became of a write. Acks of a log that was abandoned are late, not wrong.
+    pub(super) fn write_acked(
+        &mut self,
+        id: NodeId,
+        seq: WriteSeq,
+        kind: Protocol,
+        ok: bool,
+    ) -> Result<(), String> {
+        let protocol = self.config.protocol;
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        if seq >= peer.next_seq {
+            return Err(format!("write {} was acknowledged but never sent", seq.0));
+        }
+        let first = peer.next_seq.0 - peer.transfer_log.len() as u64;
+        let Some(index) = seq.0.checked_sub(first) else { return Ok(()) };
+        let Some(sent) = peer.transfer_log.get_mut(index as usize) else { return Ok(()) };
+        sent.acked = true;
+        let SentWrite { key, range, .. } = *sent;
+        if !ok {
+            self.mark_out_of_sync(id, range);
+        }
+        if !ok || kind == protocol {
+            self.write_leg_ended(key, id, ok);
+        }
+        Ok(())
+    }
+
+    /// The peer has every write of an epoch, behind its barrier.
+    pub(super) fn barrier_acked(&mut self, id: NodeId, epoch: Epoch, writes: u32) -> Result<(), String> {
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        let Some(barrier) = peer.barriers.front().copied() else { return Ok(()) };
+        if epoch < barrier.epoch {
+            return Ok(());
+        }
+        if epoch != barrier.epoch || writes != barrier.writes {
+            return Err(format!(
+                "BAD! BarrierAck #{} received with n_writes={writes}, expected #{} with n_writes={}!",
+                epoch.0, barrier.epoch.0, barrier.writes
+            ));
+        }
+        peer.barriers.pop_front();
+        while peer.transfer_log.front().is_some_and(|w| w.epoch <= epoch) {
+            peer.transfer_log.pop_front();
+        }
+        if barrier.flush {
+            peer.all_durable =
+                peer.transfer_log.is_empty() && peer.barriers.is_empty() && peer.epoch_writes == 0;
+            self.durable_leg_ended(id, Some(epoch), true);
+        }
+        Ok(())
+    }
+
+    /// The peer gets no more writes: all that it may lack is marked, all that waits for it goes on without it.
+    pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let log = std::mem::take(&mut peer.transfer_log);
+        peer.barriers.clear();
+        peer.epoch_writes = 0;
+        peer.all_durable = true;
+        for sent in &log {
+            let forgotten = seeded!(self.config, ForgetsInFlight)
+                || seeded!(self.config, ForgetsAtWriteAck) && sent.acked;
+            if !forgotten {
+                self.mark_out_of_sync(id, sent.range);
+            }
+        }
+        self.begin_generation_if_alone();
+        for sent in &log {
+            self.write_leg_ended(sent.key, id, false);
+        }
+        self.durable_leg_ended(id, None, false);
+        self.retry_reads_of(id);
+    }
+
+    // What a peer lacks.
+
+    /// Marks a range that the peer lacks, or may lack.
+    pub(super) fn mark_out_of_sync(&mut self, id: NodeId, range: ByteRange) {
+        let Some(slot) = self.peer(id).map(|p| p.slot) else { return };
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.bitmaps[slot].set_range(range);
+        }
+    }
+
+    /// Blocks marked in the bitmap for the peer.
+    pub(super) fn dirty_blocks(&self, id: NodeId) -> u64 {
+        match (self.peer(id), self.disk.metadata.as_ref()) {
+            (Some(peer), Some(metadata)) => metadata.bitmaps[peer.slot].set_count(),
+            _ => 0,
+        }
+    }
+
+    /// The peer's slot in the superblock, while a disk is attached.
+    pub(super) fn slot(&self, id: NodeId) -> Option<&PeerSlot> {
+        let slot = self.peer(id)?.slot;
+        self.disk.metadata.as_ref()?.superblock.peers.get(slot)
+    }
+
+    pub(super) fn slot_mut(&mut self, id: NodeId) -> Option<&mut PeerSlot> {
+        let slot = self.peer(id)?.slot;
+        self.disk.metadata.as_mut()?.superblock.peers.get_mut(slot)
+    }
+
+    // Generations.
+
+    /// Where data goes on without a peer, a new generation begins: as the Primary, or as the one good copy behind a
+    /// Primary that has lost its disk. It is on disk before a write of it completes.
+    pub(super) fn begin_generation_if_alone(&mut self) {
+        let primary_has_no_disk =
+            self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary && p.lost_disk());
+        if self.role != Role::Primary && !primary_has_no_disk || self.disk.state != DiskState::UpToDate {
+            return;
+        }
+        if seeded!(self.config, KeepsGeneration) {
+            return;
+        }
+        let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
+        let may_have_current =
+            |p: &Peer| self.slot(p.id()).is_some_and(|s| s.bitmap_id == 0 || s.resync_id == current);
+        if self.peers.iter().any(|p| !p.replicates() && may_have_current(p)) {
+            self.begin_generation();
+        }
+    }
+
+    /// Draws a new current identifier; peers that get no writes have stayed with the old one, or with an older one.
+    pub(super) fn begin_generation(&mut self) {
+        let primary = self.disk.metadata.as_ref().is_some_and(|m| m.superblock.flags.primary);
+        let id = self.new_generation_id(if primary { Role::Primary } else { Role::Secondary });
+        let left_behind: Vec<usize> = self.peers.iter().filter(|p| !p.replicates()).map(|p| p.slot).collect();
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
+        let superblock = &mut metadata.superblock;
+        let old = std::mem::replace(&mut superblock.generations.current, id);
+        for slot in left_behind {
+            let slot = &mut superblock.peers[slot];
+            if slot.bitmap_id == 0 {
+                slot.bitmap_id = old;
+            } else {
+                superblock.generations.remember(old);
+            }
+        }
+        self.disk.generation_version = self.disk.persist.request(false);
+        self.note(None, Level::Info, format!("new current generation {id:016X}, was {old:016X}"));
+    }
+
+    pub(super) fn generation_is_durable(&self) -> bool {
+        !self.disk.is_usable() || self.disk.persist.is_durable(self.disk.generation_version)
+    }
+}

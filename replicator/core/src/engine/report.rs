@@ -1,0 +1,77 @@
+//! What the engine says of itself.
+
+use super::Engine;
+use crate::config::WriteOrdering;
+use crate::status::{PeerStatus, Status};
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
+
+impl Engine {
+    /// A snapshot for the operator.
+    pub fn status(&self, now: Timestamp) -> Status {
+        Status {
+            resource: self.config.resource.clone(),
+            node: self.config.node,
+            role: self.role,
+            disk: self.disk.state,
+            protocol: self.config.protocol,
+            write_ordering: match self.config.write_ordering {
+                WriteOrdering::Flush => 'f',
+                WriteOrdering::Drain => 'd',
+            },
+            size_bytes: self.size_bytes(),
+            disk_read_bytes: self.counters.disk_read_bytes,
+            disk_written_bytes: self.counters.disk_written_bytes,
+            bitmap_writes: self.counters.bitmap_writes,
+            activity_log_writes: 0,
+            local_pending: self.disk.operations.len() as u64,
+            client_pending: self.clients_pending(),
+            epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
+            openers: self.openers.clone(),
+            generations: self
+                .disk
+                .metadata
+                .as_ref()
+                .map_or(self.last_generations, |m| m.superblock.generations),
+            peers: self
+                .peers
+                .iter()
+                .map(|p| self.peer_status(p.id(), now))
+                .collect::<Option<_>>()
+                .unwrap_or_default(),
+        }
+    }
+
+    fn peer_status(&self, id: NodeId, now: Timestamp) -> Option<PeerStatus> {
+        let peer = self.peer(id)?;
+        Some(PeerStatus {
+            id,
+            name: peer.config.name.clone(),
+            connection: peer.connection,
+            replication: peer.replication,
+            role: peer.role,
+            disk: peer.disk,
+            standalone_reason: peer.standalone_reason.clone(),
+            sent_bytes: peer.sent_bytes,
+            received_bytes: peer.received_bytes,
+            pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64,
+            unacked: peer.receiver.unacked(),
+            out_of_sync_bytes: self.dirty_blocks(id) * BLOCK_BYTES,
+            resync: self.resync_progress(id, now),
+        })
+    }
+
+    /// For checkers: every range that may differ from the peer's copy right now: bits set and writes in flight.
+    pub fn may_differ(&self, peer: NodeId) -> Vec<ByteRange> {
+        let Some(p) = self.peer(peer) else { return Vec::new() };
+        let mut ranges: Vec<ByteRange> = p.transfer_log.iter().map(|w| w.range).collect();
+        ranges.extend(self.ranges_being_written());
+        if let Some(bitmap) = self.disk.metadata.as_ref().map(|m| &m.bitmaps[p.slot]) {
+            let mut from = 0;
+            while let Some(run) = bitmap.next_run(from, u64::MAX) {
+                ranges.push(ByteRange::new(run.start * BLOCK_BYTES, (run.end - run.start) * BLOCK_BYTES));
+                from = run.end;
+            }
+        }
+        ranges
+    }
+}

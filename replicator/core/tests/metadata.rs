@@ -1,0 +1,125 @@
+//! Metadata on a disk in memory: what a torn write, rot or a wrong device must come to.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use tandem_core::io::DiskError;
+use tandem_core::metadata::{self, Geometry, LoadError, MetaIo, Placement, Superblock, SuperblockError};
+use tandem_core::units::NodeId;
+
+struct MemoryDisk(Vec<u8>);
+
+impl MetaIo for MemoryDisk {
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let end = offset as usize + buffer.len();
+        buffer.copy_from_slice(self.0.get(offset as usize..end).ok_or(DiskError("beyond the end".into()))?);
+        Ok(())
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let end = offset as usize + data.len();
+        self.0.get_mut(offset as usize..end).ok_or(DiskError("beyond the end".into()))?.copy_from_slice(data);
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+const SIZE: u64 = 8 << 20;
+
+fn created(placement: Placement) -> (MemoryDisk, Geometry) {
+    let mut disk = MemoryDisk(vec![0xee; SIZE as usize]);
+    let geometry = metadata::create(&mut disk, placement, SIZE, 1, 77).unwrap();
+    (disk, geometry)
+}
+
+/// The sizes that drbdmeta printed for 256 MiB (reference/drbd.md, B10).
+#[test]
+fn internal_metadata_takes_the_space_of_drbd() {
+    let size = 256 << 20;
+    let one = Geometry::new(Placement::Internal, size, size, 1).unwrap();
+    assert_eq!(one.bitmap_offset, 268_390_400);
+    assert_eq!(one.activity_log_offset, 268_398_592);
+    assert_eq!(one.superblock_offsets[0], 268_431_360);
+    assert_eq!(size - one.data_bytes, 88 * 512);
+    let three = Geometry::new(Placement::Internal, size, size, 3).unwrap();
+    assert_eq!(size - three.data_bytes, 120 * 512);
+    let external = Geometry::new(Placement::External, size, 1 << 20, 1).unwrap();
+    assert_eq!((external.bitmap_offset, external.data_bytes), (36_864, size));
+}
+
+#[test]
+fn a_fresh_disk_loads_and_an_empty_one_says_what_to_do() {
+    for placement in [Placement::Internal, Placement::External] {
+        let (mut disk, _) = created(placement);
+        let loaded = metadata::load(&mut disk, placement, SIZE, NodeId(0)).unwrap();
+        assert!(loaded.superblock.generations.is_fresh());
+        assert_eq!(loaded.bitmaps[0].set_count(), 0);
+        metadata::wipe(&mut disk, placement).unwrap();
+        let error = metadata::load(&mut disk, placement, SIZE, NodeId(0)).unwrap_err();
+        assert_eq!(error, LoadError::NotFound);
+        assert!(error.to_string().contains("create-md"));
+    }
+}
+
+#[test]
+fn one_damaged_copy_is_survived_and_two_are_refused() {
+    let (mut disk, geometry) = created(Placement::Internal);
+    for (damaged, offset) in geometry.superblock_offsets.into_iter().enumerate() {
+        disk.0[offset as usize + 100] ^= 1;
+        let result = metadata::load(&mut disk, Placement::Internal, SIZE, NodeId(0));
+        match damaged {
+            0 => assert!(result.is_ok()),
+            _ => {
+                let error = result.unwrap_err();
+                assert!(matches!(
+                    &error,
+                    LoadError::Damaged { errors: [SuperblockError::Checksum, SuperblockError::Checksum], .. }
+                ));
+                assert!(error.to_string().contains("damaged"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_of_another_node_or_that_shrank_is_refused() {
+    let (mut disk, geometry) = created(Placement::External);
+    let mut superblock = metadata::probe(&mut disk, Placement::External).unwrap();
+    superblock.node = Some(NodeId(1));
+    superblock.agreed_bytes = SIZE;
+    disk.write_at(geometry.superblock_offsets[0], &superblock.encode()).unwrap();
+    superblock.sequence += 1;
+    disk.write_at(geometry.superblock_offsets[1], &superblock.encode()).unwrap();
+    let error = metadata::load(&mut disk, Placement::External, SIZE, NodeId(0)).unwrap_err();
+    assert!(error.to_string().contains("belongs to node 1, this is node 0"), "{error}");
+    let error = metadata::load(&mut disk, Placement::External, SIZE / 2, NodeId(1)).unwrap_err();
+    assert!(
+        matches!(error, LoadError::Shrunk { room_bytes, agreed_bytes: SIZE } if room_bytes == SIZE / 2),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_device_without_room_is_refused_with_the_numbers() {
+    let error = Geometry::new(Placement::Internal, 40_000, 40_000, 1).unwrap_err();
+    assert!(error.to_string().contains("40000 bytes"), "{error}");
+    assert!(Geometry::new(Placement::Internal, SIZE, SIZE, 0).is_err());
+    assert!(Geometry::new(Placement::Internal, SIZE, SIZE, 32).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_superblock_panic(bytes in prop::collection::vec(any::<u8>(), 4096), flip in 0usize..4096 * 8) {
+        let mut garbage = [0; 4096];
+        garbage.copy_from_slice(&bytes);
+        prop_assert_eq!(Superblock::decode(&garbage), Err(SuperblockError::Absent));
+        let mut good = [0; 4096];
+        good.copy_from_slice(&Superblock::fresh(1, 2, Placement::Internal, 3).encode());
+        good[flip / 8] ^= 1 << (flip % 8);
+        prop_assert!(Superblock::decode(&good).is_err());
+    }
+}
