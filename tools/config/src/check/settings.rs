@@ -1,0 +1,156 @@
+//! Options: read against the table, kept with their places until they are checked against each other.
+
+use std::collections::BTreeMap;
+
+use super::{section_body, unknown, words};
+use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::model::Settings;
+use crate::options::{self, Kind, OptionDef, Section, Support, Value};
+use crate::source::Span;
+use crate::tree::Statement;
+use crate::value;
+
+/// One option that was set.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) value: Value,
+    pub(crate) span: Span,
+    section: Section,
+}
+
+/// The options set at one level, by their places in the table.
+pub(crate) type Assigned = BTreeMap<usize, Assignment>;
+
+/// What holds at the inner level: its own options, and the outer level's where it has none.
+pub(crate) fn inherit(outer: &Assigned, own: &Assigned) -> Assigned {
+    let mut merged = outer.clone();
+    merged.extend(own.iter().map(|(&option, assignment)| (option, assignment.clone())));
+    merged
+}
+
+pub(crate) fn values(assigned: &Assigned) -> Settings {
+    assigned.iter().map(|(&option, assignment)| (option, assignment.value.clone())).collect()
+}
+
+/// Reads what `common` and `resource` share: option sections and options that stand directly in them. False if the
+/// statement is neither.
+pub(crate) fn resource_level(
+    statement: &Statement,
+    assigned: &mut Assigned,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let name = statement.name();
+    let sections = [Section::Net, Section::Disk, Section::Options, Section::Startup, Section::Handlers];
+    if let Some(inner) = sections.into_iter().find(|section| section.keyword() == name) {
+        // `disk` without a body is the backing device.
+        if inner == Section::Disk && statement.body.is_none() {
+            return false;
+        }
+        if let Some(body) = section_body(statement, diagnostics) {
+            section(inner, body, assigned, diagnostics);
+        }
+        return true;
+    }
+    option(Section::Resource, statement, assigned, diagnostics)
+}
+
+/// Reads the options of one section.
+pub(crate) fn section(
+    section: Section,
+    body: &[Statement],
+    assigned: &mut Assigned,
+    diagnostics: &mut Diagnostics,
+) {
+    for statement in body {
+        if !option(section, statement, assigned, diagnostics) {
+            unknown(statement, &format!("in `{}`", section.keyword()), &[], Some(section), diagnostics);
+        }
+    }
+}
+
+/// Reads one option; false if the section has none of that name.
+fn option(
+    section: Section,
+    statement: &Statement,
+    assigned: &mut Assigned,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let Some((index, definition, negated)) = find(section, statement) else { return false };
+    let Some(value) = value(definition, negated, statement, diagnostics) else { return true };
+    report_support(definition, &value, statement.span(), diagnostics);
+    let new = Assignment { value, span: statement.span().clone(), section };
+    match assigned.get(&index) {
+        Some(earlier) => report_repetition(definition, earlier, &new, diagnostics),
+        None => drop(assigned.insert(index, new)),
+    }
+    true
+}
+
+/// The option a statement names; true if by DRBD 8's `no-` form.
+fn find(section: Section, statement: &Statement) -> Option<(usize, &'static OptionDef, bool)> {
+    let name = statement.name();
+    if let Some((index, definition)) = options::find(section, name) {
+        return Some((index, definition, false));
+    }
+    let (index, definition) = options::find(section, name.strip_prefix("no-")?)?;
+    matches!(definition.kind, Kind::Flag { .. }).then_some((index, definition, true))
+}
+
+fn value(
+    definition: &OptionDef,
+    negated: bool,
+    statement: &Statement,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
+    let count = match definition.kind {
+        Kind::Flag { .. } if negated => 0..=0,
+        Kind::Flag { .. } => 0..=1,
+        _ => 1..=1,
+    };
+    let found = words(statement, &definition.kind.expected(), count, diagnostics)?;
+    let Some(word) = found.first() else { return Some(Value::Flag(!negated)) };
+    match value::parse(&definition.kind, &word.text) {
+        Ok(value) => Some(value),
+        Err(reason) => {
+            let separator = if reason.starts_with("is ") { " " } else { ": " };
+            diagnostics
+                .push(Diagnostic::error(&word.span, format!("`{}`{separator}{reason}", definition.name)));
+            None
+        }
+    }
+}
+
+fn report_support(definition: &OptionDef, value: &Value, span: &Span, diagnostics: &mut Diagnostics) {
+    let name = definition.name;
+    match definition.support {
+        Support::Supported => {}
+        Support::Ignored { note } => {
+            diagnostics
+                .push(Diagnostic::warning(span, format!("`{name}` has no effect in this version: {note}")));
+        }
+        Support::Refused { accepted, .. } if accepted.contains(&value.to_string().as_str()) => {}
+        Support::Refused { accepted, reason, instead } => {
+            // The value matters only if another one would be accepted.
+            let what =
+                if accepted.is_empty() { format!("`{name}`") } else { quote(&format!("{name} {value}")) };
+            let message = format!("{what} is not supported by this version: {reason}");
+            diagnostics.push(Diagnostic::error(span, message).help(instead));
+        }
+    }
+}
+
+/// The same value from two sections is fine (`protocol` has two places, `fencing` too); all else is a mistake.
+fn report_repetition(
+    definition: &OptionDef,
+    earlier: &Assignment,
+    new: &Assignment,
+    diagnostics: &mut Diagnostics,
+) {
+    let name = definition.name;
+    let message = match (earlier.section == new.section, earlier.value == new.value) {
+        (true, _) => format!("duplicate option `{name}`"),
+        (false, true) => return,
+        (false, false) => format!("contradictory `{name}`: {} here, {} before", new.value, earlier.value),
+    };
+    diagnostics.push(Diagnostic::error(&new.span, message).related(&earlier.span, "it is first set here"));
+}

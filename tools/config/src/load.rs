@@ -1,0 +1,229 @@
+//! Reads the main file and what it includes.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::source::{SourceFile, Span};
+use crate::tree::{Statement, parse};
+
+/// A configuration is a few KiB; a larger file is a mistake (a disk image, a log).
+pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Files read in one run: bounds what includes that fan out can cost.
+const MAX_FILES: usize = 1024;
+/// Includes inside includes.
+const MAX_INCLUDE_DEPTH: usize = 16;
+
+/// All top-level statements of the file and of its includes, in order.
+pub(crate) fn load(path: &Path, diagnostics: &mut Diagnostics) -> Vec<Statement> {
+    let mut loader = Loader { diagnostics, open: Vec::new(), files: 0 };
+    loader.file(path, None)
+}
+
+/// As [`load`], of a text that stands for the file `path`.
+pub(crate) fn load_text(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Vec<Statement> {
+    let mut loader = Loader { diagnostics, open: Vec::new(), files: 0 };
+    if text.len() as u64 > MAX_FILE_BYTES {
+        loader.unreadable(path, None, &too_large());
+        return Vec::new();
+    }
+    loader.text(path, text.to_owned())
+}
+
+struct Loader<'d> {
+    diagnostics: &'d mut Diagnostics,
+    /// The files being read, outermost first, by their canonical paths.
+    open: Vec<PathBuf>,
+    files: usize,
+}
+
+impl Loader<'_> {
+    fn file(&mut self, path: &Path, from: Option<&Span>) -> Vec<Statement> {
+        if let Err(reason) = self.enter(path) {
+            self.unreadable(path, from, &reason);
+            return Vec::new();
+        }
+        let statements = match read(path) {
+            Ok(text) => self.text(path, text),
+            Err(reason) => {
+                self.unreadable(path, from, &reason);
+                Vec::new()
+            }
+        };
+        self.open.pop();
+        statements
+    }
+
+    /// Notes that `path` is being read, unless a limit forbids it.
+    fn enter(&mut self, path: &Path) -> Result<(), String> {
+        let canonical = fs::canonicalize(path).map_err(|error| error.to_string())?;
+        if self.open.contains(&canonical) {
+            let chain: Vec<_> =
+                self.open.iter().chain([&canonical]).map(|p| p.display().to_string()).collect();
+            return Err(format!("it includes itself: {}", chain.join(" -> ")));
+        }
+        if self.open.len() > MAX_INCLUDE_DEPTH {
+            return Err(format!("includes are nested deeper than {MAX_INCLUDE_DEPTH} levels"));
+        }
+        if self.files >= MAX_FILES {
+            return Err(format!("more than {MAX_FILES} files are included"));
+        }
+        self.files += 1;
+        self.open.push(canonical);
+        Ok(())
+    }
+
+    fn text(&mut self, path: &Path, text: String) -> Vec<Statement> {
+        let file = SourceFile::new(path.to_owned(), text);
+        let mut all = Vec::new();
+        for statement in parse(&file, self.diagnostics) {
+            if statement.name() == "include" {
+                all.extend(self.include(path, &statement));
+            } else {
+                all.push(statement);
+            }
+        }
+        all
+    }
+
+    fn include(&mut self, includer: &Path, statement: &Statement) -> Vec<Statement> {
+        let [pattern] = statement.arguments.as_slice() else {
+            let message =
+                format!("expected one file name behind `include`, found {}", statement.arguments.len());
+            self.diagnostics.push(Diagnostic::error(statement.span(), message));
+            return Vec::new();
+        };
+        if statement.body.is_some() {
+            self.diagnostics.push(Diagnostic::error(&statement.end, "expected `;`, found `{`"));
+            return Vec::new();
+        }
+        let folder = includer.parent().unwrap_or(Path::new(""));
+        match expand(&folder.join(&pattern.text)) {
+            Ok(paths) => paths.iter().flat_map(|path| self.file(path, Some(&pattern.span))).collect(),
+            Err((path, reason)) => {
+                self.unreadable(&path, Some(&pattern.span), &reason.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, from: Option<&Span>, reason: &str) {
+        let message = format!("cannot read {}: {reason}", quote(&path.to_string_lossy()));
+        self.diagnostics.push(Diagnostic::error_at(from, message));
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(valid).filter(|&&byte| byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8 text (byte {valid} of the file)")
+    })
+}
+
+fn too_large() -> String {
+    format!("it is larger than {} KiB, the limit for a configuration file", MAX_FILE_BYTES >> 10)
+}
+
+/// The files that a pattern names, sorted. `*` and `?` match within one path component, and no leading dot. A pattern
+/// without them names one file, which must exist; a pattern with them may match none.
+fn expand(pattern: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let mut found = vec![PathBuf::new()];
+    let mut wild = false;
+    for component in pattern.components() {
+        let Component::Normal(name) = component else {
+            found.iter_mut().for_each(|path| path.push(component));
+            continue;
+        };
+        if !is_wild(name) {
+            found.iter_mut().for_each(|path| path.push(name));
+            // Behind a wildcard, a folder without that entry is no match rather than an error.
+            found.retain(|path| !wild || path.exists());
+            continue;
+        }
+        wild = true;
+        let mut matches = Vec::new();
+        for folder in found {
+            matches.extend(matching_entries(&folder, name).map_err(|error| (folder, error))?);
+        }
+        matches.sort();
+        found = matches;
+    }
+    Ok(found)
+}
+
+fn is_wild(name: &OsStr) -> bool {
+    name.as_bytes().iter().any(|byte| matches!(byte, b'*' | b'?'))
+}
+
+fn matching_entries(folder: &Path, pattern: &OsStr) -> io::Result<Vec<PathBuf>> {
+    let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if !listed.is_dir() && listed.exists() {
+        return Ok(Vec::new());
+    }
+    let mut matches = Vec::new();
+    for entry in fs::read_dir(listed)? {
+        let name = entry?.file_name();
+        let hidden = name.as_bytes().starts_with(b".") && !pattern.as_bytes().starts_with(b".");
+        if !hidden && matches_pattern(pattern.as_bytes(), name.as_bytes()) {
+            matches.push(folder.join(name));
+        }
+    }
+    Ok(matches)
+}
+
+/// `*` stands for any bytes, `?` for one. Remembers only the last star, so the cost is at most the product of lengths.
+fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(&byte) if byte == b'?' || Some(&byte) == name.get(n) => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((star_p, star_n)) = star else { return false };
+                star = Some((star_p, star_n + 1));
+                p = star_p + 1;
+                n = star_n + 1;
+            }
+        }
+    }
+    pattern.iter().skip(p).all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_pattern;
+
+    #[test]
+    fn wildcards_match_within_a_name() {
+        for (pattern, name, expected) in [
+            ("*.res", "r0.res", true),
+            ("*.res", "r0.res.bak", false),
+            ("r?.res", "r0.res", true),
+            ("r?.res", "r.res", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b*", "xxbxxaxx", false),
+            ("*", "", true),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+        ] {
+            assert_eq!(matches_pattern(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! From tokens to statements: `words ;` and `words { statements }`, whatever the words mean.
+
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::lexer::{Token, TokenKind, tokens};
+use crate::source::{SourceFile, Span};
+
+/// The language needs four levels; the limit keeps a file of braces from using up the stack.
+const MAX_DEPTH: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Word {
+    pub(crate) text: String,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) keyword: Word,
+    pub(crate) arguments: Vec<Word>,
+    pub(crate) body: Option<Vec<Statement>>,
+    /// The `;` or `{` behind the words.
+    pub(crate) end: Span,
+}
+
+impl Statement {
+    pub(crate) fn name(&self) -> &str {
+        &self.keyword.text
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.keyword.span
+    }
+}
+
+/// Parses one file. Syntax errors go to `diagnostics`; what could be read around them is returned.
+pub(crate) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Vec<Statement> {
+    let errors_before = diagnostics.errors.len();
+    let tokens = tokens(file, diagnostics);
+    if diagnostics.errors.len() > errors_before {
+        // The tokens behind a broken string would only give follow-up errors.
+        return Vec::new();
+    }
+    let end = tokens.last().map_or_else(|| Span::new(file, 0..0), |token| token.span.after());
+    let mut parser = Parser { tokens: tokens.into_iter().peekable(), end, ended: false, diagnostics };
+    parser.statements(None, 0)
+}
+
+struct Parser<'d> {
+    tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
+    /// The place behind the last token.
+    end: Span,
+    /// The unexpected end of the file was reported.
+    ended: bool,
+    diagnostics: &'d mut Diagnostics,
+}
+
+impl Parser<'_> {
+    /// Statements up to the `}` that belongs to `opened`, or to the end of the file.
+    fn statements(&mut self, opened: Option<&Span>, depth: usize) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        while let Some(Token { kind, span }) = self.tokens.next() {
+            match kind {
+                TokenKind::Word(text) if text == "skip" => self.skip(&span),
+                TokenKind::Word(text) => statements.extend(self.statement(Word { text, span }, depth)),
+                TokenKind::Close if opened.is_some() => return statements,
+                TokenKind::Close => self.error(&span, "expected a section or the end of the file, found `}`"),
+                TokenKind::Semicolon => self.error(&span, "expected a statement, found `;`"),
+                TokenKind::Quoted(text) => {
+                    self.error(
+                        &span,
+                        format!("expected an option or a section, found the string {}", quote(&text)),
+                    );
+                    self.skip(&span);
+                }
+                TokenKind::Open => {
+                    self.error(&span, "expected the name of a section before `{`");
+                    self.skip_body(&span);
+                }
+            }
+        }
+        if let Some(opened) = opened {
+            self.end_of_file("`}`", Some(opened));
+        }
+        statements
+    }
+
+    fn statement(&mut self, keyword: Word, depth: usize) -> Option<Statement> {
+        let mut arguments = Vec::new();
+        loop {
+            if matches!(self.tokens.peek(), Some(Token { kind: TokenKind::Close, .. })) {
+                let place = arguments.last().unwrap_or(&keyword).span.after();
+                self.error(&place, "expected `;`, found `}`");
+                return None;
+            }
+            let Some(Token { kind, span }) = self.tokens.next() else {
+                self.end_of_file("`;` or `{`", None);
+                return None;
+            };
+            match kind {
+                TokenKind::Word(text) | TokenKind::Quoted(text) => arguments.push(Word { text, span }),
+                TokenKind::Open if depth >= MAX_DEPTH => {
+                    self.error(&span, format!("sections are nested deeper than {MAX_DEPTH} levels"));
+                    self.skip_body(&span);
+                    return None;
+                }
+                TokenKind::Open => {
+                    let body = Some(self.statements(Some(&span), depth + 1));
+                    return Some(Statement { keyword, arguments, body, end: span });
+                }
+                TokenKind::Semicolon | TokenKind::Close => {
+                    return Some(Statement { keyword, arguments, body: None, end: span });
+                }
+            }
+        }
+    }
+
+    /// Passes over one statement, with its section if it has one.
+    fn skip(&mut self, start: &Span) {
+        while !matches!(self.tokens.peek(), Some(Token { kind: TokenKind::Close, .. }) | None) {
+            match self.tokens.next() {
+                Some(Token { kind: TokenKind::Open, span }) => return self.skip_body(&span),
+                Some(Token { kind: TokenKind::Semicolon, .. }) => return,
+                _ => {}
+            }
+        }
+        self.error(start, "expected `;` or a section behind this word");
+    }
+
+    /// Passes over everything up to the `}` that belongs to `opened`.
+    fn skip_body(&mut self, opened: &Span) {
+        let mut depth = 1_usize;
+        for token in self.tokens.by_ref() {
+            match token.kind {
+                TokenKind::Open => depth += 1,
+                TokenKind::Close => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+        self.end_of_file("`}`", Some(opened));
+    }
+
+    fn end_of_file(&mut self, expected: &str, opened: Option<&Span>) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let error = Diagnostic::error(&self.end, format!("expected {expected}, found the end of the file"));
+        self.diagnostics.push(match opened {
+            Some(opened) => error.related(opened, "this section is not closed"),
+            None => error,
+        });
+    }
+
+    fn error(&mut self, span: &Span, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(span, message));
+    }
+}

@@ -1,0 +1,474 @@
+//! What the operator reads: every kind of error with its place and its advice.
+
+use std::path::Path;
+
+use tandem_config::{Config, ConfigError, Severity, Stage};
+
+fn refuse(text: &str) -> ConfigError {
+    match Config::parse(Path::new("t.conf"), text) {
+        Ok(config) => panic!("accepted:\n{text}\n{config:?}"),
+        Err(error) => error,
+    }
+}
+
+/// A resource that is good except for one line, which is line 2.
+fn resource_with(line: &str) -> String {
+    format!(
+        "resource r0 {{\n{line}\ndevice minor 1; disk /dev/sdb1; meta-disk internal;\n\
+         on alpha {{ address 10.0.0.1:7789; }}\non bravo {{ address 10.0.0.2:7789; }}\n}}\n"
+    )
+}
+
+/// A resource whose first host is good except for one line, which is line 3.
+fn host_with(line: &str) -> String {
+    format!(
+        "resource r0 {{ device minor 1;\non alpha {{\n{line}\n}}\n\
+         on bravo {{ address 10.0.0.2:7789; disk /dev/sdb1; meta-disk internal; }}\n}}\n"
+    )
+}
+
+/// A complete resource on one line.
+fn complete(name: &str, minor: u32, disk: &str, port: u16) -> String {
+    format!(
+        "resource {name} {{ device minor {minor}; disk {disk}; meta-disk internal; \
+         on alpha {{ address 10.0.0.1:{port}; }} on bravo {{ address 10.0.0.2:{port}; }} }}\n"
+    )
+}
+
+/// Every error holds its parts; there are as many errors as lists of parts.
+fn check_all(cases: &[(String, &[&[&str]])], stage: Stage) {
+    for (text, expected) in cases {
+        let error = refuse(text);
+        assert_eq!(error.stage, stage, "{text}\n{error}");
+        assert_eq!(error.errors.len(), expected.len(), "{text}\n{error}");
+        for (found, parts) in error.errors.iter().zip(*expected) {
+            assert_eq!(found.severity, Severity::Error);
+            let shown = found.to_string();
+            for part in *parts {
+                assert!(shown.contains(part), "expected {part:?} for\n{text}\nfound\n{shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_shows_file_line_column_and_the_line_with_a_caret() {
+    let error = refuse(&resource_with("  net { timeout 700; }"));
+    let expected = "\
+error: `timeout` is out of range: expected a number from 1 to 600 (tenths of a second), found `700`
+ --> t.conf:2:17
+  |
+2 |   net { timeout 700; }
+  |                 ^^^";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn an_error_shows_the_earlier_place_and_what_to_do() {
+    let error = refuse(&resource_with("net { timeout 100;\nping-int 20; connect-int 5; }"));
+    let expected = "\
+error: `timeout` (10 s) must be less than `connect-int` (5 s)
+ --> t.conf:2:7
+  |
+2 | net { timeout 100;
+  |       ^^^^^^^
+  |
+ ::: t.conf:3:14
+  |
+3 | ping-int 20; connect-int 5; }
+  |              ----------- the interval is set here
+  |
+  = help: `timeout` counts tenths of a second, `connect-int` counts seconds";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn errors_of_syntax() {
+    let cases: &[(String, &[&[&str]])] = &[
+        ("resource r0 {\n  protocol C\n}".into(), &[&["expected `;`, found `}`", "t.conf:2:13"]]),
+        (
+            "resource r0 {\n  net {\n    timeout 60;\n".into(),
+            &[&[
+                "expected `}`, found the end of the file",
+                "t.conf:3:16",
+                "this section is not closed",
+                "2 |   net {",
+            ]],
+        ),
+        ("resource r0".into(), &[&["expected `;` or `{`, found the end of the file", "t.conf:1:12"]]),
+        ("common { }\n}".into(), &[&["expected a section or the end of the file, found `}`", "t.conf:2:1"]]),
+        ("common { ; }".into(), &[&["expected a statement, found `;`", "t.conf:1:10"]]),
+        ("{ a b; }".into(), &[&["expected the name of a section before `{`", "t.conf:1:1"]]),
+        (
+            "\"common\" { }".into(),
+            &[&["expected an option or a section, found the string `common`", "t.conf:1:1"]],
+        ),
+        (
+            "resource r0 {\n disk \"/dev/sdb;\n}".into(),
+            &[&["expected a closing `\"` on this line", "t.conf:2:7", "the string starts here"]],
+        ),
+        ("common {\n ü\0 }".into(), &[&["expected text, found the character U+0000", "t.conf:2:3"]]),
+        ("a{".repeat(9) + &"}".repeat(9), &[&["nested deeper than 8 levels", "t.conf:1:18"]]),
+        ("include;".into(), &[&["expected one file name behind `include`, found 0", "t.conf:1:1"]]),
+        ("include x { }".into(), &[&["expected `;`, found `{`", "t.conf:1:11"]]),
+        ("skip".into(), &[&["expected `;` or a section behind this word", "t.conf:1:1"]]),
+        (
+            "common { protocol C }\nglobal { ;\n } }".into(),
+            &[
+                &["expected `;`, found `}`", "t.conf:1:20"],
+                &["found `;`", "t.conf:2:10"],
+                &["found `}`", "t.conf:3:4"],
+            ],
+        ),
+    ];
+    check_all(cases, Stage::Syntax);
+}
+
+#[test]
+fn errors_of_options() {
+    let cases: &[(String, &[&[&str]])] = &[
+        (
+            resource_with("net { ping-itn 5; }"),
+            &[&["`ping-itn` is not known in `net`", "t.conf:2:7", "did you mean `ping-int`?"]],
+        ),
+        (resource_with("net { colour blue; }"), &[&["`colour` is not known in `net`", "t.conf:2:7"]]),
+        (
+            resource_with("ping-int 5;"),
+            &[&["`ping-int` is not allowed in `resource`", "t.conf:2:1", "it belongs in `net {}`"]],
+        ),
+        (
+            resource_with("disk { quorum off; }"),
+            &[&["`quorum` is not allowed in `disk`", "it belongs in `options {}`"]],
+        ),
+        (
+            resource_with("net { ping-int many; }"),
+            &[&["`ping-int`: expected a number from 1 to 120 (seconds), found `many`", "t.conf:2:16"]],
+        ),
+        (
+            resource_with("net { ping-int 0; }"),
+            &[&["`ping-int` is out of range", "from 1 to 120", "found `0`", "t.conf:2:16"]],
+        ),
+        (resource_with("net { ping-int 99999999999999999999; }"), &[&["is out of range", "t.conf:2:16"]]),
+        (
+            resource_with("net { ping-int 5s; }"),
+            &[&["expected a number from 1 to 120 (seconds), found `5s`", "t.conf:2:16"]],
+        ),
+        (
+            resource_with("net { protocol D; }"),
+            &[&["`protocol`: expected `C`, `A` or `B`, found `D`", "t.conf:2:16"]],
+        ),
+        (
+            resource_with("disk { disk-flushes maybe; }"),
+            &[&["expected `yes` or `no`, found `maybe`", "t.conf:2:21"]],
+        ),
+        (resource_with("disk { no-disk-flushes yes; }"), &[&["expected `;`, found `yes`", "t.conf:2:24"]]),
+        (
+            resource_with("net { timeout; }"),
+            &[&[
+                "expected a number from 1 to 600 (tenths of a second) behind `timeout`, found `;`",
+                "t.conf:2:14",
+            ]],
+        ),
+        (resource_with("net { timeout 5 6; }"), &[&["expected `;`, found `6`", "t.conf:2:17"]]),
+        (resource_with("net { timeout 5 { } }"), &[&["expected `;`, found `{`", "t.conf:2:17"]]),
+        (
+            resource_with("net { timeout 5\nping-int 9; }"),
+            &[&["expected `;` behind `5`, found `ping-int`", "t.conf:2:16", "`;` is missing here"]],
+        ),
+        (resource_with("protocol C\non x { }"), &[&["expected `;` behind `C`, found `on`", "t.conf:2:11"]]),
+        (
+            resource_with("net { timeout 5; timeout 5; }"),
+            &[&["duplicate option `timeout`", "t.conf:2:18", "it is first set here"]],
+        ),
+        (
+            resource_with("net { timeout 5; } net { timeout 6; }"),
+            &[&["duplicate option `timeout`", "t.conf:2:26"]],
+        ),
+        (
+            resource_with("protocol A; net { protocol B; }"),
+            &[&["contradictory `protocol`: B here, A before", "t.conf:2:19"]],
+        ),
+        (
+            resource_with("net { timeout 600; connect-int 120; }"),
+            &[&["`timeout` (60 s) must be less than `ping-int` (10 s)", "t.conf:2:7"]],
+        ),
+        (
+            resource_with("net { ping-int 6; }"),
+            &[&["`timeout` (6 s) must be less than `ping-int` (6 s)", "t.conf:2:7"]],
+        ),
+        (resource_with("net now { }"), &[&["expected `{` behind `net`, found `now`", "t.conf:2:5"]]),
+        (resource_with("net;"), &[&["expected `{` behind `net`, found `;`", "t.conf:2:4"]]),
+        (
+            format!("global {{ nbd-listen localhost:1; }} {}", complete("r", 1, "/d", 1)),
+            &[&["`nbd-listen`: expected IP:PORT", "found `localhost:1`", "t.conf:1:21"]],
+        ),
+        (
+            resource_with("net { sndbuf-size 1X; }"),
+            &[&["`sndbuf-size`: expected a number from 0 to 134217728 (bytes), found `1X`", "t.conf:2:19"]],
+        ),
+    ];
+    check_all(cases, Stage::Check);
+}
+
+#[test]
+fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
+    let refused = [
+        (
+            "net { fencing resource-only; }",
+            "`fencing resource-only`",
+            "let the cluster manager fence the peer",
+        ),
+        ("disk { fencing resource-and-stonith; }", "`fencing resource-and-stonith`", "use `dont-care`"),
+        (
+            "net { after-sb-0pri discard-zero-changes; }",
+            "`after-sb-0pri discard-zero-changes`",
+            "discard-my-data",
+        ),
+        ("net { after-sb-1pri discard-secondary; }", "`after-sb-1pri discard-secondary`", "use `disconnect`"),
+        (
+            "net { after-sb-2pri call-pri-lost-after-sb; }",
+            "`after-sb-2pri call-pri-lost-after-sb`",
+            "use `disconnect`",
+        ),
+        ("net { always-asbp; }", "`always-asbp yes`", "remove it"),
+        ("net { rr-conflict violently; }", "`rr-conflict violently`", "use `disconnect`"),
+        ("net { cram-hmac-alg sha1; }", "`cram-hmac-alg`", "keep the replication link private"),
+        ("net { allow-two-primaries; }", "`allow-two-primaries yes`", "only one node may be primary"),
+        ("net { tls yes; }", "`tls yes`", "not encrypted"),
+        ("net { transport rdma; }", "`transport rdma`", "use `tcp`"),
+        ("net { discard-my-data; }", "`discard-my-data yes`", "connect --discard-my-data"),
+        ("disk { on-io-error pass_on; }", "`on-io-error pass_on`", "use `detach`"),
+        ("disk { disk-timeout 30; }", "`disk-timeout 30`", "remove it"),
+        ("disk { size 1G; }", "`size`", "the whole backing device is used"),
+        ("disk { bitmap no; }", "`bitmap no`", "remove it"),
+        ("options { quorum majority; }", "`quorum majority`", "three nodes"),
+        ("options { auto-promote; }", "`auto-promote yes`", "tandemadm primary"),
+        (
+            "options { on-no-data-accessible suspend-io; }",
+            "`on-no-data-accessible suspend-io`",
+            "use `io-error`",
+        ),
+        ("startup { become-primary-on alpha; }", "`become-primary-on`", "failover helper"),
+        ("handlers { split-brain \"/bin/mail root\"; }", "`split-brain`", "handlers are not run"),
+        ("handlers { fence-peer /x; }", "`fence-peer`", "handlers are not run"),
+    ];
+    for (line, what, advice) in refused {
+        let error = refuse(&resource_with(line));
+        let shown = error.to_string();
+        assert_eq!(error.errors.len(), 1, "{shown}");
+        assert!(shown.contains(&format!("{what} is not supported by this version: ")), "{shown}");
+        assert!(
+            shown.contains(advice) && shown.contains("t.conf:2:") && shown.contains("= help: "),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn errors_of_resources_and_hosts() {
+    let third = "on carol { address 10.0.0.3:7789; }";
+    let cases: &[(String, &[&[&str]])] = &[
+        ("resorce r0 { }".into(), &[&["`resorce` is not known here", "t.conf:1:1", "did you mean `resource`?"]]),
+        ("include-all x;".into(), &[&["`include-all` is not known here", "expected one of: global, common, resource, include"]]),
+        ("net { }".into(), &[&["`net` is not allowed here", "it belongs in `common {}` or `resource {}`"]]),
+        ("common { on x { } }".into(), &[&["`on` is not allowed in `common`", "t.conf:1:10", "it belongs in `resource {}`"]]),
+        (resource_with("include \"x\";"), &[&["`include` is not allowed in `resource`", "the top level"]]),
+        ("global { } global { }".into(), &[&["duplicate `global` section", "t.conf:1:12"]]),
+        ("common { }\ncommon { }".into(), &[&["duplicate `common` section", "t.conf:2:1", "it first stands here"]]),
+        ("resource { }".into(), &[&["expected the name of the resource behind `resource`", "t.conf:1:10"]]),
+        ("resource a b { }".into(), &[&["expected `{` behind `a`, found `b`", "t.conf:1:12"]]),
+        ("resource r0;".into(), &[&["expected `{` behind `resource`, found `;`", "t.conf:1:12"]]),
+        ("resource all { }".into(), &[&["`all` cannot be the name of a resource", "t.conf:1:10"]]),
+        ("resource -x { }".into(), &[&["`-x` cannot be the name of a resource: it must start with", "t.conf:1:10"]]),
+        ("resource a/b { }".into(), &[&["`a/b` cannot be the name of a resource: `/` is not one of", "t.conf:1:10"]]),
+        (complete("r0", 1, "/a", 1) + &complete("r0", 2, "/b", 2), &[&["duplicate resource `r0`", "t.conf:2:10", "it is first defined here"]]),
+        (complete("r0", 1, "/a", 1) + &complete("r1", 1, "/b", 2), &[
+            &["duplicate use of minor 1 on host `alpha`", "t.conf:2:15", "resource `r0` uses it here"],
+            &["duplicate use of minor 1 on host `bravo`"],
+        ]),
+        (complete("r0", 1, "/a", 1) + &complete("r1", 2, "/b", 1), &[
+            &["duplicate use of address 10.0.0.1:1 on host `alpha`", "t.conf:2:71"],
+            &["duplicate use of address 10.0.0.2:1 on host `bravo`"],
+        ]),
+        (complete("r0", 1, "/dev/a", 1) + &complete("r1", 2, "/dev//a", 2), &[
+            &["duplicate use of disk `/dev/a` on host `alpha`", "t.conf:2:31"],
+            &["duplicate use of disk `/dev/a` on host `bravo`"],
+        ]),
+        (host_with("address 10.0.0.1:7789; disk /dev/x; meta-disk /dev/x;"), &[&["duplicate use of disk `/dev/x` on host `alpha`", "t.conf:3:37"]]),
+        ("resource r0 {\n}".into(), &[&["expected two `on HOST {}` sections in `r0`, found 0", "t.conf:1:10"]]),
+        (resource_with(third), &[&["resource `r0` has 3 hosts; this version supports two nodes", "t.conf:5:4"]]),
+        (resource_with("on alpha { address 10.0.0.9:1; }").replace("on bravo { address 10.0.0.2:7789; }", ""), &[
+            &["duplicate `on alpha`", "t.conf:4:4", "the host has a section already"],
+            &["duplicate use of minor 1"],
+            &["duplicate use of disk"],
+        ]),
+        ("resource r0 {\non alpha { }\non bravo { address 1.1.1.1:1; device minor 1; disk /x; meta-disk internal; } }".into(), &[
+            &["`on alpha` has no `device`", "t.conf:2:4", "add `device /dev/drbdN;`"],
+            &["`on alpha` has no `disk`", "t.conf:2:4", "add `disk PATH;`"],
+            &["`on alpha` has no `address`", "t.conf:2:4", "add `address IP:PORT;`"],
+            &["`on alpha` has no `meta-disk`", "t.conf:2:4", "add `meta-disk internal;`"],
+        ]),
+        (resource_with("").replace("on alpha", "on"), &[
+            &["expected the name of a host behind `on`", "t.conf:4:4"],
+            &["expected two `on HOST {}` sections in `r0`, found 1"],
+        ]),
+        (resource_with("").replace("on alpha", "on al/pha beta"), &[&["expected the name of a host", "found `al/pha`", "t.conf:4:4"]]),
+        (resource_with("volume 0 { } volume 1 { }"), &[&["one volume per resource", "t.conf:2:21", "make a resource of its own"]]),
+        (resource_with("volume { }"), &[&["expected one number behind `volume`", "t.conf:2:1"]]),
+        (resource_with("volume x { }"), &[&["expected a number from 0 to 65534, found `x`", "t.conf:2:8"]]),
+        (resource_with("volume 0 { dsk /x; }"), &[&["`dsk` is not known in `volume`", "t.conf:2:12", "did you mean `disk`?"]]),
+        (resource_with("connection { host a; host b; }"), &[&["`connection` is not supported by this version", "t.conf:2:1", "write `address` into the `on` sections"]]),
+        (resource_with("stacked-on-top-of r1 { }"), &[&["`stacked-on-top-of` is not supported"]]),
+        (resource_with("floating 10.0.0.1:1 { }"), &[&["`floating` is not supported", "write `on HOST"]]),
+        (resource_with("proxy { }"), &[&["`proxy` is not supported"]]),
+        (resource_with("syncer { rate 10M; }"), &[&["`syncer` is not supported", "`resync-rate` in `disk {}`"]]),
+    ];
+    check_all(cases, Stage::Check);
+}
+
+#[test]
+fn errors_of_what_a_host_says() {
+    let rest = "disk /dev/sdb1; meta-disk internal;";
+    let with_address = |address: &str| host_with(&format!("address {address}; {rest}"));
+    let good = "address 10.0.0.1:7789;";
+    let cases: &[(String, &[&[&str]])] = &[
+        (with_address("10.0.0.1"), &[&["expected IP:PORT", "found `10.0.0.1`", "t.conf:3:9"]]),
+        (
+            with_address("alpha:7789"),
+            &[&["host names are not looked up", "found `alpha:7789`", "t.conf:3:9"]],
+        ),
+        (with_address("10.0.0.1:0"), &[&["expected a port from 1 to 65535", "t.conf:3:9"]]),
+        (with_address("10.0.0.1:70000"), &[&["expected IP:PORT", "t.conf:3:9"]]),
+        (with_address("ipv6 10.0.0.1:1"), &[&["`10.0.0.1:1` is not of the family before it", "t.conf:3:14"]]),
+        (
+            with_address("sdp 10.0.0.1:1"),
+            &[&["`sdp` is not supported", "t.conf:3:9", "write `address IP:PORT;`"]],
+        ),
+        (
+            with_address("ipv5 10.0.0.1:1"),
+            &[&["expected `ipv4`, `ipv6` or IP:PORT behind `address`, found `ipv5`", "t.conf:3:9"]],
+        ),
+        (
+            with_address("0.0.0.0:1"),
+            &[&["expected the host's own address", "the peer connects to this address"]],
+        ),
+        (
+            with_address("[fd00::1]:1"),
+            &[&["one host has an IPv4 address and the other an IPv6 address", "t.conf:5:12"]],
+        ),
+        (
+            with_address("10.0.0.2:7789"),
+            &[&["both hosts have the address 10.0.0.2:7789", "t.conf:5:12", "t.conf:3:1"]],
+        ),
+        (
+            host_with(&format!("{good} {rest} adress 1;")),
+            &[&["`adress` is not known in `on`", "did you mean `address`?"]],
+        ),
+        (host_with(&format!("{good} {rest} net {{ }}")), &[&["`net` is not allowed in `on`", "t.conf:3:60"]]),
+        (
+            host_with(&format!("{good} {rest} disk /dev/sdc;")),
+            &[&["duplicate `disk`", "t.conf:3:60", "it is first set here"]],
+        ),
+        (
+            host_with(&format!("{good} {rest} node-id 32;")),
+            &[&["expected a number from 0 to 31, found `32`", "t.conf:3:68"]],
+        ),
+        (
+            host_with(&format!("{good} {rest} node-id 1;")),
+            &[&["conflicting use of node-id 1", "t.conf:5:4", "t.conf:3:60"]],
+        ),
+        (
+            host_with(&format!("{good} disk sdb1; meta-disk internal;")),
+            &[&["expected a path that starts with `/`, found `sdb1`", "t.conf:3:29"]],
+        ),
+        (
+            host_with(&format!("{good} disk none; meta-disk internal;")),
+            &[&["`disk none` is not supported by this version", "t.conf:3:29"]],
+        ),
+        (
+            host_with(&format!("{good} disk /d; meta-disk flexible;")),
+            &[&["`meta-disk flexible` is not supported", "write `meta-disk internal;`"]],
+        ),
+        (
+            host_with(&format!("{good} disk /d; meta-disk /dev/m[0];")),
+            &[&["indexed external metadata is not supported", "t.conf:3:43"]],
+        ),
+        (
+            host_with(&format!("{good} disk /d; flexible-meta-disk /dev/m;")),
+            &[
+                &["`flexible-meta-disk` is not supported", "write `meta-disk PATH;`"],
+                &["`on alpha` has no `meta-disk`"],
+            ],
+        ),
+        (
+            host_with(&format!("{good} {rest} device /dev/drbd1 minor 2;")),
+            &[&["`/dev/drbd1` cannot have minor 2", "t.conf:3:67"]],
+        ),
+        (
+            host_with(&format!("{good} {rest} device /dev/x;")),
+            &[&["the minor number of `/dev/x` is missing", "t.conf:3:67"]],
+        ),
+        (
+            host_with(&format!("{good} {rest} device minor 1048576;")),
+            &[&["expected a number from 0 to 1048575", "t.conf:3:73"]],
+        ),
+        (
+            host_with(&format!("{good} {rest} device a b;")),
+            &[&["expected a device, found other words", "write `device /dev/drbdN;`"]],
+        ),
+        (
+            host_with(&format!("{good} device /dev/drbd1\n{rest}")),
+            &[
+                &["expected `;` behind `/dev/drbd1`, found `disk`", "t.conf:3:41"],
+                &["`on alpha` has no `disk`"],
+            ],
+        ),
+    ];
+    check_all(cases, Stage::Check);
+}
+
+#[test]
+fn what_common_says_wrong_is_reported_once_for_all_resources() {
+    let text = "common { net { timeout 120; } }\n".to_owned()
+        + &complete("a", 1, "/a", 1)
+        + &complete("b", 2, "/b", 2);
+    let error = refuse(&text);
+    assert_eq!(error.errors.len(), 2, "one for connect-int and one for ping-int\n{error}");
+}
+
+#[test]
+fn all_errors_are_reported_up_to_a_limit() {
+    let error = refuse(&resource_with(&format!("net {{ {} }}", "x 1; ".repeat(150))));
+    assert_eq!((error.errors.len(), error.suppressed), (100, 50));
+    assert!(error.to_string().ends_with("\n\nand 50 more errors"));
+}
+
+#[test]
+fn warnings_come_with_the_errors() {
+    let error = refuse(&resource_with("net { tcp-cork no; timeout 0; }"));
+    assert_eq!(error.warnings.len(), 1);
+    let shown = error.warnings[0].to_string();
+    assert!(
+        shown.starts_with("warning: `tcp-cork` has no effect in this version: ")
+            && shown.contains("t.conf:2:7")
+    );
+}
+
+#[test]
+fn very_long_lines_and_words_are_not_printed() {
+    let error = refuse(&format!("# line\n{}{}", " ".repeat(3000), "y".repeat(500))).to_string();
+    assert!(error.contains("t.conf:2:3501") && error.len() < 300, "{error}");
+    let error = refuse(&format!("{};", "y".repeat(500))).errors[0].message.clone();
+    assert!(error.contains("yyy...`") && error.len() < 120, "{error}");
+}
+
+#[test]
+fn columns_count_characters() {
+    let error = refuse("common { # ü\n\t\"ü\" ; }").errors;
+    let span = error[0].span.clone().unwrap();
+    assert_eq!((span.line(), span.column(), span.path()), (2, 2, Path::new("t.conf")));
+    let error = refuse("üü { }").errors;
+    assert!(error[0].to_string().contains("t.conf:1:1\n"), "{}", error[0]);
+    let error = refuse("common { handlers { } } \"ü\" ; } }").to_string();
+    assert!(error.contains("t.conf:1:31\n"), "{error}");
+}

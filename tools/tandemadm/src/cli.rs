@@ -1,0 +1,186 @@
+//! The command line: one definition per command and option, from which come parsing, help and completion.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Administers Tandem's replicated resources, in drbdadm's words.
+#[derive(Clone, PartialEq, Eq, Debug, Parser)]
+#[command(name = "tandemadm", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 usage or unknown resource, 2 syntax error in the configuration, 5 timeout, \
+    10 failure or invalid configuration, 11 refused, 17 refused for want of UpToDate data, 20 tandemd or a disk \
+    cannot be used, 40 meta-data would cut off a filesystem."
+)]
+pub struct Cli {
+    /// Configuration file.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Print what would be asked of tandemd or done to a disk, and do nothing.
+    #[arg(short, long, global = true)]
+    pub dry_run: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which resources.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Names {
+    /// Resources, or `all`.
+    #[arg(required = true, value_name = "RES|all")]
+    pub names: Vec<String>,
+}
+
+/// Which resources; all of them if none is named.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct OptionalNames {
+    /// Resources; all if none is named.
+    #[arg(value_name = "RES|all")]
+    pub names: Vec<String>,
+}
+
+/// How long to wait, and for which resources.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct WaitOptions {
+    /// Resources to wait for.
+    #[command(flatten)]
+    pub names: Names,
+    /// Give up after this time with exit code 5; 0 waits for ever.
+    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 0)]
+    pub wfc_timeout: u64,
+}
+
+/// One command.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Command {
+    /// Write fresh meta-data to a resource's disk.
+    CreateMd {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Peers that the meta-data has room for; by default as many as the configuration has.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=31))]
+        max_peers: Option<u8>,
+        /// Overwrite what is there without asking.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a resource's meta-data unrecognisable.
+    WipeMd {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Do not ask.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Bring a resource up: start tandemd if it does not run, attach the disk, connect to the peers.
+    Up(Names),
+    /// Take a resource down: Secondary, disconnected, detached, forgotten.
+    Down(Names),
+    /// Take the disk into use.
+    Attach(Names),
+    /// Give the disk up.
+    Detach(Names),
+    /// Connect to the peers.
+    Connect(Names),
+    /// Disconnect from the peers.
+    Disconnect(Names),
+    /// Become Primary.
+    Primary {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Consider the local data UpToDate, whatever it is: other copies that are newer are lost.
+        #[arg(long, alias = "overwrite-data-of-peer")]
+        force: bool,
+    },
+    /// Become Secondary.
+    Secondary(Names),
+    /// Show roles, disks and connections.
+    Status {
+        /// The resources; all that are up if none is named.
+        #[command(flatten)]
+        names: OptionalNames,
+        /// As JSON, with drbdsetup's keys.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show this node's role.
+    Role(Names),
+    /// Show the state of each connection.
+    Cstate(Names),
+    /// Show the state of the own disk and of the peers'.
+    Dstate(Names),
+    /// Print the configuration as it was understood.
+    Dump(OptionalNames),
+    /// Wait until the peers are connected.
+    WaitConnect(WaitOptions),
+    /// Wait until the peers are connected and no resync is under way.
+    WaitSync {
+        /// How long, and for what.
+        #[command(flatten)]
+        wait: WaitOptions,
+        /// Draw a progress bar on stderr even if it is no terminal.
+        #[arg(long)]
+        progress: bool,
+    },
+    /// Explain the generation identifiers of a resource's data.
+    ShowGi(Names),
+    /// Print the generation identifiers on one line per peer.
+    GetGi(Names),
+    /// Print the names of all resources on one line.
+    #[command(hide = true)]
+    ShResources,
+    /// Print the device's name.
+    #[command(hide = true)]
+    ShDev(Names),
+    /// Print the backing disk's name.
+    #[command(hide = true)]
+    ShLlDev(Names),
+    /// Print the device's minor number.
+    #[command(hide = true)]
+    ShMinor(Names),
+    /// Become PROGRAM in a session of its own.
+    #[command(hide = true)]
+    ShExecDetached {
+        /// What to run.
+        program: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn drbdadm_spellings_are_understood() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let r0 = || Names { names: vec!["r0".into()] };
+        let forced = Command::Primary { names: r0(), force: true };
+        assert_eq!(parse("tandemadm primary --force r0").unwrap(), forced);
+        assert_eq!(parse("tandemadm primary r0 --overwrite-data-of-peer").unwrap(), forced);
+        assert_eq!(parse("tandemadm -c /x up r0").unwrap(), Command::Up(r0()));
+        let wait = Command::WaitConnect(WaitOptions { names: r0(), wfc_timeout: 7 });
+        assert_eq!(parse("tandemadm wait-connect -t 7 r0").unwrap(), wait);
+        assert_eq!(parse("tandemadm wait-connect --wfc-timeout=7 r0").unwrap(), wait);
+    }
+
+    #[test]
+    fn a_resource_is_required_where_drbdadm_requires_one() {
+        for line in ["up", "primary", "role", "create-md", "wait-sync"] {
+            assert!(Cli::try_parse_from(["tandemadm", line]).is_err(), "{line}");
+        }
+        for line in ["status", "dump", "sh-resources"] {
+            assert!(Cli::try_parse_from(["tandemadm", line]).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Commands that work on a disk's metadata.
+
+use std::fs::File;
+use std::io::Read;
+
+use tandem_control::ResourceSpec;
+use tandem_core::metadata::{self, LoadError, Placement, Superblock};
+
+use crate::create_md;
+use crate::device::{Access, Target};
+use crate::failure::Failure;
+use crate::gi_text;
+use crate::output::{errln, out, outln};
+use crate::session::Session;
+
+pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Option<u8>, force: bool) -> u8 {
+    session.for_each("create-md", specs, |spec| {
+        let max_peers = max_peers.unwrap_or_else(|| u8::try_from(spec.peers.len()).unwrap_or(u8::MAX).max(1));
+        if session.dry_run {
+            outln!("create-md {} --max-peers {max_peers}", describe(spec));
+            return Ok(());
+        }
+        let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+        let objections = create_md::objections(&mut target, max_peers)?;
+        objections.iter().for_each(|objection| errln!("{}: {objection}\n", spec.name));
+        if let (Some(first), false) = (objections.first(), force) {
+            session.confirm(first.question())?;
+        }
+        let geometry = create_md::create(&mut target, max_peers, random_id()?)?;
+        out!("{}", create_md::success_text(&geometry));
+        Ok(())
+    })
+}
+
+pub(crate) fn wipe_md(session: &Session, specs: &[ResourceSpec], force: bool) -> u8 {
+    session.for_each("wipe-md", specs, |spec| {
+        if session.dry_run {
+            outln!("wipe-md {}", describe(spec));
+            return Ok(());
+        }
+        let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+        let placement = target.placement();
+        match metadata::probe(target.metadata_device(), placement) {
+            Err(LoadError::NotFound) => {
+                outln!("There is no tandem meta data to wipe out.");
+                return Ok(());
+            }
+            Err(LoadError::Io(error)) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+        if !force {
+            session.confirm("Do you really want to wipe out the tandem meta-data?")?;
+        }
+        metadata::wipe(target.metadata_device(), placement)?;
+        outln!("Wiping meta data...\ntandem meta data block successfully wiped out.");
+        Ok(())
+    })
+}
+
+pub(crate) fn show_gi(session: &Session, specs: &[ResourceSpec]) -> u8 {
+    session.for_each("show-gi", specs, |spec| {
+        let superblock = read(spec)?;
+        out!("{}", gi_text::show_gi(spec, &superblock, session.find_status(&spec.name)?.as_ref()));
+        Ok(())
+    })
+}
+
+pub(crate) fn get_gi(session: &Session, specs: &[ResourceSpec]) -> u8 {
+    session.for_each("get-gi", specs, |spec| {
+        let superblock = read(spec)?;
+        out!("{}", gi_text::get_gi(spec, &superblock, session.find_status(&spec.name)?.as_ref()));
+        Ok(())
+    })
+}
+
+/// From the disk, whether the daemon runs or not: it keeps the superblock there up to date.
+fn read(spec: &ResourceSpec) -> Result<Superblock, Failure> {
+    let mut target = Target::open(&spec.volume, Access::Look)?;
+    let placement = target.placement();
+    Ok(metadata::probe(target.metadata_device(), placement)?)
+}
+
+fn describe(spec: &ResourceSpec) -> String {
+    let placement = if spec.volume.meta_disk.is_some() { Placement::External } else { Placement::Internal };
+    let metadata = spec.volume.meta_disk.as_ref().unwrap_or(&spec.volume.disk);
+    format!("{} for {} ({placement:?})", metadata.display(), spec.volume.disk.display())
+}
+
+fn random_id() -> Result<u64, Failure> {
+    let mut bytes = [0; 8];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|e| Failure::System("reading /dev/urandom", e))?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,94 @@
+//! The commands: each takes its resources in the order of the configuration and returns an exit code.
+
+mod change;
+mod metadata;
+mod show;
+mod wait;
+
+use std::path::Path;
+
+use tandem_control::{Action, ResourceSpec, RuntimeDir};
+
+use crate::cli::{Cli, Command, Names};
+use crate::config::Config;
+use crate::daemon_start;
+use crate::failure::Failure;
+use crate::output::{errln, out, outln};
+use crate::session::Session;
+
+/// Does what the command line asks. Returns the exit code.
+pub fn run(cli: Cli) -> u8 {
+    let session = Session { run: RuntimeDir::from_env(), config_file: cli.config_file, dry_run: cli.dry_run };
+    dispatch(&session, cli.command).unwrap_or_else(|failure| {
+        errln!("{failure}");
+        failure.exit_code()
+    })
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
+    let specs =
+        |names: &Names| -> Result<Vec<ResourceSpec>, Failure> { config(session)?.specs(&names.names) };
+    let act = |word: &str, names: &Names, action| Ok(change::act(session, word, &specs(names)?, action));
+    match command {
+        Command::CreateMd { names, max_peers, force } => {
+            Ok(metadata::create_md(session, &specs(&names)?, max_peers, force))
+        }
+        Command::WipeMd { names, force } => Ok(metadata::wipe_md(session, &specs(&names)?, force)),
+        Command::ShowGi(names) => Ok(metadata::show_gi(session, &specs(&names)?)),
+        Command::GetGi(names) => Ok(metadata::get_gi(session, &specs(&names)?)),
+        Command::Up(names) => {
+            let config = config(session)?;
+            config.print_warnings();
+            Ok(change::up(session, &config.specs(&names.names)?))
+        }
+        Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
+        Command::Attach(names) => act("attach", &names, Action::Attach),
+        Command::Detach(names) => act("detach", &names, Action::Detach),
+        Command::Connect(names) => act("connect", &names, Action::Connect),
+        Command::Disconnect(names) => act("disconnect", &names, Action::Disconnect),
+        Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
+        Command::Secondary(names) => act("secondary", &names, Action::Secondary),
+        Command::Status { names, json } if names.names.is_empty() => show::status_of_all(session, json),
+        Command::Status { names, json } => {
+            Ok(show::status(session, &config(session)?.specs(&names.names)?, json))
+        }
+        Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
+        Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),
+        Command::Dstate(names) => Ok(show::dstate(session, &specs(&names)?)),
+        Command::WaitConnect(options) => {
+            Ok(wait::connect(session, &specs(&options.names)?, options.wfc_timeout))
+        }
+        Command::WaitSync { wait, progress } => {
+            Ok(wait::sync(session, &specs(&wait.names)?, wait.wfc_timeout, progress))
+        }
+        Command::Dump(names) => {
+            let config = config(session)?;
+            config.print_warnings();
+            print(&config.dump(&names.names)?)
+        }
+        Command::ShResources => print(&(config(session)?.names().join(" ") + "\n")),
+        Command::ShDev(names) => print_each(&specs(&names)?, |spec| spec.volume.device.display().to_string()),
+        Command::ShLlDev(names) => print_each(&specs(&names)?, |spec| spec.volume.disk.display().to_string()),
+        Command::ShMinor(names) => print_each(&specs(&names)?, |spec| spec.volume.minor.to_string()),
+        Command::ShExecDetached { program } => Err(exec_failure(&program)),
+    }
+}
+
+fn config(session: &Session) -> Result<Config, Failure> {
+    Config::load(session.config_file.as_deref())
+}
+
+fn print(text: &str) -> Result<u8, Failure> {
+    out!("{text}");
+    Ok(0)
+}
+
+fn print_each(specs: &[ResourceSpec], line: impl Fn(&ResourceSpec) -> String) -> Result<u8, Failure> {
+    specs.iter().for_each(|spec| outln!("{}", line(spec)));
+    Ok(0)
+}
+
+fn exec_failure(program: &Path) -> Failure {
+    errln!("cannot run {}:", program.display());
+    Failure::System("exec", daemon_start::exec_detached(program))
+}

@@ -1,0 +1,217 @@
+//! From the configuration to what the daemon is told of a resource on this node.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tandem_config::{ConfigError, Host, MetaDisk, Protocol, Resource, Stage, Volume};
+use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_core::config;
+use tandem_core::units::NodeId;
+
+use crate::failure::Failure;
+use crate::output::errln;
+
+/// The word that stands for every resource.
+const ALL: &str = "all";
+
+/// A valid configuration, seen from one node.
+#[derive(Debug)]
+pub struct Config {
+    config: tandem_config::Config,
+    node: String,
+}
+
+impl Config {
+    /// Reads the file, or the default one, as the node that the environment or the host's name says.
+    pub fn load(path: Option<&Path>) -> Result<Config, Failure> {
+        let config = tandem_config::Config::load(path).map_err(|error| failure(&error))?;
+        Ok(Config { config, node: tandem_config::node_name() })
+    }
+
+    /// What was accepted but has no effect, for the operator.
+    pub fn print_warnings(&self) {
+        self.config.warnings.iter().for_each(|warning| errln!("{warning}\n"));
+    }
+
+    /// The names of this node's resources.
+    pub fn names(&self) -> Vec<String> {
+        self.config.for_node(&self.node).into_iter().map(|resource| resource.name.clone()).collect()
+    }
+
+    /// The resources named, or all of this node's, in the order of the configuration.
+    pub fn specs(&self, names: &[String]) -> Result<Vec<ResourceSpec>, Failure> {
+        let chosen = self.choose(names)?;
+        if chosen.is_empty() {
+            errln!("no resources defined!");
+        }
+        let listen = self.config.global.nbd_listen;
+        chosen.into_iter().map(|resource| spec(resource, &self.node, listen)).collect()
+    }
+
+    /// The resources named, or the whole configuration, as it was understood.
+    pub fn dump(&self, names: &[String]) -> Result<String, Failure> {
+        if is_all(names) {
+            return Ok(self.config.dump(&self.node));
+        }
+        let chosen = self.choose(names)?;
+        Ok(chosen.into_iter().map(|resource| resource.dump(&self.node)).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn choose(&self, names: &[String]) -> Result<Vec<&Resource>, Failure> {
+        let mut resources = self.config.for_node(&self.node);
+        if !is_all(names) {
+            if let Some(unknown) = names.iter().find(|name| !resources.iter().any(|r| r.name == **name)) {
+                return Err(Failure::NotDefined(unknown.clone()));
+            }
+            resources.retain(|resource| names.contains(&resource.name));
+        }
+        Ok(resources)
+    }
+}
+
+fn is_all(names: &[String]) -> bool {
+    names.is_empty() || names.iter().any(|name| name == ALL)
+}
+
+fn failure(error: &ConfigError) -> Failure {
+    let code = match error.stage {
+        Stage::Syntax => 2,
+        Stage::Check => 10,
+    };
+    Failure::Config(error.to_string(), code)
+}
+
+fn spec(resource: &Resource, node: &str, nbd_listen: Option<SocketAddr>) -> Result<ResourceSpec, Failure> {
+    let not_here = || Failure::NotDefined(resource.name.clone());
+    let local = resource.local(node).ok_or_else(not_here)?;
+    let volume = local.volumes.first().ok_or_else(not_here)?;
+    let net = &resource.net;
+    Ok(ResourceSpec {
+        name: resource.name.clone(),
+        node: node_spec(local)?,
+        peers: resource.peers(node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
+        volume: volume_spec(volume)?,
+        protocol: protocol(net.protocol),
+        timeout_ms: net.timeout_ms,
+        ping_interval_ms: net.ping_interval_ms,
+        ping_timeout_ms: net.ping_timeout_ms,
+        connect_interval_ms: net.connect_interval_ms,
+        ko_count: narrow("ko-count", net.ko_count)?,
+        max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
+        disk_flushes: volume.disk_options.disk_flushes,
+        nbd_listen,
+    })
+}
+
+fn node_spec(host: &Host) -> Result<NodeSpec, Failure> {
+    let id = NodeId(narrow("node-id", host.node_id)?);
+    Ok(NodeSpec { id, name: host.name().to_owned(), address: host.address })
+}
+
+fn volume_spec(volume: &Volume) -> Result<VolumeSpec, Failure> {
+    Ok(VolumeSpec {
+        number: narrow("volume", volume.number)?,
+        minor: volume.minor,
+        device: volume.device.clone(),
+        disk: volume.disk.clone(),
+        meta_disk: match &volume.meta_disk {
+            MetaDisk::Internal => None,
+            MetaDisk::External(path) => Some(path.clone()),
+        },
+    })
+}
+
+fn protocol(protocol: Protocol) -> config::Protocol {
+    match protocol {
+        Protocol::A => config::Protocol::A,
+        Protocol::B => config::Protocol::B,
+        Protocol::C => config::Protocol::C,
+    }
+}
+
+/// The configuration's ranges are within the daemon's; were they not, the value must not be cut silently.
+fn narrow<From: Copy + std::fmt::Display, To: TryFrom<From>>(what: &str, value: From) -> Result<To, Failure> {
+    To::try_from(value).map_err(|_| Failure::Config(format!("{what} {value} is too big."), 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const TEXT: &str = "
+        global { nbd-listen 127.0.0.1:10809; }
+        common { net { protocol B; timeout 50; } }
+        resource r0 {
+            net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; }
+            disk { disk-flushes no; }
+            device /dev/drbd5 minor 5;
+            meta-disk internal;
+            on alpha { node-id 4; disk /dev/sda1; address 10.0.0.1:7788; }
+            on bravo { node-id 2; disk /dev/sdb1; meta-disk /dev/sdc; address 10.0.0.2:7789; }
+        }
+        resource elsewhere {
+            device minor 6; disk /dev/sdd; meta-disk internal;
+            on charlie { address 10.0.0.3:7788; }
+            on bravo { address 10.0.0.2:7788; }
+        }";
+
+    fn config(node: &str) -> Config {
+        let config = tandem_config::Config::parse(Path::new("test"), TEXT).unwrap();
+        Config { config, node: node.into() }
+    }
+
+    #[test]
+    fn a_resource_is_translated_for_each_of_its_nodes() {
+        let specs = config("alpha").specs(&["all".into()]).unwrap();
+        let [spec] = specs.as_slice() else { panic!("{specs:?}") };
+        let expected = ResourceSpec {
+            name: "r0".into(),
+            node: NodeSpec { id: NodeId(4), name: "alpha".into(), address: "10.0.0.1:7788".parse().unwrap() },
+            peers: vec![NodeSpec {
+                id: NodeId(2),
+                name: "bravo".into(),
+                address: "10.0.0.2:7789".parse().unwrap(),
+            }],
+            volume: VolumeSpec {
+                number: 0,
+                minor: 5,
+                device: "/dev/drbd5".into(),
+                disk: "/dev/sda1".into(),
+                meta_disk: None,
+            },
+            protocol: config::Protocol::B,
+            timeout_ms: 5000,
+            ping_interval_ms: 20_000,
+            ping_timeout_ms: 700,
+            connect_interval_ms: 30_000,
+            ko_count: 3,
+            max_epoch_size: 99,
+            disk_flushes: false,
+            nbd_listen: Some("127.0.0.1:10809".parse().unwrap()),
+        };
+        assert_eq!(*spec, expected);
+
+        let on_bravo = &config("bravo").specs(&["r0".into()]).unwrap()[0];
+        assert_eq!(
+            (on_bravo.node.clone(), &on_bravo.peers[..]),
+            (expected.peers[0].clone(), &[expected.node][..])
+        );
+        assert_eq!(on_bravo.volume.meta_disk, Some(PathBuf::from("/dev/sdc")));
+    }
+
+    #[test]
+    fn resources_come_in_the_order_of_the_configuration_and_once() {
+        let names = ["elsewhere", "r0", "elsewhere"].map(String::from);
+        let found: Vec<String> = config("bravo").specs(&names).unwrap().into_iter().map(|s| s.name).collect();
+        assert_eq!(found, ["r0", "elsewhere"]);
+    }
+
+    #[test]
+    fn another_nodes_resource_is_not_defined_here() {
+        let error = config("alpha").specs(&["elsewhere".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "'elsewhere' not defined in your config (for this host).");
+        assert_eq!(error.exit_code(), 1);
+    }
+}

@@ -1,0 +1,157 @@
+//! A resource's disk as `create-md` and its kin see it: opened exclusively, read and written through the page cache.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use tandem_control::VolumeSpec;
+use tandem_core::io::DiskError;
+use tandem_core::metadata::{MetaIo, Placement};
+use thiserror::Error;
+
+/// Why a disk could not be opened; the exit code is 20, as drbdmeta's.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The system call failed.
+    #[error("open({path}) failed: {source}")]
+    Io {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// Somebody else uses it.
+    #[error("{0} is in use: by tandemd ('tandemadm down' gives it up), by a mount, or by another program")]
+    Busy(PathBuf),
+    /// Neither a regular file nor a block device.
+    #[error("{0} is neither a regular file nor a block device")]
+    Kind(PathBuf),
+}
+
+/// What the file is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Only looking: nobody is locked out, a running daemon does not matter.
+    Look,
+    /// Changing: nobody else may use it meanwhile.
+    Exclusive,
+}
+
+/// An open regular file or block device.
+#[derive(Debug)]
+pub struct Device {
+    file: OpenFile,
+    path: PathBuf,
+    size_bytes: u64,
+}
+
+#[derive(Debug)]
+enum OpenFile {
+    Shared(File),
+    Locked(Flock<File>),
+}
+
+impl Device {
+    /// Opens the device or file at `path`.
+    pub fn open(path: &Path, access: Access) -> Result<Device, OpenError> {
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let kind = std::fs::metadata(path).map_err(io)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(OpenError::Kind(path.to_owned()));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::Exclusive);
+        if access == Access::Exclusive && kind.is_block_device() {
+            options.custom_flags(OFlag::O_EXCL.bits());
+        }
+        let mut file = options.open(path).map_err(|e| match e.raw_os_error() {
+            Some(code) if code == Errno::EBUSY as i32 => OpenError::Busy(path.to_owned()),
+            _ => io(e),
+        })?;
+        let size_bytes = file.seek(SeekFrom::End(0)).map_err(io)?;
+        let file = match access {
+            Access::Look => OpenFile::Shared(file),
+            Access::Exclusive => OpenFile::Locked(lock(file, path)?),
+        };
+        Ok(Device { file, path: path.to_owned(), size_bytes })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what there is at `offset`, at most `length` bytes: nothing beyond the end.
+    pub fn read_up_to(&self, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
+        let available = self.size_bytes.saturating_sub(offset).min(length as u64) as usize;
+        let mut bytes = vec![0; available];
+        self.file().read_exact_at(&mut bytes, offset).map_err(|e| self.failed("reading", offset, &e))?;
+        Ok(bytes)
+    }
+
+    fn file(&self) -> &File {
+        match &self.file {
+            OpenFile::Shared(file) => file,
+            OpenFile::Locked(file) => file,
+        }
+    }
+
+    fn failed(&self, what: &str, offset: u64, error: &std::io::Error) -> DiskError {
+        DiskError(format!("{what} {} at byte {offset}: {error}", self.path.display()))
+    }
+}
+
+fn lock(file: File, path: &Path) -> Result<Flock<File>, OpenError> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => OpenError::Busy(path.to_owned()),
+        _ => OpenError::Io { path: path.to_owned(), source: errno.into() },
+    })
+}
+
+impl MetaIo for Device {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.file().read_exact_at(buffer, offset).map_err(|e| self.failed("reading", offset, &e))
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.file().write_all_at(data, offset).map_err(|e| self.failed("writing", offset, &e))
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        self.file().sync_data().map_err(|e| self.failed("flushing", 0, &e))
+    }
+}
+
+/// A volume's disk, and the device of its metadata if that is another.
+#[derive(Debug)]
+pub struct Target {
+    /// The data's device.
+    pub data: Device,
+    /// The metadata's device; `None` when internal.
+    pub external: Option<Device>,
+}
+
+impl Target {
+    /// Opens what the volume names.
+    pub fn open(volume: &VolumeSpec, access: Access) -> Result<Target, OpenError> {
+        let external = volume.meta_disk.as_deref().map(|path| Device::open(path, access)).transpose()?;
+        Ok(Target { data: Device::open(&volume.disk, access)?, external })
+    }
+
+    /// Internal or external.
+    pub fn placement(&self) -> Placement {
+        if self.external.is_some() { Placement::External } else { Placement::Internal }
+    }
+
+    /// The device that holds the metadata.
+    pub fn metadata_device(&mut self) -> &mut Device {
+        self.external.as_mut().unwrap_or(&mut self.data)
+    }
+}

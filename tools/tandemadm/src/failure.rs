@@ -1,0 +1,96 @@
+//! How a command fails: the text on stderr and the exit code.
+
+use tandem_control::{ClientError, Reply};
+use tandem_core::io::DiskError;
+use tandem_core::metadata::LoadError;
+use thiserror::Error;
+
+use crate::create_md::CreateMdError;
+use crate::daemon_start::StartError;
+use crate::device::OpenError;
+
+/// The exit code from which on no further resource is tried: nothing would come of it.
+pub const GIVE_UP_CODE: u8 = 20;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The resource is not in the configuration.
+    #[error("'{0}' not defined in your config (for this host).")]
+    NotDefined(String),
+    /// The configuration is not valid.
+    #[error("{0}")]
+    Config(String, u8),
+    /// The resource is not up.
+    #[error("{0}: No such resource")]
+    NotUp(String),
+    /// tandemd cannot be asked.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// tandemd cannot be started.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// tandemd refused.
+    #[error("{}", refusal_text(.0))]
+    Refused(Box<Reply>),
+    /// The operator did not confirm.
+    #[error("Operation cancelled.")]
+    Cancelled,
+    /// A disk cannot be opened.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// `create-md` cannot do it.
+    #[error("{0}")]
+    CreateMd(#[from] CreateMdError),
+    /// There is no readable metadata.
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    /// A disk failed.
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    /// The time to wait is over.
+    #[error("{0}: timeout: {1}")]
+    WaitTimeout(String, String),
+    /// Waiting is in vain.
+    #[error("{0}: StandAlone, not waiting any longer{1}")]
+    WaitStandAlone(String, String),
+    /// Something else in the system.
+    #[error("{0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::NotDefined(_) | Failure::Cancelled => 1,
+            Failure::Load(LoadError::NotFound) => 1,
+            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) => 5,
+            Failure::NotUp(_) | Failure::Load(_) => 10,
+            Failure::Config(_, code) => *code,
+            Failure::Refused(reply) => reply.exit_code,
+            Failure::CreateMd(CreateMdError::WouldTruncate(_)) => 40,
+            Failure::CreateMd(_) | Failure::Open(_) | Failure::Disk(_) => 20,
+            Failure::Client(_) | Failure::Start(_) | Failure::System(..) => 20,
+        }
+    }
+}
+
+fn refusal_text(reply: &Reply) -> String {
+    let mut text = reply.error.clone().unwrap_or_else(|| "refused by tandemd without a reason".into());
+    text.push_str(&additional_info(&reply.detail));
+    text
+}
+
+/// The lines besides, behind a line of text that does not end in a newline.
+pub fn additional_info(detail: &[String]) -> String {
+    let mut text = String::new();
+    if !detail.is_empty() {
+        text.push_str("\nadditional info:");
+    }
+    for line in detail {
+        text.push('\n');
+        text.push_str(line);
+    }
+    text
+}

@@ -1,0 +1,100 @@
+//! Snapshots for the tests.
+
+use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
+use tandem_core::config::Protocol;
+use tandem_core::generation::{Generations, HISTORY_SLOTS};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
+use tandem_core::status::{PeerStatus, ResyncProgress, Status};
+use tandem_core::units::NodeId;
+
+/// `r0`, Primary on alpha, connected to bravo, nothing to do.
+pub(crate) fn connected() -> ResourceStatus {
+    ResourceStatus {
+        spec: spec(),
+        engine: Status {
+            resource: "r0".into(),
+            node: NodeId(0),
+            role: Role::Primary,
+            disk: DiskState::UpToDate,
+            protocol: Protocol::C,
+            write_ordering: 'f',
+            size_bytes: 1 << 20,
+            disk_read_bytes: 0,
+            disk_written_bytes: 0,
+            bitmap_writes: 0,
+            activity_log_writes: 0,
+            local_pending: 0,
+            client_pending: 0,
+            epochs: 0,
+            openers: Vec::new(),
+            generations: Generations { current: 0x4B0F, history: [0; HISTORY_SLOTS] },
+            peers: vec![PeerStatus {
+                id: NodeId(1),
+                name: "bravo".into(),
+                connection: ConnectionState::Connected,
+                replication: ReplicationState::Established,
+                role: Role::Secondary,
+                disk: DiskState::UpToDate,
+                standalone_reason: None,
+                sent_bytes: 0,
+                received_bytes: 0,
+                pending: 0,
+                unacked: 0,
+                out_of_sync_bytes: 0,
+                resync: None,
+            }],
+        },
+    }
+}
+
+/// What bravo looks like once it is gone.
+pub(crate) fn disconnect(status: &mut ResourceStatus, state: ConnectionState) {
+    for peer in &mut status.engine.peers {
+        peer.connection = state;
+        peer.replication = ReplicationState::Off;
+        peer.role = Role::Unknown;
+        peer.disk = DiskState::DUnknown;
+    }
+}
+
+/// A resync of `total` bytes of which `left` are left.
+pub(crate) fn resync(total: u64, left: u64) -> ResyncProgress {
+    ResyncProgress {
+        total_bytes: total,
+        left_bytes: left,
+        elapsed_ms: 1000,
+        recent_bytes_per_s: 100,
+        average_bytes_per_s: 100,
+        stalled: false,
+    }
+}
+
+/// `r0` between alpha and bravo.
+pub(crate) fn spec() -> ResourceSpec {
+    let node = |id, name: &str, port| NodeSpec {
+        id: NodeId(id),
+        name: name.into(),
+        address: std::net::SocketAddr::from(([127, 0, 0, 1], port)),
+    };
+    ResourceSpec {
+        name: "r0".into(),
+        node: node(0, "alpha", 7788),
+        peers: vec![node(1, "bravo", 7789)],
+        volume: VolumeSpec {
+            number: 0,
+            minor: 0,
+            device: "/dev/drbd0".into(),
+            disk: "/dev/null".into(),
+            meta_disk: None,
+        },
+        protocol: Protocol::C,
+        timeout_ms: 6000,
+        ping_interval_ms: 10000,
+        ping_timeout_ms: 500,
+        connect_interval_ms: 10000,
+        ko_count: 7,
+        max_epoch_size: 2048,
+        disk_flushes: true,
+        nbd_listen: None,
+    }
+}

@@ -1,0 +1,19 @@
+//! The drbdadm-like command line of Tandem, as a library: the program, the generators of its man page and completion,
+//! and the tests share [`cli::Cli`].
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod create_md;
+pub mod daemon_start;
+pub mod device;
+pub mod failure;
+#[cfg(test)]
+mod fixture;
+pub mod gi_text;
+mod output;
+pub mod progress;
+pub mod session;
+pub mod signatures;
+pub mod status_json;
+pub mod status_text;

@@ -1,0 +1,122 @@
+//! What every command works with: the options, the configuration once it is needed, and the daemon.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tandem_control::{Action, ClientError, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir, ask};
+
+use crate::failure::{Failure, GIVE_UP_CODE, additional_info};
+use crate::output::{errln, out, outln};
+
+/// How long a snapshot may take.
+const STATUS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a state change may take: longer than the daemon gives its peers and disks.
+const ACT_LIMIT: Duration = Duration::from_secs(120);
+
+/// One run of the program.
+#[derive(Debug)]
+pub struct Session {
+    /// Where the daemon keeps its sockets.
+    pub run: RuntimeDir,
+    /// The configuration file asked for.
+    pub config_file: Option<PathBuf>,
+    /// Only print what would be done.
+    pub dry_run: bool,
+}
+
+impl Session {
+    /// Asks the daemon for a state change; what it says besides goes to stderr.
+    pub fn change(&self, request: &Request) -> Result<(), Failure> {
+        if self.dry_run {
+            print_request(request);
+            return Ok(());
+        }
+        let reply = ask(&self.run.control_socket(), request, ACT_LIMIT)?;
+        if reply.exit_code != 0 || reply.error.is_some() {
+            return Err(Failure::Refused(Box::new(at_least_one(reply))));
+        }
+        eprint_lines(additional_info(&reply.detail).trim_start());
+        Ok(())
+    }
+
+    /// Asks the daemon to do one thing to a resource.
+    pub fn act(&self, resource: &str, action: Action) -> Result<(), Failure> {
+        self.change(&Request::Act { resource: resource.to_owned(), action })
+    }
+
+    /// Every resource that is up, or the one named; none if the daemon does not run or does not know it.
+    pub fn status(&self, resource: Option<&str>) -> Result<Vec<ResourceStatus>, Failure> {
+        let request = Request::Status { resource: resource.map(str::to_owned) };
+        match ask(&self.run.control_socket(), &request, STATUS_LIMIT) {
+            Ok(reply) if reply.exit_code == 0 => Ok(reply.status),
+            Ok(_) if resource.is_some() => Ok(Vec::new()),
+            Ok(reply) => Err(Failure::Refused(Box::new(reply))),
+            Err(ClientError::NotRunning(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The resource's snapshot; `None` if it is not up.
+    pub fn find_status(&self, resource: &str) -> Result<Option<ResourceStatus>, Failure> {
+        Ok(self.status(Some(resource))?.into_iter().find(|status| status.engine.resource == resource))
+    }
+
+    /// The resource's snapshot; a failure if it is not up.
+    pub fn require_status(&self, resource: &str) -> Result<ResourceStatus, Failure> {
+        self.find_status(resource)?.ok_or_else(|| Failure::NotUp(resource.to_owned()))
+    }
+
+    /// Does `step` to each resource in turn. A failure is printed and does not keep the others from their turn, unless
+    /// nothing would come of it (exit codes from 20 on). Returns the highest exit code, as drbdadm does.
+    pub fn for_each(
+        &self,
+        command: &str,
+        specs: &[ResourceSpec],
+        mut step: impl FnMut(&ResourceSpec) -> Result<(), Failure>,
+    ) -> u8 {
+        let mut worst = 0;
+        for spec in specs {
+            let Err(failure) = step(spec) else { continue };
+            let code = failure.exit_code();
+            eprint_lines(&failure.to_string());
+            errln!("Command '{command} {}' terminated with exit code {code}", spec.name);
+            worst = worst.max(code);
+            if code >= GIVE_UP_CODE {
+                break;
+            }
+        }
+        worst
+    }
+
+    /// Asks the operator, if there is one, to type `yes`.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::Cancelled);
+        }
+        out!("{question}\n[need to type 'yes' to confirm] ");
+        let failed = |e| Failure::System("asking for confirmation", e);
+        std::io::stdout().flush().map_err(failed)?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(failed)?;
+        if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Cancelled) }
+    }
+}
+
+/// A refusal must end the process with a code other than 0.
+fn at_least_one(reply: Reply) -> Reply {
+    Reply { exit_code: reply.exit_code.max(1), ..reply }
+}
+
+fn print_request(request: &Request) {
+    match serde_json::to_string(request) {
+        Ok(json) => outln!("tandemd <- {json}"),
+        Err(error) => errln!("{error}"),
+    }
+}
+
+fn eprint_lines(text: &str) {
+    if !text.is_empty() {
+        errln!("{}", text.trim_end_matches('\n'));
+    }
+}

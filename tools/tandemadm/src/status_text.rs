@@ -1,0 +1,152 @@
+//! `status`, byte for byte as DRBD 9 prints it (reference/drbd.md, C3), with comment lines where a script needs none.
+
+use std::fmt::Write;
+
+use tandem_control::ResourceStatus;
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
+use tandem_core::status::{PeerStatus, ResyncProgress};
+
+/// What `status` says if there is no resource.
+pub const NONE_CONFIGURED: &str = "# No currently configured DRBD found.\n";
+
+/// One resource, its empty line at the end included.
+pub fn resource(status: &ResourceStatus) -> String {
+    let engine = &status.engine;
+    let mut text = format!("{} role:{}\n", engine.resource, engine.role);
+    // Writing to a string does not fail.
+    let _ = device(&mut text, status);
+    for peer in &engine.peers {
+        let _ = connection(&mut text, peer, volume_field(status));
+    }
+    for peer in &engine.peers {
+        if let Some(reason) = standalone_reason(peer) {
+            let _ = writeln!(text, "  # {}: {reason}", peer.name);
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// Why the peer is StandAlone, if it is and there is something to say, in one line.
+pub fn standalone_reason(peer: &PeerStatus) -> Option<String> {
+    let reason = peer.standalone_reason.as_ref()?;
+    (peer.connection == ConnectionState::StandAlone).then(|| reason.replace('\n', " "))
+}
+
+/// How much of a resync is done, in per cent.
+pub fn percent_done(resync: &ResyncProgress) -> f64 {
+    match resync.total_bytes {
+        0 => 100.0,
+        total => total.saturating_sub(resync.left_bytes) as f64 * 100.0 / total as f64,
+    }
+}
+
+fn device(text: &mut String, status: &ResourceStatus) -> std::fmt::Result {
+    let engine = &status.engine;
+    write!(text, "  {}disk:{}", volume_field(status), engine.disk)?;
+    if engine.disk == DiskState::Diskless {
+        text.push_str(" client:no");
+    }
+    writeln!(text, " open:{}", if engine.openers.is_empty() { "no" } else { "yes" })
+}
+
+fn connection(text: &mut String, peer: &PeerStatus, volume: String) -> std::fmt::Result {
+    match peer.connection {
+        ConnectionState::Connected => writeln!(text, "  {} role:{}", peer.name, peer.role)?,
+        state => writeln!(text, "  {} connection:{state}", peer.name)?,
+    }
+    let replicating = !matches!(peer.replication, ReplicationState::Off | ReplicationState::Established);
+    if peer.connection != ConnectionState::Connected && !replicating && peer.disk == DiskState::DUnknown {
+        return Ok(());
+    }
+    write!(text, "    {volume}")?;
+    if replicating {
+        write!(text, "replication:{} ", peer.replication)?;
+    }
+    write!(text, "peer-disk:{}", peer.disk)?;
+    if peer.disk == DiskState::Diskless {
+        text.push_str(" peer-client:no");
+    }
+    if let Some(resync) = peer.resync.as_ref().filter(|_| replicating) {
+        // Cut, not rounded: 100.00 is for what is done.
+        write!(text, " done:{:.2}", (percent_done(resync) * 100.0).floor() / 100.0)?;
+    }
+    text.push('\n');
+    Ok(())
+}
+
+/// Left out for a resource's only volume if it is number 0.
+fn volume_field(status: &ResourceStatus) -> String {
+    match status.spec.volume.number {
+        0 => String::new(),
+        number => format!("volume:{number} "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_healthy_primary() {
+        let mut status = fixture::connected();
+        status.engine.openers.push("nbd client".into());
+        let golden =
+            "r0 role:Primary\n  disk:UpToDate open:yes\n  bravo role:Secondary\n    peer-disk:UpToDate\n\n";
+        assert_eq!(resource(&status), golden);
+    }
+
+    #[test]
+    fn a_resync_shows_how_far_it_is() {
+        let mut status = fixture::connected();
+        let peer = &mut status.engine.peers[0];
+        peer.replication = ReplicationState::SyncSource;
+        peer.disk = DiskState::Inconsistent;
+        peer.resync = Some(fixture::resync(1000, 625));
+        assert!(
+            resource(&status).ends_with("    replication:SyncSource peer-disk:Inconsistent done:37.50\n\n")
+        );
+        status.engine.peers[0].resync = Some(fixture::resync(1_000_000, 1));
+        assert!(resource(&status).contains(" done:99.99\n"));
+        status.engine.peers[0].resync = Some(fixture::resync(0, 0));
+        assert!(resource(&status).contains(" done:100.00\n"));
+    }
+
+    #[test]
+    fn a_lost_peer_shows_its_connection_only() {
+        let mut status = fixture::connected();
+        fixture::disconnect(&mut status, ConnectionState::Connecting);
+        assert_eq!(
+            resource(&status),
+            "r0 role:Primary\n  disk:UpToDate open:no\n  bravo connection:Connecting\n\n"
+        );
+        status.engine.peers[0].disk = DiskState::Outdated;
+        assert!(resource(&status).ends_with("  bravo connection:Connecting\n    peer-disk:Outdated\n\n"));
+    }
+
+    #[test]
+    fn split_brain_is_explained_in_a_comment() {
+        let mut status = fixture::connected();
+        fixture::disconnect(&mut status, ConnectionState::StandAlone);
+        status.engine.peers[0].standalone_reason = Some("Split-Brain detected\nbut unresolved".into());
+        assert!(
+            resource(&status).ends_with(
+                "  bravo connection:StandAlone\n  # bravo: Split-Brain detected but unresolved\n\n"
+            )
+        );
+        status.engine.peers[0].connection = ConnectionState::Connecting;
+        assert!(!resource(&status).contains('#'));
+    }
+
+    #[test]
+    fn diskless_nodes_and_other_volumes_are_named() {
+        let mut status = fixture::connected();
+        status.spec.volume.number = 3;
+        status.engine.disk = DiskState::Diskless;
+        status.engine.peers[0].disk = DiskState::Diskless;
+        let text = resource(&status);
+        assert!(text.contains("\n  volume:3 disk:Diskless client:no open:no\n"), "{text}");
+        assert!(text.contains("\n    volume:3 peer-disk:Diskless peer-client:no\n"), "{text}");
+    }
+}
