@@ -111,6 +111,15 @@ fn a_device_without_room_is_refused_with_the_numbers() {
     assert!(Geometry::new(Placement::Internal, SIZE, SIZE, 32).is_err());
 }
 
+#[test]
+fn the_document_has_the_superblock_as_the_code_has_it() {
+    let document = include_str!("../../../docs/on-disk.md");
+    let rows = include_str!("../src/metadata/superblock.rs").lines().filter_map(|line| line.strip_prefix("//! |"));
+    for row in rows {
+        assert!(document.contains(row), "docs/on-disk.md lacks: {row}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_a_superblock_panic(bytes in prop::collection::vec(any::<u8>(), 4096), flip in 0usize..4096 * 8) {

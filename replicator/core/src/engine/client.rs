@@ -209,7 +209,8 @@ impl Engine {
         debug_assert_eq!(key, token);
         let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
         let epoch = self.join_epoch();
-        let protocol = self.config.protocol;
+        // Without a disk of our own the data is nowhere until a peer has written it.
+        let protocol = if self.disk.is_usable() { self.config.protocol } else { Protocol::C };
         let (mut awaiting, mut awaiting_durable) = (Vec::new(), Vec::new());
         for peer in self.peer_ids() {
             if !self.peer(peer).is_some_and(|p| p.replicates()) {
@@ -232,7 +233,6 @@ impl Engine {
         };
         if let Some(write) = self.writes.get_mut(&key) {
             write.epoch = epoch;
-            write.remote_done = protocol == Protocol::A && self.peers.iter().any(|p| p.replicates());
             write.local = local;
             write.flush_after = op.fua && matches!(op.content, WriteContent::Zeroes { .. });
             write.awaiting = awaiting;

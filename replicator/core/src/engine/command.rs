@@ -312,7 +312,7 @@ impl Engine {
     // Primary.
 
     fn start_promotion(&mut self, id: CommandId, force: bool) {
-        if self.role == Role::Primary && !force {
+        if self.role == Role::Primary {
             return self.finish_command(id, Ok(()));
         }
         // A peer that looks like a Primary may have died unnoticed.
@@ -352,14 +352,18 @@ impl Engine {
             return self.refuse_command(id, StateChangeRefusal::PeerRefused, Vec::new());
         }
         let force = promotion.force;
-        let good_data =
-            self.disk.state == DiskState::UpToDate || self.peers.iter().any(|p| p.has_good_data());
-        if !(good_data || force && self.disk.is_usable()) {
-            let text = format!("the local disk is {}", self.disk.state);
-            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![text]);
+        let good_data = self.disk.state == DiskState::UpToDate;
+        let better_peer = self.peers.iter().find(|p| p.has_good_data()).map(|p| p.config.name.clone());
+        let forced = force && better_peer.is_none() && self.disk.is_usable();
+        if !good_data && !forced {
+            let mut detail = vec![format!("the local disk is {}", self.disk.state)];
+            detail.extend(
+                better_peer.map(|name| format!("{name} is UpToDate: wait for the resync, or promote it")),
+            );
+            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, detail);
         }
         if self.all_peers_agree() {
-            self.become_primary(id, force && !good_data);
+            self.become_primary(id, !good_data);
         }
     }
 

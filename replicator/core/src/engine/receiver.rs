@@ -125,7 +125,6 @@ impl Engine {
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         peer.received_bytes += if let What::Write { payload, .. } = &what { payload.len() } else { 0 };
         let session = peer.session;
-        let primary_lost_disk = peer.lost_disk();
         let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
         open.received += u32::from(seq.is_some());
         if let Some(seq) = seq {
@@ -133,7 +132,7 @@ impl Engine {
                 self.send(id, Message::NegativeAck { seq });
                 return Ok(());
             }
-            if primary_lost_disk {
+            if self.primary_relies_on_us(id) {
                 self.mark_out_of_sync(id, range);
             }
             if protocol == Protocol::B {
@@ -211,7 +210,7 @@ impl Engine {
             What::Write { seq, .. } | What::Zero { seq, .. } => {
                 if live && !ok {
                     self.send(peer, Message::NegativeAck { seq });
-                } else if live && self.config.protocol == Protocol::C {
+                } else if live && (self.config.protocol == Protocol::C || self.primary_relies_on_us(peer)) {
                     self.send(peer, Message::WriteAck { seq });
                 }
                 self.request_ended(peer, session);
@@ -254,6 +253,11 @@ impl Engine {
             epoch.in_flight -= 1;
         }
         self.progress_epochs(id);
+    }
+
+    /// The Primary has no disk: whatever the protocol, it waits until we have written.
+    fn primary_relies_on_us(&self, id: NodeId) -> bool {
+        self.peer(id).is_some_and(|p| p.lost_disk())
     }
 
     /// Ends epochs that are complete and begins those behind them.

@@ -93,7 +93,7 @@ impl Engine {
         kind: Protocol,
         ok: bool,
     ) -> Result<(), String> {
-        let protocol = self.config.protocol;
+        let enough = kind == Protocol::C || kind == self.config.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if seq >= peer.next_seq {
             return Err(format!("write {} was acknowledged but never sent", seq.0));
@@ -106,7 +106,7 @@ impl Engine {
         if !ok {
             self.mark_out_of_sync(id, range);
         }
-        if !ok || kind == protocol {
+        if !ok || enough {
             self.write_leg_ended(key, id, ok);
         }
         Ok(())
