@@ -114,7 +114,8 @@ fn a_device_without_room_is_refused_with_the_numbers() {
 #[test]
 fn the_document_has_the_superblock_as_the_code_has_it() {
     let document = include_str!("../../../docs/on-disk.md");
-    let rows = include_str!("../src/metadata/superblock.rs").lines().filter_map(|line| line.strip_prefix("//! |"));
+    let rows =
+        include_str!("../src/metadata/superblock.rs").lines().filter_map(|line| line.strip_prefix("//! |"));
     for row in rows {
         assert!(document.contains(row), "docs/on-disk.md lacks: {row}");
     }

@@ -156,6 +156,7 @@ impl Engine {
         self.abort_resyncs_without_disk();
         self.disk.release_when_idle = true;
         self.release_held_completions();
+        self.resume_stalled_peers();
     }
 
     /// From now on nothing is read from or written to the disk.
