@@ -109,6 +109,7 @@ impl Engine {
             return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
         }
         self.disk.open = true;
+        self.disk.generation_version = 0;
         self.disk.metadata = Some(metadata);
         if let Err(text) = self.assign_slots() {
             self.disk.metadata = None;
@@ -242,6 +243,7 @@ impl Engine {
         self.abort_resyncs_without_disk();
         let old = std::mem::replace(&mut self.disk.state, DiskState::Diskless);
         self.event(crate::io::Event::Disk { old, new: DiskState::Diskless });
+        self.announce_state();
         self.disk.release_when_idle = true;
         self.release_disk_if_idle();
         self.finish_command(id, Ok(()));
@@ -402,9 +404,7 @@ impl Engine {
             _ => false,
         };
         let granted = self.role != Role::Primary && !promoting;
-        if granted && let Some(peer) = self.peer_mut(id) {
-            peer.promotion_granted = true;
-        }
+
         self.send(id, Message::PromoteReply { granted });
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Engine {
         peer.last_received = now;
         peer.ping_sent = None;
         peer.ping_answered = false;
-        peer.promotion_granted = false;
+
         self.send(id, Message::Options { protocol });
         self.begin_handshake(id);
     }
@@ -142,7 +142,7 @@ impl Engine {
         peer.our_handshake = None;
         peer.their_handshake = None;
         peer.stalled_until = None;
-        peer.promotion_granted = false;
+
         peer.ping_sent = None;
         // Never acknowledged, so nobody counts on them.
         peer.deferred.clear();

@@ -224,11 +224,7 @@ impl Engine {
         }
         let had_disk = !peer.lost_disk();
         self.set_peer_role(id, role);
-        if role == Role::Primary
-            && let Some(peer) = self.peer_mut(id)
-        {
-            peer.promotion_granted = false;
-        }
+
         self.set_peer_disk(id, disk);
         if had_disk && self.peer(id).is_some_and(Peer::lost_disk) {
             self.peer_lost_disk(id, disk == DiskState::Failed);
@@ -246,11 +242,11 @@ impl Engine {
             metadata.bitmaps[slot].set_all();
         }
         self.abandon_transfer_log(id);
-        if self.role == Role::Primary || !self.disk.is_usable() {
+        if !self.disk.is_usable() || self.peer(id).is_none_or(|p| p.role != Role::Primary) {
             return;
         }
-        // The peer may be a Primary that goes on writing through us: what it writes now belongs to the new
-        // generation, and the bits it leaves in our memory are not on disk.
+        // The Primary goes on writing through us: what it writes now belongs to the new generation, and the bits it
+        // leaves in our memory are not on disk.
         if let Some(slot) = self.slot_mut(id) {
             slot.bits_volatile = true;
         }
@@ -263,8 +259,8 @@ impl Engine {
     /// Lets the data stream of stalled peers go on.
     pub(super) fn resume_stalled_peers(&mut self) {
         for id in self.peer_ids() {
-            let due =
-                self.peer(id).and_then(|p| p.stalled_until).is_some_and(|v| self.disk.persist.is_durable(v));
+            let over = |version| !self.disk.is_usable() || self.disk.persist.is_durable(version);
+            let due = self.peer(id).and_then(|p| p.stalled_until).is_some_and(over);
             if !due {
                 continue;
             }

@@ -61,8 +61,6 @@ pub(super) struct Peer {
     /// Resync reads under way for the peer.
     pub(super) resync_reads: u32,
     pub(super) progress: Option<Progress>,
-    /// The peer may become Primary next: its request was granted.
-    pub(super) promotion_granted: bool,
 
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
@@ -121,7 +119,7 @@ impl Peer {
             target: None,
             resync_reads: 0,
             progress: None,
-            promotion_granted: false,
+
             sent_bytes: 0,
             received_bytes: 0,
         }
