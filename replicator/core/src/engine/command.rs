@@ -169,18 +169,16 @@ impl Engine {
     }
 
     pub(super) fn attached(&mut self, id: CommandId) {
-        let Some(metadata) = self.disk.metadata.as_ref() else { return };
-        let flags = metadata.superblock.flags;
-        let state = match (flags.consistent, flags.up_to_date) {
-            (false, _) => DiskState::Inconsistent,
-            (true, false) => DiskState::Outdated,
-            (true, true) => DiskState::UpToDate,
-        };
-        self.last_size_bytes = volume_bytes(metadata);
-        let old = std::mem::replace(&mut self.disk.state, state);
-        self.event(crate::io::Event::Disk { old, new: state });
+        if let Some(metadata) = self.disk.metadata.as_ref() {
+            self.last_size_bytes = volume_bytes(metadata);
+        }
+        // A peer that is connected has a say in what the data is worth.
+        self.set_disk(DiskState::Negotiating);
         for peer in self.peer_ids() {
             self.begin_handshake(peer);
+        }
+        if !self.peers.iter().any(|p| p.link_up) {
+            self.end_negotiation();
         }
         self.finish_command(id, Ok(()));
     }

@@ -151,6 +151,9 @@ impl Engine {
         self.set_peer_disk(id, disk);
         self.abort_resync(id);
         self.abandon_transfer_log(id);
+        if !self.peers.iter().any(|p| p.link_up) {
+            self.end_negotiation();
+        }
     }
 
     // Staying alive.

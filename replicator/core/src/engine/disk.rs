@@ -159,6 +159,24 @@ impl Engine {
         self.resume_stalled_peers();
     }
 
+    /// What the metadata says that the data is worth. Without fencing, data that was UpToDate still counts as such.
+    pub(super) fn disk_state_on_record(&self) -> DiskState {
+        match self.disk.metadata.as_ref().map(|m| m.superblock.flags) {
+            None => DiskState::Diskless,
+            Some(flags) if !flags.consistent => DiskState::Inconsistent,
+            Some(flags) if !flags.up_to_date => DiskState::Outdated,
+            Some(_) => DiskState::UpToDate,
+        }
+    }
+
+    /// The peers have said what they had to say, or are gone.
+    pub(super) fn end_negotiation(&mut self) {
+        if self.disk.state == DiskState::Negotiating {
+            let state = self.disk_state_on_record();
+            self.set_disk(state);
+        }
+    }
+
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
         if let Some(metadata) = self.disk.metadata.take() {

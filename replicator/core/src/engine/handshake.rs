@@ -68,7 +68,11 @@ impl Engine {
         Handshake {
             round,
             role: self.role,
-            disk: self.disk.state,
+            disk: if self.disk.state == DiskState::Negotiating {
+                self.disk_state_on_record()
+            } else {
+                self.disk.state
+            },
             disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
             generations: metadata.map_or(Generations::NONE, |m| m.superblock.generations),
@@ -101,6 +105,9 @@ impl Engine {
             return self.refuse(id, reason);
         }
         self.restart_receiver_if_stale(id);
+        if self.peer(id).is_some_and(|p| !p.round_again) {
+            self.end_negotiation();
+        }
         self.set_connection(id, ConnectionState::Connected);
         self.set_peer_role(id, theirs.role);
         self.set_peer_disk(id, theirs.disk);

@@ -142,7 +142,7 @@ impl Peer {
     pub(super) fn replicates(&self) -> bool {
         self.is_connected()
             && self.replication != ReplicationState::Off
-            && self.disk >= DiskState::Negotiating
+            && self.disk > DiskState::Negotiating
             && self.disk != DiskState::DUnknown
     }
 
