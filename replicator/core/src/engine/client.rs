@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::disk::DiskWork;
-use super::{Engine, Locked, MAX_TRANSFER_LOG, MAX_WRITE_BYTES_IN_FLIGHT};
+use super::{Engine, Locked, MAX_TRANSFER_LOG, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
 use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Output, Payload};
 use crate::seeded;
@@ -178,7 +178,8 @@ impl Engine {
 
     /// Lets writes in as long as the bounds allow, in the order of their arrival.
     pub(super) fn admit_writes(&mut self) {
-        while let Some((_, op)) = self.admission.front() {
+        while !self.admission.is_empty() && self.reign_has_begun() {
+            let Some((_, op)) = self.admission.front() else { return };
             let bytes = op.payload_bytes();
             let full = self.write_bytes_in_flight > 0
                 && self.write_bytes_in_flight + bytes > MAX_WRITE_BYTES_IN_FLIGHT
@@ -204,10 +205,33 @@ impl Engine {
         }
     }
 
+    /// The first write waits until the disk says that this node is Primary, and of which generation.
+    fn reign_has_begun(&mut self) -> bool {
+        if !self.disk.is_usable() {
+            return true;
+        }
+        if self.reign == Reign::Idle {
+            if let Some(metadata) = self.disk.metadata.as_mut() {
+                metadata.superblock.flags.primary = true;
+            }
+            if self.peers.iter().any(|p| !p.replicates()) {
+                self.begin_generation();
+            }
+            self.reign = Reign::Beginning(self.disk.persist.request(false));
+        }
+        if let Reign::Beginning(version) = self.reign
+            && self.disk.persist.is_durable(version)
+        {
+            self.reign = Reign::Begun;
+        }
+        self.reign == Reign::Begun
+    }
+
     /// The write has its range: send it to every peer that replicates, mark it for the others, write it here.
     pub(super) fn start_client_write(&mut self, key: u64, token: u64) {
         debug_assert_eq!(key, token);
         let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
+        self.begin_generation_if_alone();
         let epoch = self.join_epoch();
         // Without a disk of our own the data is nowhere until a peer has written it.
         let protocol = if self.disk.is_usable() { self.config.protocol } else { Protocol::C };

@@ -26,6 +26,8 @@ enum Stage {
     /// Waits for the metadata; [`Then`] ends it.
     Persisting,
     Promoting(Promotion),
+    /// A forced promotion waits for the metadata.
+    Forcing,
     Demoting,
     Detaching {
         flushing: bool,
@@ -48,7 +50,8 @@ impl Engine {
                 Some((id, Stage::Promoting(_))) => self.progress_promotion(id),
                 Some((id, Stage::Demoting)) => self.progress_demotion(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
-                Some((_, Stage::Persisting | Stage::Detaching { flushing: true })) | None => {}
+                Some((_, Stage::Persisting | Stage::Forcing | Stage::Detaching { flushing: true }))
+                | None => {}
             }
             if self.current_command.is_some() {
                 return;
@@ -396,9 +399,7 @@ impl Engine {
                 Some(waiting) => waiting.is_empty() || self.config.node < id,
                 None => false,
             },
-            Some(Stage::Persisting) => {
-                self.disk.metadata.as_ref().is_some_and(|m| m.superblock.flags.primary)
-            }
+            Some(Stage::Forcing) => true,
             _ => false,
         };
         let granted = self.role != Role::Primary && !promoting;
@@ -417,44 +418,28 @@ impl Engine {
         Ok(())
     }
 
-    /// On disk first: role, generation, and what a force makes of the data.
+    /// A force is on disk first: what it makes of the data, and the generation that begins with it.
     fn become_primary(&mut self, id: CommandId, convert: bool) {
-        if convert {
-            self.note(None, Level::Warn, "Forced to consider local data as UpToDate!");
-            self.set_size(self.size_bytes());
-            let size = self.size_bytes();
-            if let Some(metadata) = self.disk.metadata.as_mut() {
-                metadata.superblock.agreed_bytes = size;
-                metadata.superblock.flags.consistent = true;
-                metadata.superblock.flags.crashed_primary = false;
-            }
-            self.set_disk(DiskState::UpToDate);
+        if !convert {
+            return self.promoted(id);
         }
-        let up_to_date = self.disk.state == DiskState::UpToDate;
-        self.begin(id, Stage::Persisting);
+        self.note(None, Level::Warn, "Forced to consider local data as UpToDate!");
+        self.set_size(self.size_bytes());
         if let Some(metadata) = self.disk.metadata.as_mut() {
-            metadata.superblock.flags.primary = true;
-            metadata.superblock.flags.up_to_date = up_to_date;
+            let flags = &mut metadata.superblock.flags;
+            (flags.consistent, flags.up_to_date, flags.crashed_primary) = (true, true, false);
         }
-        let alone = self.peers.iter().any(|p| !p.replicates());
-        if convert || up_to_date && alone {
-            self.begin_generation();
-        }
-        if self.disk.is_usable() {
-            self.disk.persist.request_then(false, Then::Promoted(id));
-        } else {
-            self.promoted(id);
-        }
-        if convert {
-            for peer in self.peer_ids() {
-                self.begin_handshake(peer);
-            }
+        self.set_disk(DiskState::UpToDate);
+        self.begin_generation();
+        self.begin(id, Stage::Forcing);
+        self.disk.persist.request_then(false, Then::Promoted(id));
+        for peer in self.peer_ids() {
+            self.begin_handshake(peer);
         }
     }
 
     pub(super) fn promoted(&mut self, id: CommandId) {
         self.set_role(Role::Primary);
-        self.begin_generation_if_alone();
         self.finish_command(id, Ok(()));
     }
 
@@ -477,13 +462,8 @@ impl Engine {
 
     /// New requests are refused from here on.
     pub(super) fn is_demoting(&self) -> bool {
-        match self.current_command.as_ref().map(|c| &c.stage) {
-            Some(Stage::Demoting) => true,
-            Some(Stage::Persisting) => {
-                self.disk.metadata.as_ref().is_some_and(|m| !m.superblock.flags.primary)
-            }
-            _ => false,
-        }
+        let stage = self.current_command.as_ref().map(|c| &c.stage);
+        self.role == Role::Primary && matches!(stage, Some(Stage::Demoting | Stage::Persisting))
     }
 
     /// Everything written is on every disk, or marked; then the disk says that nobody is Primary.

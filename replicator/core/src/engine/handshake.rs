@@ -140,7 +140,6 @@ impl Engine {
     /// Both copies agree, or one side has no disk.
     fn become_established(&mut self, id: NodeId, mine: &Handshake, theirs: &Handshake) {
         self.set_replication(id, ReplicationState::Established);
-        self.begin_generation_if_alone();
         if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
             return;
         }

@@ -31,6 +31,7 @@ use client::{ClientFlush, ClientRead, ClientWrite, WriteOp};
 use command::CurrentCommand;
 use disk::Disk;
 use peer::Peer;
+use persist::Version;
 use receiver::Applied;
 
 /// Bytes of writes that may be under way at a time, so that a slow peer or disk costs bounded memory. One larger
@@ -48,6 +49,7 @@ pub struct Engine {
     entropy: u64,
     outputs: VecDeque<Output>,
     role: Role,
+    reign: Reign,
     openers: Vec<String>,
     disk: Disk,
     /// Of the disk that was lost last.
@@ -71,6 +73,18 @@ pub struct Engine {
 
     commands: VecDeque<(CommandId, Command)>,
     current_command: Option<CurrentCommand>,
+}
+
+/// What the metadata knows of this node being Primary. Nothing, until the first write: a Primary that has written
+/// nothing may crash, or give way to the other node, without a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reign {
+    /// Nothing was written yet.
+    Idle,
+    /// The first write waits until this version of the metadata is durable.
+    Beginning(Version),
+    /// A crash from here on will be noticed.
+    Begun,
 }
 
 /// Since the engine began.
@@ -100,6 +114,7 @@ impl Engine {
             entropy,
             outputs: VecDeque::new(),
             role: Role::Secondary,
+            reign: Reign::Idle,
             openers: Vec::new(),
             disk: Disk::default(),
             last_size_bytes: 0,
@@ -230,12 +245,12 @@ impl Engine {
     }
 
     /// splitmix64 over the entropy given at the start.
-    fn new_generation_id(&mut self, role: Role) -> u64 {
+    fn new_generation_id(&mut self) -> u64 {
         self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.entropy;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        new_identifier(z ^ (z >> 31), role)
+        new_identifier(z ^ (z >> 31), self.role)
     }
 
     fn peer(&self, id: NodeId) -> Option<&Peer> {
@@ -274,6 +289,7 @@ impl Engine {
     fn set_role(&mut self, role: Role) {
         if role != self.role {
             let old = std::mem::replace(&mut self.role, role);
+            self.reign = Reign::Idle;
             self.event(Event::Role { old, new: role });
             self.announce_state();
         }

@@ -151,7 +151,10 @@ impl Engine {
                 self.mark_out_of_sync(id, sent.range);
             }
         }
-        self.begin_generation_if_alone();
+        let undecided = !log.is_empty() || !self.writes.is_empty();
+        if undecided || self.role != Role::Primary {
+            self.begin_generation_if_alone();
+        }
         for sent in &log {
             self.write_leg_ended(sent.key, id, false);
         }
@@ -190,8 +193,8 @@ impl Engine {
 
     // Generations.
 
-    /// Where data goes on without a peer, a new generation begins: as the Primary, or as the one good copy behind a
-    /// Primary that has lost its disk. It is on disk before a write of it completes.
+    /// Where data goes on without a peer, a new generation begins: with a write of the Primary, or as the one good
+    /// copy behind a Primary that has lost its disk. It is on disk before a write of it completes.
     pub(super) fn begin_generation_if_alone(&mut self) {
         let primary_has_no_disk =
             self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary && p.lost_disk());
@@ -211,8 +214,8 @@ impl Engine {
 
     /// Draws a new current identifier; peers that get no writes have stayed with the old one, or with an older one.
     pub(super) fn begin_generation(&mut self) {
-        let primary = self.disk.metadata.as_ref().is_some_and(|m| m.superblock.flags.primary);
-        let id = self.new_generation_id(if primary { Role::Primary } else { Role::Secondary });
+        let id = self.new_generation_id();
+
         let left_behind: Vec<usize> = self.peers.iter().filter(|p| !p.replicates()).map(|p| p.slot).collect();
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let superblock = &mut metadata.superblock;
