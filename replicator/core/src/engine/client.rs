@@ -178,7 +178,7 @@ impl Engine {
 
     /// Lets writes in as long as the bounds allow, in the order of their arrival.
     pub(super) fn admit_writes(&mut self) {
-        while !self.admission.is_empty() && self.reign_has_begun() {
+        while !self.admission.is_empty() && !self.generation_must_wait() && self.reign_has_begun() {
             let Some((_, op)) = self.admission.front() else { return };
             let bytes = op.payload_bytes();
             let full = self.write_bytes_in_flight > 0
@@ -203,6 +203,12 @@ impl Engine {
             self.writes.insert(key, write);
             self.acquire(key, range, Locked::ClientWrite(key));
         }
+    }
+
+    /// A peer is weighing the generation that our handshake named: no other may begin until both have decided.
+    fn generation_must_wait(&self) -> bool {
+        let weighing = self.peers.iter().any(|p| p.our_handshake.is_some());
+        weighing && (self.reign == Reign::Idle || self.is_alone_in_generation())
     }
 
     /// The first write waits until the disk says that this node is Primary, and of which generation.

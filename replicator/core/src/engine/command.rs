@@ -207,12 +207,8 @@ impl Engine {
             self.abort_resync(peer);
         }
         // Peers stop sending; what they sent is applied first.
-        let role = self.role;
-        for peer in self.peer_ids() {
-            if self.peer(peer).is_some_and(|p| p.is_connected()) {
-                self.send(peer, Message::State { role, disk: DiskState::Diskless });
-            }
-        }
+        self.disk.leaving = true;
+        self.announce_state();
     }
 
     fn progress_detach(&mut self, id: CommandId) {

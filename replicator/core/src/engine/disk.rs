@@ -23,6 +23,9 @@ pub(super) struct Disk {
     /// The backing device is open and shall be closed once no operation is in flight.
     pub(super) release_when_idle: bool,
     pub(super) open: bool,
+    /// It is being detached: peers were told that it is gone.
+    pub(super) leaving: bool,
+
     /// Data writes that were done, and how many of them are durable.
     writes_done: u64,
     writes_durable: u64,
@@ -40,6 +43,8 @@ impl Default for Disk {
             next_op: 0,
             release_when_idle: false,
             open: false,
+            leaving: false,
+
             writes_done: 0,
             writes_durable: 0,
             generation_version: 0,
@@ -183,6 +188,7 @@ impl Engine {
             self.last_size_bytes = volume_bytes(&metadata);
             self.last_generations = metadata.superblock.generations;
         }
+        self.disk.leaving = false;
         for peer in &mut self.peers {
             peer.receiver_stale = true;
         }

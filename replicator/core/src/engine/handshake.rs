@@ -68,10 +68,9 @@ impl Engine {
         Handshake {
             round,
             role: self.role,
-            disk: if self.disk.state == DiskState::Negotiating {
-                self.disk_state_on_record()
-            } else {
-                self.disk.state
+            disk: match self.announced_disk() {
+                DiskState::Negotiating => self.disk_state_on_record(),
+                disk => disk,
             },
             disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
@@ -111,8 +110,8 @@ impl Engine {
         self.set_connection(id, ConnectionState::Connected);
         self.set_peer_role(id, theirs.role);
         self.set_peer_disk(id, theirs.disk);
-        if (mine.role, mine.disk) != (self.role, self.disk.state) {
-            self.send(id, Message::State { role: self.role, disk: self.disk.state });
+        if (mine.role, mine.disk) != (self.role, self.announced_disk()) {
+            self.announce_to(id);
         }
         match verdict {
             Verdict::Source { full } => self.become_source(id, full),

@@ -305,12 +305,21 @@ impl Engine {
 
     /// Tells every connected peer our role and disk.
     fn announce_state(&mut self) {
-        let state = Message::State { role: self.role, disk: self.disk.state };
         for id in self.peer_ids() {
             if self.peer(id).is_some_and(Peer::is_connected) {
-                self.send(id, state.clone());
+                self.announce_to(id);
             }
         }
+    }
+
+    fn announce_to(&mut self, peer: NodeId) {
+        let state = Message::State { role: self.role, disk: self.announced_disk() };
+        self.send(peer, state);
+    }
+
+    /// A disk that is being detached gets nothing new.
+    fn announced_disk(&self) -> DiskState {
+        if self.disk.leaving { DiskState::Diskless } else { self.disk.state }
     }
 
     fn why_not_open(&self) -> String {

@@ -204,12 +204,17 @@ impl Engine {
         if seeded!(self.config, KeepsGeneration) {
             return;
         }
+        if self.is_alone_in_generation() {
+            self.begin_generation();
+        }
+    }
+
+    /// A peer that gets no writes may have the current generation: it must not go on under that name.
+    pub(super) fn is_alone_in_generation(&self) -> bool {
         let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
         let may_have_current =
             |p: &Peer| self.slot(p.id()).is_some_and(|s| s.bitmap_id == 0 || s.resync_id == current);
-        if self.peers.iter().any(|p| !p.replicates() && may_have_current(p)) {
-            self.begin_generation();
-        }
+        self.peers.iter().any(|p| !p.replicates() && may_have_current(p))
     }
 
     /// Draws a new current identifier; peers that get no writes have stayed with the old one, or with an older one.
