@@ -82,6 +82,14 @@ impl Engine {
             });
         }
         self.set_replication(id, ReplicationState::WFBitMapT);
+        // The peer's data is newer: ours may not be promoted, whatever becomes of the connection.
+        if self.disk.state > DiskState::Outdated {
+            if let Some(metadata) = self.disk.metadata.as_mut() {
+                metadata.superblock.flags.up_to_date = false;
+            }
+            self.disk.persist.request(false);
+            self.set_disk(DiskState::Outdated);
+        }
     }
 
     fn send_bitmap(&mut self, id: NodeId, full: bool) {
