@@ -121,17 +121,19 @@ impl Engine {
             return Err("a replicated write arrived, but this node is Primary".into());
         }
         let protocol = self.config.protocol;
-        let usable = self.disk.is_usable();
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        if peer.receiver_stale {
+            // The disk it was meant for is gone, and the sender was told: it counts on nobody to write this.
+            if let What::Read { id: read } = what {
+                self.send(id, Message::ReadReply { id: read, payload: None });
+            }
+            return Ok(());
+        }
         peer.received_bytes += if let What::Write { payload, .. } = &what { payload.len() } else { 0 };
         let session = peer.session;
         let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
-        open.received += u32::from(seq.is_some());
         if let Some(seq) = seq {
-            if !usable {
-                self.send(id, Message::NegativeAck { seq });
-                return Ok(());
-            }
+            open.received += 1;
             if self.primary_relies_on_us(id) {
                 self.mark_out_of_sync(id, range);
             }
@@ -164,7 +166,7 @@ impl Engine {
         writes: u32,
         flush: bool,
     ) -> Result<(), String> {
-        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        let Some(peer) = self.peer_mut(id).filter(|p| !p.receiver_stale) else { return Ok(()) };
         let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
         if open.received != writes {
             return Err(format!(
