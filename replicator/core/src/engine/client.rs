@@ -20,6 +20,13 @@ pub(super) struct ClientRead {
     peer: Option<NodeId>,
 }
 
+/// A request that has not been let in.
+#[derive(Debug)]
+pub(super) enum Request {
+    Read(ByteRange),
+    Write(WriteOp),
+}
+
 /// What a write does.
 #[derive(Clone, Debug)]
 pub(super) struct WriteOp {
@@ -89,9 +96,16 @@ impl Engine {
             return self.fail_client(id, ClientError::OutOfRange);
         }
         match write {
-            Some(op) => self.admission.push_back((id, op)),
+            Some(op) => self.admission.push_back((id, Request::Write(op))),
+            None if self.read_must_wait() => self.admission.push_back((id, Request::Read(range))),
             None => self.client_read(id, range),
         }
+    }
+
+    /// Without its peer, a node shows its data only once the disk says that it went its own way: if it crashed
+    /// without a trace, the peer's newer data might come back after the client has seen this.
+    fn read_must_wait(&self) -> bool {
+        self.disk.is_usable() && self.reign != Reign::Begun && self.peers.iter().any(|p| !p.replicates())
     }
 
     /// Whole sectors inside the volume.
@@ -176,19 +190,22 @@ impl Engine {
 
     // Writes.
 
-    /// Lets writes in as long as the bounds allow, in the order of their arrival.
-    pub(super) fn admit_writes(&mut self) {
+    /// Lets requests in as long as the bounds allow, in the order of their arrival.
+    pub(super) fn admit_requests(&mut self) {
         while !self.admission.is_empty() && !self.generation_must_wait() && self.reign_has_begun() {
-            let Some((_, op)) = self.admission.front() else { return };
-            let bytes = op.payload_bytes();
-            let full = self.write_bytes_in_flight > 0
-                && self.write_bytes_in_flight + bytes > MAX_WRITE_BYTES_IN_FLIGHT
-                || self.peers.iter().any(|p| p.transfer_log.len() >= MAX_TRANSFER_LOG);
-            if full {
+            if self.admission.front().is_some_and(|(_, request)| self.is_full_for(request)) {
                 return;
             }
-            let Some((id, op)) = self.admission.pop_front() else { return };
-            self.write_bytes_in_flight += bytes;
+            let Some((id, request)) = self.admission.pop_front() else { return };
+            let op = match request {
+                Request::Read(range) => {
+                    self.client_read(id, range);
+                    continue;
+                }
+                Request::Write(op) => op,
+            };
+            self.write_bytes_in_flight += op.payload_bytes();
+
             let (key, range) = (self.key(), op.range);
             let write = ClientWrite {
                 id,
@@ -205,13 +222,20 @@ impl Engine {
         }
     }
 
+    fn is_full_for(&self, request: &Request) -> bool {
+        let Request::Write(op) = request else { return false };
+        self.write_bytes_in_flight > 0
+            && self.write_bytes_in_flight + op.payload_bytes() > MAX_WRITE_BYTES_IN_FLIGHT
+            || self.peers.iter().any(|p| p.transfer_log.len() >= MAX_TRANSFER_LOG)
+    }
+
     /// A peer is weighing the generation that our handshake named: no other may begin until both have decided.
     fn generation_must_wait(&self) -> bool {
         let weighing = self.peers.iter().any(|p| p.our_handshake.is_some());
         weighing && (self.reign == Reign::Idle || self.is_alone_in_generation())
     }
 
-    /// The first write waits until the disk says that this node is Primary, and of which generation.
+    /// The first request waits until the disk says that this node is Primary, and of which generation.
     fn reign_has_begun(&mut self) -> bool {
         if !self.disk.is_usable() {
             return true;

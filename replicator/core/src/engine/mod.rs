@@ -27,7 +27,7 @@ use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
-use client::{ClientFlush, ClientRead, ClientWrite, WriteOp};
+use client::{ClientFlush, ClientRead, ClientWrite, Request};
 use command::CurrentCommand;
 use disk::Disk;
 use peer::Peer;
@@ -61,7 +61,7 @@ pub struct Engine {
     reads: BTreeMap<u64, ClientRead>,
     writes: BTreeMap<u64, ClientWrite>,
     flushes: BTreeMap<u64, ClientFlush>,
-    admission: VecDeque<(RequestId, WriteOp)>,
+    admission: VecDeque<(RequestId, Request)>,
     write_bytes_in_flight: u64,
     held: Vec<(RequestId, Epoch)>,
     epoch: Epoch,
@@ -75,8 +75,8 @@ pub struct Engine {
     current_command: Option<CurrentCommand>,
 }
 
-/// What the metadata knows of this node being Primary. Nothing, until the first write: a Primary that has written
-/// nothing may crash, or give way to the other node, without a trace.
+/// What the metadata knows of this node being Primary. Nothing, until the first write, or the first read without the
+/// peer: a Primary that has changed and shown nothing may crash, or give way to the other node, without a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reign {
     /// Nothing was written yet.
@@ -179,7 +179,7 @@ impl Engine {
     fn advance(&mut self) {
         self.check_liveness();
         self.progress_commands();
-        self.admit_writes();
+        self.admit_requests();
         self.exchange_handshakes();
         self.progress_resyncs();
         self.start_persist();
