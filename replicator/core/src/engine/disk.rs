@@ -25,6 +25,8 @@ pub(super) struct Disk {
     pub(super) open: bool,
     /// It is being detached: peers were told that it is gone.
     pub(super) leaving: bool,
+    /// A flush before the handshake is under way.
+    pub(super) settling: bool,
 
     /// Data writes that were done, and how many of them are durable.
     writes_done: u64,
@@ -44,6 +46,7 @@ impl Default for Disk {
             release_when_idle: false,
             open: false,
             leaving: false,
+            settling: false,
 
             writes_done: 0,
             writes_durable: 0,
@@ -79,6 +82,8 @@ pub(super) enum DiskWork {
     EpochFlush { peer: NodeId, session: u32 },
     ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: u64 },
     DetachFlush,
+    SettleFlush,
+
     Metadata,
 }
 
@@ -140,6 +145,7 @@ impl Engine {
                 self.resync_read_done(peer, session, range, token, result);
             }
             DiskWork::DetachFlush => self.detach_flushed(result.is_some()),
+            DiskWork::SettleFlush => self.disk.settling = false,
             DiskWork::Metadata => {
                 if result.is_some() {
                     self.persist_step_done();
@@ -242,7 +248,10 @@ impl DiskWork {
         match self {
             DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead { .. } => "a read",
             DiskWork::ClientWrite { .. } | DiskWork::Apply(_) => "a write",
-            DiskWork::ClientFlush { .. } | DiskWork::EpochFlush { .. } | DiskWork::DetachFlush => "a flush",
+            DiskWork::ClientFlush { .. }
+            | DiskWork::EpochFlush { .. }
+            | DiskWork::DetachFlush
+            | DiskWork::SettleFlush => "a flush",
             DiskWork::Metadata => "a metadata operation",
         }
     }

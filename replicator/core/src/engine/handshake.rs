@@ -5,11 +5,12 @@
 //! what a crash would leave behind.
 
 use super::Engine;
+use super::disk::DiskWork;
 use super::peer::Peer;
 use super::receiver::Receiver;
 use crate::bitmap::Bitmap;
 use crate::generation::{Generations, Sides, Verdict, decide};
-use crate::io::Level;
+use crate::io::{Device, DiskOpKind, Level};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::NodeId;
@@ -37,7 +38,7 @@ impl Engine {
                 let drained = p.receiver.is_drained() || p.is_connected();
                 p.link_up && p.in_round && p.our_handshake.is_none() && drained
             });
-            if due {
+            if due && self.is_settled() {
                 let ours = self.handshake(id);
                 if let Some(peer) = self.peer_mut(id) {
                     peer.our_handshake = Some(ours.clone());
@@ -46,6 +47,22 @@ impl Engine {
                 self.conclude_round(id);
             }
         }
+    }
+
+    /// What a lost Primary sent may be in our disk's cache only. Before it serves a target, whose copy will be durable,
+    /// it must be durable here: nothing marks it. A Primary's own writes are marked by its crash.
+    fn is_settled(&mut self) -> bool {
+        if self.role == Role::Primary
+            || !self.disk.has_unflushed_data()
+            || seeded!(self.config, ServesFromCache)
+        {
+            return true;
+        }
+        if !self.disk.settling {
+            self.disk.settling = true;
+            self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::SettleFlush);
+        }
+        false
     }
 
     pub(super) fn handshake_received(&mut self, id: NodeId, theirs: Handshake) -> Result<(), String> {
