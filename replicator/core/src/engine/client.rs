@@ -241,13 +241,7 @@ impl Engine {
             return true;
         }
         if self.reign == Reign::Idle {
-            if let Some(metadata) = self.disk.metadata.as_mut() {
-                metadata.superblock.flags.primary = true;
-            }
-            if self.peers.iter().any(|p| !p.replicates()) {
-                self.begin_generation();
-            }
-            self.reign = Reign::Beginning(self.disk.persist.request(false));
+            self.begin_reign();
         }
         if let Reign::Beginning(version) = self.reign
             && self.disk.persist.is_durable(version)
@@ -255,6 +249,17 @@ impl Engine {
             self.reign = Reign::Begun;
         }
         self.reign == Reign::Begun
+    }
+
+    /// From here on a crash is noticed, and without a peer the data goes its own way.
+    pub(super) fn begin_reign(&mut self) {
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.superblock.flags.primary = true;
+        }
+        if self.peers.iter().any(|p| !p.replicates()) {
+            self.begin_generation();
+        }
+        self.reign = Reign::Beginning(self.disk.persist.request(false));
     }
 
     /// The write has its range: send it to every peer that replicates, mark it for the others, write it here.

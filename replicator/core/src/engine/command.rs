@@ -416,9 +416,18 @@ impl Engine {
 
     /// A force is on disk first: what it makes of the data, and the generation that begins with it.
     fn become_primary(&mut self, id: CommandId, convert: bool) {
+        let crashed = self.disk.metadata.as_ref().is_some_and(|m| m.superblock.flags.crashed_primary);
+        if !convert && crashed && self.peers.iter().any(|p| !p.replicates()) {
+            // The administrator decides between two copies that look alike: for this one, from now on.
+            self.begin_reign();
+            self.begin(id, Stage::Forcing);
+            self.disk.persist.request_then(false, Then::Promoted(id));
+            return;
+        }
         if !convert {
             return self.promoted(id);
         }
+
         self.note(None, Level::Warn, "Forced to consider local data as UpToDate!");
         self.set_size(self.size_bytes());
         if let Some(metadata) = self.disk.metadata.as_mut() {

@@ -289,7 +289,10 @@ impl Engine {
     fn set_role(&mut self, role: Role) {
         if role != self.role {
             let old = std::mem::replace(&mut self.role, role);
-            self.reign = Reign::Idle;
+            if role == Role::Secondary {
+                self.reign = Reign::Idle;
+            }
+
             self.event(Event::Role { old, new: role });
             self.announce_state();
         }
