@@ -79,7 +79,4 @@ pub struct EngineConfig {
     pub ko_count: u32,
     /// Writes in an epoch.
     pub max_epoch_size: u32,
-    /// The seeded bug to run with, for the simulator's test of itself.
-    #[cfg(feature = "mutations")]
-    pub mutation: Option<crate::mutation::Mutation>,
 }

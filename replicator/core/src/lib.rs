@@ -25,13 +25,13 @@ pub use io::{Input, Output};
 /// True when the named seeded bug is switched on; constant false unless the `mutations` feature is enabled.
 #[cfg(feature = "mutations")]
 macro_rules! seeded {
-    ($config:expr, $name:ident) => {
-        $config.mutation == Some(crate::mutation::Mutation::$name)
+    ($engine:expr, $name:ident) => {
+        $engine.mutation == Some(crate::mutation::Mutation::$name)
     };
 }
 #[cfg(not(feature = "mutations"))]
 macro_rules! seeded {
-    ($config:expr, $name:ident) => {
+    ($engine:expr, $name:ident) => {
         crate::no_seeded_bug()
     };
 }

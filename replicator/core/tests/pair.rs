@@ -93,8 +93,6 @@ impl Pair {
             ping_timeout_ms: 500,
             ko_count: 7,
             max_epoch_size: 2048,
-            #[cfg(feature = "mutations")]
-            mutation: None,
         };
         Engine::new(config, 42 + n as u64, Timestamp(0))
     }

@@ -1,2 +1,110 @@
-//! Stub.
-fn main() {}
+//! tandemd: keeps replicated block devices and exports them over NBD.
+//!
+//! The main thread answers administrators, shakes hands with NBD clients and peers and keeps the status file. Each
+//! resource has a thread of its own, where one io_uring drives its engine, its disks and its sockets.
+
+mod connector;
+mod control_server;
+mod daemon;
+mod entropy;
+mod event_log;
+mod failure;
+mod handshake;
+mod nbd_listener;
+mod proc_drbd;
+mod resource;
+mod run_dir;
+mod slab;
+mod sockets;
+mod status_file;
+mod utc;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sd_notify::NotifyState;
+use tandem_control::RuntimeDir;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_local;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use daemon::Daemon;
+use run_dir::{RunDir, RunDirError};
+
+/// The Tandem daemon: replicates block devices between nodes and exports them over NBD.
+///
+/// It stays in the foreground and logs to standard error; TANDEM_LOG sets what (default: info).
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// Folder for the sockets, the pid file and the status file [default: $TANDEM_RUN_DIR or /run/tandem]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    start_logging();
+    let dir = options.run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
+    let ended =
+        RunDir::acquire(dir).map_err(StartError::from).and_then(|run_dir| tokio_uring::start(run(&run_dir)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            error!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    #[error("signals cannot be caught: {0}")]
+    Signals(#[from] io::Error),
+}
+
+async fn run(run_dir: &RunDir) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let paths = run_dir.paths();
+    let daemon = Daemon::new();
+    let nbd = spawn_local(nbd_listener::serve_unix(daemon.clone(), run_dir::bind(&paths.nbd_socket())?));
+    let status = spawn_local(status_file::keep(daemon.clone(), paths.proc_drbd()));
+    // The control socket comes last: who can connect to it finds everything in place.
+    let control = spawn_local(control_server::serve(daemon.clone(), run_dir::bind(&paths.control_socket())?));
+    info!(run_dir = %paths.path().display(), "tandemd {} is ready", env!("CARGO_PKG_VERSION"));
+    notify(NotifyState::Ready);
+
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("SIGINT: stopping"),
+    }
+    notify(NotifyState::Stopping);
+    control.abort();
+    nbd.abort();
+    daemon.shut_down().await;
+    status.abort();
+    Ok(())
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(e) = sd_notify::notify(&[state]) {
+        error!("systemd could not be told: {e}");
+    }
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

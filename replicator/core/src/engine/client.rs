@@ -362,7 +362,7 @@ impl Engine {
     /// Completes the write if the protocol's promise is met (DESIGN.md, section 4).
     fn try_complete(&mut self, key: u64) {
         let Some(write) = self.writes.get(&key) else { return };
-        let hasty = seeded!(self.config, CompletesBeforeLocal) && write.local == Leg::Pending;
+        let hasty = seeded!(self, CompletesBeforeLocal) && write.local == Leg::Pending;
         let local_open = matches!(write.local, Leg::Waiting | Leg::Pending) && !hasty;
         if local_open || !write.awaiting.is_empty() || !write.awaiting_durable.is_empty() {
             return;
@@ -381,7 +381,7 @@ impl Engine {
 
     /// A completion is held back until the generation it belongs to is on disk.
     fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch) {
-        if self.generation_is_durable() || seeded!(self.config, CompletesBeforeGeneration) {
+        if self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration) {
             self.complete_write(id, epoch);
         } else {
             self.held.push((id, epoch));
@@ -418,7 +418,7 @@ impl Engine {
                 awaiting.extend(self.barrier_to_await(peer).map(|epoch| (peer, epoch)));
             }
         }
-        if seeded!(self.config, FlushIgnoresPeer) {
+        if seeded!(self, FlushIgnoresPeer) {
             awaiting.clear();
         }
         let local = if self.disk.is_usable() {

@@ -155,7 +155,7 @@ impl Engine {
 
     /// What may have been written to one copy only, and was not noted on disk, counts as different.
     fn recover_after_crash(&mut self) {
-        let forget = seeded!(self.config, ForgetsCrash);
+        let forget = seeded!(self, ForgetsCrash);
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let flags = &mut metadata.superblock.flags;
         let crashed = std::mem::take(&mut flags.primary) && !forget;
@@ -487,7 +487,7 @@ impl Engine {
         metadata.superblock.flags.primary = false;
         metadata.superblock.peers.iter_mut().for_each(|slot| slot.bits_volatile = false);
         self.begin(id, Stage::Persisting);
-        let with_bitmap = !seeded!(self.config, DemotesWithoutBitmap);
+        let with_bitmap = !seeded!(self, DemotesWithoutBitmap);
         self.disk.persist.request_then(with_bitmap, Then::Demoted(id));
     }
 

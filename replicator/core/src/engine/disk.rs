@@ -230,7 +230,7 @@ impl Engine {
     /// Asks for a range, and starts the work at once if nobody is in the way.
     pub(super) fn acquire(&mut self, token: u64, range: ByteRange, work: Locked) {
         self.locked.insert(token, work);
-        if self.lock.acquire(token, range) || crate::seeded!(self.config, IgnoresOverlap) {
+        if self.lock.acquire(token, range) || crate::seeded!(self, IgnoresOverlap) {
             self.start_locked(token);
         }
     }

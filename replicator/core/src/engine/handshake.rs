@@ -52,10 +52,7 @@ impl Engine {
     /// What a lost Primary sent may be in our disk's cache only. Before it serves a target, whose copy will be durable,
     /// it must be durable here: nothing marks it. A Primary's own writes are marked by its crash.
     fn is_settled(&mut self) -> bool {
-        if self.role == Role::Primary
-            || !self.disk.has_unflushed_data()
-            || seeded!(self.config, ServesFromCache)
-        {
+        if self.role == Role::Primary || !self.disk.has_unflushed_data() || seeded!(self, ServesFromCache) {
             return true;
         }
         if !self.disk.settling {
@@ -96,7 +93,7 @@ impl Engine {
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
             dirty_blocks: self.dirty_blocks(id),
             crashed_primary: metadata.is_some_and(|m| m.superblock.flags.crashed_primary)
-                && !seeded!(self.config, IgnoresCrashFlag),
+                && !seeded!(self, IgnoresCrashFlag),
         }
     }
 

@@ -73,6 +73,9 @@ pub struct Engine {
 
     commands: VecDeque<(CommandId, Command)>,
     current_command: Option<CurrentCommand>,
+
+    #[cfg(feature = "mutations")]
+    mutation: Option<crate::mutation::Mutation>,
 }
 
 /// What the metadata knows of this node being Primary. Nothing, until the first write, or the first read without the
@@ -134,7 +137,15 @@ impl Engine {
             next_key: 1,
             commands: VecDeque::new(),
             current_command: None,
+            #[cfg(feature = "mutations")]
+            mutation: None,
         }
+    }
+
+    /// Runs with this seeded bug, for the simulator's test of itself.
+    #[cfg(feature = "mutations")]
+    pub fn seed_bug(&mut self, mutation: Option<crate::mutation::Mutation>) {
+        self.mutation = mutation;
     }
 
     /// Feeds one input. Drain [`Engine::poll_output`] before sleeping.

@@ -105,7 +105,7 @@ impl Engine {
             step: if with_bitmap { Step::FlushData } else { Step::Superblock(0) },
             operations_left: 0,
         });
-        if with_bitmap && !seeded!(self.config, ClearsBeforeFlush) {
+        if with_bitmap && !seeded!(self, ClearsBeforeFlush) {
             self.metadata_operation(Device::Data, DiskOpKind::Flush);
         } else if with_bitmap {
             self.write_bitmap();
@@ -128,7 +128,7 @@ impl Engine {
                 self.metadata_operation(Device::Meta, DiskOpKind::Flush);
             }
             Step::FlushBitmap => self.write_superblock(0),
-            Step::Superblock(0) if !seeded!(self.config, OneSuperblockCopy) => self.write_superblock(1),
+            Step::Superblock(0) if !seeded!(self, OneSuperblockCopy) => self.write_superblock(1),
             Step::Superblock(_) => {
                 self.disk.persist.durable = run.version;
                 self.disk.persist.running = None;
@@ -164,7 +164,7 @@ impl Engine {
         let Some(run) = self.disk.persist.running.as_mut() else { return };
         run.step = Step::Superblock(copy);
         let data = run.superblock.clone();
-        let fua = !seeded!(self.config, SuperblockWithoutFlush);
+        let fua = !seeded!(self, SuperblockWithoutFlush);
         self.metadata_operation(Device::Meta, DiskOpKind::Write { offset, data, fua });
     }
 

@@ -140,14 +140,14 @@ impl Engine {
             if protocol == Protocol::B {
                 self.send(id, Message::ReceiveAck { seq });
             }
-            if protocol == Protocol::C && seeded!(self.config, CompletesOnReceive) {
+            if protocol == Protocol::C && seeded!(self, CompletesOnReceive) {
                 self.send(id, Message::WriteAck { seq });
             }
         }
         let token = self.key();
         let applied = Applied { peer: id, session, range, token, what };
         let Some(receiver) = self.peer_mut(id).map(|p| &mut p.receiver) else { return Ok(()) };
-        let must_wait = receiver.epochs.len() > 1 && !seeded!(self.config, IgnoresBarrier);
+        let must_wait = receiver.epochs.len() > 1 && !seeded!(self, IgnoresBarrier);
         let Some(receiver) = self.peer_mut(id).map(|p| &mut p.receiver) else { return Ok(()) };
         let Some(open) = receiver.epochs.back_mut() else { return Ok(()) };
         if must_wait {
@@ -246,7 +246,7 @@ impl Engine {
     }
 
     fn request_ended(&mut self, id: NodeId, session: u32) {
-        let lax = seeded!(self.config, IgnoresBarrier);
+        let lax = seeded!(self, IgnoresBarrier);
         let Some(peer) = self.peer_mut(id).filter(|p| p.receiver_session == session) else { return };
         // Only the first epoch has requests under way.
         let running = peer.receiver.epochs.iter_mut().find(|e| e.in_flight > 0);
@@ -277,7 +277,7 @@ impl Engine {
                 return;
             }
             let must_flush = (ordering == WriteOrdering::Flush || barrier.flush) && unflushed;
-            if must_flush && !seeded!(self.config, AcksBarrierWithoutFlush) {
+            if must_flush && !seeded!(self, AcksBarrierWithoutFlush) {
                 let Some(peer) = self.peer_mut(id) else { return };
                 peer.receiver.flushing = true;
                 let session = peer.receiver_session;

@@ -145,8 +145,7 @@ impl Engine {
         peer.epoch_writes = 0;
         peer.all_durable = true;
         for sent in &log {
-            let forgotten = seeded!(self.config, ForgetsInFlight)
-                || seeded!(self.config, ForgetsAtWriteAck) && sent.acked;
+            let forgotten = seeded!(self, ForgetsInFlight) || seeded!(self, ForgetsAtWriteAck) && sent.acked;
             if !forgotten {
                 self.mark_out_of_sync(id, sent.range);
             }
@@ -201,7 +200,7 @@ impl Engine {
         if self.role != Role::Primary && !primary_has_no_disk || self.disk.state != DiskState::UpToDate {
             return;
         }
-        if seeded!(self.config, KeepsGeneration) {
+        if seeded!(self, KeepsGeneration) {
             return;
         }
         if self.is_alone_in_generation() {

@@ -168,7 +168,7 @@ impl Engine {
             self.set_replication(id, ReplicationState::SyncTarget);
             return self.finish_target(id);
         }
-        if !seeded!(self.config, TargetStaysUpToDate)
+        if !seeded!(self, TargetStaysUpToDate)
             && let Some(metadata) = self.disk.metadata.as_mut()
         {
             metadata.superblock.flags.consistent = false;
@@ -321,7 +321,7 @@ impl Engine {
         }
         peer.resync_reads += 1;
         let session = peer.session;
-        if seeded!(self.config, ResyncIgnoresWrites) {
+        if seeded!(self, ResyncIgnoresWrites) {
             self.start_resync_read(id, session, range, token);
         } else {
             self.acquire(token, range, Locked::ResyncRead { peer: id, session, range });
@@ -351,14 +351,14 @@ impl Engine {
         });
         if let (true, Some(data)) = (live, data) {
             if let Some(peer) = self.peer_mut(id) {
-                peer.resync_reads -= 1;
+                peer.resync_reads = peer.resync_reads.saturating_sub(1);
             }
             if data.iter().all(|byte| *byte == 0) {
                 self.send(id, Message::ResyncZeroes { range });
             } else {
                 self.send(id, Message::ResyncData { offset: range.offset, payload: Payload::new(data) });
             }
-            if seeded!(self.config, ClearsOnSend) {
+            if seeded!(self, ClearsOnSend) {
                 self.clear_bits(id, range);
             }
         }

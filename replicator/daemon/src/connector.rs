@@ -1,0 +1,306 @@
+//! Reaching a resource's peers. The node with the lower number connects, the other accepts; both prove who they are
+//! before the resource's thread hears of it.
+//!
+//! A connection is two TCP streams of one session. The accepting side answers when it has both.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tandem_control::{NodeSpec, ResourceSpec};
+use tandem_core::units::NodeId;
+use tandem_core::wire::{Message, Preamble, Stream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::failure::Failure;
+use crate::handshake::{into_fd, preamble, receive, send};
+use crate::resource::{Attempt, Mailbox, Wish};
+use crate::sockets::{accept_failed, listen, stop};
+
+/// For the connection to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// For the other side to say who it is.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// First pause between attempts; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause, unless connect-int is shorter: a peer that comes back should not wait for us.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Strangers that may be in the middle of introducing themselves.
+const MAX_HANDSHAKES: usize = 32;
+
+/// Connects and accepts for one resource, until stopped.
+pub(crate) struct Connector {
+    task: JoinHandle<()>,
+}
+
+impl Connector {
+    /// Listens on the resource's address and does what its thread wishes.
+    pub(crate) fn start(
+        spec: &ResourceSpec,
+        mailbox: Mailbox,
+        wishes: UnboundedReceiver<Wish>,
+    ) -> Result<Connector, Failure> {
+        let listener = listen(spec.node.address)?;
+        let hub = Hub {
+            spec: spec.clone(),
+            mailbox,
+            accepting: RefCell::new(HashSet::new()),
+            halves: RefCell::new(HashMap::new()),
+        };
+        Ok(Connector { task: tokio::task::spawn_local(Rc::new(hub).run(listener, wishes)) })
+    }
+}
+
+impl Connector {
+    /// Ends it, and frees its address.
+    pub(crate) async fn stop(self) {
+        stop(self.task).await;
+    }
+}
+
+struct Hub {
+    spec: ResourceSpec,
+    mailbox: Mailbox,
+    /// Peers that may connect.
+    accepting: RefCell<HashSet<NodeId>>,
+    /// The first stream of a session, waiting for the second.
+    halves: RefCell<HashMap<NodeId, Half>>,
+}
+
+struct Half {
+    theirs: Preamble,
+    stream: TcpStream,
+}
+
+/// Why an attempt to connect failed.
+enum AttemptError {
+    /// The other side is not who it should be, or will not talk to us: it makes no sense to go on.
+    Refused(String),
+    /// It may work next time.
+    Unreachable(io::Error),
+}
+
+impl From<io::Error> for AttemptError {
+    fn from(error: io::Error) -> Self {
+        AttemptError::Unreachable(error)
+    }
+}
+
+impl Hub {
+    async fn run(self: Rc<Self>, listener: TcpListener, mut wishes: UnboundedReceiver<Wish>) {
+        // Dropped, and with it whatever is under way, when this task is aborted.
+        let mut tasks = JoinSet::new();
+        let mut attempts: HashMap<NodeId, AbortHandle> = HashMap::new();
+        loop {
+            tokio::select! {
+                wish = wishes.recv() => match wish {
+                    None => return,
+                    Some(Wish::Connect { peer, attempt }) => {
+                        self.accepting.borrow_mut().insert(peer);
+                        if self.spec.node.id < peer && let Some(node) = self.peer(peer) {
+                            let task = tasks.spawn_local(self.clone().keep_connecting(node.clone(), attempt));
+                            if let Some(older) = attempts.insert(peer, task) {
+                                older.abort();
+                            }
+                        }
+                    }
+                    Some(Wish::Stop(peer)) => {
+                        self.accepting.borrow_mut().remove(&peer);
+                        self.halves.borrow_mut().remove(&peer);
+                        if let Some(attempt) = attempts.remove(&peer) {
+                            attempt.abort();
+                        }
+                    }
+                },
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, remote)) if tasks.len() < MAX_HANDSHAKES + self.spec.peers.len() => {
+                        tasks.spawn_local(self.clone().greet(stream, remote));
+                    }
+                    Ok((_, remote)) => debug!(resource = self.spec.name, %remote, "too many handshakes at once"),
+                    Err(error) => accept_failed(&error).await,
+                },
+                Some(_) = tasks.join_next() => (),
+            }
+        }
+    }
+
+    fn peer(&self, id: NodeId) -> Option<&NodeSpec> {
+        self.spec.peers.iter().find(|peer| peer.id == id)
+    }
+}
+
+/// The connecting side.
+impl Hub {
+    async fn keep_connecting(self: Rc<Self>, peer: NodeSpec, attempt: u64) {
+        let (resource, name) = (self.spec.name.as_str(), peer.name.as_str());
+        let longest =
+            LONGEST_PAUSE.min(Duration::from_millis(self.spec.connect_interval_ms)).max(FIRST_PAUSE);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.connect(&peer).await {
+                Ok((data, control)) => {
+                    debug!(resource, peer = name, address = %peer.address, "connected");
+                    self.mailbox.peer_connected(peer.id, Attempt::Ours(attempt), data, control);
+                    return;
+                }
+                Err(AttemptError::Refused(reason)) => {
+                    warn!(resource, peer = name, address = %peer.address, "connection refused: {reason}");
+                    self.mailbox.peer_refused(peer.id, reason);
+                    return;
+                }
+                Err(AttemptError::Unreachable(error)) => {
+                    debug!(resource, peer = name, address = %peer.address, "not reached: {error}");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    async fn connect(&self, peer: &NodeSpec) -> Result<(OwnedFd, OwnedFd), AttemptError> {
+        let mut data = self.dial(peer).await?;
+        let mut control = self.dial(peer).await?;
+        let session = crate::entropy::draw()?;
+        let handshake = async {
+            let ours = |stream| preamble(&self.spec, peer.id, stream, session);
+            send(&mut data, &Message::Preamble(ours(Stream::Data))).await?;
+            send(&mut control, &Message::Preamble(ours(Stream::Control))).await?;
+            for (stream, kind) in [(&mut data, Stream::Data), (&mut control, Stream::Control)] {
+                check_answer(stream, &ours(kind)).await?;
+            }
+            Ok::<(), AttemptError>(())
+        };
+        timeout(HANDSHAKE_LIMIT, handshake).await.map_err(too_slow)??;
+        Ok((into_fd(data)?, into_fd(control)?))
+    }
+
+    /// Connects from this node's own address, so that the peer can tell who calls.
+    async fn dial(&self, peer: &NodeSpec) -> io::Result<TcpStream> {
+        let own = self.spec.node.address.ip();
+        let socket = if peer.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if !own.is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
+            socket.bind(SocketAddr::new(own, 0))?;
+        }
+        timeout(CONNECT_LIMIT, socket.connect(peer.address)).await.map_err(too_slow)?
+    }
+}
+
+async fn check_answer(stream: &mut TcpStream, ours: &Preamble) -> Result<(), AttemptError> {
+    match receive(stream).await? {
+        Message::Preamble(theirs) => match ours.accept(&theirs) {
+            Ok(()) if theirs.session == ours.session && theirs.stream == ours.stream => Ok(()),
+            Ok(()) => Err(io::Error::other("the answer is for another session").into()),
+            Err(reason) => {
+                send(stream, &Message::Refuse { reason: reason.clone() }).await?;
+                Err(AttemptError::Refused(reason))
+            }
+        },
+        Message::Refuse { reason } => Err(AttemptError::Refused(reason)),
+        _ => Err(io::Error::other("the peer does not start with a preamble").into()),
+    }
+}
+
+/// The accepting side.
+impl Hub {
+    /// Whatever goes wrong here concerns this stream alone: an existing connection is not touched.
+    async fn greet(self: Rc<Self>, mut stream: TcpStream, remote: SocketAddr) {
+        let resource = self.spec.name.as_str();
+        if !self.spec.peers.iter().any(|peer| peer.address.ip() == remote.ip()) {
+            warn!(resource, %remote, "closed a connection from an address that is no peer's");
+            return;
+        }
+        let theirs =
+            match timeout(HANDSHAKE_LIMIT, receive(&mut stream)).await.unwrap_or_else(|e| Err(too_slow(e))) {
+                Ok(Message::Preamble(theirs)) => theirs,
+                // A peer that changed its mind, or looked whether somebody listens.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    debug!(resource, %remote, "a connection ended before the preamble");
+                    return;
+                }
+                Err(error) => {
+                    warn!(resource, %remote, "closed a connection: {error}");
+                    return;
+                }
+                Ok(_) => {
+                    warn!(resource, %remote, "closed a connection that did not start with a preamble");
+                    return;
+                }
+            };
+        match self.recognise(&theirs, remote) {
+            Ok(peer) if self.accepting.borrow().contains(&peer) => self.pair(peer, theirs, stream).await,
+            // Not now: the other side tries again.
+            Ok(_) => debug!(resource, %remote, "closed a connection that is not wanted now"),
+            Err((peer, reason)) => {
+                warn!(resource, %remote, "connection refused: {reason}");
+                // The other side may be gone already.
+                let _ = send(&mut stream, &Message::Refuse { reason: reason.clone() }).await;
+                if let Some(peer) = peer {
+                    self.mailbox.peer_refused(peer, reason);
+                }
+            }
+        }
+    }
+
+    /// Which peer has introduced itself; or what is wrong with it, and which peer it should have been.
+    fn recognise(&self, theirs: &Preamble, remote: SocketAddr) -> Result<NodeId, (Option<NodeId>, String)> {
+        let lives_there = |peer: &&NodeSpec| peer.address.ip() == remote.ip();
+        let claimed = self.peer(theirs.from).filter(lives_there);
+        let Some(peer) = claimed.or_else(|| self.spec.peers.iter().find(lives_there)) else {
+            return Err((None, "the address is no peer's".into()));
+        };
+        let ours = preamble(&self.spec, peer.id, theirs.stream, theirs.session);
+        // Only a peer that means this resource can have a say in whether we go on trying to reach it.
+        let concerned = (theirs.resource == self.spec.name).then_some(peer.id);
+        ours.accept(theirs).map_err(|reason| (concerned, reason))?;
+        if peer.id > self.spec.node.id {
+            let reason = format!("node {} waits to be connected to by node {}", peer.id, self.spec.node.id);
+            return Err((None, reason));
+        }
+        Ok(peer.id)
+    }
+
+    async fn pair(&self, peer: NodeId, theirs: Preamble, stream: TcpStream) {
+        let older = self.halves.borrow_mut().remove(&peer);
+        let mate = older.filter(|h| h.theirs.session == theirs.session && h.theirs.stream != theirs.stream);
+        let Some(mate) = mate else {
+            self.halves.borrow_mut().insert(peer, Half { theirs, stream });
+            return;
+        };
+        let (data, control) = match theirs.stream {
+            Stream::Data => (stream, mate.stream),
+            Stream::Control => (mate.stream, stream),
+        };
+        match self.answer(peer, theirs.session, data, control).await {
+            Ok((data, control)) => {
+                info!(resource = self.spec.name, peer = theirs.node_name, "accepted");
+                self.mailbox.peer_connected(peer, Attempt::Theirs, data, control);
+            }
+            Err(error) => debug!(resource = self.spec.name, peer = theirs.node_name, "not accepted: {error}"),
+        }
+    }
+
+    async fn answer(
+        &self,
+        peer: NodeId,
+        session: u64,
+        mut data: TcpStream,
+        mut control: TcpStream,
+    ) -> io::Result<(OwnedFd, OwnedFd)> {
+        for (stream, kind) in [(&mut data, Stream::Data), (&mut control, Stream::Control)] {
+            send(stream, &Message::Preamble(preamble(&self.spec, peer, kind, session))).await?;
+        }
+        Ok((into_fd(data)?, into_fd(control)?))
+    }
+}
+
+fn too_slow(_: tokio::time::error::Elapsed) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+}

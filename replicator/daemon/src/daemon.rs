@@ -1,0 +1,305 @@
+//! The daemon's resources, and what the administrator asks of them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, hash_map};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_control::{Action, Reply, Request, ResourceSpec, ResourceStatus};
+use tandem_core::refusal::{HAS_DISK, HAS_NET, StateChangeRefusal};
+use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::status::Status;
+use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::connector::Connector;
+use crate::failure::{Failure, Kind};
+use crate::nbd_listener;
+use crate::resource::{AdminCommand, Resource};
+use crate::sockets;
+
+/// NBD clients at once, all resources together.
+const MAX_CLIENTS: usize = 256;
+/// For a resource's thread to end once it has nothing to do.
+const THREAD_END_LIMIT: Duration = Duration::from_secs(10);
+/// For the requests of NBD clients to end when the daemon stops; a peer that hangs must not keep it.
+const CLIENT_END_LIMIT: Duration = Duration::from_secs(10);
+/// For a resource to be taken down when the daemon stops.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+/// `detach` of a volume that has no disk.
+const NO_DISK_CONFIG: u16 = 138;
+
+/// A resource that is up.
+pub(crate) struct Entry {
+    pub(crate) spec: ResourceSpec,
+    pub(crate) resource: Resource,
+    /// One `up` or `down` at a time.
+    admin: Mutex<()>,
+    /// The last snapshot, for when the thread is too busy to give one.
+    last_status: RefCell<Option<Status>>,
+    /// Until the resource is removed.
+    connector: RefCell<Option<Connector>>,
+}
+
+/// All resources.
+pub(crate) struct Daemon {
+    entries: RefCell<BTreeMap<String, Rc<Entry>>>,
+    /// Rung when a state has changed.
+    pub(crate) changed: Arc<Notify>,
+    /// Admits NBD clients.
+    pub(crate) clients: Arc<Semaphore>,
+    nbd_listeners: RefCell<HashMap<SocketAddr, JoinHandle<()>>>,
+}
+
+impl Daemon {
+    pub(crate) fn new() -> Rc<Daemon> {
+        Rc::new(Daemon {
+            entries: RefCell::default(),
+            changed: Arc::new(Notify::new()),
+            clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
+            nbd_listeners: RefCell::default(),
+        })
+    }
+
+    /// Does what is asked.
+    pub(crate) async fn handle(self: &Rc<Self>, request: Request) -> Reply {
+        match request {
+            Request::Up { spec } => {
+                let name = spec.name.clone();
+                match self.up(spec).await {
+                    Ok(detail) => Reply { detail, ..Reply::default() },
+                    Err(failure) => failure.reply(&name),
+                }
+            }
+            Request::Act { resource, action } => match self.act(&resource, action).await {
+                Ok(()) => Reply::default(),
+                Err(failure) => failure.reply(&resource),
+            },
+            Request::Status { resource: None } => Reply { status: self.statuses().await, ..Reply::default() },
+            Request::Status { resource: Some(name) } => match self.entry(&name) {
+                Ok(entry) => Reply { status: entry.status().await.into_iter().collect(), ..Reply::default() },
+                Err(failure) => failure.reply(&name),
+            },
+        }
+    }
+
+    /// A snapshot of each resource.
+    pub(crate) async fn statuses(&self) -> Vec<ResourceStatus> {
+        let mut statuses = Vec::new();
+        for entry in self.entries() {
+            statuses.extend(entry.status().await);
+        }
+        statuses
+    }
+
+    /// Every resource, by name.
+    pub(crate) fn entries(&self) -> Vec<Rc<Entry>> {
+        self.entries.borrow().values().cloned().collect()
+    }
+
+    /// The resource of this name.
+    pub(crate) fn entry(&self, name: &str) -> Result<Rc<Entry>, Failure> {
+        let entry = self.entries.borrow().get(name).cloned();
+        entry.ok_or_else(|| Failure::unnumbered("No such resource"))
+    }
+
+    async fn act(self: &Rc<Self>, name: &str, action: Action) -> Result<(), Failure> {
+        let entry = self.entry(name)?;
+        info!(resource = name, ?action, "asked");
+        let command = match action {
+            Action::Attach => return entry.resource.attach().await,
+            Action::Down => return self.down(&entry).await,
+            Action::Detach => AdminCommand::Detach,
+            Action::Connect => AdminCommand::Connect,
+            Action::Disconnect => AdminCommand::Disconnect,
+            Action::Primary { force } => AdminCommand::Primary { force },
+            Action::Secondary => AdminCommand::Secondary,
+        };
+        entry.resource.command(command).await
+    }
+}
+
+/// Up and down.
+impl Daemon {
+    /// Brings a resource up as far as it is not; returns what the operator should know.
+    async fn up(self: &Rc<Self>, spec: ResourceSpec) -> Result<Vec<String>, Failure> {
+        let mut detail = Vec::new();
+        loop {
+            let existing = self.entries.borrow().get(&spec.name).cloned();
+            let entry = match existing {
+                None => self.create(&spec).await?,
+                Some(entry) => entry,
+            };
+            let _admin = entry.admin.lock().await;
+            if !self.is_current(&entry) {
+                continue; // It was taken down while we waited.
+            }
+            if entry.spec != spec && entry.is_unconfigured().await {
+                self.remove(&entry).await;
+                continue;
+            }
+            if entry.spec != spec {
+                let name = &spec.name;
+                let text = format!(
+                    "{name}: the configuration has changed; it takes effect after 'tandemadm down {name}' and \
+                     'tandemadm up {name}'"
+                );
+                warn!(resource = spec.name, "{text}");
+                detail.push(text);
+            }
+            unless(entry.resource.attach().await, &[Kind::Numbered(HAS_DISK.0)])?;
+            let connected = entry.resource.command(AdminCommand::Connect).await;
+            let no_peers = Kind::Refused(StateChangeRefusal::NoNetConfig);
+            unless(connected, &[Kind::Numbered(HAS_NET.0), no_peers])?;
+            return Ok(detail);
+        }
+    }
+
+    async fn create(self: &Rc<Self>, spec: &ResourceSpec) -> Result<Rc<Entry>, Failure> {
+        if let Some(address) = spec.nbd_listen {
+            self.listen_for_clients(address)?;
+        }
+        let (resource, wishes) = Resource::start(spec, self.changed.clone())?;
+        let connector = match Connector::start(spec, resource.mailbox().clone(), wishes) {
+            Ok(connector) => connector,
+            Err(failure) => {
+                resource.end(THREAD_END_LIMIT).await;
+                self.stop_unused_listeners().await;
+                return Err(failure);
+            }
+        };
+        let entry = Rc::new(Entry {
+            spec: spec.clone(),
+            resource,
+            admin: Mutex::new(()),
+            last_status: RefCell::new(None),
+            connector: RefCell::new(Some(connector)),
+        });
+        info!(resource = spec.name, address = %spec.node.address, "created");
+        self.entries.borrow_mut().insert(spec.name.clone(), entry.clone());
+        Ok(entry)
+    }
+
+    /// Secondary, disconnect, detach, forget; stops at the first refusal.
+    async fn down(&self, entry: &Rc<Entry>) -> Result<(), Failure> {
+        let _admin = entry.admin.lock().await;
+        if !self.is_current(entry) {
+            return Ok(());
+        }
+        if !entry.resource.has_ended() {
+            entry.resource.command(AdminCommand::Secondary).await?;
+            unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED)?;
+            unless(entry.resource.command(AdminCommand::Detach).await, &NOT_ATTACHED)?;
+        }
+        self.remove(entry).await;
+        Ok(())
+    }
+
+    async fn remove(&self, entry: &Rc<Entry>) {
+        // An `up` that waits for this finds the address and the disk free.
+        let connector = entry.connector.borrow_mut().take();
+        if let Some(connector) = connector {
+            connector.stop().await;
+        }
+        entry.resource.end(THREAD_END_LIMIT).await;
+        self.entries.borrow_mut().remove(&entry.spec.name);
+        self.stop_unused_listeners().await;
+        info!(resource = entry.spec.name, "removed");
+        self.changed.notify_one();
+    }
+
+    fn is_current(&self, entry: &Rc<Entry>) -> bool {
+        self.entries.borrow().get(&entry.spec.name).is_some_and(|current| Rc::ptr_eq(current, entry))
+    }
+
+    fn listen_for_clients(self: &Rc<Self>, address: SocketAddr) -> Result<(), Failure> {
+        let mut listeners = self.nbd_listeners.borrow_mut();
+        if let hash_map::Entry::Vacant(vacant) = listeners.entry(address) {
+            let serve = nbd_listener::serve_tcp(self.clone(), sockets::listen(address)?);
+            vacant.insert(tokio::task::spawn_local(serve));
+        }
+        Ok(())
+    }
+
+    async fn stop_unused_listeners(&self) {
+        let used: Vec<SocketAddr> = self.entries().iter().filter_map(|entry| entry.spec.nbd_listen).collect();
+        let unused: Vec<JoinHandle<()>> = {
+            let mut listeners = self.nbd_listeners.borrow_mut();
+            listeners.extract_if(|address, _| !used.contains(address)).map(|(_, listener)| listener).collect()
+        };
+        for listener in unused {
+            sockets::stop(listener).await;
+        }
+    }
+}
+
+const NOT_CONNECTED: [Kind; 2] =
+    [Kind::Refused(StateChangeRefusal::AlreadyStandAlone), Kind::Refused(StateChangeRefusal::NoNetConfig)];
+const NOT_ATTACHED: [Kind; 2] = [Kind::Refused(StateChangeRefusal::Diskless), Kind::Numbered(NO_DISK_CONFIG)];
+
+/// Takes some failures for success: what was asked for is so already.
+fn unless(result: Result<(), Failure>, fine: &[Kind]) -> Result<(), Failure> {
+    result.or_else(|failure| if fine.contains(&failure.kind) { Ok(()) } else { Err(failure) })
+}
+
+/// The end of the daemon.
+impl Daemon {
+    /// Takes every resource down, whoever still uses it.
+    pub(crate) async fn shut_down(self: &Rc<Self>) {
+        let tasks: Vec<_> =
+            self.entries().into_iter().map(|entry| tokio::task::spawn_local(shut_down(entry))).collect();
+        for task in tasks {
+            // A panic in one of them has been reported.
+            let _ = task.await;
+        }
+    }
+}
+
+async fn shut_down(entry: Rc<Entry>) {
+    let resource = entry.spec.name.as_str();
+    if timeout(SHUTDOWN_LIMIT, take_down(&entry)).await.is_err() {
+        error!(resource, "not down after {SHUTDOWN_LIMIT:?}; the next start treats it as crashed");
+    }
+    entry.resource.end(THREAD_END_LIMIT).await;
+    info!(resource, "stopped");
+}
+
+async fn take_down(entry: &Entry) {
+    let resource = entry.spec.name.as_str();
+    if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients()).await.is_err() {
+        warn!(resource, "requests of NBD clients have not ended after {CLIENT_END_LIMIT:?}");
+    }
+    let demoted = entry.resource.command(AdminCommand::Secondary).await;
+    let disconnected = unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED);
+    // Without the peer there is nothing left to wait for.
+    let demoted = match demoted {
+        Ok(()) => Ok(()),
+        Err(_) => entry.resource.command(AdminCommand::Secondary).await,
+    };
+    let detached = unless(entry.resource.command(AdminCommand::Detach).await, &NOT_ATTACHED);
+    for failure in [demoted, disconnected, detached].into_iter().filter_map(Result::err) {
+        warn!(resource, "while stopping: {}", failure.text);
+    }
+}
+
+impl Entry {
+    async fn status(&self) -> Option<ResourceStatus> {
+        if let Some(status) = self.resource.status().await {
+            *self.last_status.borrow_mut() = Some(status);
+        }
+        let engine = self.last_status.borrow().clone()?;
+        Some(ResourceStatus { spec: self.spec.clone(), engine })
+    }
+
+    /// True if it is Secondary without disk and connections: nothing is lost by making it anew.
+    async fn is_unconfigured(&self) -> bool {
+        let Some(status) = self.resource.status().await else { return false };
+        status.role != Role::Primary
+            && status.disk == DiskState::Diskless
+            && status.peers.iter().all(|peer| peer.connection == ConnectionState::StandAlone)
+    }
+}

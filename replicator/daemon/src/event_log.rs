@@ -1,0 +1,65 @@
+//! The engine's events as log lines in DRBD's grammar: `conn( Connected -> NetworkFailure )`.
+
+use tandem_control::ResourceSpec;
+use tandem_core::io::{Event, Level};
+use tandem_core::units::NodeId;
+use tracing::{error, info, warn};
+
+/// Writes the event to the log.
+pub(crate) fn write(spec: &ResourceSpec, event: &Event) {
+    let resource = spec.name.as_str();
+    let peer = peer_of(event).map(|id| peer_name(spec, id));
+    let (level, text) = describe(event);
+    match (level, peer) {
+        (Level::Info, None) => info!(resource, "{text}"),
+        (Level::Info, Some(peer)) => info!(resource, peer, "{text}"),
+        (Level::Warn, None) => warn!(resource, "{text}"),
+        (Level::Warn, Some(peer)) => warn!(resource, peer, "{text}"),
+        (Level::Error, None) => error!(resource, "{text}"),
+        (Level::Error, Some(peer)) => error!(resource, peer, "{text}"),
+    }
+}
+
+fn peer_of(event: &Event) -> Option<NodeId> {
+    match event {
+        Event::Role { .. } | Event::Disk { .. } => None,
+        Event::Connection { peer, .. }
+        | Event::Replication { peer, .. }
+        | Event::PeerRole { peer, .. }
+        | Event::PeerDisk { peer, .. } => Some(*peer),
+        Event::Note { peer, .. } => *peer,
+    }
+}
+
+fn peer_name(spec: &ResourceSpec, id: NodeId) -> &str {
+    spec.peers.iter().find(|peer| peer.id == id).map_or("?", |peer| &peer.name)
+}
+
+fn describe(event: &Event) -> (Level, String) {
+    let text = match event {
+        Event::Role { old, new } => format!("role( {old} -> {new} )"),
+        Event::Disk { old, new } => format!("disk( {old} -> {new} )"),
+        Event::Connection { old, new, .. } => format!("conn( {old} -> {new} )"),
+        Event::Replication { old, new, .. } => format!("repl( {old} -> {new} )"),
+        Event::PeerRole { old, new, .. } => format!("peer( {old} -> {new} )"),
+        Event::PeerDisk { old, new, .. } => format!("pdsk( {old} -> {new} )"),
+        Event::Note { level, text, .. } => return (*level, text.clone()),
+    };
+    (Level::Info, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_core::state::{ConnectionState, DiskState};
+
+    #[test]
+    fn events_read_as_drbd_logs_them() {
+        let peer = NodeId(1);
+        let lost =
+            Event::Connection { peer, old: ConnectionState::Connected, new: ConnectionState::NetworkFailure };
+        assert_eq!(describe(&lost).1, "conn( Connected -> NetworkFailure )");
+        let unknown = Event::PeerDisk { peer, old: DiskState::UpToDate, new: DiskState::DUnknown };
+        assert_eq!(describe(&unknown).1, "pdsk( UpToDate -> DUnknown )");
+    }
+}

@@ -1,0 +1,199 @@
+//! NBD clients until the end of their handshake; then the resource's thread has them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use nix::sys::socket::{setsockopt, sockopt};
+use tandem_core::state::Role;
+use tandem_nbd::{
+    BlockSize, ExportCatalog, ExportInfo, ExportSummary, Negotiation, OpenError, Step, TransmissionFlags,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::daemon::{Daemon, Entry};
+use crate::resource::NbdClient;
+use crate::sockets::accept_failed;
+use crate::utc;
+
+/// For the whole handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Read at a time during the handshake.
+const INPUT_BYTES: usize = 4096;
+/// A client on TCP that vanished is noticed after about two minutes: idle time, then five probes, in seconds.
+const KEEPALIVE_IDLE_S: u32 = 60;
+const KEEPALIVE_INTERVAL_S: u32 = 10;
+const KEEPALIVE_PROBES: u32 = 5;
+
+/// Serves the clients of the Unix socket.
+pub(crate) async fn serve_unix(daemon: Rc<Daemon>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let who = process_name(&stream);
+                spawn(&daemon, stream, who, |stream| stream.into_std().map(OwnedFd::from));
+            }
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+}
+
+/// Serves the clients of a TCP address.
+pub(crate) async fn serve_tcp(daemon: Rc<Daemon>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => match set_options(&stream) {
+                Ok(()) => {
+                    spawn(&daemon, stream, remote_name(remote), |stream| stream.into_std().map(OwnedFd::from))
+                }
+                Err(error) => debug!(%remote, "an NBD client is gone already: {error}"),
+            },
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+fn spawn<S>(daemon: &Rc<Daemon>, stream: S, who: String, into_fd: fn(S) -> io::Result<OwnedFd>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Ok(permit) = daemon.clients.clone().try_acquire_owned() else {
+        warn!(client = who, "NBD client refused: too many are connected");
+        return;
+    };
+    let daemon = daemon.clone();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = negotiate(&daemon, stream, &who, permit, into_fd).await {
+            info!(client = who, "NBD handshake ended: {error}");
+        }
+    });
+}
+
+async fn negotiate<S>(
+    daemon: &Daemon,
+    mut stream: S,
+    who: &str,
+    permit: OwnedSemaphorePermit,
+    into_fd: fn(S) -> io::Result<OwnedFd>,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut input = BytesMut::new();
+    let handshake = timeout(HANDSHAKE_LIMIT, shake_hands(daemon, &mut stream, &mut input));
+    let Some(export) = handshake.await.map_err(|_| io::Error::other("it took too long"))?? else {
+        return Ok(());
+    };
+    let Ok(entry) = daemon.entry(&export.name) else {
+        return Err(io::Error::other("the resource has just been taken down"));
+    };
+    let fd = into_fd(stream)?;
+    // The ring waits for what would block; with O_NONBLOCK it would not.
+    nix::fcntl::fcntl(&fd, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty()))?;
+    let name = format!("{who} at {}", utc::format(SystemTime::now()));
+    entry.resource.serve(NbdClient { socket: fd, input, name, export, permit });
+    Ok(())
+}
+
+/// The chosen export, or `None` if the client left in good order.
+async fn shake_hands<S>(
+    daemon: &Daemon,
+    stream: &mut S,
+    input: &mut BytesMut,
+) -> io::Result<Option<ExportInfo>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut negotiation = Negotiation::new();
+    let mut out = BytesMut::new();
+    stream.write_all(&Negotiation::greeting()).await?;
+    loop {
+        let step = negotiation.receive(input, daemon, &mut out);
+        stream.write_all(&out).await?;
+        out.clear();
+        match step {
+            Step::SendFirst => (),
+            Step::Transmit { export } => return Ok(Some(export)),
+            Step::Close { reason: tandem_nbd::CloseReason::Aborted } => return Ok(None),
+            Step::Close { reason } => return Err(io::Error::other(reason)),
+            Step::NeedMore => {
+                input.reserve(INPUT_BYTES);
+                if stream.read_buf(input).await? == 0 {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// The exports are the resources, by their names.
+impl ExportCatalog for Daemon {
+    fn list(&self) -> Vec<ExportSummary> {
+        let summary = |entry: &Rc<Entry>| ExportSummary {
+            name: entry.spec.name.clone(),
+            description: entry.spec.volume.device.display().to_string(),
+        };
+        self.entries().iter().map(summary).collect()
+    }
+
+    fn open(&self, name: &str) -> Result<ExportInfo, OpenError> {
+        let entry = self.entry(name).map_err(|_| OpenError::Unknown)?;
+        let state = entry.resource.export().lock().clone();
+        match (state.role, state.primary_peer, state.size_bytes) {
+            (Role::Primary, _, 0) => Err(OpenError::Refused(format!(
+                "{name} has no data here: attach a disk or connect to the peer"
+            ))),
+            (Role::Primary, _, size_bytes) => Ok(ExportInfo {
+                name: name.to_owned(),
+                description: entry.spec.volume.device.display().to_string(),
+                size_bytes,
+                flags: TransmissionFlags::SEND_FLUSH
+                    | TransmissionFlags::SEND_FUA
+                    | TransmissionFlags::SEND_TRIM
+                    | TransmissionFlags::SEND_WRITE_ZEROES
+                    // All connections share one engine: a flush covers what any of them was told is written.
+                    | TransmissionFlags::CAN_MULTI_CONN,
+                block_size: BlockSize::default(),
+            }),
+            (_, Some(primary), _) => Err(OpenError::Refused(format!(
+                "{name} is Secondary on {}: connect to {primary}, where it is Primary",
+                entry.spec.node.name
+            ))),
+            (_, None, _) => Err(OpenError::Refused(format!(
+                "{name} is Secondary on {}: make one node Primary with 'tandemadm primary {name}'",
+                entry.spec.node.name
+            ))),
+        }
+    }
+}
+
+fn process_name(stream: &UnixStream) -> String {
+    let Some(pid) = stream.peer_cred().ok().and_then(|credentials| credentials.pid()) else {
+        return "nbd client".into();
+    };
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    match command.trim() {
+        "" => format!("nbd client (pid {pid})"),
+        command => format!("{command} (pid {pid})"),
+    }
+}
+
+fn remote_name(remote: SocketAddr) -> String {
+    format!("nbd client ({remote})")
+}

@@ -1,0 +1,144 @@
+//! The status file in the format of DRBD 8.4's /proc/drbd, which a generation of monitoring scripts parses.
+//!
+//! It has room for one peer per device; of several, the one in the worst state is shown, so that a check that reads
+//! the file raises an alarm when there is a reason.
+
+use std::fmt::Write;
+
+use tandem_control::ResourceStatus;
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
+use tandem_core::status::{PeerStatus, ResyncProgress};
+
+/// The release whose format this is; scripts choose their parser by it.
+const FORMAT_VERSION: &str = "version: 8.4.11 (api:1/proto:86-101)";
+/// Width of the progress bar in steps of five percent.
+const BAR_STEPS: u64 = 20;
+/// From this size on, progress is counted in MiB.
+const MIB_FROM_BYTES: u64 = 4 << 30;
+
+/// The file's content.
+pub(crate) fn render(resources: &[ResourceStatus]) -> String {
+    let mut text = format!("{FORMAT_VERSION}\nsrcversion: Tandem-{}\n", env!("CARGO_PKG_VERSION"));
+    let mut by_minor: Vec<&ResourceStatus> = resources.iter().collect();
+    by_minor.sort_by_key(|resource| resource.spec.volume.minor);
+    let mut next_minor = 0;
+    for resource in by_minor {
+        let minor = resource.spec.volume.minor;
+        if minor != next_minor {
+            text.push('\n');
+        }
+        next_minor = minor.saturating_add(1);
+        // Writing to a String cannot fail.
+        let _ = put_device(&mut text, resource);
+    }
+    text
+}
+
+fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result {
+    let status = &resource.engine;
+    let minor = resource.spec.volume.minor;
+    let peer = status.peers.iter().min_by_key(|peer| (peer.connection, peer.disk));
+    let connection = peer.map_or(ConnectionState::StandAlone, |peer| peer.connection);
+    let replication = peer.map_or(ReplicationState::Off, |peer| peer.replication);
+    if connection == ConnectionState::StandAlone
+        && status.disk == DiskState::Diskless
+        && status.role == Role::Secondary
+    {
+        return writeln!(text, "{minor:2}: cs:Unconfigured");
+    }
+    // The protocol belongs to the network configuration, which a StandAlone device has dropped.
+    let protocol = if connection == ConnectionState::StandAlone { ' ' } else { status.protocol.letter() };
+    writeln!(
+        text,
+        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} r-----",
+        connection_name(connection, replication),
+        status.role,
+        peer.map_or(Role::Unknown, |peer| peer.role),
+        status.disk,
+        peer.map_or(DiskState::DUnknown, |peer| peer.disk),
+    )?;
+    let of_peer = |get: fn(&PeerStatus) -> u64| peer.map_or(0, get);
+    writeln!(
+        text,
+        "    ns:{} nr:{} dw:{} dr:{} al:{} bm:{} lo:{} pe:{} ua:{} ap:{} ep:{} wo:{} oos:{}",
+        kib(of_peer(|peer| peer.sent_bytes)),
+        kib(of_peer(|peer| peer.received_bytes)),
+        kib(status.disk_written_bytes),
+        kib(status.disk_read_bytes),
+        status.activity_log_writes as u32,
+        status.bitmap_writes as u32,
+        status.local_pending,
+        of_peer(|peer| peer.pending),
+        of_peer(|peer| peer.unacked),
+        status.client_pending,
+        // The epoch that is being filled counts.
+        status.epochs.max(1),
+        status.write_ordering,
+        of_peer(|peer| peer.out_of_sync_bytes) / 1024,
+    )?;
+    match peer.and_then(|peer| peer.resync.as_ref()) {
+        Some(progress) => put_progress(text, progress),
+        None => Ok(()),
+    }
+}
+
+/// 8.4 has one word for what later became two.
+fn connection_name(connection: ConnectionState, replication: ReplicationState) -> &'static str {
+    match (connection, replication) {
+        (ConnectionState::Connecting, _) => "WFConnection",
+        (ConnectionState::Connected, ReplicationState::Off | ReplicationState::Established) => "Connected",
+        (ConnectionState::Connected, syncing) => syncing.as_str(),
+        (other, _) => other.as_str(),
+    }
+}
+
+fn put_progress(text: &mut String, progress: &ResyncProgress) -> std::fmt::Result {
+    let total = progress.total_bytes.max(1);
+    let left = progress.left_bytes.min(total);
+    // What is left is rounded down, as the module does: 0 only as long as everything is left.
+    let permille = 1000 - (u128::from(left) * 1000 / u128::from(total)) as u64;
+    let steps = permille * BAR_STEPS / 1000;
+    let done = "=".repeat(steps.saturating_sub(1) as usize);
+    let ahead = ".".repeat((BAR_STEPS - steps) as usize);
+    let (unit_bytes, unit) = if total > MIB_FROM_BYTES { (1 << 20, 'M') } else { (1 << 10, 'K') };
+    writeln!(
+        text,
+        "\t[{done}>{ahead}] sync'ed:{:3}.{}% ({}/{}){unit}",
+        permille / 10,
+        permille % 10,
+        left / unit_bytes,
+        progress.total_bytes / unit_bytes,
+    )?;
+    let rate = [progress.recent_bytes_per_s, progress.average_bytes_per_s].into_iter().find(|rate| *rate > 0);
+    let seconds = left / rate.unwrap_or(1);
+    writeln!(
+        text,
+        "\tfinish: {}:{:02}:{:02} speed: {} ({}) K/sec{}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        with_commas(progress.recent_bytes_per_s / 1024),
+        with_commas(progress.average_bytes_per_s / 1024),
+        if progress.stalled { " (stalled)" } else { "" },
+    )
+}
+
+/// Counters of the kernel module wrap at 32 bits; what reads the file expects no more.
+fn kib(bytes: u64) -> u32 {
+    (bytes / 1024) as u32
+}
+
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_core::config::Protocol;
+use tandem_core::generation::{Generations, HISTORY_SLOTS};
+use tandem_core::status::Status;
+use tandem_core::units::NodeId;
+
+use super::*;
+
+const HEAD: &str =
+    concat!("version: 8.4.11 (api:1/proto:86-101)\nsrcversion: Tandem-", env!("CARGO_PKG_VERSION"), "\n");
+
+fn node(id: u8, name: &str) -> NodeSpec {
+    NodeSpec { id: NodeId(id), name: name.into(), address: format!("127.0.0.{id}:7789").parse().unwrap() }
+}
+
+fn peer() -> PeerStatus {
+    PeerStatus {
+        id: NodeId(2),
+        name: "bravo".into(),
+        connection: ConnectionState::Connected,
+        replication: ReplicationState::Established,
+        role: Role::Secondary,
+        disk: DiskState::UpToDate,
+        standalone_reason: None,
+        sent_bytes: 1 << 30,
+        received_bytes: 0,
+        pending: 0,
+        unacked: 0,
+        out_of_sync_bytes: 0,
+        resync: None,
+    }
+}
+
+fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
+    ResourceStatus {
+        spec: ResourceSpec {
+            name: format!("r{minor}"),
+            node: node(1, "alpha"),
+            peers: vec![node(2, "bravo")],
+            volume: VolumeSpec {
+                number: 0,
+                minor,
+                device: format!("/dev/drbd{minor}").into(),
+                disk: "/dev/vg/r".into(),
+                meta_disk: None,
+            },
+            protocol: Protocol::C,
+            timeout_ms: 6000,
+            ping_interval_ms: 10_000,
+            ping_timeout_ms: 500,
+            connect_interval_ms: 10_000,
+            ko_count: 7,
+            max_epoch_size: 2048,
+            disk_flushes: true,
+            nbd_listen: None,
+        },
+        engine: Status {
+            resource: format!("r{minor}"),
+            node: NodeId(1),
+            role: Role::Primary,
+            disk: DiskState::UpToDate,
+            protocol: Protocol::C,
+            write_ordering: 'f',
+            size_bytes: 1 << 30,
+            disk_read_bytes: 2128 << 10,
+            disk_written_bytes: 1 << 30,
+            bitmap_writes: 0,
+            activity_log_writes: 64,
+            local_pending: 0,
+            client_pending: 0,
+            epochs: 0,
+            openers: Vec::new(),
+            generations: Generations { current: 1, history: [0; HISTORY_SLOTS] },
+            peers,
+        },
+    }
+}
+
+fn rendered(resources: &[ResourceStatus]) -> String {
+    let text = render(resources);
+    text.strip_prefix(HEAD).unwrap_or_else(|| panic!("header of {text}")).to_owned()
+}
+
+#[test]
+fn a_healthy_pair() {
+    assert_eq!(
+        rendered(&[resource(0, vec![peer()])]),
+        " 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n    \
+         ns:1048576 nr:0 dw:1048576 dr:2128 al:64 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n"
+    );
+}
+
+#[test]
+fn the_sync_source_of_a_users_report() {
+    let mut status = resource(0, vec![peer()]);
+    status.engine.disk_written_bytes = 0;
+    status.engine.disk_read_bytes = 180_441_216 << 10;
+    status.engine.activity_log_writes = 16;
+    let peer = &mut status.engine.peers[0];
+    peer.replication = ReplicationState::SyncSource;
+    peer.disk = DiskState::Inconsistent;
+    peer.sent_bytes = 180_441_216 << 10;
+    peer.out_of_sync_bytes = 794_704_668 << 10;
+    peer.resync = Some(ResyncProgress {
+        total_bytes: 952_288 << 20,
+        left_bytes: 776_076 << 20,
+        elapsed_ms: 4_000_000,
+        recent_bytes_per_s: 40_480 << 10,
+        average_bytes_per_s: 45_110 << 10,
+        stalled: false,
+    });
+    assert_eq!(
+        rendered(&[status]),
+        " 0: cs:SyncSource ro:Primary/Secondary ds:UpToDate/Inconsistent C r-----\n    \
+         ns:180441216 nr:0 dw:0 dr:180441216 al:16 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:794704668\n\
+         \t[==>.................] sync'ed: 18.6% (776076/952288)M\n\
+         \tfinish: 5:27:11 speed: 40,480 (45,110) K/sec\n"
+    );
+}
+
+#[test]
+fn a_small_resync_counts_in_kib_and_says_when_it_stalls() {
+    let mut status = resource(0, vec![peer()]);
+    status.engine.peers[0].replication = ReplicationState::SyncTarget;
+    status.engine.peers[0].resync = Some(ResyncProgress {
+        total_bytes: 1 << 30,
+        left_bytes: 838_860 << 10,
+        elapsed_ms: 1000,
+        recent_bytes_per_s: 0,
+        average_bytes_per_s: 31_104 << 10,
+        stalled: true,
+    });
+    let text = rendered(&[status]);
+    assert!(text.contains("\t[===>................] sync'ed: 20.1% (838860/1048576)K\n"), "{text}");
+    assert!(text.ends_with("\tfinish: 0:00:26 speed: 0 (31,104) K/sec (stalled)\n"), "{text}");
+}
+
+#[test]
+fn the_bar_is_whole_at_both_ends() {
+    let progress = |left_bytes| {
+        let mut text = String::new();
+        let progress = ResyncProgress {
+            total_bytes: 1 << 20,
+            left_bytes,
+            elapsed_ms: 0,
+            recent_bytes_per_s: 0,
+            average_bytes_per_s: 0,
+            stalled: false,
+        };
+        put_progress(&mut text, &progress).unwrap();
+        text
+    };
+    assert!(progress(1 << 20).starts_with("\t[>....................] sync'ed:  0.0% (1024/1024)K\n"));
+    assert!(progress(0).starts_with("\t[===================>] sync'ed:100.0% (0/1024)K\n"));
+}
+
+#[test]
+fn waiting_standing_alone_and_not_configured() {
+    let mut waiting = resource(0, vec![peer()]);
+    let unseen = |connection| PeerStatus {
+        connection,
+        replication: ReplicationState::Off,
+        role: Role::Unknown,
+        disk: DiskState::DUnknown,
+        ..peer()
+    };
+    waiting.engine.peers = vec![unseen(ConnectionState::Connecting)];
+    let text = rendered(&[waiting]);
+    assert!(
+        text.starts_with(" 0: cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----\n"),
+        "{text}"
+    );
+
+    let mut alone = resource(0, vec![unseen(ConnectionState::StandAlone)]);
+    let text = rendered(&[alone.clone()]);
+    assert!(
+        text.starts_with(" 0: cs:StandAlone ro:Primary/Unknown ds:UpToDate/DUnknown   r-----\n"),
+        "{text}"
+    );
+
+    alone.engine.role = Role::Secondary;
+    alone.engine.disk = DiskState::Diskless;
+    assert_eq!(rendered(&[alone]), " 0: cs:Unconfigured\n");
+}
+
+#[test]
+fn minors_ascend_with_a_blank_line_at_gaps() {
+    let text = rendered(&[resource(12, vec![peer()]), resource(0, vec![peer()]), resource(1, vec![peer()])]);
+    let starts: Vec<&str> = text.lines().map(|line| line.get(..4).unwrap_or(line)).collect();
+    assert_eq!(starts, [" 0: ", "    ", " 1: ", "    ", "", "12: ", "    "]);
+}
+
+#[test]
+fn the_worst_peer_is_shown() {
+    let lost = PeerStatus { connection: ConnectionState::Connecting, disk: DiskState::DUnknown, ..peer() };
+    assert!(rendered(&[resource(0, vec![peer(), lost])]).contains("cs:WFConnection"));
+}
+
+#[test]
+fn counters_wrap_as_the_kernels_do() {
+    let mut status = resource(0, vec![peer()]);
+    status.engine.disk_written_bytes = (1 << 42) + 4096;
+    assert!(rendered(&[status]).contains(" dw:4 "));
+}

@@ -1,0 +1,152 @@
+//! A resource that is up: its thread, and the main thread's handle to it.
+
+mod backing;
+mod buffer;
+mod disk;
+mod event_loop;
+mod mailbox;
+mod nbd_conn;
+mod peer_conn;
+mod ring;
+mod send_queue;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_control::ResourceSpec;
+use tandem_core::config::{EngineConfig, PeerConfig, WriteOrdering};
+use tandem_core::status::Status;
+use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
+
+use event_loop::{EventLoop, Links};
+use mailbox::Mail;
+pub(crate) use mailbox::{AdminCommand, Attempt, Mailbox, SharedExport, Wish};
+pub(crate) use nbd_conn::NbdClient;
+
+use crate::failure::Failure;
+
+/// A thread that does not answer a question for its state within this time is reading metadata, or stuck.
+const STATUS_LIMIT: Duration = Duration::from_secs(1);
+
+/// The main thread's handle to a resource's thread.
+pub(crate) struct Resource {
+    mailbox: Mailbox,
+    export: SharedExport,
+    /// Closes when the thread has ended.
+    alive: Mutex<oneshot::Receiver<()>>,
+}
+
+impl Resource {
+    /// Starts the thread. `changed` is rung whenever a state has changed; the receiver yields the thread's wishes.
+    pub(crate) fn start(
+        spec: &ResourceSpec,
+        changed: Arc<Notify>,
+    ) -> Result<(Resource, UnboundedReceiver<Wish>), Failure> {
+        let failure = |e: io::Error| Failure::unnumbered(format_args!("the resource cannot be started: {e}"));
+        let entropy = crate::entropy::draw().map_err(failure)?;
+        let (mailbox, mail, bell) = Mailbox::new()?;
+        let (wishes, wishes_receiver) = unbounded_channel();
+        let export = SharedExport::new();
+        let links = Links { mail, bell, wishes, export: export.clone(), changed };
+        let (alive_sender, alive) = oneshot::channel();
+        let thread_spec = spec.clone();
+        let thread = move || {
+            run(thread_spec, entropy, links);
+            drop(alive_sender);
+        };
+        std::thread::Builder::new().name(format!("r-{}", spec.name)).spawn(thread).map_err(failure)?;
+        Ok((Resource { mailbox, export, alive: Mutex::new(alive) }, wishes_receiver))
+    }
+
+    /// Where to send what the resource is told besides commands.
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Size and role, as last published.
+    pub(crate) fn export(&self) -> &SharedExport {
+        &self.export
+    }
+
+    /// Opens the disk and takes it into use.
+    pub(crate) async fn attach(&self) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Mail::Attach(reply));
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Does one thing.
+    pub(crate) async fn command(&self, command: AdminCommand) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Mail::Command(command, reply));
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// A snapshot, unless the thread is too busy to give one.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Mail::Status(reply));
+        tokio::time::timeout(STATUS_LIMIT, answer).await.ok()?.ok()
+    }
+
+    /// Serves an NBD client.
+    pub(crate) fn serve(&self, client: NbdClient) {
+        self.mailbox.send(Mail::Nbd(client));
+    }
+
+    /// Drops the NBD clients and waits until their requests have ended.
+    pub(crate) async fn stop_clients(&self) {
+        let (stopped, answer) = oneshot::channel();
+        self.mailbox.send(Mail::StopClients(stopped));
+        // An error says that the thread has ended, and its clients with it.
+        let _ = answer.await;
+    }
+
+    /// True once the thread has ended, which without [`Resource::end`] means that io_uring failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        let closed =
+            |alive: &mut oneshot::Receiver<()>| alive.try_recv() == Err(oneshot::error::TryRecvError::Closed);
+        self.alive.try_lock().is_ok_and(|mut alive| closed(&mut alive))
+    }
+
+    /// Ends the thread; to be called when the resource is down. It is waited for at most `limit`: a disk that hangs
+    /// must not keep the daemon.
+    pub(crate) async fn end(&self, limit: Duration) {
+        self.mailbox.send(Mail::Exit);
+        let mut alive = self.alive.lock().await;
+        if tokio::time::timeout(limit, &mut *alive).await.is_err() {
+            tracing::error!("a resource's thread does not end; its disk may hang");
+        }
+    }
+}
+
+fn run(spec: ResourceSpec, entropy: u64, links: Links) {
+    let name = spec.name.clone();
+    let ended = EventLoop::new(spec, entropy, links).and_then(|mut resource| resource.run());
+    if let Err(error) = ended {
+        tracing::error!(resource = name, "io_uring failed, the resource is down: {error}");
+    }
+}
+
+fn ended() -> Failure {
+    Failure::unnumbered(
+        "the resource's thread has ended; see the daemon's log, then 'tandemadm down' and 'up'",
+    )
+}
+
+fn engine_config(spec: &ResourceSpec) -> EngineConfig {
+    EngineConfig {
+        resource: spec.name.clone(),
+        node: spec.node.id,
+        node_name: spec.node.name.clone(),
+        peers: spec.peers.iter().map(|peer| PeerConfig { id: peer.id, name: peer.name.clone() }).collect(),
+        protocol: spec.protocol,
+        write_ordering: if spec.disk_flushes { WriteOrdering::Flush } else { WriteOrdering::Drain },
+        timeout_ms: spec.timeout_ms,
+        ping_interval_ms: spec.ping_interval_ms,
+        ping_timeout_ms: spec.ping_timeout_ms,
+        ko_count: spec.ko_count,
+        max_epoch_size: spec.max_epoch_size,
+    }
+}

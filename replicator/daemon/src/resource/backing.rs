@@ -1,0 +1,177 @@
+//! Opening the backing device or file: exclusively, with O_DIRECT where that works, and reading its metadata.
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+use tandem_control::VolumeSpec;
+use tandem_core::io::DiskError;
+use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, load};
+use tandem_core::units::NodeId;
+
+use super::buffer::BufferPool;
+use crate::failure::Failure;
+
+/// An open device or file that nobody else uses.
+pub(crate) struct Backing {
+    pub(crate) path: PathBuf,
+    /// For the ring.
+    pub(crate) file: Arc<File>,
+    pub(crate) size_bytes: u64,
+    /// Past the page cache: addresses, offsets and lengths must be aligned.
+    pub(crate) direct: bool,
+    /// It can deallocate ranges that read as zeroes afterwards. Assumed until it says otherwise.
+    pub(crate) punches_holes: Cell<bool>,
+    /// It can write zeroes by itself. Assumed until it says otherwise.
+    pub(crate) zeroes_ranges: Cell<bool>,
+    _lock: Flock<File>,
+}
+
+/// The volume's disks: the same one twice when the metadata is internal.
+pub(crate) struct Disks {
+    pub(crate) data: Rc<Backing>,
+    pub(crate) meta: Rc<Backing>,
+}
+
+/// Which of DRBD's texts a failure to open gets.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Data,
+    Meta,
+}
+
+/// Opens the volume's disks and reads the metadata of `node`.
+pub(crate) fn attach(
+    spec: &VolumeSpec,
+    resource: &str,
+    node: NodeId,
+    pool: &BufferPool,
+) -> Result<(Disks, Metadata), Failure> {
+    let data = Rc::new(open(&spec.disk, Purpose::Data, pool)?);
+    let (meta, placement) = match &spec.meta_disk {
+        None => (data.clone(), Placement::Internal),
+        Some(path) => (Rc::new(open(path, Purpose::Meta, pool)?), Placement::External),
+    };
+    let mut reader = MetadataReader { backing: &meta, pool };
+    let metadata =
+        load(&mut reader, placement, data.size_bytes, node).map_err(|error| describe(error, resource))?;
+    for disk in [&data, &meta] {
+        let path = disk.path.display();
+        tracing::debug!(resource, %path, bytes = disk.size_bytes, direct = disk.direct, "opened");
+    }
+    Ok((Disks { data, meta }, metadata))
+}
+
+fn open(path: &Path, purpose: Purpose, pool: &BufferPool) -> Result<Backing, Failure> {
+    let (cannot_open, claimed) = match purpose {
+        Purpose::Data => (
+            (104, "Can not open backing device."),
+            (114, "Lower device is already claimed. This usually means it is mounted."),
+        ),
+        Purpose::Meta => (
+            (105, "Can not open meta device."),
+            (115, "Meta device is already claimed. This usually means it is mounted."),
+        ),
+    };
+    let failure = |(number, text), error: io::Error| {
+        Failure::numbered(number, text).because(format_args!("{}: {error}", path.display()))
+    };
+    let (file, direct) = open_file(path, pool).map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) => failure(claimed, error),
+        _ => failure(cannot_open, error),
+    })?;
+    let shared = file.try_clone().map_err(|error| failure(cannot_open, error))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| failure(claimed, io::Error::from(errno)))?;
+    let size_bytes = (&*lock).seek(SeekFrom::End(0)).map_err(|error| failure(cannot_open, error))?;
+    Ok(Backing {
+        path: path.to_owned(),
+        file: Arc::new(shared),
+        size_bytes,
+        direct,
+        punches_holes: Cell::new(true),
+        zeroes_ranges: Cell::new(true),
+        _lock: lock,
+    })
+}
+
+/// The file, and whether it is open with O_DIRECT. A block device is claimed with O_EXCL, which also keeps it from
+/// being mounted.
+fn open_file(path: &Path, pool: &BufferPool) -> io::Result<(File, bool)> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(io::Error::other("neither a block device nor a regular file"));
+    }
+    let claim = if kind.is_block_device() { libc::O_EXCL } else { 0 };
+    let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(claim | flags).open(path);
+    match open(libc::O_DIRECT) {
+        Ok(file) if reads_sectors(&file, pool) => Ok((file, true)),
+        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+        // The claim of the first attempt is given up before the second.
+        unfit => {
+            drop(unfit);
+            Ok((open(0)?, false))
+        }
+    }
+}
+
+/// Whether O_DIRECT takes requests of one sector: not on every file system, and not on disks with 4 KiB sectors.
+fn reads_sectors(file: &File, pool: &BufferPool) -> bool {
+    file.read_at(&mut pool.take(512), 512).is_ok()
+}
+
+fn describe(error: LoadError, resource: &str) -> Failure {
+    let number = match &error {
+        LoadError::NotFound => 119,
+        LoadError::Shrunk { .. } => 111,
+        LoadError::Io(_) | LoadError::Damaged { .. } => 118,
+        LoadError::Geometry(_) => 112,
+        LoadError::Mismatch(_) => 116,
+    };
+    Failure::numbered(
+        number,
+        error.to_string().replace("create-md res'", &format!("create-md {resource}'")).trim_end(),
+    )
+}
+
+/// Reads metadata before the ring has anything to do with the disk.
+struct MetadataReader<'a> {
+    backing: &'a Backing,
+    pool: &'a BufferPool,
+}
+
+impl MetaIo for MetadataReader<'_> {
+    fn size_bytes(&self) -> u64 {
+        self.backing.size_bytes
+    }
+
+    fn read_at(&mut self, offset: u64, target: &mut [u8]) -> Result<(), DiskError> {
+        let mut aligned = self.pool.take(target.len());
+        self.backing
+            .file
+            .read_exact_at(&mut aligned, offset)
+            .map_err(|e| self.error("reading", offset, &e))?;
+        target.copy_from_slice(&aligned);
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let aligned = self.pool.copy(data);
+        self.backing.file.write_all_at(&aligned, offset).map_err(|e| self.error("writing", offset, &e))
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        self.backing.file.sync_data().map_err(|e| self.error("flushing", 0, &e))
+    }
+}
+
+impl MetadataReader<'_> {
+    fn error(&self, doing: &str, offset: u64, error: &io::Error) -> DiskError {
+        DiskError(format!("{doing} {} at byte {offset}: {error}", self.backing.path.display()))
+    }
+}

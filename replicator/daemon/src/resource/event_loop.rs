@@ -1,0 +1,514 @@
+//! The loop of a resource's thread: one ring, one engine, no hop to another thread for any request.
+//!
+//! A turn: mail, what has ended on the ring, timers, clients' requests; each input to the engine is followed by all
+//! its outputs. Then sends and receives are started, and one system call submits everything and waits.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tandem_control::ResourceSpec;
+use tandem_core::io::{Command, DiskError};
+use tandem_core::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
+use tandem_core::state::{ConnectionState, Role};
+use tandem_core::units::{CommandId, NodeId, RequestId, Timestamp};
+use tandem_core::wire::Stream;
+use tandem_core::{Engine, Input, Output};
+use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot};
+
+use super::backing::{self, Disks};
+use super::buffer::BufferPool;
+use super::disk::{self, Job, Outcome};
+use super::mailbox::{AdminCommand, Attempt, CommandReply, ExportState, Mail, SharedExport, Wish};
+use super::nbd_conn::{NbdClient, NbdConn};
+use super::peer_conn::{Loss, PeerConn};
+use super::ring::{Completion, Operation, Ring};
+use crate::event_log;
+use crate::failure::Failure;
+use crate::slab::Slab;
+
+/// A command that takes longer is reported as timed out; it may still take effect later.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+/// Shortest sleep before a deadline that has just been served.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+const STREAMS: [Stream; 2] = [Stream::Data, Stream::Control];
+
+/// What the loop shares with the main thread.
+pub(crate) struct Links {
+    pub(crate) mail: mpsc::Receiver<Mail>,
+    /// Readable when there is mail.
+    pub(crate) bell: Arc<OwnedFd>,
+    pub(crate) wishes: UnboundedSender<Wish>,
+    pub(crate) export: SharedExport,
+    /// Rung when a state has changed.
+    pub(crate) changed: Arc<Notify>,
+}
+
+/// What an operation on the ring was for.
+enum Tag {
+    Mail,
+    Disk(Job),
+    NbdReceive(u64),
+    NbdSend(u64),
+    PeerReceive(u64, Stream),
+    PeerSend(u64, Stream),
+}
+
+/// A client's request that the engine has.
+struct PendingRequest {
+    conn: u64,
+    cookie: u64,
+    is_read: bool,
+    cost_bytes: usize,
+}
+
+/// An administrator's command that the engine has.
+struct PendingCommand {
+    reply: CommandReply,
+    limit: Instant,
+    attaches: bool,
+}
+
+/// A resource while it is up.
+pub(crate) struct EventLoop {
+    ring: Ring<Tag>,
+    engine: Engine,
+    spec: ResourceSpec,
+    links: Links,
+    start: Instant,
+    pool: BufferPool,
+    disks: Option<Disks>,
+    /// Inputs that arose while outputs were being done.
+    inputs: VecDeque<Input>,
+    nbd: BTreeMap<u64, NbdConn>,
+    peers: BTreeMap<u64, PeerConn>,
+    /// The connection that the engine knows as the peer's.
+    current: HashMap<NodeId, u64>,
+    /// Peers that the engine wants to be connected to, with the number of the wish.
+    wanted: HashMap<NodeId, u64>,
+    requests: Slab<PendingRequest>,
+    commands: HashMap<CommandId, PendingCommand>,
+    clients_stopped: Vec<oneshot::Sender<()>>,
+    admits_clients: bool,
+    last_number: u64,
+    changed: bool,
+    exit: bool,
+}
+
+impl EventLoop {
+    /// To be called on the thread that will run it.
+    pub(crate) fn new(spec: ResourceSpec, entropy: u64, links: Links) -> io::Result<EventLoop> {
+        Ok(EventLoop {
+            ring: Ring::new()?,
+            engine: Engine::new(super::engine_config(&spec), entropy, Timestamp(0)),
+            spec,
+            links,
+            start: Instant::now(),
+            pool: BufferPool::default(),
+            disks: None,
+            inputs: VecDeque::new(),
+            nbd: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            current: HashMap::new(),
+            wanted: HashMap::new(),
+            requests: Slab::default(),
+            commands: HashMap::new(),
+            clients_stopped: Vec::new(),
+            admits_clients: true,
+            last_number: 0,
+            changed: true,
+            exit: false,
+        })
+    }
+
+    /// Runs until [`Mail::Exit`].
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.await_mail();
+        while !self.exit {
+            while let Some(done) = self.ring.next_completion() {
+                self.completed(done);
+            }
+            self.serve_timers();
+            self.take_requests();
+            self.start_transfers();
+            self.publish();
+            if !self.exit {
+                self.ring.submit_and_wait(self.sleep_limit())?;
+            }
+        }
+        self.nbd.values_mut().for_each(NbdConn::abort);
+        self.peers.values_mut().for_each(PeerConn::abort);
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.start.elapsed().as_micros() as u64)
+    }
+
+    /// Gives the engine an input and does everything it asks for.
+    fn feed(&mut self, input: Input) {
+        self.inputs.push_back(input);
+        while let Some(input) = self.inputs.pop_front() {
+            self.engine.handle(self.now(), input);
+            while let Some(output) = self.engine.poll_output() {
+                self.perform(output);
+            }
+        }
+    }
+}
+
+/// What the engine asks for.
+impl EventLoop {
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Disk(op) => match &self.disks {
+                Some(disks) => {
+                    let (job, operation) = disk::start(op, disks, &self.pool);
+                    self.ring.push(Tag::Disk(job), operation);
+                }
+                None => {
+                    let result = Err(DiskError("no disk is attached".into()));
+                    self.inputs.push_back(Input::DiskDone { id: op.id, result });
+                }
+            },
+            Output::Send { peer, stream, message } => {
+                if let Some(conn) = self.current.get(&peer).and_then(|id| self.peers.get_mut(id)) {
+                    conn.send(stream, &message);
+                }
+            }
+            Output::Complete { id, result } => {
+                let Some(request) = self.requests.take(id.0 as usize) else { return };
+                if let Some(conn) = self.nbd.get_mut(&request.conn) {
+                    conn.complete(request.cookie, request.is_read, request.cost_bytes, result);
+                }
+            }
+            Output::Connect(peer) => {
+                let attempt = self.number();
+                self.wanted.insert(peer, attempt);
+                self.wish(Wish::Connect { peer, attempt });
+            }
+            Output::StopConnecting(peer) => {
+                self.wanted.remove(&peer);
+                self.wish(Wish::Stop(peer));
+            }
+            Output::ClosePeer(peer) => {
+                if let Some(conn) = self.current.remove(&peer).and_then(|id| self.peers.get_mut(&id)) {
+                    conn.close(Instant::now());
+                }
+                self.wish(Wish::Stop(peer));
+            }
+            Output::CommandDone { id, result } => self.command_done(id, result),
+            Output::ReleaseDisk => self.disks = None,
+            Output::Event(event) => {
+                event_log::write(&self.spec, &event);
+                self.changed = true;
+            }
+        }
+    }
+
+    fn wish(&self, wish: Wish) {
+        // Fails only while the main thread is ending.
+        let _ = self.links.wishes.send(wish);
+    }
+
+    fn command_done(&mut self, id: CommandId, result: Result<(), CommandError>) {
+        let Some(command) = self.commands.remove(&id) else { return };
+        if command.attaches && result.is_err() {
+            self.disks = None;
+        }
+        // Whoever asked may have gone.
+        let _ = command.reply.send(result.map_err(Failure::from));
+    }
+}
+
+/// What the main thread says.
+impl EventLoop {
+    fn await_mail(&mut self) {
+        let wait = Operation::Wait { event: self.links.bell.clone(), value: Box::new([0; 8]) };
+        self.ring.push(Tag::Mail, wait);
+    }
+
+    fn take_mail(&mut self) {
+        loop {
+            match self.links.mail.try_recv() {
+                Ok(mail) => self.open(mail),
+                Err(mpsc::TryRecvError::Empty) => break,
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    self.exit = true;
+                    break;
+                }
+            }
+        }
+        if !self.exit {
+            self.await_mail();
+        }
+    }
+
+    fn open(&mut self, mail: Mail) {
+        match mail {
+            Mail::Attach(reply) => self.attach(reply),
+            Mail::Command(command, reply) => {
+                let command = match command {
+                    AdminCommand::Detach => Command::Detach,
+                    AdminCommand::Connect => Command::Connect,
+                    AdminCommand::Disconnect => Command::Disconnect,
+                    AdminCommand::Primary { force } => Command::Primary { force },
+                    AdminCommand::Secondary => Command::Secondary,
+                };
+                self.command(command, false, reply);
+            }
+            Mail::Nbd(client) => self.admit(client),
+            Mail::PeerConnected { peer, attempt, data, control } => {
+                self.peer_connected(peer, attempt, data, control);
+            }
+            Mail::PeerRefused { peer, reason } => {
+                if self.wanted.contains_key(&peer) {
+                    self.feed(Input::PeerRefused { peer, reason });
+                }
+            }
+            Mail::Status(reply) => {
+                let _ = reply.send(self.engine.status(self.now()));
+            }
+            Mail::StopClients(stopped) => {
+                self.admits_clients = false;
+                self.nbd.values_mut().for_each(NbdConn::abort);
+                self.clients_stopped.push(stopped);
+            }
+            Mail::Exit => self.exit = true,
+        }
+    }
+
+    fn command(&mut self, command: Command, attaches: bool, reply: CommandReply) {
+        let id = CommandId(self.number());
+        let limit = Instant::now() + COMMAND_LIMIT;
+        self.commands.insert(id, PendingCommand { reply, limit, attaches });
+        self.feed(Input::Command { id, command });
+    }
+
+    fn attach(&mut self, reply: CommandReply) {
+        let opened = match &self.disks {
+            Some(_) => Err(Failure::numbered(HAS_DISK.0, HAS_DISK.1)),
+            None => backing::attach(&self.spec.volume, &self.spec.name, self.spec.node.id, &self.pool),
+        };
+        match opened {
+            Ok((disks, metadata)) => {
+                self.disks = Some(disks);
+                self.command(Command::Attach { metadata: Box::new(metadata) }, true, reply);
+            }
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+            }
+        }
+    }
+
+    fn admit(&mut self, client: NbdClient) {
+        let opened = match self.admits_clients {
+            true => self.engine.open(client.name.clone()),
+            false => Err("the daemon is stopping".into()),
+        };
+        match opened {
+            Ok(()) => {
+                tracing::info!(resource = self.spec.name, client = client.name, "NBD client connected");
+                let id = self.number();
+                self.nbd.insert(id, NbdConn::new(client));
+                self.changed = true;
+            }
+            Err(reason) => {
+                tracing::warn!(resource = self.spec.name, client = client.name, "refused: {reason}")
+            }
+        }
+    }
+
+    fn peer_connected(&mut self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
+        if attempt == Attempt::Theirs
+            && let Some(&old) = self.current.get(&peer)
+        {
+            // It would not connect if it had not lost the old connection; we have not noticed yet.
+            let reason = "the peer has connected anew".into();
+            self.lose(old, Loss { how: ConnectionState::BrokenPipe, reason });
+        }
+        let Some(&wanted) = self.wanted.get(&peer) else { return };
+        if attempt != Attempt::Theirs && attempt != Attempt::Ours(wanted) {
+            return;
+        }
+        self.wanted.remove(&peer);
+        let id = self.number();
+        self.peers.insert(id, PeerConn::new(peer, data, control));
+        self.current.insert(peer, id);
+        self.feed(Input::PeerConnected(peer));
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+}
+
+/// What has ended on the ring.
+impl EventLoop {
+    fn completed(&mut self, done: Completion<Tag>) {
+        match (done.tag, done.operation) {
+            (Tag::Mail, _) => self.take_mail(),
+            (Tag::Disk(job), operation) => match job.advance(operation, done.result, &self.pool) {
+                Outcome::Next(job, operation) => self.ring.push(Tag::Disk(job), operation),
+                Outcome::Done(id, result) => self.feed(Input::DiskDone { id, result }),
+            },
+            (Tag::NbdReceive(id), operation) => {
+                if let Some(conn) = self.nbd.get_mut(&id) {
+                    conn.received(operation, done.result);
+                }
+            }
+            (Tag::NbdSend(id), Operation::Send { parts, .. }) => {
+                if let Some(conn) = self.nbd.get_mut(&id) {
+                    conn.sent(parts, done.result);
+                }
+            }
+            (Tag::PeerReceive(id, stream), operation) => {
+                if let Some(conn) = self.peers.get_mut(&id) {
+                    conn.received(stream, operation, done.result, Instant::now());
+                    self.take_messages(id, stream);
+                }
+            }
+            (Tag::PeerSend(id, stream), Operation::Send { parts, .. }) => {
+                if let Some(conn) = self.peers.get_mut(&id) {
+                    conn.sent(stream, parts, done.result);
+                }
+            }
+            (Tag::NbdSend(_) | Tag::PeerSend(..), _) => (),
+        }
+    }
+
+    fn take_messages(&mut self, id: u64, stream: Stream) {
+        while let Some(conn) = self.peers.get_mut(&id) {
+            let peer = conn.peer();
+            match conn.next_message(stream, &self.pool) {
+                Ok(Some(message)) => self.feed(Input::PeerMessage { peer, message }),
+                Ok(None) => break,
+                Err(loss) => self.lose(id, loss),
+            }
+        }
+    }
+
+    /// Ends a connection and tells the engine, if it still knows it.
+    fn lose(&mut self, id: u64, loss: Loss) {
+        let Some(conn) = self.peers.get_mut(&id) else { return };
+        conn.abort();
+        let peer = conn.peer();
+        if self.current.get(&peer) == Some(&id) {
+            self.current.remove(&peer);
+            self.feed(Input::PeerGone { peer, how: loss.how, reason: loss.reason });
+        }
+    }
+}
+
+/// Timers, requests, transfers.
+impl EventLoop {
+    fn serve_timers(&mut self) {
+        if self.engine.deadline().is_some_and(|deadline| deadline <= self.now()) {
+            self.feed(Input::Tick);
+        }
+        let now = Instant::now();
+        let late: Vec<CommandId> =
+            self.commands.iter().filter(|(_, command)| command.limit <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            // The engine may still end it; a disk that is being attached stays.
+            if let Some(command) = self.commands.remove(&id) {
+                let _ = command.reply.send(Err(CommandError::from(StateChangeRefusal::Timeout).into()));
+            }
+        }
+        let losses: Vec<(u64, Loss)> =
+            self.peers.iter_mut().filter_map(|(id, conn)| Some((*id, conn.take_loss(now)?))).collect();
+        for (id, loss) in losses {
+            self.lose(id, loss);
+        }
+    }
+
+    /// Hands clients' requests to the engine, as many as their limits allow.
+    fn take_requests(&mut self) {
+        let ids: Vec<u64> = self.nbd.keys().copied().collect();
+        for id in ids {
+            while let Some(request) = self.nbd.get_mut(&id).and_then(|conn| conn.next_request(&self.pool)) {
+                let pending = PendingRequest {
+                    conn: id,
+                    cookie: request.cookie,
+                    is_read: request.is_read,
+                    cost_bytes: request.cost_bytes,
+                };
+                let id = RequestId(self.requests.insert(pending) as u64);
+                self.feed(Input::Client { id, op: request.op });
+            }
+        }
+    }
+
+    fn start_transfers(&mut self) {
+        for (id, conn) in &mut self.nbd {
+            if let Some(send) = conn.next_send() {
+                self.ring.push(Tag::NbdSend(*id), send);
+            }
+            if let Some(receive) = conn.next_receive() {
+                self.ring.push(Tag::NbdReceive(*id), receive);
+            }
+        }
+        let now = Instant::now();
+        for (id, conn) in &mut self.peers {
+            for stream in STREAMS {
+                if let Some(send) = conn.next_send(stream) {
+                    self.ring.push(Tag::PeerSend(*id, stream), send);
+                }
+            }
+            conn.progress(now);
+            for stream in STREAMS {
+                if let Some(receive) = conn.next_receive(stream) {
+                    self.ring.push(Tag::PeerReceive(*id, stream), receive);
+                }
+            }
+        }
+        self.peers.retain(|_, conn| !conn.is_finished());
+        self.drop_finished_clients();
+    }
+
+    fn drop_finished_clients(&mut self) {
+        let finished: Vec<u64> =
+            self.nbd.iter().filter(|(_, conn)| conn.is_finished()).map(|(id, _)| *id).collect();
+        for id in finished {
+            if let Some(conn) = self.nbd.remove(&id) {
+                tracing::info!(resource = self.spec.name, client = conn.name(), "NBD client gone");
+                self.engine.close(conn.name());
+                self.changed = true;
+            }
+        }
+        if self.nbd.is_empty() {
+            for stopped in self.clients_stopped.drain(..) {
+                // Whoever waited may have given up.
+                let _ = stopped.send(());
+            }
+        }
+    }
+
+    /// Tells the main thread what has changed.
+    fn publish(&mut self) {
+        let size_bytes = self.engine.size_bytes();
+        if !self.changed && self.links.export.lock().size_bytes == size_bytes {
+            return;
+        }
+        self.changed = false;
+        let status = self.engine.status(self.now());
+        let primary = status.peers.iter().find(|peer| peer.role == Role::Primary);
+        let primary_peer = primary.map(|peer| peer.name.clone());
+        *self.links.export.lock() = ExportState { size_bytes, role: status.role, primary_peer };
+        self.links.changed.notify_one();
+    }
+
+    fn sleep_limit(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let engine = self.engine.deadline().map(|deadline| {
+            Duration::from_micros(deadline.0.saturating_sub(self.now().0)).max(SHORTEST_SLEEP)
+        });
+        let commands = self.commands.values().map(|command| command.limit);
+        let peers = self.peers.values().filter_map(PeerConn::deadline);
+        let ours = commands.chain(peers).min().map(|end| end.saturating_duration_since(now));
+        engine.into_iter().chain(ours).min()
+    }
+}

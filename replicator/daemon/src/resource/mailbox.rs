@@ -1,0 +1,126 @@
+//! What the main thread tells a resource's thread, and what that reports back.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tandem_core::state::Role;
+use tandem_core::status::Status;
+use tandem_core::units::NodeId;
+use tokio::sync::oneshot;
+
+use super::nbd_conn::NbdClient;
+use crate::failure::Failure;
+
+/// How a command ended.
+pub(crate) type CommandReply = oneshot::Sender<Result<(), Failure>>;
+
+/// A message to a resource's thread.
+pub(crate) enum Mail {
+    /// Open the disk and take it into use.
+    Attach(CommandReply),
+    /// Do this.
+    Command(AdminCommand, CommandReply),
+    /// Serve this client.
+    Nbd(NbdClient),
+    /// Both streams to a peer stand. `attempt` is the number of the wish that this answers.
+    PeerConnected { peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd },
+    /// A peer will not talk to us, or we not to it.
+    PeerRefused { peer: NodeId, reason: String },
+    /// Say how you are.
+    Status(oneshot::Sender<Status>),
+    /// Drop every NBD client, admit no more, and say when their last request has ended.
+    StopClients(oneshot::Sender<()>),
+    /// End.
+    Exit,
+}
+
+/// A command that needs nothing but the engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AdminCommand {
+    Detach,
+    Connect,
+    Disconnect,
+    Primary { force: bool },
+    Secondary,
+}
+
+/// Whether streams answer a wish to connect that may have been withdrawn meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Attempt {
+    /// We connected because of the wish with this number.
+    Ours(u64),
+    /// The peer connected: it is there now, whatever we believe of an older connection.
+    Theirs,
+}
+
+/// What a resource's thread wants of the main thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wish {
+    /// Connect to the peer, or let it connect.
+    Connect { peer: NodeId, attempt: u64 },
+    /// No longer.
+    Stop(NodeId),
+}
+
+/// The main thread's end of a resource's mailbox.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    sender: mpsc::Sender<Mail>,
+    event: Arc<EventFd>,
+}
+
+impl Mailbox {
+    /// A mailbox: our end, the thread's end, and the descriptor that becomes readable when there is mail.
+    pub(crate) fn new() -> Result<(Mailbox, mpsc::Receiver<Mail>, Arc<OwnedFd>), Failure> {
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(no_descriptor)?;
+        let bell = event.as_fd().try_clone_to_owned().map_err(no_descriptor)?;
+        let (sender, receiver) = mpsc::channel();
+        Ok((Mailbox { sender, event: Arc::new(event) }, receiver, Arc::new(bell)))
+    }
+
+    /// Delivers `mail`. Whoever waits for an answer learns from its absence that the thread has ended.
+    pub(crate) fn send(&self, mail: Mail) {
+        if self.sender.send(mail).is_ok() && self.event.write(1).is_err() {
+            tracing::error!("a resource's thread could not be woken");
+        }
+    }
+
+    /// Both streams to a peer stand.
+    pub(crate) fn peer_connected(&self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
+        self.send(Mail::PeerConnected { peer, attempt, data, control });
+    }
+
+    /// A peer will not talk to us, or we not to it.
+    pub(crate) fn peer_refused(&self, peer: NodeId, reason: String) {
+        self.send(Mail::PeerRefused { peer, reason });
+    }
+}
+
+fn no_descriptor(error: impl std::fmt::Display) -> Failure {
+    Failure::unnumbered(format_args!("no descriptor for a mailbox: {error}; raise the limit of open files"))
+}
+
+/// What the NBD handshake needs to know of a resource.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ExportState {
+    pub(crate) size_bytes: u64,
+    pub(crate) role: Role,
+    /// The name of a peer that is Primary.
+    pub(crate) primary_peer: Option<String>,
+}
+
+/// A resource's state as last published by its thread.
+#[derive(Clone)]
+pub(crate) struct SharedExport(Arc<Mutex<ExportState>>);
+
+impl SharedExport {
+    pub(crate) fn new() -> SharedExport {
+        let state = ExportState { size_bytes: 0, role: Role::Secondary, primary_peer: None };
+        SharedExport(Arc::new(Mutex::new(state)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ExportState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

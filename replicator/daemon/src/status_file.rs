@@ -1,0 +1,46 @@
+//! Keeps the status file: written when a state changes and each second, if its content differs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_uring::fs::{File, rename};
+use tracing::warn;
+
+use crate::daemon::Daemon;
+use crate::proc_drbd;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes the file until the daemon ends.
+pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
+    let mut written = None;
+    let mut complained = false;
+    loop {
+        let text = proc_drbd::render(&daemon.statuses().await);
+        if written.as_ref() != Some(&text) {
+            match replace(&path, text.clone().into_bytes()).await {
+                Ok(()) => (written, complained) = (Some(text), false),
+                Err(error) if !complained => {
+                    warn!(path = %path.display(), "the status file cannot be written: {error}");
+                    complained = true;
+                }
+                Err(_) => (),
+            }
+        }
+        // Either way it is time to look.
+        let _ = timeout(INTERVAL, daemon.changed.notified()).await;
+    }
+}
+
+/// Readers see the old content or the new, never a part.
+async fn replace(path: &Path, content: Vec<u8>) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let file = File::create(&temporary).await?;
+    let (written, _) = file.write_all_at(content, 0).await;
+    file.close().await?;
+    written?;
+    rename(&temporary, path).await
+}
