@@ -5,6 +5,8 @@
 //! identifiers tell who knows everything that the other has. [`decide`] is a pure function of what both said in the
 //! handshake; both sides evaluate it and must come to mirrored results.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
@@ -166,17 +168,16 @@ fn equal_current(
             return (verdict, "crashed-primary");
         }
     }
-    match (mine.bitmap_id != 0, theirs.bitmap_id != 0) {
-        // One of them did not see the end of a resync.
-        (true, false) => return (source(true), "source-missed-finish"),
-        (false, true) => return (source(false), "target-missed-finish"),
-        _ => {}
+    if mine.bitmap_id == theirs.bitmap_id && mine.dirty_blocks == 0 && theirs.dirty_blocks == 0 {
+        return (InSync, "no-sync");
     }
-    match (mine.dirty_blocks > 0, theirs.dirty_blocks > 0) {
-        (false, false) => (InSync, "no-sync"),
-        (true, false) => (source(true), "reconcile-bitmap"),
-        (false, true) => (source(false), "reconcile-bitmap"),
-        (true, true) => (source(sides.me < sides.peer), "reconcile-bitmap"),
+    // One of them did not see the end of a resync: neither has written since, or it would have another generation.
+    // What is marked is compared once more, away from the data that is in use.
+    let doubt = |h: &Handshake| (h.role == Role::Primary, h.bitmap_id != 0, h.dirty_blocks > 0);
+    match doubt(mine).cmp(&doubt(theirs)) {
+        Ordering::Greater => (source(true), "missed-finish"),
+        Ordering::Less => (source(false), "missed-finish"),
+        Ordering::Equal => (source(sides.me < sides.peer), "missed-finish"),
     }
 }
 
