@@ -1,0 +1,252 @@
+//! Two engines joined back to back: disks in memory, messages delivered at once, a link that can be cut.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tandem_core::config::{EngineConfig, PeerConfig, Protocol, WriteOrdering};
+use tandem_core::io::{ClientError, ClientOp, Command, DiskError, DiskOp, DiskOpKind, Payload};
+use tandem_core::metadata::{self, MetaIo, Placement};
+use tandem_core::refusal::CommandError;
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
+use tandem_core::units::{ByteRange, CommandId, NodeId, RequestId, Timestamp};
+use tandem_core::wire::Message;
+use tandem_core::{Engine, Input, Output};
+
+pub(crate) const DISK_BYTES: usize = 1 << 20;
+
+pub(crate) struct MemoryDisk(pub(crate) Vec<u8>);
+
+impl MetaIo for MemoryDisk {
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        buffer.copy_from_slice(&self.0[offset as usize..offset as usize + buffer.len()]);
+        Ok(())
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.0[offset as usize..offset as usize + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+impl MemoryDisk {
+    pub(crate) fn carry_out(&mut self, op: &DiskOp) -> Result<Bytes, DiskError> {
+        let slice = |r: ByteRange| r.offset as usize..r.end() as usize;
+        match &op.kind {
+            DiskOpKind::Read(range) => return Ok(Bytes::copy_from_slice(&self.0[slice(*range)])),
+            DiskOpKind::Write { offset, data, .. } => self.write_at(*offset, data)?,
+            DiskOpKind::Zero { range, .. } => self.0[slice(*range)].fill(0),
+            DiskOpKind::Flush => {}
+        }
+        Ok(Bytes::new())
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) disk: MemoryDisk,
+    wants_peer: bool,
+    linked: bool,
+}
+
+pub(crate) struct Pair {
+    pub(crate) nodes: [Node; 2],
+    pub(crate) now: Timestamp,
+    /// The link breaks when a message is sent of which this is true.
+    pub(crate) cut_at: Option<fn(&Message) -> bool>,
+    /// It stays broken.
+    pub(crate) link_is_down: bool,
+    engines_started: u64,
+    next_id: u64,
+    done: BTreeMap<u64, Result<(), CommandError>>,
+    completed: BTreeMap<u64, Result<Bytes, ClientError>>,
+}
+
+impl Pair {
+    pub(crate) fn new(protocol: Protocol) -> Pair {
+        let nodes = [0, 1].map(|n| Node {
+            engine: Pair::engine(n, protocol, n as u64),
+            disk: MemoryDisk(vec![0; DISK_BYTES]),
+            wants_peer: false,
+            linked: false,
+        });
+        let mut pair = Pair {
+            nodes,
+            now: Timestamp(0),
+            cut_at: None,
+            link_is_down: false,
+            engines_started: 2,
+            next_id: 0,
+            done: BTreeMap::new(),
+            completed: BTreeMap::new(),
+        };
+        for n in 0..2 {
+            metadata::create(&mut pair.nodes[n].disk, Placement::Internal, DISK_BYTES as u64, 1, n as u64)
+                .unwrap();
+        }
+        pair
+    }
+
+    pub(crate) fn engine(n: usize, protocol: Protocol, entropy: u64) -> Engine {
+        let name = |n: usize| ["alpha", "bravo"][n].to_owned();
+        let config = EngineConfig {
+            resource: "r0".into(),
+            node: NodeId(n as u8),
+            node_name: name(n),
+            peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: name(1 - n) }],
+            protocol,
+            write_ordering: WriteOrdering::Flush,
+            timeout_ms: 6000,
+            ping_interval_ms: 10_000,
+            ping_timeout_ms: 500,
+            ko_count: 7,
+            max_epoch_size: 2048,
+        };
+        Engine::new(config, entropy, Timestamp(0))
+    }
+
+    pub(crate) fn feed(&mut self, n: usize, input: Input) {
+        self.nodes[n].engine.handle(self.now, input);
+        self.settle();
+    }
+
+    /// Carries out every output of both nodes until there is none.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let mut idle = true;
+            for n in 0..2 {
+                while let Some(output) = self.nodes[n].engine.poll_output() {
+                    idle = false;
+                    self.carry_out(n, output);
+                }
+            }
+            let wanted = self.nodes.iter().all(|n| n.wants_peer && !n.linked);
+            if wanted && !self.link_is_down {
+                idle = false;
+                for n in 0..2 {
+                    self.nodes[n].linked = true;
+                    self.nodes[n].engine.handle(self.now, Input::PeerConnected(NodeId(1 - n as u8)));
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn carry_out(&mut self, n: usize, output: Output) {
+        let other = NodeId(1 - n as u8);
+        match output {
+            Output::Disk(op) => {
+                let result = self.nodes[n].disk.carry_out(&op);
+                self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });
+            }
+            Output::Send { message, .. } => {
+                if self.cut_at.is_some_and(|cut| cut(&message)) {
+                    self.cut_at = None;
+                    self.link_is_down = true;
+                    self.cut();
+                } else if self.nodes[1 - n].linked {
+                    let input = Input::PeerMessage { peer: NodeId(n as u8), message };
+                    self.nodes[1 - n].engine.handle(self.now, input);
+                }
+            }
+            Output::Complete { id, result } => {
+                self.completed.insert(id.0, result);
+            }
+            Output::Connect(_) => self.nodes[n].wants_peer = true,
+            Output::StopConnecting(_) => self.nodes[n].wants_peer = false,
+            Output::ClosePeer(peer) => {
+                assert_eq!(peer, other);
+                self.nodes[n].wants_peer = false;
+                self.cut();
+            }
+            Output::CommandDone { id, result } => {
+                self.done.insert(id.0, result);
+            }
+            Output::ReleaseDisk | Output::Event(_) => {}
+        }
+    }
+
+    /// The link works again.
+    pub(crate) fn heal(&mut self) {
+        self.link_is_down = false;
+        self.settle();
+    }
+
+    pub(crate) fn cut(&mut self) {
+        for n in 0..2 {
+            if std::mem::take(&mut self.nodes[n].linked) {
+                self.nodes[n].wants_peer = false;
+                let (how, reason) = (ConnectionState::BrokenPipe, "cut".to_owned());
+                let input = Input::PeerGone { peer: NodeId(1 - n as u8), how, reason };
+                self.nodes[n].engine.handle(self.now, input);
+            }
+        }
+    }
+
+    pub(crate) fn command(&mut self, n: usize, command: Command) -> Result<(), CommandError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.feed(n, Input::Command { id: CommandId(id), command });
+        self.done.remove(&id).expect("the command has not ended")
+    }
+
+    pub(crate) fn attach(&mut self, n: usize) -> Result<(), CommandError> {
+        let disk = &mut self.nodes[n].disk;
+        let metadata = metadata::load(disk, Placement::Internal, DISK_BYTES as u64, NodeId(n as u8)).unwrap();
+        self.command(n, Command::Attach { metadata: Box::new(metadata) })
+    }
+
+    pub(crate) fn client(&mut self, n: usize, op: ClientOp) -> Result<Bytes, ClientError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.feed(n, Input::Client { id: RequestId(id), op });
+        self.completed.remove(&id).expect("the request has not completed")
+    }
+
+    pub(crate) fn write(&mut self, n: usize, offset: u64, byte: u8) {
+        let payload = Payload::new(vec![byte; 4096].into());
+        self.client(n, ClientOp::Write { offset, payload, fua: false }).unwrap();
+    }
+
+    pub(crate) fn up(&mut self) {
+        for n in 0..2 {
+            self.attach(n).unwrap();
+            self.command(n, Command::Connect).unwrap();
+        }
+    }
+
+    pub(crate) fn assert_in_sync(&self) {
+        for node in &self.nodes {
+            let status = node.engine.status(self.now);
+            let peer = &status.peers[0];
+            assert_eq!(
+                (status.disk, peer.disk, peer.connection, peer.replication, peer.out_of_sync_bytes),
+                (
+                    DiskState::UpToDate,
+                    DiskState::UpToDate,
+                    ConnectionState::Connected,
+                    ReplicationState::Established,
+                    0
+                )
+            );
+        }
+        let size = self.nodes[0].engine.size_bytes() as usize;
+        assert_eq!(self.nodes[0].disk.0[..size], self.nodes[1].disk.0[..size]);
+    }
+
+    /// Throws the engine away as a crash would, and starts another on the same disk.
+    pub(crate) fn crash(&mut self, n: usize, protocol: Protocol) {
+        self.nodes[n].linked = false;
+        self.nodes[n].wants_peer = false;
+        self.engines_started += 1;
+        self.nodes[n].engine = Pair::engine(n, protocol, self.engines_started);
+        self.cut();
+        self.settle();
+    }
+}
