@@ -1,2 +1,111 @@
-//! Stub.
-fn main() {}
+//! Tandem beside other NBD servers, on the same kind of file, in one run: medians and ratios. Never a gate.
+
+mod fio;
+mod memory;
+mod servers;
+mod table;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+
+use fio::WORKLOADS;
+use servers::{Kind, Server};
+use table::Table;
+
+/// The result of everything here; the error is a sentence for the terminal.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Size of the file behind each export.
+const FILE_BYTES: u64 = 512 << 20;
+
+#[derive(Parser)]
+#[command(about = "Measures Tandem beside nbdkit and qemu-nbd")]
+struct Cli {
+    /// Times that every server is started and measured, in alternating order
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Duration of one measurement
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// Where the files are: a folder on tmpfs measures the servers, one on a disk measures the disk too
+    #[arg(long, default_value = "/dev/shm")]
+    folder: PathBuf,
+    /// Only workloads whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Leave out the memory of daemons with a disk of 100 GiB
+    #[arg(long)]
+    no_memory: bool,
+}
+
+fn main() -> ExitCode {
+    match measure(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(cli: &Cli) -> Result<()> {
+    let folder = Folder::new(&cli.folder)?;
+    let workloads: Vec<_> = WORKLOADS.iter().filter(|w| w.name.contains(&cli.only)).collect();
+    let mut table = Table::default();
+    for round in 0..cli.rounds {
+        let mut order = Kind::ALL;
+        order.rotate_left(round % Kind::ALL.len());
+        for kind in order {
+            let server = Server::start(kind, &folder.0, FILE_BYTES)?;
+            for workload in &workloads {
+                let value = fio::run(workload, &server.uri, cli.seconds, &folder.0)?;
+                eprintln!("round {} of {}: {kind}: {}: {value:.0}", round + 1, cli.rounds, workload.name);
+                table.add(workload, kind, value);
+            }
+        }
+    }
+    println!(
+        "medians of {} rounds of {} s, files of {} MiB in {}",
+        cli.rounds,
+        cli.seconds,
+        FILE_BYTES >> 20,
+        cli.folder.display()
+    );
+    println!("{table}");
+    if !cli.no_memory {
+        memory::report(&folder.0)?;
+    }
+    Ok(())
+}
+
+/// A folder of this run, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(parent: &Path) -> Result<Folder> {
+        let path = parent.join(format!("tandem-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("bench: cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Runs a program that must succeed; returns what it printed.
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?}: {}\n{said}", output.status).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,2 +1,88 @@
-//! Stub.
-fn main() {}
+//! The project's own commands: `cargo xtask demo | test | sim | bench | tidy`.
+
+mod demo;
+mod packages;
+mod process;
+mod repo;
+mod sandbox;
+mod suite;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::process::{Result, run};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, shows, tests and measures Tandem")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Starts a pair on this machine and takes it through its life: write, kill, promote, return
+    Demo {
+        /// Leave the pair running at the end
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Installs what the tests need and runs every test
+    Test,
+    /// Runs the simulator: --seeds N, --from S, --replay SEED, --mutations
+    Sim {
+        /// Handed to the simulator
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Measures against other NBD servers, side by side; never a gate
+    Bench {
+        /// Run the criterion benches of the hot functions instead
+        #[arg(long)]
+        functions: bool,
+        /// Handed to the harness
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Checks the rules of the house that no compiler checks
+    Tidy,
+    /// Cleans the folder up when standard input ends
+    #[command(hide = true)]
+    Guard {
+        /// A sandbox
+        folder: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Demo { keep } => demo::run(keep),
+        Task::Test => suite::run(),
+        Task::Sim { args } => run(&mut suite::simulator(&args)),
+        Task::Bench { functions, args } => bench(functions, &args),
+        Task::Tidy => tidy::report(),
+        Task::Guard { folder } => sandbox::guard(std::io::stdin(), &folder),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(functions: bool, args: &[String]) -> Result<()> {
+    if functions {
+        return run(repo::cargo().args(["bench", "-p", "tandem-benches", "--benches", "--"]).args(args));
+    }
+    packages::ensure(packages::BENCH)?;
+    repo::build_release()?;
+    run(repo::cargo()
+        .args(["run", "--quiet", "--release", "-p", "tandem-benches", "--"])
+        .args(args)
+        .env("TANDEM_BIN_DIR", repo::release_dir()?))
+}

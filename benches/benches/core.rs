@@ -1,0 +1,129 @@
+//! Criterion benches of the core's hot functions: what every write, every frame and every resync passes through.
+
+use std::hint::black_box;
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tandem_core::bitmap::Bitmap;
+use tandem_core::io::Payload;
+use tandem_core::metadata::{Placement, Superblock};
+use tandem_core::units::{BLOCK_BYTES, ByteRange, VolumeNumber, WriteSeq};
+use tandem_core::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, decode, encode};
+
+const PAYLOADS: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
+const VOLUME_BYTES: u64 = 100 << 30;
+
+/// The checksum of a payload, computed where data enters the node.
+fn checksum(c: &mut Criterion) {
+    let mut group = c.benchmark_group("payload checksum");
+    for bytes in PAYLOADS {
+        let data = Bytes::from(vec![0x5a; bytes]);
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(bytes), &data, |b, data| {
+            b.iter(|| Payload::new(black_box(data.clone())));
+        });
+    }
+}
+
+/// A write's frame, into a buffer that is used again.
+fn frames(c: &mut Criterion) {
+    let mut out = BytesMut::with_capacity(4096);
+    c.bench_function("encode a write's frame", |b| {
+        let message = write(4096);
+        b.iter(|| {
+            out.clear();
+            encode(black_box(&message), VolumeNumber(0), &mut out);
+        });
+    });
+    c.bench_function("encode an acknowledgement", |b| {
+        let message = Message::WriteAck { seq: WriteSeq(7) };
+        b.iter(|| {
+            out.clear();
+            encode(black_box(&message), VolumeNumber(0), &mut out);
+        });
+    });
+    let mut group = c.benchmark_group("decode a write's frame");
+    for bytes in PAYLOADS {
+        let (header, body, payload) = received(&write(bytes));
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::from_parameter(bytes), |b| {
+            b.iter(|| {
+                let header = FrameHeader::parse(black_box(&header));
+                header.and_then(|header| decode(&header, &body, payload.clone()))
+            });
+        });
+    }
+}
+
+/// Marking a write, and finding what a resync has to do next.
+fn bitmap(c: &mut Criterion) {
+    c.bench_function("bitmap: mark and clear a 4 KiB write", |b| {
+        let mut bitmap = Bitmap::new(VOLUME_BYTES);
+        let mut block = 0;
+        b.iter(|| {
+            block = (block + 7919) % bitmap.blocks();
+            let range = ByteRange::new(block * BLOCK_BYTES, BLOCK_BYTES);
+            bitmap.set_range(black_box(range));
+            bitmap.clear_range(black_box(range), VOLUME_BYTES);
+        });
+    });
+    c.bench_function("bitmap: every run of 100 GiB with one bit in 1000", |b| {
+        let mut bitmap = Bitmap::new(VOLUME_BYTES);
+        for block in (0..bitmap.blocks()).step_by(1000) {
+            bitmap.set_range(ByteRange::new(block * BLOCK_BYTES, BLOCK_BYTES));
+        }
+        b.iter(|| runs(&bitmap));
+    });
+    c.bench_function("bitmap: every run of 100 GiB wholly out of sync", |b| {
+        let mut bitmap = Bitmap::new(VOLUME_BYTES);
+        bitmap.set_all();
+        b.iter(|| runs(&bitmap));
+    });
+    c.bench_function("bitmap: merge a page of the peer's", |b| {
+        let mut theirs = Bitmap::new(VOLUME_BYTES);
+        theirs.set_range(ByteRange::new(0, VOLUME_BYTES / 2));
+        let page = theirs.page(3);
+        let empty = Bitmap::new(1 << 30);
+        b.iter_batched_ref(
+            || empty.clone(),
+            |mine| mine.merge_page(3, black_box(&page)),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn superblock(c: &mut Criterion) {
+    let superblock = Superblock::fresh(42, VOLUME_BYTES, Placement::Internal, 31);
+    c.bench_function("superblock: encode", |b| b.iter(|| black_box(&superblock).encode()));
+}
+
+/// Walks the bitmap as a resync does, in requests of up to 128 KiB.
+fn runs(bitmap: &Bitmap) -> u64 {
+    let (mut block, mut count) = (0, 0);
+    while let Some(run) = bitmap.next_run(block, 32) {
+        block = run.end;
+        count += 1;
+    }
+    count
+}
+
+fn write(bytes: usize) -> Message {
+    Message::Write {
+        seq: WriteSeq(7),
+        offset: 1 << 30,
+        payload: Payload::new(Bytes::from(vec![0x5a; bytes])),
+    }
+}
+
+/// The three parts of a frame as they arrive.
+fn received(message: &Message) -> ([u8; FRAME_HEADER_BYTES], Vec<u8>, Bytes) {
+    let mut out = BytesMut::new();
+    encode(message, VolumeNumber(0), &mut out);
+    let mut header = [0; FRAME_HEADER_BYTES];
+    header.copy_from_slice(&out[..FRAME_HEADER_BYTES]);
+    let payload = message.payload().map(|p| p.data.clone()).unwrap_or_default();
+    (header, out[FRAME_HEADER_BYTES..].to_vec(), payload)
+}
+
+criterion_group!(benches, checksum, frames, bitmap, superblock);
+criterion_main!(benches);

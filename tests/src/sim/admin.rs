@@ -1,0 +1,445 @@
+//! The administrator: knows everything, keeps promises, is careless about timing only.
+//!
+//! It brings up what is down, never promotes a node while the other may still be writing, and never one that lacks
+//! completed writes; so whatever is lost is the engines' doing.
+
+use std::collections::VecDeque;
+
+use tandem_core::io::{Command, Input};
+use tandem_core::metadata;
+use tandem_core::refusal::{CommandError, StateChangeRefusal};
+use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::units::{CommandId, NodeId};
+
+use super::checks::sees_good_peer;
+use super::client::Client;
+use super::faults::Kind;
+use super::link::Micros;
+use super::oracle::Violation;
+use super::world::{Event, PATIENCE, World};
+
+/// Requests that are still to be served after faults have stopped.
+const LAST_REQUESTS: u64 = 10;
+/// A history with faults ends after this time, whatever its clients have got done.
+const LONGEST_HISTORY: Micros = 1_500_000;
+/// Promotions of a node without its peer, one after the other: the metadata remembers 32 generations.
+const MOST_LONE_PROMOTIONS: u32 = 20;
+/// A script that takes longer is given up.
+const SCRIPT_PATIENCE: Micros = 500_000;
+
+/// A command to one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Errand {
+    /// Take the disk into use.
+    Attach,
+    /// Give it up.
+    Detach,
+    /// Connect.
+    Connect,
+    /// Disconnect.
+    Disconnect,
+    /// Become Primary.
+    Primary { force: bool },
+    /// Become Secondary.
+    Secondary,
+    /// Become Secondary although a client is there: must be refused.
+    SecondaryWhileOpen,
+}
+
+/// Several steps, one after the other.
+#[derive(Debug)]
+pub(super) struct Script {
+    kind: Kind,
+    steps: VecDeque<Step>,
+    began: Micros,
+    not_before: Micros,
+}
+
+/// One step of a script.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// The client on this node ends what it is doing and goes.
+    Quiesce(usize),
+    /// A command, to be waited for.
+    Do(usize, Errand),
+    /// Wait for the answer.
+    Await(usize),
+    /// From now on the node shall (not) be connected.
+    WantNet(usize, bool),
+    /// From now on the node's disk shall (not) be attached.
+    WantDisk(usize, bool),
+    /// The process ends in good order.
+    Stop(usize),
+    /// Wait.
+    Pause(Micros),
+}
+
+impl World {
+    /// The administrator looks around and does what seems best.
+    pub(super) fn administrate(&mut self) -> Result<(), Violation> {
+        let longest = if self.healing.is_some() { 30_000 } else { 8_000 };
+        let again = self.prng.between(500, longest);
+        self.at(again, Event::Admin);
+        self.check_patience()?;
+        if self.healing.is_none() && !self.split && (self.requests_left == 0 || self.now > LONGEST_HISTORY) {
+            self.stop_faults();
+        }
+        self.follow_script()?;
+        for n in 0..2 {
+            self.look_after(n)?;
+        }
+        self.may_split();
+        if self.split {
+            return self.drive_split_brain();
+        }
+        if self.script.is_none() {
+            self.see_to_a_primary()?;
+        }
+        self.finish_if_done()
+    }
+
+    // One node.
+
+    /// Attaches and connects what shall be.
+    fn look_after(&mut self, n: usize) -> Result<(), Violation> {
+        let node = &self.nodes[n];
+        let Some(status) = node.status.as_ref() else { return Ok(()) };
+        if node.errand.is_some() {
+            return Ok(());
+        }
+        let attach = node.want_disk && !node.disk_in_use;
+        let connect = node.want_net
+            && status.peers[0].connection == ConnectionState::StandAlone
+            && status.peers[0].standalone_reason.is_none();
+        let serve = status.role == Role::Primary && node.client.is_none();
+        let serve = serve && self.script.is_none() && self.requests_left > 0;
+        match (attach, connect) {
+            (true, true) if self.prng.chance(1, 4) => self.send_errand(n, Errand::Connect),
+            (true, _) => self.send_errand(n, Errand::Attach),
+            (false, true) => self.send_errand(n, Errand::Connect),
+            (false, false) if serve => self.admit_client(n),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// Gives a command; the answer comes to [`World::command_done`].
+    pub(super) fn send_errand(&mut self, n: usize, errand: Errand) -> Result<(), Violation> {
+        self.next_id += 1;
+        let id = CommandId(self.next_id);
+        let command = match errand {
+            Errand::Attach => self.attach_command(n)?,
+            Errand::Detach => Command::Detach,
+            Errand::Connect => Command::Connect,
+            Errand::Disconnect => Command::Disconnect,
+            Errand::Primary { force } => Command::Primary { force },
+            Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
+        };
+        if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
+            self.lone_promotions += 1;
+        }
+        self.trace(Some(n), "command", || format!("{errand:?}"));
+        self.nodes[n].errand = Some((id, errand, self.now));
+        self.ambush(n);
+        self.feed(n, Input::Command { id, command })
+    }
+
+    fn attach_command(&mut self, n: usize) -> Result<Command, Violation> {
+        let placement = self.placement();
+        let disk = &mut self.nodes[n].disk;
+        let backing_bytes = disk.layout().backing_bytes();
+        match metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) {
+            Ok(metadata) => {
+                self.nodes[n].disk_in_use = true;
+                Ok(Command::Attach { metadata: Box::new(metadata) })
+            }
+            Err(e) => Err(Violation::new("K7", format!("node {n} cannot read its metadata any more: {e}"))),
+        }
+    }
+
+    /// A command has ended.
+    pub(super) fn command_done(
+        &mut self,
+        n: usize,
+        id: CommandId,
+        result: Result<(), CommandError>,
+    ) -> Result<(), Violation> {
+        let Some((_, errand, _)) = self.nodes[n].errand.take_if(|e| e.0 == id) else {
+            return Err(Violation::new("contract", format!("node {n} answers a command twice, or none")));
+        };
+        self.trace(Some(n), "answer", || match &result {
+            Ok(()) => format!("{errand:?}: done"),
+            Err(e) => format!("{errand:?}: {e}"),
+        });
+        match (errand, &result) {
+            (Errand::Attach, Err(_)) => self.nodes[n].disk_in_use = false,
+            (Errand::Primary { .. }, Ok(())) => self.promoted(n)?,
+            (Errand::Secondary, Ok(())) => self.oracle.demoted(n, self.in_sync),
+            (Errand::SecondaryWhileOpen, Ok(())) => {
+                return Err(Violation::new(
+                    "contract",
+                    format!("node {n} was demoted while a client was there"),
+                ));
+            }
+            (Errand::SecondaryWhileOpen, Err(CommandError::Refused { refusal, .. })) => {
+                if !matches!(refusal, StateChangeRefusal::HeldOpen | StateChangeRefusal::InTransientState) {
+                    return Err(Violation::new(
+                        "contract",
+                        format!("demotion with a client there: {refusal}"),
+                    ));
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        if result.is_err() {
+            self.give_up_script();
+        }
+        Ok(())
+    }
+
+    fn promoted(&mut self, n: usize) -> Result<(), Violation> {
+        self.counts.promotions += 1;
+        if !self.oracle.has_begun() {
+            self.oracle.begin(n, &self.nodes[n].disk);
+        } else if !self.split {
+            let holder = self.holders(n);
+            let holder = if holder[n] { n } else { 1 - n };
+            if self.nodes[1 - n].engine.is_none() {
+                self.counts.note(Kind::Failover);
+            }
+            let disks = [&self.nodes[0].disk, &self.nodes[1].disk];
+            self.oracle.promoted(n, holder, self.in_sync, disks)?;
+        }
+        if self.script.is_none() { self.admit_client(n) } else { Ok(()) }
+    }
+
+    fn admit_client(&mut self, n: usize) -> Result<(), Violation> {
+        let Some(engine) = self.nodes[n].engine.as_mut() else { return Ok(()) };
+        if let Err(reason) = engine.open("client".into()) {
+            return Err(Violation::new(
+                "contract",
+                format!("node {n} is Primary and refuses a client: {reason}"),
+            ));
+        }
+        self.nodes[n].client = Some(Client::default());
+        self.at(1, Event::Submit { node: n, incarnation: self.nodes[n].incarnation });
+        Ok(())
+    }
+
+    // The pair.
+
+    /// Promotes a node if none is Primary and one may be.
+    fn see_to_a_primary(&mut self) -> Result<(), Violation> {
+        let busy = (0..2).any(|n| matches!(self.nodes[n].errand, Some((_, Errand::Primary { .. }, _))));
+        if busy || (0..2).any(|n| self.role(n) == Some(Role::Primary)) {
+            return Ok(());
+        }
+        if !self.oracle.has_begun() {
+            // Which of the two fresh disks holds the data is the administrator's word.
+            let ready = self.nodes[0].errand.is_none()
+                && self.nodes[0].status.as_ref().is_some_and(|s| s.disk >= DiskState::Inconsistent);
+            let go = ready && self.prng.chance(1, 3);
+            return if go { self.send_errand(0, Errand::Primary { force: true }) } else { Ok(()) };
+        }
+        let first = self.prng.node();
+        for n in [first, 1 - first] {
+            if self.nodes[n].errand.is_none() && self.may_be_promoted(n) {
+                return self.send_errand(n, Errand::Primary { force: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn may_be_promoted(&mut self, n: usize) -> bool {
+        let (eagerness, healing) = (self.plan.eagerness, self.healing.is_some());
+        let Some(status) = self.nodes[n].status.as_ref() else { return false };
+        let good_here = !self.oracle.is_stale(n) && status.disk >= DiskState::Consistent;
+        // A node without good data of its own can work through its peer, and on nothing else.
+        let good_there = matches!(status.disk, DiskState::Diskless | DiskState::Inconsistent)
+            && !self.oracle.is_stale(1 - n)
+            && self.link.open_end(0).is_some()
+            && self.link.open_end(1).is_some()
+            && sees_good_peer(&status.peers[0]);
+        let together = status.peers[0].connection == ConnectionState::Connected;
+        let willing = match (together, healing) {
+            (true, _) => self.prng.chance(1, 3),
+            // A pair that can meet will; better to wait.
+            (false, true) => false,
+            (false, false) => self.lone_promotions < MOST_LONE_PROMOTIONS && self.prng.chance(eagerness, 100),
+        };
+        willing && (good_here || good_there)
+    }
+
+    // Scripts.
+
+    /// Begins a script, unless one is under way.
+    pub(super) fn begin_script(&mut self, kind: Kind, steps: Vec<Step>) {
+        if self.script.is_none() && self.healing.is_none() {
+            self.counts.note(kind);
+            self.trace(None, "script", || format!("{kind:?} {steps:?}"));
+            self.script = Some(Script { kind, steps: steps.into(), began: self.now, not_before: 0 });
+        }
+    }
+
+    pub(super) fn give_up_script(&mut self) {
+        if let Some(script) = self.script.take() {
+            self.trace(None, "script", || format!("{:?} is given up", script.kind));
+            for node in &mut self.nodes {
+                (node.want_disk, node.want_net) = (true, true);
+                if let Some(client) = node.client.as_mut() {
+                    client.leaving = false;
+                }
+            }
+        }
+    }
+
+    fn follow_script(&mut self) -> Result<(), Violation> {
+        loop {
+            let Some(script) = self.script.as_mut() else { return Ok(()) };
+            let Some(&step) = script.steps.front() else {
+                self.give_up_script();
+                return Ok(());
+            };
+            if self.now < script.not_before {
+                return Ok(());
+            }
+            if self.now > script.began + SCRIPT_PATIENCE {
+                self.give_up_script();
+                return Ok(());
+            }
+            if !self.take_step(step)? {
+                return Ok(());
+            }
+            if let Some(script) = self.script.as_mut() {
+                script.steps.pop_front();
+            }
+        }
+    }
+
+    /// True if the step is done.
+    fn take_step(&mut self, step: Step) -> Result<bool, Violation> {
+        match step {
+            Step::Quiesce(n) => return Ok(self.see_client_off(n)),
+            Step::Do(n, errand) => {
+                if self.nodes[n].engine.is_none() {
+                    self.give_up_script();
+                    return Ok(false);
+                }
+                if self.nodes[n].errand.is_some() {
+                    return Ok(false);
+                }
+                if errand == (Errand::Primary { force: false }) && self.oracle.is_stale(n) {
+                    self.give_up_script();
+                    return Ok(false);
+                }
+                if let Some(script) = self.script.as_mut() {
+                    script.steps.insert(1, Step::Await(n));
+                }
+                self.send_errand(n, errand)?;
+            }
+            Step::Await(n) => return Ok(self.nodes[n].errand.is_none()),
+            Step::WantNet(n, want) => self.nodes[n].want_net = want,
+            Step::WantDisk(n, want) => self.nodes[n].want_disk = want,
+            Step::Stop(n) => {
+                let script = self.script.take();
+                self.die(n, false);
+                self.script = script;
+            }
+            Step::Pause(time) => {
+                if let Some(script) = self.script.as_mut() {
+                    script.not_before = self.now + time;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The steps of a piece of work, if it makes sense now.
+    pub(super) fn script_for(&mut self, kind: Kind) -> Option<Vec<Step>> {
+        let primary = (0..2).find(|n| self.role(*n) == Some(Role::Primary));
+        let pause = Step::Pause(self.prng.below(20_000));
+        let any = self.prng.node();
+        let demotion = |p: usize| vec![Step::Quiesce(p), Step::Do(p, Errand::Secondary)];
+        let detach =
+            |n| vec![Step::WantDisk(n, false), Step::Do(n, Errand::Detach), pause, Step::WantDisk(n, true)];
+        Some(match kind {
+            Kind::Demotion => demotion(primary?),
+            Kind::Switchover => {
+                let p = primary?;
+                if !self.in_sync {
+                    return None;
+                }
+                let promotion = Step::Do(1 - p, Errand::Primary { force: false });
+                [demotion(p), vec![promotion]].concat()
+            }
+            Kind::BusyDemotion => {
+                let p = primary.filter(|p| self.nodes[*p].client.as_ref().is_some_and(|c| !c.leaving))?;
+                vec![Step::Do(p, Errand::SecondaryWhileOpen)]
+            }
+            Kind::Disconnect => {
+                vec![
+                    Step::WantNet(any, false),
+                    Step::Do(any, Errand::Disconnect),
+                    pause,
+                    Step::WantNet(any, true),
+                ]
+            }
+            Kind::DetachSecondary => detach(1 - primary?),
+            Kind::DetachPrimary => detach(primary?),
+            Kind::CleanRestart => {
+                let leave = vec![
+                    Step::WantNet(any, false),
+                    Step::Do(any, Errand::Disconnect),
+                    Step::WantDisk(any, false),
+                    Step::Do(any, Errand::Detach),
+                    Step::Stop(any),
+                ];
+                if primary == Some(any) { [demotion(any), leave].concat() } else { leave }
+            }
+            _ => return None,
+        })
+    }
+
+    // The end.
+
+    /// Faults stop; whatever is broken gets well.
+    pub(super) fn stop_faults(&mut self) {
+        self.trace(None, "healing", String::new);
+        self.healing = Some(self.now);
+        self.requests_left += LAST_REQUESTS;
+        self.give_up_script();
+        self.link_up();
+        self.link_slowness = 1;
+        for n in 0..2 {
+            self.nodes[n].disk_slowness = 1;
+            let delay = self.prng.below(20_000);
+            self.at(delay, Event::Restart { node: n });
+        }
+    }
+
+    /// Nothing may take forever.
+    fn check_patience(&self) -> Result<(), Violation> {
+        for (n, node) in self.nodes.iter().enumerate() {
+            let oldest_request = node.client.as_ref().and_then(Client::oldest);
+            let oldest = [oldest_request, node.errand.map(|e| e.2)].into_iter().flatten().min();
+            if oldest.is_some_and(|since| self.now > since + PATIENCE) {
+                let text = format!("a request or command on node {n} hangs: {}", self.describe());
+                return Err(Violation::new("K10", text));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_if_done(&mut self) -> Result<(), Violation> {
+        if self.healing.is_none() || self.requests_left > 0 || !self.in_sync {
+            return Ok(());
+        }
+        let idle = self.nodes.iter().all(|n| n.errand.is_none() && n.disk.in_flight() == 0);
+        let served = (0..2).all(|n| self.nodes[n].client.as_ref().is_none_or(|c| c.pending() == 0));
+        if idle && served && self.link_is_quiet() && self.knows_of_no_difference() {
+            self.check_convergence()?;
+            self.finished = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! What the engines say of themselves, and the checks that look at everything after every event.
+
+use tandem_core::metadata;
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
+use tandem_core::status::{PeerStatus, Status};
+use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
+
+use super::disk::{SimDisk, sectors};
+use super::link::End;
+use super::network::peer_of;
+use super::oracle::Violation;
+use super::world::{DATA_BYTES, VOLUME, World};
+
+/// A set of sectors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Mask([u64; (DATA_BYTES / 512 / 64) as usize]);
+
+impl Mask {
+    fn add(&mut self, range: ByteRange) {
+        for sector in sectors(range) {
+            self.0[sector / 64] |= 1 << (sector % 64);
+        }
+    }
+
+    /// Everything.
+    pub(super) fn all() -> Self {
+        Mask([!0; (DATA_BYTES / 512 / 64) as usize])
+    }
+
+    fn union(mut self, other: Mask) -> Mask {
+        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a |= b);
+        self
+    }
+
+    /// The first sector that is in `self` and not in `other`.
+    fn first_outside(&self, other: &Mask) -> Option<usize> {
+        let words = self.0.iter().zip(other.0).map(|(a, b)| a & !b).enumerate();
+        words.filter(|(_, w)| *w != 0).map(|(i, w)| i * 64 + w.trailing_zeros() as usize).next()
+    }
+
+    fn of_differences(a: &SimDisk, b: &SimDisk) -> Option<Mask> {
+        let (a, b) = (a.tokens(), b.tokens());
+        if a == b {
+            return None;
+        }
+        let mut mask = Mask::default();
+        for (i, (a, b)) in a.chunks_exact(64).zip(b.chunks_exact(64)).enumerate() {
+            mask.0[i] =
+                a.iter().zip(b).enumerate().fold(0, |word, (bit, (a, b))| word | u64::from(a != b) << bit);
+        }
+        Some(mask)
+    }
+}
+
+impl World {
+    // What the engines say of themselves.
+
+    /// Looks at what has changed.
+    pub(super) fn observe(&mut self, n: usize, before: Option<Status>) -> Result<(), Violation> {
+        let Some(status) = self.nodes[n].status.as_ref() else { return Ok(()) };
+        let peer = &status.peers[0];
+        if let Some(reason) = &peer.standalone_reason
+            && !self.split
+        {
+            let text =
+                format!("node {n} goes StandAlone although no data has split: {reason}; {}", self.describe());
+            return Err(Violation::new("K8", text));
+        }
+        let replication = peer.replication;
+        let new_state =
+            before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
+        let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
+        let new_generation = before.is_some_and(|b| b.generations.current != status.generations.current);
+        let primary = status.role == Role::Primary;
+        match self.holders(n) {
+            // It goes its own way, or will: the other's data is old from now on.
+            [true, false] if n == 0 && (primary || new_generation) => self.oracle.left_behind(1),
+            [false, true] if n == 1 && (primary || new_generation) => self.oracle.left_behind(0),
+            // It works through its peer.
+            [false, true] | [true, false] if primary => self.oracle.left_behind(n),
+            _ => {}
+        }
+        if primary && peer.connection != ConnectionState::Connected {
+            self.oracle.parted(1 - n);
+        }
+        let finished = status.disk == DiskState::UpToDate && was_inconsistent;
+        if finished && replication != ReplicationState::Off {
+            self.oracle.target_finished(n);
+        }
+        self.follow_sync(n, replication);
+        if new_state {
+            self.ambush(n);
+        }
+        Ok(())
+    }
+
+    /// Who sends whom what it lacks, and when that is over.
+    fn follow_sync(&mut self, n: usize, replication: ReplicationState) {
+        let source = match replication {
+            ReplicationState::SyncSource | ReplicationState::WFBitMapS => Some(n),
+            ReplicationState::SyncTarget | ReplicationState::WFBitMapT => Some(1 - n),
+            ReplicationState::Off | ReplicationState::Established => None,
+        };
+        if let Some(source) = source
+            && self.sync_source != Some(source)
+        {
+            self.sync_source = Some(source);
+            self.oracle.resync_began(1 - source);
+        }
+        let in_sync = (0..2).all(|n| self.says_in_sync(n));
+        if in_sync && !self.in_sync && self.oracle.has_begun() && !self.split {
+            self.counts.syncs += 1;
+            self.met = true;
+            self.lone_promotions = 0;
+            self.trace(None, "in sync", || format!("source {:?}", self.sync_source));
+            self.oracle.in_sync(self.sync_source.take());
+        }
+        self.in_sync = in_sync;
+    }
+
+    /// Which nodes' copies are UpToDate, as node `n` sees it.
+    pub(super) fn holders(&self, n: usize) -> [bool; 2] {
+        let mut holders = [false; 2];
+        if let Some(status) = &self.nodes[n].status {
+            holders[n] = status.disk == DiskState::UpToDate;
+            holders[1 - n] = sees_good_peer(&status.peers[0]);
+        }
+        holders
+    }
+
+    fn says_in_sync(&self, n: usize) -> bool {
+        self.holders(n) == [true; 2]
+            && self.nodes[n]
+                .status
+                .as_ref()
+                .is_some_and(|s| s.peers[0].replication == ReplicationState::Established)
+    }
+
+    /// The node's role; `None` while it is dead.
+    pub(super) fn role(&self, n: usize) -> Option<Role> {
+        self.nodes[n].status.as_ref().map(|s| s.role)
+    }
+
+    // What must hold.
+
+    /// K5 and the standing half of K6.
+    pub(super) fn check(&mut self) -> Result<(), Violation> {
+        if !self.met || self.split {
+            return Ok(());
+        }
+        for n in 0..2 {
+            let Some(status) = &self.nodes[n].status else { continue };
+            let peer = &status.peers[0];
+            let agreed = self.holders(n) == [true; 2] && peer.replication == ReplicationState::Established;
+            if agreed && peer.out_of_sync_bytes > 0 {
+                let text =
+                    format!("both UpToDate and Established with blocks out of sync: {}", self.describe());
+                return Err(Violation::new("K6", text));
+            }
+        }
+        let Some(differences) = Mask::of_differences(&self.nodes[0].disk, &self.nodes[1].disk) else {
+            return Ok(());
+        };
+        let known = self.known_to(0).union(self.known_to(1));
+        let Some(sector) = differences.first_outside(&known) else { return Ok(()) };
+        let found = [0, 1].map(|n| self.nodes[n].disk.tokens()[sector]);
+        let text = format!(
+            "sector {sector} (block {}) differs, {:#x} and {:#x}, and nobody knows: {}",
+            sector / 8,
+            found[0],
+            found[1],
+            self.describe()
+        );
+        Err(Violation::new("K5", text))
+    }
+
+    /// What the node knows may differ, and will still know should it die now.
+    fn known_to(&mut self, n: usize) -> Mask {
+        if self.nodes[n].disk_in_use {
+            let mut mask = Mask::default();
+            if let Some(engine) = &self.nodes[n].engine {
+                for range in engine.may_differ(peer_of(n)) {
+                    mask.add(ByteRange::new(range.offset, range.end().min(DATA_BYTES) - range.offset));
+                }
+            }
+            return mask;
+        }
+        let version = self.nodes[n].disk.meta_version();
+        if let Some((of, mask)) = self.nodes[n].bits
+            && of == version
+        {
+            return mask;
+        }
+        let mask = self.written_down(n);
+        self.nodes[n].bits = Some((version, mask));
+        mask
+    }
+
+    /// What the metadata of a disk that no engine uses says.
+    fn written_down(&mut self, n: usize) -> Mask {
+        let placement = self.placement();
+        let disk = &mut self.nodes[n].disk;
+        let backing_bytes = disk.layout().backing_bytes();
+        // Metadata that cannot be read is found at the next attach.
+        let Ok(metadata) = metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) else {
+            return Mask::all();
+        };
+        let sb = &metadata.superblock;
+        let Some(slot) = sb.peers.iter().position(|p| p.node == Some(peer_of(n))) else {
+            return Mask::default();
+        };
+        let mut mask = Mask::default();
+        if sb.flags.primary || sb.flags.crashed_primary || sb.peers[slot].bits_volatile {
+            mask.add(VOLUME);
+        }
+        for block in 0..DATA_BYTES / BLOCK_BYTES {
+            if metadata.bitmaps[slot].is_set(block) {
+                mask.add(ByteRange::new(block * BLOCK_BYTES, BLOCK_BYTES));
+            }
+        }
+        mask
+    }
+
+    /// K6: faults have stopped, everything has come to rest: both copies are equal, and hold what they must.
+    pub(super) fn check_convergence(&mut self) -> Result<(), Violation> {
+        if let Some(mask) = Mask::of_differences(&self.nodes[0].disk, &self.nodes[1].disk) {
+            let sector = mask.first_outside(&Mask::default());
+            return Err(Violation::new(
+                "K6",
+                format!("at rest: sector {sector:?} differs; {}", self.describe()),
+            ));
+        }
+        (0..2).try_for_each(|n| self.oracle.promoted(n, n, true, [&self.nodes[0].disk, &self.nodes[1].disk]))
+    }
+
+    /// Neither engine thinks that anything may differ.
+    pub(super) fn knows_of_no_difference(&self) -> bool {
+        (0..2).all(|n| self.nodes[n].engine.as_ref().is_some_and(|e| e.may_differ(peer_of(n)).is_empty()))
+    }
+
+    /// No message is under way.
+    pub(super) fn link_is_quiet(&self) -> bool {
+        self.link.session.as_ref().is_some_and(|s| {
+            s.ends == [End::Open; 2] && s.quiet_after(0) < self.now && s.quiet_after(1) < self.now
+        })
+    }
+}
+
+/// True if the peer is there and its data is good.
+pub(super) fn sees_good_peer(peer: &PeerStatus) -> bool {
+    peer.connection == ConnectionState::Connected
+        && peer.replication != ReplicationState::Off
+        && peer.disk == DiskState::UpToDate
+}

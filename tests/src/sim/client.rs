@@ -1,0 +1,200 @@
+//! The clients: what they ask, and that the answers are right.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use tandem_core::io::{ClientError, ClientOp, Input, Payload};
+use tandem_core::units::{ByteRange, RequestId, SECTOR_BYTES};
+
+use super::disk::{put_sector, sectors, token_at};
+use super::link::Micros;
+use super::oracle::{Violation, token};
+use super::report;
+use super::world::{DATA_BYTES, Event, World};
+
+const BLOCK: u64 = 4096;
+
+/// A client that has the device open on one node.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    requests: BTreeMap<u64, Request>,
+    /// It submits nothing more and goes when everything has completed.
+    pub(super) leaving: bool,
+}
+
+#[derive(Debug)]
+struct Request {
+    what: What,
+    range: ByteRange,
+    /// When, in the oracle's time and in the world's.
+    since: u64,
+    at: Micros,
+}
+
+#[derive(Debug)]
+enum What {
+    Read,
+    Write { number: u32, fua: bool },
+    Flush,
+}
+
+impl Client {
+    /// Number of requests that have not completed.
+    pub(super) fn pending(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// When the oldest request was submitted.
+    pub(super) fn oldest(&self) -> Option<Micros> {
+        self.requests.values().map(|r| r.at).min()
+    }
+
+    fn overlaps(&self, range: ByteRange) -> bool {
+        self.requests.values().any(|r| matches!(r.what, What::Write { .. }) && r.range.overlaps(range))
+    }
+}
+
+impl World {
+    /// The client on a node submits what it may, and comes again.
+    pub(super) fn submit(&mut self, n: usize) -> Result<(), Violation> {
+        let Some(client) = self.nodes[n].client.as_ref() else { return Ok(()) };
+        if client.leaving || self.requests_left == 0 {
+            let incarnation = self.nodes[n].incarnation;
+            self.at(5_000, Event::Submit { node: n, incarnation });
+            return Ok(());
+        }
+        let room = self.plan.workload.depth.saturating_sub(client.pending()) as u64;
+        let burst = self.prng.between(1, 4).min(room).min(self.requests_left);
+        for _ in 0..burst {
+            self.submit_one(n)?;
+        }
+        let pause = self.prng.between(1, self.plan.workload.pause);
+        let incarnation = self.nodes[n].incarnation;
+        self.at(pause, Event::Submit { node: n, incarnation });
+        Ok(())
+    }
+
+    fn submit_one(&mut self, n: usize) -> Result<(), Violation> {
+        let range = self.draw_range();
+        let kind = self.prng.weighted(&self.plan.workload.mix);
+        let fua = self.prng.chance(self.plan.workload.fua, 100);
+        let Some(client) = self.nodes[n].client.as_ref() else { return Ok(()) };
+        if kind < 2 && !self.plan.workload.overlaps && client.overlaps(range) {
+            return Ok(());
+        }
+        self.requests_left -= 1;
+        let since = self.oracle.now();
+        let (what, op) = match kind {
+            0 => {
+                let number = self.oracle.write_submitted(range, false);
+                let payload = Payload::new(content(number, range));
+                (What::Write { number, fua }, ClientOp::Write { offset: range.offset, payload, fua })
+            }
+            1 => {
+                let number = self.oracle.write_submitted(range, true);
+                (What::Write { number, fua }, ClientOp::Zero { range, unmap: self.prng.chance(1, 2), fua })
+            }
+            2 => (What::Read, ClientOp::Read(range)),
+            _ => (What::Flush, ClientOp::Flush),
+        };
+        self.next_id += 1;
+        let id = self.next_id;
+        self.trace(Some(n), "request", || format!("#{id} {}", report::show_request(&op)));
+        if let Some(client) = self.nodes[n].client.as_mut() {
+            client.requests.insert(id, Request { what, range, since, at: self.now });
+        }
+        self.feed(n, Input::Client { id: RequestId(id), op })
+    }
+
+    fn draw_range(&mut self) -> ByteRange {
+        let w = &self.plan.workload;
+        let blocks = if self.prng.chance(w.heat, 100) { w.hot_blocks } else { DATA_BYTES / BLOCK };
+        let block = self.prng.below(blocks);
+        if self.prng.chance(1, 2) {
+            let count = self.prng.between(1, w.max_blocks).min(DATA_BYTES / BLOCK - block);
+            return ByteRange::new(block * BLOCK, count * BLOCK);
+        }
+        let sector = block * 8 + self.prng.below(8);
+        let count = self.prng.between(1, 16).min(DATA_BYTES / SECTOR_BYTES - sector);
+        ByteRange::new(sector * SECTOR_BYTES, count * SECTOR_BYTES)
+    }
+
+    /// A request has ended.
+    pub(super) fn completed(
+        &mut self,
+        n: usize,
+        id: RequestId,
+        result: Result<Bytes, ClientError>,
+    ) -> Result<(), Violation> {
+        let holders = self.holders(n);
+        let request = self.nodes[n].client.as_mut().and_then(|c| c.requests.remove(&id.0));
+        let Some(Request { what, range, since, .. }) = request else {
+            return Err(Violation::new(
+                "contract",
+                format!("node {n} completes request {} twice, or none", id.0),
+            ));
+        };
+        self.trace(Some(n), "complete", || format!("#{} {:?}", id.0, result.as_ref().map(Bytes::len)));
+        let data = match result {
+            Ok(data) => data,
+            Err(error) => {
+                self.counts.requests_lost += 1;
+                return self.failed(n, error);
+            }
+        };
+        self.counts.requests += 1;
+        self.writes_served[n] += u64::from(matches!(what, What::Write { .. }));
+        match what {
+            _ if self.split => Ok(()),
+            What::Write { number, fua } => self.oracle.write_completed(number, fua, n, holders),
+            What::Flush => {
+                self.oracle.flush_completed(since, n, holders);
+                Ok(())
+            }
+            What::Read => {
+                if data.len() as u64 != range.length {
+                    return Err(Violation::new(
+                        "contract",
+                        format!("a read of {range} gave {} bytes", data.len()),
+                    ));
+                }
+                sectors(range)
+                    .enumerate()
+                    .try_for_each(|(i, sector)| self.oracle.read_completed(since, sector, token_at(&data, i)))
+            }
+        }
+    }
+
+    /// An error is right only where no good copy can be reached.
+    fn failed(&mut self, n: usize, error: ClientError) -> Result<(), Violation> {
+        let reachable = self.holders(n)[n];
+        if error != ClientError::Io || reachable {
+            let text = format!("a request on node {n} failed with {error:?}: {}", self.describe());
+            return Err(Violation::new("K10", text));
+        }
+        Ok(())
+    }
+
+    /// Asks the client to go; true once it is gone.
+    pub(super) fn see_client_off(&mut self, n: usize) -> bool {
+        let node = &mut self.nodes[n];
+        let Some(client) = node.client.as_mut() else { return true };
+        client.leaving = true;
+        if client.pending() > 0 {
+            return false;
+        }
+        node.client = None;
+        if let Some(engine) = node.engine.as_mut() {
+            engine.close("client");
+        }
+        true
+    }
+}
+
+fn content(number: u32, range: ByteRange) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(range.length as usize);
+    for sector in sectors(range) {
+        put_sector(&mut bytes, token(number, sector));
+    }
+    bytes.freeze()
+}

@@ -1,0 +1,454 @@
+//! A disk with a volatile write cache.
+//!
+//! Data sectors hold a version token each (the sector's bytes are the token, repeated); metadata sectors hold real
+//! bytes. What a read sees is the *view*: every completed write. What survives a power loss is *durable*, plus any
+//! subset of the sectors of the writes that no flush covers, completed or in flight.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tandem_core::io::{Device, DiskError, DiskOp, DiskOpKind};
+use tandem_core::metadata::MetaIo;
+use tandem_core::units::{ByteRange, DiskOpId, SECTOR_BYTES};
+
+use super::prng::Prng;
+
+const SECTOR: usize = SECTOR_BYTES as usize;
+
+/// Where the metadata of a simulated disk is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Bytes of data.
+    pub data_bytes: u64,
+    /// Bytes of metadata.
+    pub meta_bytes: u64,
+    /// Data and metadata share one device, the data first, and one cache.
+    pub internal: bool,
+    /// The cache is volatile: a completed write is durable only after a flush.
+    pub volatile: bool,
+}
+
+impl Layout {
+    /// Size of the device that holds the data.
+    pub fn backing_bytes(&self) -> u64 {
+        self.data_bytes + if self.internal { self.meta_bytes } else { 0 }
+    }
+
+    fn meta_start(&self) -> u64 {
+        if self.internal { self.data_bytes } else { 0 }
+    }
+}
+
+/// The simulated disk.
+#[derive(Debug)]
+pub struct SimDisk {
+    layout: Layout,
+    data: Zone<u64>,
+    meta: Zone<Bytes>,
+    in_flight: Vec<InFlight>,
+    /// Counts beginnings and completions, to tell what completed before what began.
+    clock: u64,
+    /// Changes whenever the metadata's view does.
+    meta_version: u64,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    op: DiskOp,
+    began: u64,
+}
+
+impl SimDisk {
+    /// A disk of zeroes.
+    pub fn new(layout: Layout) -> Self {
+        SimDisk {
+            layout,
+            data: Zone::new((layout.data_bytes / SECTOR_BYTES) as usize, 0),
+            meta: Zone::new((layout.meta_bytes / SECTOR_BYTES) as usize, Bytes::from_static(&[0; SECTOR])),
+            in_flight: Vec::new(),
+            clock: 0,
+            meta_version: 0,
+        }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What reads see of the data, a token per sector.
+    pub fn tokens(&self) -> &[u64] {
+        &self.data.view
+    }
+
+    /// Changes whenever what reads see of the metadata does.
+    pub fn meta_version(&self) -> u64 {
+        self.meta_version
+    }
+
+    /// Puts durable data onto the disk, before the history begins.
+    pub fn fill(&mut self, sector: usize, token: u64) {
+        self.data.view[sector] = token;
+        self.data.durable[sector] = token;
+    }
+
+    /// True if the sector may yet come to hold this token without another operation being given: it lies durable or
+    /// in the cache below the view, or is being written.
+    pub fn may_hold(&self, sector: usize, token: u64) -> bool {
+        self.data.view[sector] == token
+            || self.data.durable[sector] == token
+            || self.data.unflushed.iter().any(|u| u.sector == sector && u.value == token)
+            || self.in_flight.iter().any(|f| match (&f.op.device, &f.op.kind) {
+                (Device::Data, DiskOpKind::Write { offset, data, .. }) => {
+                    let first = (*offset / SECTOR_BYTES) as usize;
+                    let count = data.len() / SECTOR;
+                    (first..first + count).contains(&sector) && token_at(data, sector - first) == token
+                }
+                (Device::Data, DiskOpKind::Zero { range, .. }) => {
+                    token == 0 && sectors(*range).contains(&sector)
+                }
+                _ => false,
+            })
+    }
+
+    /// Number of operations in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// An operation begins.
+    pub fn begin(&mut self, op: DiskOp) {
+        self.clock += 1;
+        self.in_flight.push(InFlight { op, began: self.clock });
+    }
+
+    /// An operation ends; `None` if it is not in flight.
+    pub fn finish(&mut self, id: DiskOpId) -> Option<Bytes> {
+        let at = self.in_flight.iter().position(|f| f.op.id == id)?;
+        let InFlight { op, began } = self.in_flight.remove(at);
+        self.clock += 1;
+        match &op.kind {
+            DiskOpKind::Read(range) => return Some(self.read(op.device, *range)),
+            DiskOpKind::Flush => self.settle(op.device, began),
+            DiskOpKind::Write { fua, .. } => {
+                if *fua {
+                    self.settle(op.device, began);
+                }
+                self.apply(&op, *fua, |_| true);
+            }
+            DiskOpKind::Zero { .. } => self.apply(&op, false, |_| true),
+        }
+        Some(Bytes::new())
+    }
+
+    /// The process dies, the machine lives: what is in flight lands wholly, in part or not at all; the cache stays.
+    pub fn process_crash(&mut self, prng: &mut Prng) {
+        for InFlight { op, .. } in std::mem::take(&mut self.in_flight) {
+            let odds = [0, 50, 100][prng.below(3) as usize];
+            self.clock += 1;
+            self.apply(&op, false, |_| prng.chance(odds, 100));
+        }
+    }
+
+    /// The power fails: of all that is not durable, each sector survives or not.
+    pub fn power_loss(&mut self, prng: &mut Prng) {
+        let odds = [0, 20, 50, 80, 100][prng.below(5) as usize];
+        self.data.settle_some(|| prng.chance(odds, 100));
+        self.meta.settle_some(|| prng.chance(odds, 100));
+        for InFlight { op, .. } in std::mem::take(&mut self.in_flight) {
+            self.apply(&op, true, |_| prng.chance(odds, 100));
+        }
+        self.meta_version += 1;
+    }
+
+    fn read(&self, device: Device, range: ByteRange) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(range.length as usize);
+        match device {
+            Device::Data => {
+                let view = &self.data.view[sectors(range)];
+                view.iter().for_each(|&token| put_sector(&mut bytes, token));
+            }
+            Device::Meta => {
+                let view = &self.meta.view[self.meta_sectors(range)];
+                view.iter().for_each(|sector| bytes.put_slice(sector));
+            }
+        }
+        bytes.freeze()
+    }
+
+    /// Everything that completed before `began` becomes durable.
+    fn settle(&mut self, device: Device, began: u64) {
+        if device == Device::Data || self.layout.internal {
+            self.data.settle(began);
+        }
+        if device == Device::Meta || self.layout.internal {
+            self.meta.settle(began);
+        }
+    }
+
+    /// Writes those sectors of the operation that `lands` picks.
+    fn apply(&mut self, op: &DiskOp, durable: bool, mut lands: impl FnMut(usize) -> bool) {
+        let durable = durable || !self.layout.volatile;
+        let (range, data) = match &op.kind {
+            DiskOpKind::Write { offset, data, .. } => {
+                (ByteRange::new(*offset, data.len() as u64), Some(data))
+            }
+            DiskOpKind::Zero { range, .. } => (*range, None),
+            DiskOpKind::Read(_) | DiskOpKind::Flush => return,
+        };
+        assert!(
+            range.offset % SECTOR_BYTES == 0 && range.length % SECTOR_BYTES == 0,
+            "unaligned disk operation {range}"
+        );
+        match op.device {
+            Device::Data => {
+                for (i, sector) in sectors(range).enumerate() {
+                    if lands(i) {
+                        let token = data.map_or(0, |d| token_at(d, i));
+                        self.data.write(sector, token, durable, self.clock);
+                    }
+                }
+            }
+            Device::Meta => {
+                self.meta_version += 1;
+                for (i, sector) in self.meta_sectors(range).enumerate() {
+                    if lands(i) {
+                        let zeroes = Bytes::from_static(&[0; SECTOR]);
+                        let bytes = data.map_or(zeroes, |d| d.slice(i * SECTOR..(i + 1) * SECTOR));
+                        self.meta.write(sector, bytes, durable, self.clock);
+                    }
+                }
+            }
+        }
+    }
+
+    fn meta_sectors(&self, range: ByteRange) -> std::ops::Range<usize> {
+        let start = self.layout.meta_start();
+        assert!(range.offset >= start, "a metadata operation at {range} reaches into the data");
+        sectors(ByteRange::new(range.offset - start, range.length))
+    }
+}
+
+/// Reading and creating metadata while no engine uses the disk; what is written is durable at once.
+impl MetaIo for SimDisk {
+    fn size_bytes(&self) -> u64 {
+        self.layout.meta_start() + self.layout.meta_bytes
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let range = self.meta_sectors(ByteRange::new(offset, buffer.len() as u64));
+        for (target, source) in buffer.chunks_exact_mut(SECTOR).zip(&self.meta.view[range]) {
+            target.copy_from_slice(source);
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let range = self.meta_sectors(ByteRange::new(offset, data.len() as u64));
+        self.meta_version += 1;
+        for (sector, bytes) in range.zip(data.chunks_exact(SECTOR)) {
+            self.meta.write(sector, Bytes::copy_from_slice(bytes), true, self.clock);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+/// One device's sectors: what reads see, what is durable, and what lies between, in the order of completion.
+#[derive(Debug)]
+struct Zone<T> {
+    view: Vec<T>,
+    durable: Vec<T>,
+    unflushed: Vec<Unflushed<T>>,
+}
+
+#[derive(Debug)]
+struct Unflushed<T> {
+    completed: u64,
+    sector: usize,
+    value: T,
+}
+
+impl<T: Clone> Zone<T> {
+    fn new(sectors: usize, value: T) -> Self {
+        Zone { view: vec![value.clone(); sectors], durable: vec![value; sectors], unflushed: Vec::new() }
+    }
+
+    fn write(&mut self, sector: usize, value: T, durable: bool, clock: u64) {
+        self.view[sector] = value.clone();
+        if durable {
+            self.durable[sector] = value;
+            self.unflushed.retain(|u| u.sector != sector);
+        } else {
+            self.unflushed.push(Unflushed { completed: clock, sector, value });
+        }
+    }
+
+    fn settle(&mut self, began: u64) {
+        let covered = self.unflushed.partition_point(|u| u.completed < began);
+        for u in self.unflushed.drain(..covered) {
+            self.durable[u.sector] = u.value;
+        }
+    }
+
+    fn settle_some(&mut self, mut survives: impl FnMut() -> bool) {
+        for u in self.unflushed.drain(..) {
+            if survives() {
+                self.durable[u.sector] = u.value;
+            }
+        }
+        self.view.clone_from(&self.durable);
+    }
+}
+
+/// The sector numbers of a range.
+pub fn sectors(range: ByteRange) -> std::ops::Range<usize> {
+    (range.offset / SECTOR_BYTES) as usize..(range.end() / SECTOR_BYTES) as usize
+}
+
+/// Appends the 512 bytes of a token.
+pub fn put_sector(bytes: &mut BytesMut, token: u64) {
+    let start = bytes.len();
+    bytes.resize(start + SECTOR, 0);
+    if token != 0 {
+        let token = token.to_le_bytes();
+        bytes[start..].as_chunks_mut::<8>().0.fill(token);
+    }
+}
+
+/// The token of sector `i` of `data`. Panics if the sector is a mixture: nothing smaller than a sector may be torn.
+pub fn token_at(data: &[u8], i: usize) -> u64 {
+    let sector = &data[i * SECTOR..(i + 1) * SECTOR];
+    assert!(sector[8..] == sector[..SECTOR - 8], "a sector holds a mixture of versions");
+    u64::from_le_bytes(std::array::from_fn(|b| sector[b]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: Layout = Layout { data_bytes: 8 * 512, meta_bytes: 4096, internal: true, volatile: true };
+
+    fn op(id: u64, kind: DiskOpKind) -> DiskOp {
+        DiskOp { id: DiskOpId(id), device: Device::Data, kind }
+    }
+
+    fn write(id: u64, sector: u64, count: u64, token: u64, fua: bool) -> DiskOp {
+        let mut data = BytesMut::new();
+        (0..count).for_each(|_| put_sector(&mut data, token));
+        op(id, DiskOpKind::Write { offset: sector * 512, data: data.freeze(), fua })
+    }
+
+    fn disk_after(ops: impl IntoIterator<Item = DiskOp>) -> SimDisk {
+        let mut disk = SimDisk::new(LAYOUT);
+        for op in ops {
+            let id = op.id;
+            disk.begin(op);
+            disk.finish(id);
+        }
+        disk
+    }
+
+    /// Every content of the first two sectors that power losses lead to.
+    fn after_power_loss(build: impl Fn() -> SimDisk) -> std::collections::BTreeSet<[u64; 2]> {
+        (0..200)
+            .map(|seed| {
+                let mut disk = build();
+                disk.power_loss(&mut Prng::new(seed));
+                [disk.tokens()[0], disk.tokens()[1]]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn reads_see_completed_writes_only() {
+        let mut disk = disk_after([write(1, 0, 1, 7, false)]);
+        disk.begin(write(2, 0, 1, 8, false));
+        disk.begin(op(3, DiskOpKind::Read(ByteRange::new(0, 512))));
+        assert_eq!(disk.finish(DiskOpId(3)).map(|b| token_at(&b, 0)), Some(7));
+        disk.finish(DiskOpId(2));
+        assert_eq!(disk.tokens()[0], 8);
+        assert_eq!(disk.finish(DiskOpId(2)), None);
+    }
+
+    #[test]
+    fn a_flush_covers_what_completed_before_it_began() {
+        let build = || {
+            let mut disk = disk_after([write(1, 0, 1, 1, false)]);
+            disk.begin(op(2, DiskOpKind::Flush));
+            disk.begin(write(3, 1, 1, 1, false));
+            disk.finish(DiskOpId(3));
+            disk.finish(DiskOpId(2));
+            disk
+        };
+        assert_eq!(after_power_loss(build), [[1, 0], [1, 1]].into());
+    }
+
+    #[test]
+    fn fua_is_durable_with_all_that_completed_before() {
+        let build = || disk_after([write(1, 0, 1, 1, false), write(2, 1, 1, 2, true)]);
+        assert_eq!(after_power_loss(build), [[1, 2]].into());
+    }
+
+    #[test]
+    fn unflushed_writes_survive_in_any_combination() {
+        let build = || disk_after([write(1, 0, 2, 1, false), write(2, 0, 2, 2, false)]);
+        let all = [0, 1, 2].iter().flat_map(|&a| [0, 1, 2].map(|b| [a, b])).collect();
+        assert_eq!(after_power_loss(build), all);
+    }
+
+    #[test]
+    fn an_older_write_does_not_outlive_a_newer_durable_one() {
+        let build = || {
+            let mut disk = SimDisk::new(LAYOUT);
+            disk.begin(write(1, 0, 1, 1, true));
+            disk.begin(write(2, 0, 1, 2, false));
+            disk.finish(DiskOpId(2));
+            disk.finish(DiskOpId(1));
+            disk
+        };
+        assert_eq!(after_power_loss(build), [[1, 0]].into());
+    }
+
+    #[test]
+    fn a_dead_process_leaves_torn_writes_in_the_cache() {
+        let contents: std::collections::BTreeSet<_> = (0..200)
+            .map(|seed| {
+                let mut disk = SimDisk::new(LAYOUT);
+                disk.begin(write(1, 0, 2, 1, false));
+                disk.process_crash(&mut Prng::new(seed));
+                let before = [disk.tokens()[0], disk.tokens()[1]];
+                assert!(disk.in_flight() == 0 && disk.may_hold(0, 0));
+                before
+            })
+            .collect();
+        assert_eq!(contents, [[0, 0], [0, 1], [1, 0], [1, 1]].into());
+    }
+
+    #[test]
+    fn a_disk_without_volatile_cache_keeps_what_completed() {
+        let build = || {
+            let mut disk = SimDisk::new(Layout { volatile: false, ..LAYOUT });
+            disk.begin(write(1, 0, 2, 1, false));
+            disk.finish(DiskOpId(1));
+            disk
+        };
+        assert_eq!(after_power_loss(build), [[1, 1]].into());
+    }
+
+    #[test]
+    fn external_metadata_has_a_cache_of_its_own() {
+        let flush_meta = DiskOp { id: DiskOpId(2), device: Device::Meta, kind: DiskOpKind::Flush };
+        let build = || {
+            let mut disk = SimDisk::new(Layout { internal: false, ..LAYOUT });
+            for op in [write(1, 0, 2, 1, false), flush_meta.clone()] {
+                let id = op.id;
+                disk.begin(op);
+                disk.finish(id);
+            }
+            disk
+        };
+        assert!(after_power_loss(build).contains(&[0, 0]));
+    }
+}

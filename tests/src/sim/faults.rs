@@ -1,0 +1,176 @@
+//! What may go wrong in one history. Every seed draws its own subset and rates ("swarm"): a history with every kind
+//! of fault at once hardly ever gets deep into any of them.
+
+use tandem_core::config::WriteOrdering;
+
+use super::link::Micros;
+use super::prng::Prng;
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
+        /// A kind of fault, or of work for the administrator.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum Kind { $($(#[doc = $doc])+ $name),+ }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name),+];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Kind::$name => stringify!($name)),+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A process dies; its disk's cache lives.
+    ProcessCrash,
+    /// A machine loses power.
+    PowerLoss,
+    /// Both machines lose power, at once or nearly so.
+    PowerLossBoth,
+    /// Both nodes die, one way or another, shortly after each other.
+    DoubleDeath,
+    /// The connection breaks, both sides hear of it, a new one can be made at once.
+    LinkFlap,
+    /// The connection breaks, both sides hear of it, and for a while no new one can be made.
+    LinkCut,
+    /// The network goes silent: one side, or none, hears of it.
+    HalfOpen,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// The network is slow for a while.
+    SlowLink,
+    /// The Primary is demoted in good order, the other promoted.
+    Switchover,
+    /// The Primary is demoted in good order; then either is promoted.
+    Demotion,
+    /// Demotion is tried while a client is there.
+    BusyDemotion,
+    /// The administrator disconnects a node, and connects it again.
+    Disconnect,
+    /// The Secondary's disk is detached, and attached again.
+    DetachSecondary,
+    /// The Primary's disk is detached, and attached again: it works through its peer.
+    DetachPrimary,
+    /// A node is taken down in good order, and brought up again.
+    CleanRestart,
+    /// Not drawn, but counted: a survivor was promoted while its peer was away.
+    Failover,
+    /// Not drawn, but counted: a fault was timed to hit a state change.
+    Ambush,
+    /// Not drawn, but counted: both nodes were Primary at once, on purpose.
+    SplitBrain,
+}
+
+/// Number of kinds that [`Plan::draw_kind`] draws from.
+const DRAWN: usize = Kind::Failover as usize;
+
+/// What one history is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How often each kind happens, relative to the others.
+    pub weights: [u64; DRAWN],
+    /// Mean time between faults; 0 for none.
+    pub fault_interval: Micros,
+    /// Faults are also timed to hit handshakes, resyncs, promotions, attaches.
+    pub ambush: bool,
+    /// Both nodes shall be Primary at once.
+    pub split_brain: bool,
+    /// How the receiving side keeps epochs apart; the disks' caches are volatile if it flushes.
+    pub write_ordering: WriteOrdering,
+    /// Metadata on the data's own device.
+    pub internal_metadata: bool,
+    /// The two disks differ at first.
+    pub diverged: bool,
+    /// Longest time that a dead node stays dead.
+    pub longest_death: Micros,
+    /// Of 100 chances, how many the administrator takes to promote a survivor before the other returns.
+    pub eagerness: u64,
+    /// Disk operations take from .. to.
+    pub disk_delay: (Micros, Micros),
+    /// Messages take from .. to.
+    pub link_delay: (Micros, Micros),
+    /// The clients.
+    pub workload: Workload,
+}
+
+/// What the clients do.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Requests in all.
+    pub requests: u64,
+    /// At a time.
+    pub depth: usize,
+    /// Longest pause between requests.
+    pub pause: Micros,
+    /// Weights of write, write zeroes, read, flush.
+    pub mix: [u64; 4],
+    /// Of 100 writes, how many are FUA.
+    pub fua: u64,
+    /// Of 100 requests, how many go to the hot blocks.
+    pub heat: u64,
+    /// The hot blocks, from block 0.
+    pub hot_blocks: u64,
+    /// Most blocks of a large request.
+    pub max_blocks: u64,
+    /// Writes may overlap others in flight.
+    pub overlaps: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(prng: &mut Prng) -> Plan {
+        let mut weights = [0; DRAWN];
+        for weight in &mut weights {
+            *weight = if prng.chance(1, 3) { prng.between(1, 4) } else { 0 };
+        }
+        if prng.chance(1, 4) {
+            // Power matters most: nothing else tells a flush from none.
+            weights[Kind::PowerLoss as usize] += 4;
+            weights[Kind::PowerLossBoth as usize] += 4;
+        }
+        if weights.iter().sum::<u64>() == 0 {
+            weights[Kind::ProcessCrash as usize] = 1;
+        }
+        let flush = prng.chance(7, 8);
+        Plan {
+            weights,
+            fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
+            ambush: prng.chance(1, 3),
+            split_brain: prng.chance(1, 40),
+            write_ordering: if flush { WriteOrdering::Flush } else { WriteOrdering::Drain },
+            internal_metadata: prng.chance(3, 4),
+            diverged: prng.chance(1, 2),
+            longest_death: [2_000, 20_000, 200_000][prng.below(3) as usize],
+            eagerness: [0, 2, 20, 80][prng.below(4) as usize],
+            disk_delay: [(10, 100), (50, 500), (10, 3_000)][prng.below(3) as usize],
+            link_delay: [(10, 60), (50, 300), (10, 3_000)][prng.below(3) as usize],
+            workload: Workload::draw(prng),
+        }
+    }
+
+    /// Draws a kind of fault.
+    pub fn draw_kind(&self, prng: &mut Prng) -> Kind {
+        Kind::ALL[prng.weighted(&self.weights)]
+    }
+}
+
+impl Workload {
+    fn draw(prng: &mut Prng) -> Workload {
+        Workload {
+            requests: prng.between(20, 160),
+            depth: [1, 2, 8, 8][prng.below(4) as usize],
+            pause: [50, 400, 3_000][prng.below(3) as usize],
+            mix: [prng.between(4, 12), prng.below(3), prng.below(6), [0, 1, 1, 4][prng.below(4) as usize]],
+            fua: [0, 5, 40][prng.below(3) as usize],
+            heat: [0, 50, 90][prng.below(3) as usize],
+            hot_blocks: prng.between(1, 4),
+            max_blocks: [1, 2, 8][prng.below(3) as usize],
+            overlaps: prng.chance(2, 3),
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! What may be read, what must survive: every version of every sector, and the promises made about it.
+//!
+//! The oracle sees all: what clients asked and were told, what both disks hold, who died how. It never looks into an
+//! engine to learn what is right.
+//!
+//! Each write carries, for each node, the strongest promise that the protocol has made about it there ([`Promise`]);
+//! deaths take promises back. When a node is promoted, its data is judged against the promises, and then becomes the
+//! truth from which the next history goes on: what is missing and may be missing is *void* and must never come back.
+
+use tandem_core::config::Protocol;
+use tandem_core::units::ByteRange;
+
+use super::disk::{SimDisk, sectors};
+
+/// A rule was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which checker found it: K1 to K11 of the reference, or `panic`.
+    pub checker: &'static str,
+    /// What was found.
+    pub message: String,
+}
+
+impl Violation {
+    /// A broken rule.
+    pub fn new(checker: &'static str, message: String) -> Self {
+        Violation { checker, message }
+    }
+}
+
+/// How surely a node has a write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Promise {
+    /// It may lack it.
+    None,
+    /// Its process has it in memory.
+    Process,
+    /// Its disk has completed it.
+    Cache,
+    /// A client's FLUSH or FUA covers it.
+    Durable,
+}
+
+/// A client's write, or the data that was there at the beginning (number 0).
+#[derive(Debug)]
+struct Write {
+    range: ByteRange,
+    submitted: u64,
+    completed: Option<u64>,
+    promise: [Promise; 2],
+    /// The node has acknowledged the barrier behind it.
+    barrier_acked: [bool; 2],
+}
+
+/// What a write made of one sector.
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    write: u32,
+    token: u64,
+    void: bool,
+    /// When it was found in place by a promotion; 0 if never.
+    settled: u64,
+}
+
+/// The oracle.
+#[derive(Debug)]
+pub struct Oracle {
+    protocol: Protocol,
+    /// Epochs are flushed on the receiving side.
+    epochs_flushed: bool,
+    clock: u64,
+    writes: Vec<Write>,
+    sectors: Vec<Vec<Version>>,
+    /// The node may lack completed writes, or will soon: promoting it could lose them.
+    stale: [bool; 2],
+    /// Writes have completed without the node: the other has newer data, and knows.
+    missed: [bool; 2],
+    /// The node calls itself complete, and its source, which may not know yet, still sends it all writes.
+    finished: [bool; 2],
+    /// How the node died since both copies were last in sync: `Some(true)` by a power loss.
+    died: [Option<bool>; 2],
+    /// The node that was promoted last, unless it was demoted in good order; and whether it still is Primary.
+    primary: Option<usize>,
+    reigns: bool,
+    /// The other node has been in sync with it since, and gets its writes.
+    followed: bool,
+    /// The history as it goes on, if a client comes to see it.
+    reign: Option<Reign>,
+    /// The Primary died as such, and the nodes have not been in sync since.
+    primary_died: bool,
+    /// When the present connection was made.
+    connected_at: u64,
+}
+
+/// Where a write's token tells its number: the low bits hold the sector.
+const SECTOR_BITS: u32 = 16;
+
+/// The token that write `number` puts into `sector`.
+pub fn token(number: u32, sector: usize) -> u64 {
+    u64::from(number) << SECTOR_BITS | sector as u64
+}
+
+/// The number of the write that made this token.
+pub fn write_of(token: u64) -> u32 {
+    (token >> SECTOR_BITS) as u32
+}
+
+fn show(token: u64) -> String {
+    match write_of(token) {
+        0 if token == 0 => "zeroes".into(),
+        0 => format!("initial:{token:#x}"),
+        n => format!("w{n}@{}", token & ((1 << SECTOR_BITS) - 1)),
+    }
+}
+
+impl Oracle {
+    /// Nothing is known yet; see [`Oracle::begin`].
+    pub fn new(protocol: Protocol, epochs_flushed: bool, sectors: usize) -> Self {
+        Oracle {
+            protocol,
+            epochs_flushed,
+            clock: 0,
+            writes: Vec::new(),
+            sectors: vec![Vec::new(); sectors],
+            stale: [true; 2],
+            missed: [true; 2],
+            finished: [false; 2],
+            died: [None; 2],
+            primary: None,
+            reigns: false,
+            followed: false,
+            reign: None,
+            primary_died: false,
+            connected_at: 0,
+        }
+    }
+
+    /// The administrator has declared this node's data to be the data.
+    pub fn begin(&mut self, node: usize, disk: &SimDisk) {
+        let mut promise = [Promise::None; 2];
+        promise[node] = Promise::Durable;
+        let range = ByteRange::new(0, disk.layout().data_bytes);
+        let base = Write { range, submitted: 0, completed: Some(0), promise, barrier_acked: [false; 2] };
+        self.writes = vec![base];
+        for (versions, &token) in self.sectors.iter_mut().zip(disk.tokens()) {
+            *versions = vec![Version { write: 0, token, void: false, settled: 0 }];
+        }
+        self.stale = [node != 0, node != 1];
+        self.missed = self.stale;
+        self.primary = Some(node);
+        self.reigns = true;
+        self.followed = false;
+    }
+
+    /// True once there is data to speak of.
+    pub fn has_begun(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// True if promoting the node loses completed writes.
+    pub fn is_stale(&self, node: usize) -> bool {
+        self.stale[node]
+    }
+
+    /// The moment, for comparing with later ones.
+    pub fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    // What clients do.
+
+    /// A client submits a write; its number.
+    pub fn write_submitted(&mut self, range: ByteRange, zeroes: bool) -> u32 {
+        let number = self.writes.len() as u32;
+        let submitted = self.now();
+        let write = Write {
+            range,
+            submitted,
+            completed: None,
+            promise: [Promise::None; 2],
+            barrier_acked: [false; 2],
+        };
+        self.writes.push(write);
+        for sector in sectors(range) {
+            let token = if zeroes { 0 } else { token(number, sector) };
+            self.sectors[sector].push(Version { write: number, token, void: false, settled: 0 });
+        }
+        number
+    }
+
+    /// The write completed on `primary`; `holders` are the nodes whose copies the Primary counts as UpToDate.
+    pub fn write_completed(
+        &mut self,
+        number: u32,
+        fua: bool,
+        primary: usize,
+        holders: [bool; 2],
+    ) -> Result<(), Violation> {
+        if holders == [false; 2] {
+            let text = format!("w{number} completed although no UpToDate copy could be reached");
+            return Err(Violation::new("K7", text));
+        }
+        self.settle_reign();
+        let completed = self.now();
+        let protocol = self.protocol;
+        let write = &mut self.writes[number as usize];
+        write.completed = Some(completed);
+        for (node, holds) in holders.into_iter().enumerate() {
+            let remote = node != primary;
+            self.missed[node] |= !holds && !self.finished[node];
+            let promise = match (protocol, self.died[node].filter(|_| remote)) {
+                _ if !holds => Promise::None,
+                (Protocol::A, _) if remote => Promise::None,
+                _ if fua => Promise::Durable,
+                // It has died after it acknowledged the write, and the Primary does not know yet.
+                (_, Some(true)) | (Protocol::B, Some(false)) => Promise::None,
+                (Protocol::B, None) if remote => Promise::Process,
+                _ => Promise::Cache,
+            };
+            write.promise[node] = write.promise[node].max(promise);
+        }
+        Ok(())
+    }
+
+    /// A flush that was submitted at `since` completed on `primary`.
+    pub fn flush_completed(&mut self, since: u64, primary: usize, holders: [bool; 2]) {
+        self.settle_reign();
+        let protocol = self.protocol;
+        for write in self.writes.iter_mut().filter(|w| w.completed.is_some_and(|c| c < since)) {
+            for (node, holds) in holders.into_iter().enumerate() {
+                let covered = node == primary || protocol != Protocol::A;
+                if holds && covered && write.promise[node] >= Promise::Process {
+                    write.promise[node] = Promise::Durable;
+                }
+            }
+        }
+    }
+
+    /// What a read that was submitted at `since` returned for one sector.
+    pub fn read_completed(&mut self, since: u64, sector: usize, found: u64) -> Result<(), Violation> {
+        self.settle_reign();
+        let versions = &self.sectors[sector];
+        let visible =
+            |x: &&Version| !x.void && self.writes[x.write as usize].completed.is_some_and(|c| c < since);
+        let superseded = |v: &Version| versions.iter().filter(visible).any(|x| self.supersedes(x, v));
+        if versions.iter().any(|v| v.token == found && !v.void && !superseded(v)) {
+            return Ok(());
+        }
+        let text = format!("sector {sector} was read as {}; {}", show(found), self.describe(sector));
+        Err(Violation::new("K7", text))
+    }
+
+    // What happens to nodes.
+
+    /// A connection was made.
+    pub fn connected(&mut self) {
+        self.connected_at = self.now();
+    }
+
+    /// The node has acknowledged the barrier behind these writes.
+    pub fn barrier_acked(&mut self, node: usize, writes: &[u32]) {
+        for number in writes {
+            if let Some(write) = self.writes.get_mut(*number as usize) {
+                write.barrier_acked[node] = self.epochs_flushed;
+            }
+        }
+    }
+
+    /// Data goes on, or may, without the node.
+    pub fn left_behind(&mut self, node: usize) {
+        self.stale[node] = true;
+    }
+
+    /// The node's process died; with `power`, its disk's cache was lost too.
+    pub fn died(&mut self, node: usize, power: bool) {
+        self.died[node] = Some(power || self.died[node] == Some(true));
+        if self.primary == Some(node) {
+            self.primary_died |= self.reigns && self.followed;
+            self.reigns = false;
+            self.reign = None;
+        }
+        let keeps = if power { Promise::Durable } else { Promise::Cache };
+        for write in &mut self.writes {
+            if write.promise[node] < keeps {
+                write.promise[node] = Promise::None;
+            }
+        }
+        if let ([Some(a), Some(b)], [false, false]) = (self.died, self.missed) {
+            // Nobody can tell which copy has lost more: only what was made durable is promised on either.
+            if a || b || self.protocol == Protocol::B {
+                self.keep_durable_only();
+            }
+        }
+    }
+
+    fn keep_durable_only(&mut self) {
+        for promise in self.writes.iter_mut().flat_map(|w| w.promise.iter_mut()) {
+            if *promise < Promise::Durable {
+                *promise = Promise::None;
+            }
+        }
+    }
+
+    /// The node was demoted in good order; `in_sync` with its peer.
+    pub fn demoted(&mut self, node: usize, in_sync: bool) {
+        if in_sync {
+            for write in &mut self.writes {
+                let here = write.promise[node].min(Promise::Cache);
+                write.promise[1 - node] = write.promise[1 - node].max(here);
+            }
+        }
+        if self.primary == Some(node) {
+            self.primary = None;
+        }
+    }
+
+    /// The node receives what it lacks: what it has from now on is its source's, with all that the source has lost.
+    pub fn resync_began(&mut self, target: usize) {
+        self.followed = false;
+        self.writes.iter_mut().for_each(|w| w.barrier_acked[target] = false);
+        if self.primary != Some(target) {
+            self.primary_died = false;
+        }
+        // After protocol A, or if data has gone on without it, that is the only way.
+        if self.protocol == Protocol::A || self.stale[target] {
+            for write in &mut self.writes {
+                write.promise[target] = write.promise[target].min(write.promise[1 - target]);
+            }
+        }
+    }
+
+    /// The target calls itself complete; its source may not know yet.
+    pub fn target_finished(&mut self, target: usize) {
+        self.missed[target] = false;
+        self.finished[target] = true;
+    }
+
+    /// The Primary goes on without this node, and knows.
+    pub fn parted(&mut self, node: usize) {
+        self.finished[node] = false;
+    }
+
+    /// Both nodes call both copies UpToDate and agree that they are in sync; `source` sent what the other lacked.
+    pub fn in_sync(&mut self, source: Option<usize>) {
+        self.stale = [false; 2];
+        self.missed = [false; 2];
+        self.finished = [false; 2];
+        self.died = [None; 2];
+        self.primary_died = false;
+        self.followed = true;
+        let Some(source) = source else { return };
+        let target = 1 - source;
+        for write in self.writes.iter_mut().filter(|w| w.completed.is_some()) {
+            let settled = write.completed.is_some_and(|c| c < self.connected_at);
+            let gained = match (write.promise[source], self.protocol) {
+                (Promise::None, _) => Promise::None,
+                (Promise::Durable, _) if settled => Promise::Durable,
+                (_, Protocol::C) => Promise::Cache,
+                _ if settled => Promise::Cache,
+                (_, Protocol::B) => Promise::Process,
+                (_, Protocol::A) => Promise::None,
+            };
+            write.promise[target] = match self.protocol {
+                // A crashed Primary is the source: what it lost, unflushed, the other may lose as well.
+                Protocol::A => gained,
+                Protocol::B | Protocol::C => write.promise[target].max(gained),
+            };
+        }
+    }
+
+    // Judgement.
+
+    /// The node has been promoted and serves `disk`, the disk of node `holder`; `in_sync` with its peer. Judges the
+    /// data, and goes on from there.
+    pub fn promoted(
+        &mut self,
+        node: usize,
+        holder: usize,
+        in_sync: bool,
+        disks: [&SimDisk; 2],
+    ) -> Result<(), Violation> {
+        let failover = self.primary_died && self.primary != Some(holder) && !in_sync;
+        let mut cut = Cut { present: (0, 0), missing: (u64::MAX, 0), sectors: (0, 0) };
+        let mut chosen = Vec::with_capacity(self.sectors.len());
+        for (sector, &found) in disks[holder].tokens().iter().enumerate() {
+            let version = self.judge(sector, found, holder, in_sync, failover)?;
+            self.extend_cut(&mut cut, sector, found, version);
+            chosen.push(version);
+        }
+        let cut_is_promised = self.epochs_flushed || self.died[holder] != Some(true);
+        if failover && cut_is_promised && cut.present.0 > cut.missing.0 {
+            let text = format!(
+                "no causal cut: w{} (sector {}) is present, w{} (sector {}) is not, yet it completed before w{} was submitted",
+                cut.present.1, cut.sectors.0, cut.missing.1, cut.sectors.1, cut.present.1
+            );
+            return Err(Violation::new("K3", text));
+        }
+        let at = self.now();
+        self.reign = Some(self.plan_reign(at, &chosen, holder, in_sync, disks));
+        self.primary = Some(node);
+        self.reigns = true;
+        self.followed = in_sync;
+        self.primary_died = false;
+        if !in_sync {
+            self.stale[1 - holder] = true;
+        }
+        Ok(())
+    }
+
+    /// The version that the sector holds, if it may: the latest that fits.
+    fn judge(
+        &self,
+        sector: usize,
+        found: u64,
+        holder: usize,
+        in_sync: bool,
+        failover: bool,
+    ) -> Result<Version, Violation> {
+        let versions = &self.sectors[sector];
+        let must = |x: &Version| {
+            let w = &self.writes[x.write as usize];
+            let promised =
+                w.promise[holder] > Promise::None || in_sync && w.promise[1 - holder] > Promise::None;
+            !x.void && (promised || failover && w.barrier_acked[holder])
+        };
+        let mut broken = None;
+        for v in versions.iter().rev().filter(|v| v.token == found && !v.void) {
+            match versions.iter().find(|x| must(x) && self.supersedes(x, v)) {
+                None => return Ok(*v),
+                Some(x) => broken = Some(*x),
+            }
+        }
+        let checker = match broken.map(|x| &self.writes[x.write as usize]) {
+            None => "K11",
+            Some(w) if w.promise[holder] == Promise::Durable => "K2",
+            Some(w) if failover && w.promise[holder] == Promise::None => "K3",
+            Some(_) if failover && self.protocol == Protocol::B => "K4",
+            Some(_) if failover => "K1",
+            Some(_) => "K7",
+        };
+        let missing =
+            broken.map_or("a version that may not come back".into(), |x| format!("w{} is missing", x.write));
+        let text = format!(
+            "sector {sector} of node {holder} holds {}: {missing}; {}",
+            show(found),
+            self.describe(sector)
+        );
+        Err(Violation::new(checker, text))
+    }
+
+    /// True if `x` was submitted after `v` had completed.
+    fn supersedes(&self, x: &Version, v: &Version) -> bool {
+        let completed = self.writes[v.write as usize].completed;
+        completed.is_some_and(|c| c.max(v.settled) < self.writes[x.write as usize].submitted)
+    }
+
+    fn extend_cut(&self, cut: &mut Cut, sector: usize, found: u64, latest: Version) {
+        let versions = self.sectors[sector].iter().filter(|v| !v.void);
+        let oldest = versions.clone().find(|v| v.token == found).unwrap_or(&latest);
+        let present = self.writes[oldest.write as usize].submitted;
+        if present > cut.present.0 {
+            cut.present = (present, oldest.write);
+            cut.sectors.0 = sector;
+        }
+        for missing in versions.filter(|x| self.supersedes(x, &latest)) {
+            let completed = self.writes[missing.write as usize].completed.unwrap_or(u64::MAX);
+            if completed < cut.missing.0 {
+                cut.missing = (completed, missing.write);
+                cut.sectors.1 = sector;
+            }
+        }
+    }
+
+    /// What was found is the truth, once somebody is told of it; what is missing is void, unless a cache or an
+    /// operation in flight may yet bring it.
+    fn plan_reign(
+        &self,
+        at: u64,
+        chosen: &[Version],
+        holder: usize,
+        in_sync: bool,
+        disks: [&SimDisk; 2],
+    ) -> Reign {
+        let mut fates = Vec::new();
+        for (sector, choice) in chosen.iter().enumerate() {
+            for (i, v) in self.sectors[sector].iter().enumerate() {
+                let lurks = |n: usize| disks[n].may_hold(sector, v.token);
+                let fate = if v.write == choice.write {
+                    Fate::Present
+                } else if v.void || self.supersedes(choice, v) {
+                    continue;
+                } else if lurks(holder) || in_sync && lurks(1 - holder) {
+                    Fate::MayCome
+                } else {
+                    Fate::Missing
+                };
+                fates.push((sector, i, fate));
+            }
+        }
+        Reign { at, fates, holder, in_sync }
+    }
+
+    /// A client was told something by the Primary: from now on this is the history.
+    fn settle_reign(&mut self) {
+        let Some(Reign { at, fates, holder, in_sync }) = self.reign.take() else { return };
+        for (sector, i, fate) in fates {
+            let version = &mut self.sectors[sector][i];
+            let write = &mut self.writes[version.write as usize];
+            match fate {
+                Fate::Missing => version.void = true,
+                Fate::MayCome => {
+                    write.completed.get_or_insert(at);
+                }
+                Fate::Present => {
+                    version.settled = at;
+                    write.completed.get_or_insert(at);
+                    write.promise[holder] = write.promise[holder].max(Promise::Cache);
+                    if in_sync && self.protocol == Protocol::C {
+                        write.promise[1 - holder] = write.promise[1 - holder].max(Promise::Cache);
+                    }
+                }
+            }
+        }
+        if !in_sync {
+            self.missed[1 - holder] = true;
+        }
+    }
+
+    fn describe(&self, sector: usize) -> String {
+        let versions = self.sectors[sector].iter().rev().take(6).map(|v| {
+            let w = &self.writes[v.write as usize];
+            let completed = w.completed.map_or("-".into(), |c| c.to_string());
+            let void = if v.void { " void" } else { "" };
+            let acked = if w.barrier_acked == [false; 2] { "" } else { " barrier-acked" };
+            let zero = if v.token == 0 { "=zeroes" } else { "" };
+            format!(
+                "w{}{zero} ({}) {}..{completed} {:?}{acked}{void}",
+                v.write, w.range, w.submitted, w.promise
+            )
+        });
+        format!("versions, latest first: {}", versions.collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// What a promotion makes of every version, from the moment that a client is told something.
+#[derive(Debug)]
+struct Reign {
+    /// When it began.
+    at: u64,
+    fates: Vec<(usize, usize, Fate)>,
+    holder: usize,
+    in_sync: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// It was found.
+    Present,
+    /// It was not found, but the disk may yet bring it without being asked.
+    MayCome,
+    /// It was not found.
+    Missing,
+}
+
+/// The newest write that is present and the oldest that is not, by times of submission and completion.
+struct Cut {
+    present: (u64, u32),
+    missing: (u64, u32),
+    sectors: (usize, usize),
+}

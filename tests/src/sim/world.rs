@@ -1,0 +1,518 @@
+//! Two nodes, their disks, the network between them, clients, and an administrator: one queue of events in virtual
+//! time. This file drives the engines, and keeps their driver's contract to the letter; what happens to them is in
+//! the neighbouring files.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use tandem_core::config::{EngineConfig, PeerConfig, Protocol};
+use tandem_core::io::{ClientError, Input, Output};
+use tandem_core::metadata::{self, Placement};
+use tandem_core::mutation::Mutation;
+use tandem_core::status::Status;
+use tandem_core::units::{ByteRange, CommandId, DiskOpId, NodeId, RequestId, Timestamp};
+use tandem_core::wire::Message;
+use tandem_core::{Engine, refusal::CommandError};
+
+use bytes::Bytes;
+
+use super::admin::{Errand, Script};
+use super::checks::Mask;
+use super::client::Client;
+use super::disk::{Layout, SimDisk};
+use super::faults::{Kind, Plan};
+use super::link::{Link, Micros};
+use super::network::EpochLog;
+use super::oracle::{Oracle, Violation};
+use super::prng::Prng;
+use super::report::{self, Counts};
+use super::split::Act;
+
+/// Bytes of data on each disk: 64 blocks, a bit for each in one word.
+pub(super) const DATA_BYTES: u64 = 64 * 4096;
+/// Bytes of metadata for one peer: a page of bitmap, the ring with the second superblock, the superblock.
+const META_BYTES: u64 = 40 << 10;
+/// Any request or command that takes longer hangs.
+pub(super) const PATIENCE: Micros = 60_000_000;
+/// Once faults have stopped, everything must have come to rest within this time.
+const CONVERGENCE: Micros = 120_000_000;
+/// A history that takes more events does not come to rest.
+const MOST_EVENTS: u64 = 2_000_000;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A disk operation ends.
+    DiskDone { node: usize, incarnation: u32, op: DiskOpId },
+    /// Both nodes try to connect: they meet.
+    Meet,
+    /// A node hears that the connection stands.
+    Opened { node: usize, session: u64 },
+    /// A message arrives.
+    Arrives { node: usize, session: u64, message: Message },
+    /// A node hears that the connection broke.
+    Gone { node: usize, session: u64 },
+    /// An engine's deadline.
+    Tick { node: usize, incarnation: u32 },
+    /// The client on a node may submit requests.
+    Submit { node: usize, incarnation: u32 },
+    /// The administrator looks around.
+    Admin,
+    /// A fault is due; another follows.
+    Fault,
+    /// A fault that hits at this moment on purpose.
+    Strike { kind: Kind, node: usize },
+    /// A dead node comes back.
+    Restart { node: usize },
+    /// The network recovers.
+    LinkUp,
+    /// A disk, or the network (`None`), recovers its speed.
+    Calm { node: Option<usize> },
+}
+
+/// One node.
+pub(super) struct Node {
+    /// The engine, while the process lives.
+    pub(super) engine: Option<Engine>,
+    /// Counts the lives, so that events of former ones are told apart.
+    pub(super) incarnation: u32,
+    /// The disk.
+    pub(super) disk: SimDisk,
+    /// An engine has the disk.
+    pub(super) disk_in_use: bool,
+    /// How many times slower the disk is than usual.
+    pub(super) disk_slowness: u64,
+    /// What the engine said last.
+    pub(super) status: Option<Status>,
+    /// When the tick that is in the queue is due.
+    tick_at: Option<Micros>,
+    /// The administrator's command under way.
+    pub(super) errand: Option<(CommandId, Errand, Micros)>,
+    /// The client.
+    pub(super) client: Option<Client>,
+    /// The administrator wants the disk attached.
+    pub(super) want_disk: bool,
+    /// The administrator wants the node connected.
+    pub(super) want_net: bool,
+    /// What the metadata of a disk that no engine uses says may differ, and the metadata's version.
+    pub(super) bits: Option<(u64, Mask)>,
+}
+
+/// Everything.
+pub(super) struct World {
+    pub(super) prng: Prng,
+    pub(super) plan: Plan,
+    pub(super) protocol: Protocol,
+    mutation: Option<Mutation>,
+    pub(super) now: Micros,
+    queue: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    scheduled: u64,
+    pub(super) nodes: [Node; 2],
+    pub(super) link: Link,
+    pub(super) link_slowness: u64,
+    pub(super) epochs: [EpochLog; 2],
+    pub(super) oracle: Oracle,
+    pub(super) script: Option<Script>,
+    pub(super) requests_left: u64,
+    pub(super) next_id: u64,
+    /// Writes that completed on each node.
+    pub(super) writes_served: [u64; 2],
+    /// Promotions since both were last in sync.
+    pub(super) lone_promotions: u32,
+    /// Faults have stopped; since when.
+    pub(super) healing: Option<Micros>,
+    /// Both nodes are, were, or will be Primary at once.
+    pub(super) split: bool,
+    /// How far that has come.
+    pub(super) act: Option<Act>,
+    /// Both engines say that they are in sync.
+    pub(super) in_sync: bool,
+    /// Both were in sync once: from then on every difference must be known.
+    pub(super) met: bool,
+    /// Who sent what the other lacked, since they were last not in sync.
+    pub(super) sync_source: Option<usize>,
+    pub(super) finished: bool,
+    pub(super) counts: Counts,
+    tracing: bool,
+    commands_done: Vec<(usize, CommandId, Result<(), CommandError>)>,
+    completions: Vec<(usize, RequestId, Result<Bytes, ClientError>)>,
+}
+
+impl World {
+    /// The beginning of a history.
+    pub(super) fn new(seed: u64, protocol: Protocol, mutation: Option<Mutation>, tracing: bool) -> Self {
+        let mut prng = Prng::new(seed ^ u64::from(protocol.letter() as u8) << 56);
+        let plan = Plan::draw(&mut prng);
+        let flushes = plan.write_ordering == tandem_core::config::WriteOrdering::Flush;
+        let layout = Layout {
+            data_bytes: DATA_BYTES,
+            meta_bytes: META_BYTES,
+            internal: plan.internal_metadata,
+            volatile: flushes,
+        };
+        World {
+            now: 0,
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            scheduled: 0,
+            nodes: std::array::from_fn(|_| Node::new(layout)),
+            link: Link::default(),
+            link_slowness: 1,
+            epochs: Default::default(),
+            oracle: Oracle::new(protocol, flushes, (DATA_BYTES / 512) as usize),
+            script: None,
+            requests_left: plan.workload.requests,
+            next_id: 1,
+            writes_served: [0; 2],
+            lone_promotions: 0,
+            healing: None,
+            split: false,
+            act: None,
+            in_sync: false,
+            met: false,
+            sync_source: None,
+            finished: false,
+            counts: Counts { seeds: 1, ..Counts::default() },
+            tracing,
+            commands_done: Vec::new(),
+            completions: Vec::new(),
+            prng,
+            plan,
+            protocol,
+            mutation,
+        }
+    }
+
+    /// Lives the history to its end.
+    pub(super) fn run(&mut self) -> Result<(), Violation> {
+        self.begin();
+        while let Some(Reverse((at, _, slot))) = self.queue.pop() {
+            self.now = at;
+            let Some(event) = self.events[slot].take() else { continue };
+            self.free.push(slot);
+            self.counts.events += 1;
+            self.counts.digest = (self.counts.digest ^ at).wrapping_mul(0x0100_0000_01b3).rotate_left(17);
+            self.happen(event)?;
+            self.check()?;
+            if self.finished {
+                break;
+            }
+            if self.healing.is_some_and(|since| at > since + CONVERGENCE) || self.counts.events > MOST_EVENTS
+            {
+                return Err(Violation::new(
+                    "K6",
+                    format!("no convergence after faults stopped: {}", self.describe()),
+                ));
+            }
+        }
+        self.counts.micros = self.now;
+        Ok(())
+    }
+
+    /// What was counted.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The virtual time.
+    pub(super) fn now(&self) -> Micros {
+        self.now
+    }
+
+    fn begin(&mut self) {
+        if self.tracing {
+            println!("{:#?}", self.plan);
+        }
+        for n in 0..2 {
+            let layout = self.nodes[n].disk.layout();
+            if self.plan.diverged {
+                for sector in 0..(DATA_BYTES / 512) as usize {
+                    if self.prng.chance(1, 2) {
+                        self.nodes[n].disk.fill(sector, (0x4000 * (n as u64 + 1)) | sector as u64);
+                    }
+                }
+            }
+            let (device_id, placement) = (self.prng.next_u64(), self.placement());
+            let created =
+                metadata::create(&mut self.nodes[n].disk, placement, layout.backing_bytes(), 1, device_id);
+            assert!(
+                created.is_ok_and(|g| g.data_bytes == DATA_BYTES),
+                "the simulated disk has another layout"
+            );
+            self.at(n as u64, Event::Restart { node: n });
+        }
+        self.at(10, Event::Admin);
+        if self.plan.fault_interval > 0 {
+            let first = self.prng.below(2 * self.plan.fault_interval);
+            self.at(first, Event::Fault);
+        }
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::DiskDone { node, incarnation, op } => {
+                if self.nodes[node].incarnation == incarnation
+                    && let Some(data) = self.nodes[node].disk.finish(op)
+                {
+                    self.trace(Some(node), "disk done", || format!("#{}", op.0));
+                    return self.feed(node, Input::DiskDone { id: op, result: Ok(data) });
+                }
+                Ok(())
+            }
+            Event::Meet => {
+                self.meet();
+                Ok(())
+            }
+            Event::Opened { node, session } => self.opened(node, session),
+            Event::Arrives { node, session, message } => self.arrives(node, session, message),
+            Event::Gone { node, session } => self.gone(node, session),
+            Event::Tick { node, incarnation } => self.tick(node, incarnation),
+            Event::Submit { node, incarnation } => {
+                if self.nodes[node].incarnation == incarnation {
+                    self.submit(node)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Admin => self.administrate(),
+            Event::Fault => self.fault(),
+            Event::Strike { kind, node } => {
+                if self.healing.is_some() {
+                    Ok(())
+                } else {
+                    self.inject(kind, node)
+                }
+            }
+            Event::Restart { node } => {
+                self.start(node);
+                Ok(())
+            }
+            Event::LinkUp => {
+                self.link_up();
+                Ok(())
+            }
+            Event::Calm { node } => {
+                match node {
+                    Some(n) => self.nodes[n].disk_slowness = 1,
+                    None => self.link_slowness = 1,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    // The queue.
+
+    /// Something will happen in `delay` microseconds.
+    pub(super) fn at(&mut self, delay: Micros, event: Event) {
+        self.scheduled += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[slot] = Some(event);
+        self.queue.push(Reverse((self.now + delay, self.scheduled, slot)));
+    }
+
+    // Nodes.
+
+    /// The process starts, with everything that it knows on its disk.
+    pub(super) fn start(&mut self, n: usize) {
+        if self.nodes[n].engine.is_some() {
+            return;
+        }
+        let config = EngineConfig {
+            resource: "r0".into(),
+            node: NodeId(n as u8),
+            node_name: format!("node{n}"),
+            peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: format!("node{}", 1 - n) }],
+            protocol: self.protocol,
+            write_ordering: self.plan.write_ordering,
+            timeout_ms: 100,
+            ping_interval_ms: 150,
+            ping_timeout_ms: 50,
+            ko_count: 3,
+            max_epoch_size: 20,
+        };
+        let entropy = self.prng.next_u64();
+        let mut engine = Engine::new(config, entropy, Timestamp(self.now));
+        engine.seed_bug(self.mutation);
+        let node = &mut self.nodes[n];
+        node.status = Some(engine.status(Timestamp(self.now)));
+        node.engine = Some(engine);
+        node.want_disk = true;
+        node.want_net = true;
+        self.reset_broken_connection(n);
+        self.trace(Some(n), "starts", String::new);
+    }
+
+    /// The process is gone. What its disk keeps is the caller's to say.
+    pub(super) fn drop_process(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.engine = None;
+        node.incarnation += 1;
+        node.disk_in_use = false;
+        node.status = None;
+        node.tick_at = None;
+        node.errand = None;
+        if let Some(client) = node.client.take() {
+            self.counts.requests_lost += client.pending() as u64;
+        }
+        self.link.wanted[n] = false;
+        self.give_up_script();
+    }
+
+    /// Where metadata is kept.
+    pub(super) fn placement(&self) -> Placement {
+        if self.plan.internal_metadata { Placement::Internal } else { Placement::External }
+    }
+
+    // Driving an engine.
+
+    /// Gives an engine one input and does what it asks for.
+    pub(super) fn feed(&mut self, n: usize, input: Input) -> Result<(), Violation> {
+        let now = Timestamp(self.now);
+        let Some(engine) = self.nodes[n].engine.as_mut() else { return Ok(()) };
+        engine.handle(now, input);
+        while let Some(output) = self.nodes[n].engine.as_mut().and_then(Engine::poll_output) {
+            self.obey(n, output)?;
+        }
+        let Some(engine) = self.nodes[n].engine.as_mut() else { return Ok(()) };
+        let status = engine.status(now);
+        let deadline = engine.deadline();
+        let before = self.nodes[n].status.replace(status);
+        self.schedule_tick(n, deadline);
+        self.observe(n, before)?;
+        while let Some((n, id, result)) = self.completions.pop() {
+            self.completed(n, id, result)?;
+        }
+        while let Some((n, id, result)) = self.commands_done.pop() {
+            self.command_done(n, id, result)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, n: usize, output: Output) -> Result<(), Violation> {
+        match output {
+            Output::Disk(op) => {
+                self.trace(Some(n), "disk", || report::show_disk_op(&op));
+                let (low, high) = self.plan.disk_delay;
+                let delay = self.prng.between(low, high) * self.nodes[n].disk_slowness;
+                let (id, incarnation) = (op.id, self.nodes[n].incarnation);
+                if !self.nodes[n].disk_in_use {
+                    return Err(Violation::new(
+                        "contract",
+                        format!("node {n} uses a disk that it does not have"),
+                    ));
+                }
+                self.nodes[n].disk.begin(op);
+                self.at(delay, Event::DiskDone { node: n, incarnation, op: id });
+            }
+            Output::Send { message, stream, .. } => self.send(n, stream, message)?,
+            Output::Complete { id, result } => self.completions.insert(0, (n, id, result)),
+            Output::Connect(_) => {
+                self.link.wanted[n] = true;
+                self.try_to_meet();
+            }
+            Output::StopConnecting(_) => self.link.wanted[n] = false,
+            Output::ClosePeer(_) => self.close(n),
+            Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
+            Output::ReleaseDisk => {
+                if self.nodes[n].disk.in_flight() > 0 {
+                    return Err(Violation::new(
+                        "contract",
+                        format!("node {n} releases a disk that is at work"),
+                    ));
+                }
+                self.trace(Some(n), "releases", || "the disk".into());
+                self.nodes[n].disk_in_use = false;
+            }
+            Output::Event(event) => self.trace(Some(n), "event", || report::show_event(&event)),
+        }
+        Ok(())
+    }
+
+    fn schedule_tick(&mut self, n: usize, deadline: Option<Timestamp>) {
+        let Some(Timestamp(due)) = deadline else { return };
+        let due = due.max(self.now);
+        if self.nodes[n].tick_at.is_none_or(|at| at > due) {
+            self.nodes[n].tick_at = Some(due);
+            let incarnation = self.nodes[n].incarnation;
+            self.at(due - self.now, Event::Tick { node: n, incarnation });
+        }
+    }
+
+    fn tick(&mut self, n: usize, incarnation: u32) -> Result<(), Violation> {
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        if node.incarnation != incarnation || node.tick_at != Some(now) {
+            return Ok(());
+        }
+        node.tick_at = None;
+        let deadline = node.engine.as_ref().and_then(Engine::deadline);
+        if deadline.is_some_and(|d| d.0 <= now) {
+            self.trace(Some(n), "tick", String::new);
+            return self.feed(n, Input::Tick);
+        }
+        self.schedule_tick(n, deadline);
+        Ok(())
+    }
+
+    // Words for the reader.
+
+    /// Prints a line of the trace, if one is wanted.
+    pub(super) fn trace(&self, node: Option<usize>, what: &str, detail: impl FnOnce() -> String) {
+        if self.tracing {
+            let node = node.map_or("-".into(), |n| n.to_string());
+            println!("{:>7} {:>9} {node} {what:<10} {}", self.counts.events, self.now, detail());
+        }
+    }
+
+    /// The state of everything, in one line.
+    pub(super) fn describe(&self) -> String {
+        let node = |n: usize| match &self.nodes[n].status {
+            None => format!("node {n}: dead"),
+            Some(s) => format!(
+                "node {n}: {} {} {:X}:{:X} client requests:{} errand:{:?}; peer {} {} {} {} oos:{} {:?}",
+                s.role,
+                s.disk,
+                s.generations.current,
+                s.generations.history[0],
+                self.nodes[n].client.as_ref().map_or(0, Client::pending),
+                self.nodes[n].errand.as_ref().map(|e| &e.1),
+                s.peers[0].connection,
+                s.peers[0].replication,
+                s.peers[0].role,
+                s.peers[0].disk,
+                s.peers[0].out_of_sync_bytes,
+                s.peers[0].standalone_reason,
+            ),
+        };
+        format!("{}; {}", node(0), node(1))
+    }
+}
+
+impl Node {
+    fn new(layout: Layout) -> Self {
+        Node {
+            engine: None,
+            incarnation: 0,
+            disk: SimDisk::new(layout),
+            disk_in_use: false,
+            disk_slowness: 1,
+            status: None,
+            tick_at: None,
+            errand: None,
+            client: None,
+            want_disk: true,
+            want_net: true,
+            bits: None,
+        }
+    }
+}
+
+/// The whole volume.
+pub(super) const VOLUME: ByteRange = ByteRange::new(0, DATA_BYTES);

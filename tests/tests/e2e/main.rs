@@ -1,0 +1,22 @@
+//! End-to-end tests: real daemons, the real command line, real NBD clients, kill -9, bad input, bad disks.
+//!
+//! They need root, Debian's packages and the release binaries (`TANDEM_BIN_DIR`, else `target/release`), so plain
+//! `cargo test` passes them by; `cargo xtask test` runs them with `--ignored`.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_config;
+mod bad_input;
+mod bad_peer;
+mod clients;
+mod disk_faults;
+mod history;
+mod kill_rounds;
+mod lifecycle;
+mod nbd_client;
+mod node;
+mod pair;
+mod random;
+mod tcp;
+mod wait;
+mod workload;

@@ -1,0 +1,171 @@
+//! One node: its disk, its runtime folder, its daemon, and what can be done to it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tandem_control::{Request, RuntimeDir, ask};
+use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::status::{PeerStatus, Status};
+
+use crate::nbd_client::{NbdClient, NbdError};
+use crate::wait;
+
+/// The only resource.
+pub(crate) const RESOURCE: &str = "r0";
+
+/// A node of the pair.
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) run: RuntimeDir,
+    pub(crate) disk: PathBuf,
+    pub(crate) config: PathBuf,
+}
+
+/// What a command ended with.
+pub(crate) struct Outcome {
+    pub(crate) line: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Node {
+    /// `tandemadm ARGS` on this node.
+    pub(crate) fn adm(&self, args: &[&str]) -> Outcome {
+        let mut command = self.command(&binary("tandemadm"));
+        command.arg("-c").arg(&self.config).args(args);
+        Outcome::of(command)
+    }
+
+    /// Any program, with this node's environment.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("TANDEM_NODE", self.name).env("TANDEM_RUN_DIR", self.run.path());
+        command
+    }
+
+    /// kill -9 of the daemon; returns when it is gone.
+    pub(crate) fn kill(&self) {
+        let pid = self.pid().unwrap_or_else(|| panic!("{}: no daemon runs", self.name));
+        kill(pid, Signal::SIGKILL).unwrap();
+        wait::until("the killed daemon is gone", || !is_running(pid));
+    }
+
+    /// The daemon's process, if it runs.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        let text = std::fs::read_to_string(self.run.pid_file()).ok()?;
+        text.trim().parse().ok().map(Pid::from_raw).filter(|pid| is_running(*pid))
+    }
+
+    /// The engine's snapshot; `None` while no daemon answers or the resource is down.
+    pub(crate) fn status(&self) -> Option<Status> {
+        let request = Request::Status { resource: Some(RESOURCE.into()) };
+        let reply = ask(&self.run.control_socket(), &request, wait::LIMIT).ok()?;
+        reply.status.into_iter().next().map(|s| s.engine)
+    }
+
+    /// What this node knows of its peer.
+    pub(crate) fn peer(&self) -> Option<PeerStatus> {
+        self.status()?.peers.into_iter().next()
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.status().map_or(Role::Unknown, |s| s.role)
+    }
+
+    pub(crate) fn disk_state(&self) -> DiskState {
+        self.status().map_or(DiskState::DUnknown, |s| s.disk)
+    }
+
+    pub(crate) fn connection(&self) -> Option<ConnectionState> {
+        self.peer().map(|p| p.connection)
+    }
+
+    /// Becomes Primary, if need be after a while: the loss of the peer must have been noticed.
+    pub(crate) fn promote(&self) {
+        let mut last = None;
+        let promoted = wait::holds_within(wait::LIMIT, || {
+            let outcome = self.adm(&["primary", RESOURCE]);
+            let done = outcome.code == Some(0);
+            last = Some(outcome);
+            done
+        });
+        assert!(promoted, "{} could not be promoted: {last:?}", self.name);
+    }
+
+    /// A client of this node's export.
+    pub(crate) fn client(&self) -> Result<NbdClient, NbdError> {
+        NbdClient::connect(&self.run.nbd_socket(), RESOURCE)
+    }
+
+    /// The export for other programs.
+    pub(crate) fn uri(&self) -> String {
+        format!("nbd+unix:///{RESOURCE}?socket={}", self.run.nbd_socket().display())
+    }
+
+    /// The first `length` bytes of the disk, as they are in the file.
+    pub(crate) fn disk_bytes(&self, length: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        File::open(&self.disk).unwrap().take(length).read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, length);
+        bytes
+    }
+
+    /// What the daemon has logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.run.log_file()).unwrap_or_default()).into_owned()
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { line, code, stdout, stderr } = self;
+        write!(f, "{line}\nexit status {code:?}\nstdout: {stdout}\nstderr: {stderr}")
+    }
+}
+
+impl Outcome {
+    pub(crate) fn of(mut command: Command) -> Outcome {
+        let line = format!("{command:?}");
+        let Output { status, stdout, stderr } = command.output().unwrap_or_else(|e| panic!("{line}: {e}"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Outcome { line, code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// Exit status 0, or a panic with everything that was said.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Outcome {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    /// This exit status, and this text on standard error.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, text: &str) -> Outcome {
+        assert_eq!(self.code, Some(code), "expected exit status {code} and '{text}': {self:?}");
+        assert!(self.stderr.contains(text), "expected '{text}': {self:?}");
+        self
+    }
+}
+
+/// A binary under test.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let folder = std::env::var_os("TANDEM_BIN_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"), PathBuf::from);
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing: cargo build --release -p tandemd -p tandemadm", path.display());
+    path
+}
+
+/// A zombie does not count: nobody may be there to reap it.
+fn is_running(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}

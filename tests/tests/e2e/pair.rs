@@ -1,0 +1,194 @@
+//! Two nodes on loopback with one resource, in a folder that takes everything along when it is dropped.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, mkdtemp};
+use tandem_control::RuntimeDir;
+use tandem_core::config::Protocol;
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
+
+use crate::node::{Node, RESOURCE};
+use crate::wait;
+
+/// How a pair is made.
+pub(crate) struct Setup {
+    pub(crate) protocol: Protocol,
+    /// Size of each node's disk file; a pair of sizes makes unequal disks.
+    pub(crate) disk_bytes: [u64; 2],
+    /// Where alpha's disk is, if not a file in the pair's folder.
+    pub(crate) alpha_disk: Option<PathBuf>,
+    /// Statements for `net { }`.
+    pub(crate) net: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { protocol: Protocol::C, disk_bytes: [32 << 20; 2], alpha_disk: None, net: "" }
+    }
+}
+
+/// alpha on 127.0.0.1 and bravo on 127.0.0.2.
+pub(crate) struct Pair {
+    pub(crate) alpha: Node,
+    pub(crate) bravo: Node,
+    folder: PathBuf,
+}
+
+impl Pair {
+    /// The configuration and the disks; no metadata, nothing runs.
+    pub(crate) fn new(setup: Setup) -> Pair {
+        let folder = mkdtemp(&std::env::temp_dir().join("tandem-e2e-XXXXXX")).unwrap();
+        let config = folder.join("r0.res");
+        let port = free_port();
+        let node = |name, last, disk: PathBuf| Node {
+            name,
+            address: (Ipv4Addr::new(127, 0, 0, last), port).into(),
+            run: RuntimeDir::new(folder.join(name)),
+            disk,
+            config: config.clone(),
+        };
+        let own_file = |name: &str, bytes| {
+            let path = folder.join(name);
+            File::create(&path).unwrap().set_len(bytes).unwrap();
+            path
+        };
+        let alpha_disk = setup.alpha_disk.unwrap_or_else(|| own_file("alpha.img", setup.disk_bytes[0]));
+        let alpha = node("alpha", 1, alpha_disk);
+        let bravo = node("bravo", 2, own_file("bravo.img", setup.disk_bytes[1]));
+        let mut text = format!("resource {RESOURCE} {{\n  protocol {};\n", setup.protocol.letter());
+        writeln!(text, "  net {{ {} }}", setup.net).unwrap();
+        for Node { name, address, disk, .. } in [&alpha, &bravo] {
+            writeln!(
+                text,
+                "  on {name} {{ device /dev/drbd0; disk {}; address {address}; meta-disk internal; }}",
+                disk.display()
+            )
+            .unwrap();
+        }
+        text.push_str("}\n");
+        fs::write(&config, text).unwrap();
+        Pair { alpha, bravo, folder }
+    }
+
+    /// Both nodes up, alpha Primary, both disks UpToDate.
+    pub(crate) fn synced(setup: Setup) -> Pair {
+        let pair = Pair::new(setup);
+        pair.create_md();
+        pair.alpha.adm(&["up", RESOURCE]).ok();
+        pair.bravo.adm(&["up", RESOURCE]).ok();
+        pair.alpha.adm(&["primary", "--force", RESOURCE]).ok();
+        pair.wait_healed();
+        pair
+    }
+
+    pub(crate) fn create_md(&self) {
+        for node in self.nodes() {
+            node.adm(&["create-md", RESOURCE]).ok();
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> [&Node; 2] {
+        [&self.alpha, &self.bravo]
+    }
+
+    /// The one that is not this one.
+    pub(crate) fn other(&self, node: &Node) -> &Node {
+        if node.name == self.alpha.name { &self.bravo } else { &self.alpha }
+    }
+
+    /// The folder that goes with the pair.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Waits until both nodes see each other, both disks are UpToDate and no block is out of sync.
+    pub(crate) fn wait_healed(&self) {
+        wait::until("both nodes are connected and UpToDate", || self.is_healed());
+    }
+
+    pub(crate) fn is_healed(&self) -> bool {
+        self.nodes().iter().all(|node| {
+            node.status().is_some_and(|status| {
+                status.disk == DiskState::UpToDate
+                    && status.peers.iter().all(|peer| {
+                        peer.connection == ConnectionState::Connected
+                            && peer.replication == ReplicationState::Established
+                            && peer.disk == DiskState::UpToDate
+                            && peer.out_of_sync_bytes == 0
+                    })
+            })
+        })
+    }
+
+    /// Every byte of the device is the same on both disks. Nobody may be writing.
+    #[track_caller]
+    pub(crate) fn assert_identical(&self) {
+        let bytes = self.alpha.status().map_or(0, |s| s.size_bytes);
+        assert!(bytes > 0, "the device has no size");
+        let (a, b) = (self.alpha.disk_bytes(bytes), self.bravo.disk_bytes(bytes));
+        let different: Vec<usize> = a
+            .chunks(4096)
+            .zip(b.chunks(4096))
+            .enumerate()
+            .filter(|(_, (a, b))| a != b)
+            .map(|(i, _)| i)
+            .collect();
+        assert!(
+            different.is_empty(),
+            "{} blocks differ, among them {:?}",
+            different.len(),
+            &different[..different.len().min(8)]
+        );
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for node in self.nodes() {
+                println!("--- {}: {:#?}", node.name, node.adm(&["status", RESOURCE]).stdout);
+                let log = node.log();
+                let lines: Vec<&str> = log.lines().collect();
+                println!("--- end of its log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            }
+        }
+        for pid in self.inhabitants() {
+            // It may have ended by itself.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        if std::env::var_os("TANDEM_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+impl Pair {
+    /// Processes that were started with a runtime folder in the pair's folder.
+    fn inhabitants(&self) -> Vec<Pid> {
+        let wanted = format!("TANDEM_RUN_DIR={}/", self.folder.display());
+        let pids =
+            fs::read_dir("/proc").unwrap().flatten().filter_map(|p| p.file_name().to_str()?.parse().ok());
+        let lives_here = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|b| *b == 0).any(|variable| variable.starts_with(wanted.as_bytes()))
+        };
+        pids.filter(lives_here).map(Pid::from_raw).collect()
+    }
+}
+
+/// A port free on both addresses, below the range from which the kernel takes ports by itself, never given twice.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 17000 + (std::process::id() % 1000) as u16 * 10;
+    let free = |port: u16| {
+        let addresses: [IpAddr; 2] = [Ipv4Addr::new(127, 0, 0, 1).into(), Ipv4Addr::new(127, 0, 0, 2).into()];
+        addresses.iter().all(|address| TcpListener::bind((*address, port)).is_ok())
+    };
+    (0..1000).map(|_| start + NEXT.fetch_add(1, Ordering::Relaxed)).find(|port| free(*port)).unwrap()
+}

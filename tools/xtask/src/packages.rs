@@ -1,0 +1,110 @@
+//! Programs that come from Debian's packages.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::unistd::Uid;
+
+use crate::process::{Result, run};
+
+/// A package, how its presence is seen, and why it is needed.
+pub(crate) struct Package {
+    name: &'static str,
+    program: &'static str,
+    reason: &'static str,
+}
+
+const LIBNBD: Package = Package {
+    name: "libnbd-bin",
+    program: "nbdcopy",
+    reason: "nbdinfo and nbdcopy, the reference NBD client",
+};
+const E2FSPROGS: Package = Package {
+    name: "e2fsprogs",
+    program: "mke2fs",
+    reason: "makes and checks the ext4 image that is replicated",
+};
+const QEMU: Package = Package {
+    name: "qemu-utils",
+    program: "qemu-io",
+    reason: "qemu-io, qemu-img and qemu-nbd, a second client and a peer",
+};
+const FIO: Package =
+    Package { name: "fio", program: "fio", reason: "loads an export and verifies checksums" };
+const LOSETUP: Package =
+    Package { name: "mount", program: "losetup", reason: "loop devices and tmpfs for failing disks" };
+const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
+
+/// What the demo runs.
+pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
+/// What the tests run.
+pub(crate) const TEST: &[Package] = &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP];
+/// What the side-by-side measurement runs.
+pub(crate) const BENCH: &[Package] = &[LIBNBD, QEMU, FIO, NBDKIT];
+
+/// Installs those of the packages whose program is missing. The error names the ones that could not be installed.
+pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&Package> = packages.iter().filter(|p| !present(p.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Installing from Debian's packages:");
+    for package in &missing {
+        println!("  {:<12} {}", package.name, package.reason);
+    }
+    // Lists may be there and yet too old to find anything: then a second attempt with fresh ones.
+    let installed =
+        (lists_present() && install(&missing).is_ok()) || (update().is_ok() && install(&missing).is_ok());
+    let names = |packages: &[&Package]| packages.iter().map(|p| p.name).collect::<Vec<_>>().join(" ");
+    let still: Vec<&Package> = missing.into_iter().filter(|p| !present(p.program)).collect();
+    match installed && still.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(format!("needed and not to be had: {0}; install by hand: apt-get install {0}", names(&still))
+                .into())
+        }
+    }
+}
+
+fn present(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    // A user's PATH often lacks the folders where mke2fs and losetup live.
+    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|folder| Path::new(folder).join(program).is_file())
+}
+
+fn lists_present() -> bool {
+    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|mut files| {
+        files.any(|f| f.is_ok_and(|f| f.file_name().to_string_lossy().contains("_Packages")))
+    })
+}
+
+fn update() -> Result<()> {
+    run(apt_get().arg("update").stdout(Stdio::null()))
+}
+
+fn install(packages: &[&Package]) -> Result<()> {
+    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages.iter().map(|p| p.name)))
+}
+
+fn apt_get() -> Command {
+    let mut apt = if Uid::effective().is_root() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "apt-get"]);
+        sudo
+    };
+    apt.args(["-q", "-o", "Dpkg::Use-Pty=0"]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    apt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_by_path() {
+        assert!(present("sh"));
+        assert!(!present("no-such-program-anywhere"));
+    }
+}

@@ -1,0 +1,185 @@
+//! `cargo xtask test`: every test, one after the other, and one line of counts at the end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::AddAssign;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::packages;
+use crate::process::{Result, shown};
+use crate::repo;
+
+/// Seeds per protocol that the simulator runs.
+const SEEDS: &str = "20000";
+const SIMULATOR_APART: &str = "--exclude=tandem-tests";
+const DENY: [&str; 3] = ["--", "-D", "warnings"];
+
+/// Runs every test, the later ones even if an earlier one fails. The last line printed is `N passed, N failed`.
+pub(crate) fn run() -> Result<()> {
+    packages::ensure(packages::TEST)?;
+    let release = repo::release_dir()?;
+    let mut suite = Suite::default();
+    suite.step("rustfmt", repo::cargo().args(["fmt", "--all", "--check"]));
+    // The simulator apart: it switches the core's seeded bugs on, and cargo would switch them on for every member
+    // that is built in the same breath.
+    suite.step("clippy", lint().args(["--workspace", SIMULATOR_APART]).args(DENY));
+    suite.step("clippy, simulator", lint().args(["-p", "tandem-tests"]).args(DENY));
+    suite.step("unit, doc and tidy tests", unit_tests().args(["--workspace", SIMULATOR_APART]));
+    suite.step("unit tests, simulator", unit_tests().args(["-p", "tandem-tests"]));
+    suite.step(
+        "simulator, every protocol",
+        &mut simulator(&["--seeds", SEEDS, "--protocol", "all"].map(String::from)),
+    );
+    suite.step("simulator, seeded bugs", &mut simulator(&["--mutations".into()]));
+    suite.step(
+        "build as shipped",
+        repo::cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm"]),
+    );
+    suite.step(
+        "end to end: real daemons, real clients",
+        repo::cargo()
+            .args(["test", "-p", "tandem-tests", "--test", "e2e", "--"])
+            .args(["--ignored", "--nocapture", "--test-threads=1"])
+            .env("TANDEM_BIN_DIR", release),
+    );
+    suite.finish()
+}
+
+fn lint() -> Command {
+    let mut cargo = repo::cargo();
+    cargo.args(["clippy", "--all-targets"]);
+    cargo
+}
+
+fn unit_tests() -> Command {
+    let mut cargo = repo::cargo();
+    cargo.args(["test", "--no-fail-fast"]);
+    cargo
+}
+
+/// The simulator with these arguments, built optimised and with every assertion.
+pub(crate) fn simulator(args: &[String]) -> Command {
+    let mut sim = repo::cargo();
+    sim.args(["run", "--quiet", "--profile", "sim", "-p", "tandem-tests", "--bin", "sim", "--"]).args(args);
+    sim
+}
+
+#[derive(Default)]
+struct Suite {
+    steps: Vec<Step>,
+}
+
+struct Step {
+    title: &'static str,
+    took: Duration,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl Suite {
+    /// Runs one step. Its counts are those that it prints; a step that prints none counts as one.
+    fn step(&mut self, title: &'static str, command: &mut Command) {
+        println!("\n== {title}: {}", shown(command));
+        let start = Instant::now();
+        let (succeeded, mut counts) = run_and_count(command);
+        match succeeded {
+            true if counts == Counts::default() => counts.passed = 1,
+            false if counts.failed == 0 => counts.failed = 1,
+            _ => {}
+        }
+        self.steps.push(Step { title, took: start.elapsed(), counts });
+    }
+
+    fn finish(self) -> Result<()> {
+        println!("\n{:<42} {:>8} {:>8} {:>8}", "step", "seconds", "passed", "failed");
+        let mut all = Counts::default();
+        for Step { title, took, counts } in &self.steps {
+            println!("{title:<42} {:>8.1} {:>8} {:>8}", took.as_secs_f64(), counts.passed, counts.failed);
+            all += *counts;
+        }
+        // Whoever reads only the last line must find the counts there: what failed is said before.
+        let failed: Vec<&str> = self.steps.iter().filter(|s| s.counts.failed > 0).map(|s| s.title).collect();
+        if !failed.is_empty() {
+            println!("failed: {}", failed.join("; "));
+        }
+        println!("{} passed, {} failed", all.passed, all.failed);
+        std::io::stdout().flush()?;
+        if all.failed > 0 {
+            std::process::exit(1);
+        }
+        Ok(())
+    }
+}
+
+/// Runs a command, hands its standard output on as it comes, and adds up the counts in it.
+fn run_and_count(command: &mut Command) -> (bool, Counts) {
+    let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            println!("cannot start {}: {error}", shown(command));
+            return (false, Counts::default());
+        }
+    };
+    let counts = child.stdout.take().map(count_and_print).unwrap_or_default();
+    (child.wait().is_ok_and(|status| status.success()), counts)
+}
+
+fn count_and_print(output: impl Read) -> Counts {
+    let mut sum = Counts::default();
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        sum += counts_in(&text).unwrap_or_default();
+        line.clear();
+    }
+    sum
+}
+
+/// The counts in `test result: ok. 3 passed; 0 failed; ...` as cargo prints it, or in a plain `3 passed, 0 failed`.
+fn counts_in(line: &str) -> Option<Counts> {
+    let (before, after) = line.split_once(" passed")?;
+    let passed = before.rsplit([' ', '\r']).next()?.parse().ok()?;
+    let failed = after.strip_prefix([';', ','])?.trim_start().split_once(" failed")?.0.parse().ok()?;
+    Some(Counts { passed, failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_in_both_notations() {
+        let counts = |passed, failed| Some(Counts { passed, failed });
+        let cargo = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s";
+        assert_eq!(counts_in(cargo), counts(12, 3));
+        assert_eq!(counts_in("test kill_rounds ... 54 passed, 0 failed\n"), counts(54, 0));
+        assert_eq!(counts_in("20 passed, 0 failed"), counts(20, 0));
+        assert_eq!(counts_in("time passed, nothing failed"), None);
+        assert_eq!(counts_in("12 passed"), None);
+    }
+
+    #[test]
+    fn a_step_without_counts_counts_as_one() {
+        let mut suite = Suite::default();
+        suite.step("good", &mut Command::new("true"));
+        suite.step("bad", &mut Command::new("false"));
+        suite.step("counting", Command::new("echo").arg("3 passed, 2 failed"));
+        suite.step("missing", &mut Command::new("/no/such/program"));
+        let counts: Vec<_> = suite.steps.iter().map(|s| (s.counts.passed, s.counts.failed)).collect();
+        assert_eq!(counts, [(1, 0), (0, 1), (3, 2), (0, 1)]);
+    }
+}
