@@ -25,6 +25,7 @@ pub(super) struct ClientRead {
 pub(super) enum Request {
     Read(ByteRange),
     Write(WriteOp),
+    Flush,
 }
 
 /// What a write does.
@@ -82,6 +83,9 @@ impl Engine {
             return self.fail_client(id, ClientError::NotPrimary);
         }
         let (range, write) = match op {
+            ClientOp::Flush if self.must_wait_for_reign() => {
+                return self.admission.push_back((id, Request::Flush));
+            }
             ClientOp::Flush => return self.client_flush(id),
             ClientOp::Read(range) => (range, None),
             ClientOp::Write { offset, payload, fua } => {
@@ -97,14 +101,14 @@ impl Engine {
         }
         match write {
             Some(op) => self.admission.push_back((id, Request::Write(op))),
-            None if self.read_must_wait() => self.admission.push_back((id, Request::Read(range))),
+            None if self.must_wait_for_reign() => self.admission.push_back((id, Request::Read(range))),
             None => self.client_read(id, range),
         }
     }
 
-    /// Without its peer, a node shows its data only once the disk says that it went its own way: if it crashed
-    /// without a trace, the peer's newer data might come back after the client has seen this.
-    fn read_must_wait(&self) -> bool {
+    /// Without its peer, a node shows its data, or calls it durable, only once the disk says that it went its own way:
+    /// if it crashed without a trace, the peer's data might come back after the client has seen this.
+    fn must_wait_for_reign(&self) -> bool {
         self.disk.is_usable() && self.reign != Reign::Begun && self.peers.iter().any(|p| !p.replicates())
     }
 
@@ -200,6 +204,10 @@ impl Engine {
             let op = match request {
                 Request::Read(range) => {
                     self.client_read(id, range);
+                    continue;
+                }
+                Request::Flush => {
+                    self.client_flush(id);
                     continue;
                 }
                 Request::Write(op) => op,
