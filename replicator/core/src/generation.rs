@@ -153,7 +153,10 @@ fn equal_current(
     let source = |it_is_me: bool| if it_is_me { Source { full: false } } else { Target { full: false } };
     match (mine.crashed_primary, theirs.crashed_primary) {
         (false, false) => {}
-        (true, true) => return (source(sides.me < sides.peer), "crashed-primary-both"),
+        (true, true) => {
+            let better = mine.disk.cmp(&theirs.disk).then(sides.peer.cmp(&sides.me));
+            return (source(better == Ordering::Greater), "crashed-primary-both");
+        }
         (i_crashed, _) => {
             // Only a Primary that came back without a new generation: it has exposed its data since.
             let roles = (mine.role == Role::Primary, theirs.role == Role::Primary);

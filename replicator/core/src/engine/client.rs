@@ -106,10 +106,11 @@ impl Engine {
         }
     }
 
-    /// Without its peer, a node shows its data, or calls it durable, only once the disk says that it went its own way:
+    /// Without an equal peer, a node shows its data, or calls it durable, only once the disk says that it went its own way:
     /// if it crashed without a trace, the peer's data might come back after the client has seen this.
     fn must_wait_for_reign(&self) -> bool {
-        self.disk.is_usable() && self.reign != Reign::Begun && self.peers.iter().any(|p| !p.replicates())
+        let alone = self.peers.iter().any(|p| !p.replicates() || p.disk < DiskState::UpToDate);
+        self.disk.is_usable() && self.reign != Reign::Begun && alone
     }
 
     /// Whole sectors inside the volume.
@@ -237,10 +238,12 @@ impl Engine {
             || self.peers.iter().any(|p| p.transfer_log.len() >= MAX_TRANSFER_LOG)
     }
 
-    /// A peer is weighing the generation that our handshake named: no other may begin until both have decided.
+    /// A peer is weighing the generation that our handshake named, or has not yet noted on disk that it is the target:
+    /// no other generation or reign may begin until both have decided.
     fn generation_must_wait(&self) -> bool {
         let weighing = self.peers.iter().any(|p| p.our_handshake.is_some());
-        weighing && (self.reign == Reign::Idle || self.is_alone_in_generation())
+        let unmarked = self.peers.iter().any(|p| p.is_unmarked_target());
+        (weighing || unmarked) && self.reign == Reign::Idle || weighing && self.is_alone_in_generation()
     }
 
     /// The first request waits until the disk says that this node is Primary, and of which generation.

@@ -203,20 +203,26 @@ impl Engine {
             return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
         }
         self.begin(id, Stage::Detaching { flushing: false });
-        for peer in self.peer_ids() {
-            self.abort_resync(peer);
-        }
-        // Peers stop sending; what they sent is applied first.
-        self.disk.leaving = true;
-        self.announce_state();
     }
 
     fn progress_detach(&mut self, id: CommandId) {
-        if !self.peers.iter().all(|p| p.receiver.is_drained()) || !self.disk.persist.is_idle() {
-            return;
-        }
         if !self.disk.is_usable() {
             return self.finish_command(id, Ok(()));
+        }
+        if !self.disk.leaving {
+            // A handshake that is under way counts on the disk.
+            if self.peers.iter().any(|p| p.our_handshake.is_some()) {
+                return;
+            }
+            for peer in self.peer_ids() {
+                self.abort_resync(peer);
+            }
+            // Peers stop sending; what they sent is applied first.
+            self.disk.leaving = true;
+            self.announce_state();
+        }
+        if !self.peers.iter().all(|p| p.receiver.is_drained()) || !self.disk.persist.is_idle() {
+            return;
         }
         self.begin(id, Stage::Detaching { flushing: true });
         self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::DetachFlush);

@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// Closes the connection from our side and tries again.
-    fn lose_peer(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
+    pub(super) fn lose_peer(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
         if let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) {
             peer.link_up = false;
             self.outputs.push_back(Output::ClosePeer(id));

@@ -108,6 +108,13 @@ impl Engine {
             return;
         };
         peer.in_round = false;
+        if mine.disk >= DiskState::Negotiating && !self.disk.is_usable() {
+            return self.lose_peer(
+                id,
+                ConnectionState::BrokenPipe,
+                "the local disk was lost during the handshake",
+            );
+        }
         self.note_handshake(id, &mine, &theirs);
         if let Err(reason) = self.agree_on_size(&mine, &theirs) {
             return self.refuse(id, reason);

@@ -58,6 +58,8 @@ pub(super) struct Peer {
     /// What the receiver counted belongs to a stream of writes that has ended.
     pub(super) receiver_stale: bool,
     pub(super) target: Option<TargetState>,
+    /// As a target of ours, it has noted on disk that it is one.
+    pub(super) target_is_marked: bool,
     /// Resync reads under way for the peer.
     pub(super) resync_reads: u32,
     pub(super) progress: Option<Progress>,
@@ -117,7 +119,9 @@ impl Peer {
             receiver_session: 0,
             receiver_stale: true,
             target: None,
+            target_is_marked: false,
             resync_reads: 0,
+
             progress: None,
 
             sent_bytes: 0,
@@ -144,6 +148,12 @@ impl Peer {
             && self.replication != ReplicationState::Off
             && self.disk > DiskState::Negotiating
             && self.disk != DiskState::DUnknown
+    }
+
+    /// It was chosen as our target, and might forget that in a crash.
+    pub(super) fn is_unmarked_target(&self) -> bool {
+        let sending = matches!(self.replication, ReplicationState::WFBitMapS | ReplicationState::SyncSource);
+        sending && !self.target_is_marked
     }
 
     /// Connected, and it said that it has no disk (any more).

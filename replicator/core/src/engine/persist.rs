@@ -3,7 +3,8 @@
 //! One run at a time; what is asked for meanwhile is brought along by the next. A run writes
 //! 1. a flush of the data, so that no bit is cleared on disk before the block it stands for is durable;
 //! 2. the bitmap pages that changed, and a flush;
-//! 3. the superblock's two copies, one after the other, each durable before the next step.
+//! 3. the superblock's two copies, one after the other, each durable before the next step; first the one that is older
+//!    or damaged, so that one is whole at every moment.
 //!
 //! Steps 1 and 2 only if the bitmap is to be written.
 
@@ -158,9 +159,11 @@ impl Engine {
         }
     }
 
+    /// Writes a copy: 0 the first of the run, 1 the second.
     fn write_superblock(&mut self, copy: usize) {
         let Some(metadata) = self.disk.metadata.as_ref() else { return };
-        let offset = metadata.geometry.superblock_offsets[copy];
+        let which = if copy == 0 { 1 - metadata.newest_copy } else { metadata.newest_copy };
+        let offset = metadata.geometry.superblock_offsets[which];
         let Some(run) = self.disk.persist.running.as_mut() else { return };
         run.step = Step::Superblock(copy);
         let data = run.superblock.clone();

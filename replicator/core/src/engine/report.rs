@@ -12,7 +12,7 @@ impl Engine {
             resource: self.config.resource.clone(),
             node: self.config.node,
             role: self.role,
-            disk: self.disk.state,
+            disk: self.announced_disk(),
             protocol: self.config.protocol,
             write_ordering: match self.config.write_ordering {
                 WriteOrdering::Flush => 'f',

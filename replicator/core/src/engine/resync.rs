@@ -60,6 +60,9 @@ impl Engine {
 
     pub(super) fn become_source(&mut self, id: NodeId, full: bool) {
         self.send_bitmap(id, full);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.target_is_marked = false;
+        }
         let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
         if let Some(slot) = self.slot_mut(id) {
             slot.resync_id = current;
@@ -319,6 +322,7 @@ impl Engine {
         if peer.resync_reads >= MAX_READS {
             return Err("the target asks for more than its window allows".into());
         }
+        peer.target_is_marked = true;
         peer.resync_reads += 1;
         let session = peer.session;
         if seeded!(self, ResyncIgnoresWrites) {

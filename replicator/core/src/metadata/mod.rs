@@ -23,6 +23,9 @@ pub struct Metadata {
     pub geometry: Geometry,
     /// The superblock.
     pub superblock: Superblock,
+    /// Which copy of the superblock it was read from. The other one, older or damaged, is written first: at every
+    /// moment one copy is whole.
+    pub newest_copy: usize,
     /// One bitmap per slot of [`Superblock::peers`].
     pub bitmaps: Vec<Bitmap>,
 }

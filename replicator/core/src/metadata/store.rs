@@ -73,6 +73,11 @@ pub enum CreateError {
 
 /// Reads the superblock copies: the newest valid one, or why there is none.
 pub fn probe(io: &mut dyn MetaIo, placement: Placement) -> Result<Superblock, LoadError> {
+    newest(io, placement).map(|(superblock, _)| superblock)
+}
+
+/// The newest valid superblock, and which copy it is.
+fn newest(io: &mut dyn MetaIo, placement: Placement) -> Result<(Superblock, usize), LoadError> {
     let offsets = match placement {
         Placement::Internal => Geometry::internal_superblocks(io.size_bytes()).ok_or(LoadError::NotFound)?,
         Placement::External => Geometry::EXTERNAL_SUPERBLOCKS,
@@ -88,8 +93,9 @@ pub fn probe(io: &mut dyn MetaIo, placement: Placement) -> Result<Superblock, Lo
     }
     let (second, first) = (copies.pop(), copies.pop());
     match (first, second) {
-        (Some(Ok(a)), Some(Ok(b))) => Ok(if b.sequence > a.sequence { b } else { a }),
-        (Some(Ok(a)), _) | (_, Some(Ok(a))) => Ok(a),
+        (Some(Ok(a)), Some(Ok(b))) => Ok(if b.sequence > a.sequence { (b, 1) } else { (a, 0) }),
+        (Some(Ok(a)), _) => Ok((a, 0)),
+        (_, Some(Ok(b))) => Ok((b, 1)),
         (Some(Err(SuperblockError::Absent)), Some(Err(SuperblockError::Absent))) => Err(LoadError::NotFound),
         (Some(Err(a)), Some(Err(b))) => Err(LoadError::Damaged { offsets, errors: [a, b] }),
         _ => Err(LoadError::NotFound),
@@ -103,7 +109,7 @@ pub fn load(
     backing_bytes: u64,
     node: NodeId,
 ) -> Result<Metadata, LoadError> {
-    let superblock = probe(io, placement)?;
+    let (superblock, newest_copy) = newest(io, placement)?;
     if superblock.placement != placement {
         let text = "the meta-data was created for another meta-disk setting (internal or external); correct the configuration";
         return Err(LoadError::Mismatch(text.into()));
@@ -125,8 +131,12 @@ pub fn load(
     }
     let volume_bytes =
         if superblock.agreed_bytes == 0 { geometry.data_bytes } else { superblock.agreed_bytes };
-    let mut metadata =
-        Metadata { geometry, bitmaps: vec![Bitmap::new(volume_bytes); superblock.peers.len()], superblock };
+    let mut metadata = Metadata {
+        geometry,
+        newest_copy,
+        bitmaps: vec![Bitmap::new(volume_bytes); superblock.peers.len()],
+        superblock,
+    };
     let mut group = vec![0; metadata.group_bytes(0)];
     for number in 0..metadata.bitmaps[0].pages() {
         let bytes = metadata.group_bytes(number);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tandem_core::config::{EngineConfig, PeerConfig, Protocol, WriteOrdering};
-use tandem_core::io::{ClientError, ClientOp, Command, DiskError, DiskOp, DiskOpKind, Payload};
+use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -61,6 +61,8 @@ pub(crate) struct Pair {
     /// It stays broken.
     pub(crate) link_is_down: bool,
     engines_started: u64,
+    /// Where the first write to the metadata went.
+    pub(crate) written_first: Option<u64>,
     next_id: u64,
     done: BTreeMap<u64, Result<(), CommandError>>,
     completed: BTreeMap<u64, Result<Bytes, ClientError>>,
@@ -80,6 +82,7 @@ impl Pair {
             cut_at: None,
             link_is_down: false,
             engines_started: 2,
+            written_first: None,
             next_id: 0,
             done: BTreeMap::new(),
             completed: BTreeMap::new(),
@@ -142,6 +145,9 @@ impl Pair {
         let other = NodeId(1 - n as u8);
         match output {
             Output::Disk(op) => {
+                if let (Device::Meta, DiskOpKind::Write { offset, .. }) = (op.device, &op.kind) {
+                    self.written_first.get_or_insert(*offset);
+                }
                 let result = self.nodes[n].disk.carry_out(&op);
                 self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });
             }

@@ -241,3 +241,19 @@ fn a_chosen_target_is_outdated_at_once() {
     pair.heal();
     pair.assert_in_sync();
 }
+
+/// Simulator: seed 2911 B. A crash while the second copy was written, then one while the first was.
+#[test]
+fn a_damaged_superblock_copy_is_replaced_before_the_good_one_is_touched() {
+    let mut pair = Pair::new(Protocol::C);
+    pair.attach(0).unwrap();
+    let size = pair.nodes[0].disk.0.len();
+    let copies = [size - 4096, size - 8192];
+    for damaged in copies {
+        pair.crash(0, Protocol::C);
+        pair.nodes[0].disk.0[damaged + 100] ^= 1;
+        pair.written_first = None;
+        pair.attach(0).unwrap();
+        assert_eq!(pair.written_first, Some(damaged as u64));
+    }
+}
