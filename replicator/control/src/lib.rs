@@ -159,7 +159,9 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// The reply made no sense.
-    #[error("tandemd's reply on {0} was not understood: {1}; tandemadm and tandemd must be of the same release")]
+    #[error(
+        "tandemd's reply on {0} was not understood: {1}; tandemadm and tandemd must be of the same release"
+    )]
     Reply(PathBuf, String),
 }
 
@@ -173,7 +175,8 @@ pub fn ask(socket: &Path, request: &Request, timeout: Duration) -> Result<Reply,
         _ => io(e),
     })?;
     stream.set_read_timeout(Some(timeout)).map_err(io)?;
-    let mut line = serde_json::to_vec(request).map_err(|e| ClientError::Reply(socket.to_owned(), e.to_string()))?;
+    let mut line =
+        serde_json::to_vec(request).map_err(|e| ClientError::Reply(socket.to_owned(), e.to_string()))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(io)?;
     let mut reply = String::new();

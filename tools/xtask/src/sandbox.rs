@@ -30,7 +30,7 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// A new folder, guarded.
     pub(crate) fn new() -> Result<Sandbox> {
-        let path = mkdtemp(&std::env::temp_dir().join("tandem-demo-XXXXXX"))?;
+        let path = mkdtemp(&std::env::temp_dir().join("tandem-xtask-XXXXXX"))?;
         let guard = Command::new(std::env::current_exe()?)
             .arg("guard")
             .arg(&path)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::packages;
 use crate::process::{Result, shown};
 use crate::repo;
+use crate::sandbox::Sandbox;
 
 /// Seeds per protocol that the simulator runs.
 const SEEDS: &str = "20000";
@@ -18,6 +19,8 @@ const DENY: [&str; 3] = ["--", "-D", "warnings"];
 pub(crate) fn run() -> Result<()> {
     packages::ensure(packages::TEST)?;
     let release = repo::release_dir()?;
+    // The tests take their daemons down themselves, unless they are interrupted.
+    let sandbox = Sandbox::new()?;
     let mut suite = Suite::default();
     suite.step("rustfmt", repo::cargo().args(["fmt", "--all", "--check"]));
     // The simulator apart: it switches the core's seeded bugs on, and cargo would switch them on for every member
@@ -40,8 +43,10 @@ pub(crate) fn run() -> Result<()> {
         repo::cargo()
             .args(["test", "-p", "tandem-tests", "--test", "e2e", "--"])
             .args(["--ignored", "--nocapture", "--test-threads=1"])
-            .env("TANDEM_BIN_DIR", release),
+            .env("TANDEM_BIN_DIR", release)
+            .env("TMPDIR", sandbox.path()),
     );
+    drop(sandbox);
     suite.finish()
 }
 

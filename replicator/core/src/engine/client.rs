@@ -214,7 +214,7 @@ impl Engine {
                 Request::Write(op) => op,
             };
             self.write_bytes_in_flight += op.payload_bytes();
-
+            self.begin_generation_if_alone();
             let (key, range) = (self.key(), op.range);
             let write = ClientWrite {
                 id,
@@ -277,7 +277,6 @@ impl Engine {
     pub(super) fn start_client_write(&mut self, key: u64, token: u64) {
         debug_assert_eq!(key, token);
         let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
-        self.begin_generation_if_alone();
         let epoch = self.join_epoch();
         // Without a disk of our own the data is nowhere until a peer has written it.
         let protocol = if self.disk.is_usable() { self.config.protocol } else { Protocol::C };

@@ -217,8 +217,9 @@ impl Engine {
             for peer in self.peer_ids() {
                 self.abort_resync(peer);
             }
-            // Peers stop sending; what they sent is applied first.
+            // Peers are told and stop sending; what has begun is applied first, what comes late is dropped.
             self.disk.leaving = true;
+            self.peers.iter_mut().for_each(|p| p.receiver_stale = true);
             self.announce_state();
         }
         if !self.peers.iter().all(|p| p.receiver.is_drained()) || !self.disk.persist.is_idle() {

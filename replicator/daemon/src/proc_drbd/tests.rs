@@ -1,3 +1,5 @@
+//! Golden texts of the status file.
+
 use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::Protocol;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tandem_control::VolumeSpec;
 use tandem_core::io::DiskError;
@@ -16,6 +18,10 @@ use tandem_core::units::NodeId;
 
 use super::buffer::BufferPool;
 use crate::failure::Failure;
+
+/// How long a lock that another process holds is tried for.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// An open device or file that nobody else uses.
 pub(crate) struct Backing {
@@ -86,8 +92,7 @@ fn open(path: &Path, purpose: Purpose, pool: &BufferPool) -> Result<Backing, Fai
         _ => failure(cannot_open, error),
     })?;
     let shared = file.try_clone().map_err(|error| failure(cannot_open, error))?;
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| failure(claimed, io::Error::from(errno)))?;
+    let lock = lock(file).map_err(|error| failure(claimed, error))?;
     let size_bytes = (&*lock).seek(SeekFrom::End(0)).map_err(|error| failure(cannot_open, error))?;
     Ok(Backing {
         path: path.to_owned(),
@@ -98,6 +103,21 @@ fn open(path: &Path, purpose: Purpose, pool: &BufferPool) -> Result<Backing, Fai
         zeroes_ranges: Cell::new(true),
         _lock: lock,
     })
+}
+
+/// A daemon that was killed with operations in flight holds its lock until the kernel has ended them.
+fn lock(mut file: File) -> io::Result<Flock<File>> {
+    let limit = Instant::now() + LOCK_LIMIT;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, errno)) if errno != Errno::EWOULDBLOCK || Instant::now() >= limit => {
+                return Err(errno.into());
+            }
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
 }
 
 /// The file, and whether it is open with O_DIRECT. A block device is claimed with O_EXCL, which also keeps it from

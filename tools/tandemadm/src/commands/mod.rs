@@ -89,6 +89,7 @@ fn print_each(specs: &[ResourceSpec], line: impl Fn(&ResourceSpec) -> String) ->
 }
 
 fn exec_failure(program: &Path) -> Failure {
+    let error = daemon_start::exec_detached(program);
     errln!("cannot run {}:", program.display());
-    Failure::System("exec", daemon_start::exec_detached(program))
+    Failure::System("exec", error)
 }
