@@ -60,8 +60,6 @@ mutations! {
     IgnoresOverlap,
     /// A demoted node forgets the bits of its last writes.
     DemotesWithoutBitmap,
-    /// The source serves a target what its own disk holds in its cache only.
-    ServesFromCache,
     /// Both nodes of a crashed pair keep their data without comparing.
     IgnoresCrashFlag,
 }

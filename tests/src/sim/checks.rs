@@ -84,12 +84,27 @@ impl World {
             self.oracle.parted(1 - n);
         }
         let finished = status.disk == DiskState::UpToDate && was_inconsistent;
-        if finished && replication != ReplicationState::Off {
+        let disk = status.disk;
+        let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
+        let receiving = replication == ReplicationState::SyncTarget;
+        if finished {
             self.oracle.target_finished(n);
+        }
+        let received_all = self.nodes[n].mixed && complete;
+        self.nodes[n].mixed = (self.nodes[n].mixed || receiving) && !complete;
+        if self.nodes[n].mixed && disk > DiskState::Inconsistent && !self.split {
+            let text = format!(
+                "node {n} calls its data {disk} although a resync has not ended; {}",
+                self.describe()
+            );
+            return Err(Violation::new("K6", text));
         }
         self.follow_sync(n, replication);
         if new_state {
             self.ambush(n);
+        }
+        if received_all {
+            self.ambush(1 - n);
         }
         Ok(())
     }
@@ -161,7 +176,19 @@ impl World {
         let Some(differences) = Mask::of_differences(&self.nodes[0].disk, &self.nodes[1].disk) else {
             return Ok(());
         };
-        let known = self.known_to(0).union(self.known_to(1));
+        let known = [self.known_to(0), self.known_to(1)];
+        for (n, known) in known.iter().enumerate() {
+            if self.must_know_alone(n)
+                && let Some(sector) = differences.first_outside(known)
+            {
+                let text = format!(
+                    "sector {sector} differs, and its source, node {n}, does not know: {}",
+                    self.describe()
+                );
+                return Err(Violation::new("K5", text));
+            }
+        }
+        let known = known[0].union(known[1]);
         let Some(sector) = differences.first_outside(&known) else { return Ok(()) };
         let found = [0, 1].map(|n| self.nodes[n].disk.tokens()[sector]);
         let text = format!(
@@ -172,6 +199,17 @@ impl World {
             self.describe()
         );
         Err(Violation::new("K5", text))
+    }
+
+    /// The source of a resync knows all that its target lacks, unless the target, as the Primary, is written to.
+    fn must_know_alone(&self, n: usize) -> bool {
+        self.link.open_end(0).is_some()
+            && self.link.open_end(1).is_some()
+            && self.role(1 - n) == Some(Role::Secondary)
+            && self.nodes[n]
+                .status
+                .as_ref()
+                .is_some_and(|s| s.peers[0].replication == ReplicationState::SyncSource)
     }
 
     /// What the node knows may differ, and will still know should it die now.

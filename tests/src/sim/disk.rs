@@ -154,9 +154,25 @@ impl SimDisk {
         self.data.settle_some(|| prng.chance(odds, 100));
         self.meta.settle_some(|| prng.chance(odds, 100));
         for InFlight { op, .. } in std::mem::take(&mut self.in_flight) {
-            self.apply(&op, true, |_| prng.chance(odds, 100));
+            if op.device == Device::Meta && prng.chance(1, 4) {
+                self.tear_sectors(&op, prng);
+            } else {
+                self.apply(&op, true, |_| prng.chance(odds, 100));
+            }
         }
         self.meta_version += 1;
+    }
+
+    /// The power failed while metadata was being written: each sector is new up to some byte and old behind it.
+    fn tear_sectors(&mut self, op: &DiskOp, prng: &mut Prng) {
+        let DiskOpKind::Write { offset, data, .. } = &op.kind else { return };
+        let range = self.meta_sectors(ByteRange::new(*offset, data.len() as u64));
+        for (sector, new) in range.zip(data.chunks_exact(SECTOR)) {
+            let torn_at = prng.below(SECTOR as u64 + 1) as usize;
+            let mut bytes = BytesMut::from(&new[..torn_at]);
+            bytes.put_slice(&self.meta.view[sector][torn_at..]);
+            self.meta.write(sector, bytes.freeze(), true, self.clock);
+        }
     }
 
     fn read(&self, device: Device, range: ByteRange) -> Bytes {

@@ -140,7 +140,7 @@ impl Plan {
         Plan {
             weights,
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
-            ambush: prng.chance(1, 3),
+            ambush: prng.chance(1, 2),
             split_brain: prng.chance(1, 40),
             write_ordering: if flush { WriteOrdering::Flush } else { WriteOrdering::Drain },
             internal_metadata: prng.chance(3, 4),

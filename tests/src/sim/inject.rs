@@ -1,6 +1,6 @@
 //! Faults as they happen: deaths, cuts, slowness, and the administrator's disturbances.
 
-use tandem_core::state::ReplicationState;
+use tandem_core::state::DiskState;
 use tandem_core::status::Status;
 
 use super::faults::Kind;
@@ -23,10 +23,15 @@ impl World {
 
     /// Something has just changed on the node: a good moment for a fault.
     pub(super) fn ambush(&mut self, n: usize) {
-        if self.plan.ambush && self.healing.is_none() && !self.split && self.prng.chance(1, 12) {
+        if self.plan.ambush && self.healing.is_none() && !self.split && self.prng.chance(1, 8) {
             self.counts.note(Kind::Ambush);
-            let delay = self.prng.below(2_000);
-            let kind = self.plan.draw_kind(&mut self.prng);
+            let longest = if self.prng.chance(1, 2) { 2_000 } else { 8_000 };
+            let delay = self.prng.below(longest);
+            let kind = if self.prng.chance(1, 4) {
+                Kind::PowerLossBoth
+            } else {
+                self.plan.draw_kind(&mut self.prng)
+            };
             let node = if self.prng.chance(2, 3) { n } else { 1 - n };
             self.at(delay, Event::Strike { kind, node });
         }
@@ -106,9 +111,7 @@ impl World {
     pub(super) fn die(&mut self, n: usize, power: bool) {
         self.trace(Some(n), "dies", || if power { "power loss".into() } else { "process".into() });
         let lived = self.nodes[n].engine.is_some();
-        let finishing = |s: &Status| {
-            s.peers[0].replication == ReplicationState::SyncTarget && s.peers[0].out_of_sync_bytes == 0
-        };
+        let finishing = |s: &Status| s.disk == DiskState::Inconsistent && s.peers[0].out_of_sync_bytes == 0;
         if self.nodes[n].status.as_ref().is_some_and(finishing) {
             // It was writing down that it is complete; that may have reached the disk.
             self.oracle.target_finished(n);

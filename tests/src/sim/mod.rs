@@ -7,8 +7,8 @@
 //! itself when it completes. When the power fails, each 512-byte sector of each write that is not durable, completed
 //! or in flight, survives or not, independently of all others: a later write to a sector may survive and an earlier
 //! one not, and the other way round. When only the process dies, what was in flight lands wholly, in part (by
-//! sectors) or not at all, and what was completed stays in the cache, where a later power loss still finds it. Half
-//! a sector is never written. Disks do not rot, do not lie about flushes, and do not fail. A node whose receiver does
+//! sectors) or not at all, and what was completed stays in the cache, where a later power loss still finds it. A data
+//! sector is never torn; a metadata sector that was being written when the power failed may be. Disks do not rot, do not lie about flushes, and do not fail. A node whose receiver does
 //! not flush between epochs (`WriteOrdering::Drain`) has a disk without volatile cache. Metadata lies behind the data
 //! on the same device, or on a device with a cache of its own.
 //!

@@ -276,7 +276,7 @@ impl Oracle {
     pub fn died(&mut self, node: usize, power: bool) {
         self.died[node] = Some(power || self.died[node] == Some(true));
         if self.primary == Some(node) {
-            self.primary_died |= self.reigns && self.followed;
+            self.primary_died |= self.reigns && self.followed && self.reign.is_none();
             self.reigns = false;
             self.reign = None;
         }

@@ -94,6 +94,8 @@ pub(super) struct Node {
     pub(super) want_disk: bool,
     /// The administrator wants the node connected.
     pub(super) want_net: bool,
+    /// A resync has begun to overwrite the data and has not ended: a mixture of two points in time.
+    pub(super) mixed: bool,
     /// What the metadata of a disk that no engine uses says may differ, and the metadata's version.
     pub(super) bits: Option<(u64, Mask)>,
 }
@@ -509,6 +511,7 @@ impl Node {
             client: None,
             want_disk: true,
             want_net: true,
+            mixed: false,
             bits: None,
         }
     }

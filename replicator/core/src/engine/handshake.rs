@@ -52,7 +52,7 @@ impl Engine {
     /// What a lost Primary sent may be in our disk's cache only. Before it serves a target, whose copy will be durable,
     /// it must be durable here: nothing marks it. A Primary's own writes are marked by its crash.
     fn is_settled(&mut self) -> bool {
-        if self.role == Role::Primary || !self.disk.has_unflushed_data() || seeded!(self, ServesFromCache) {
+        if self.role == Role::Primary || !self.disk.has_unflushed_data() {
             return true;
         }
         if !self.disk.settling {

@@ -145,18 +145,23 @@ impl Engine {
             }
         }
         let token = self.key();
-        let applied = Applied { peer: id, session, range, token, what };
-        let Some(receiver) = self.peer_mut(id).map(|p| &mut p.receiver) else { return Ok(()) };
-        let must_wait = receiver.epochs.len() > 1 && !seeded!(self, IgnoresBarrier);
-        let Some(receiver) = self.peer_mut(id).map(|p| &mut p.receiver) else { return Ok(()) };
-        let Some(open) = receiver.epochs.back_mut() else { return Ok(()) };
+        self.enqueue(Applied { peer: id, session, range, token, what });
+        Ok(())
+    }
+
+    /// Starts at once, or waits for the epochs before. Resync data keeps its place among the writes: one that came
+    /// before it and waits is older, and must not be applied on top of it.
+    pub(super) fn enqueue(&mut self, applied: Applied) {
+        let unordered = seeded!(self, IgnoresBarrier);
+        let Some(peer) = self.peer_mut(applied.peer) else { return };
+        let must_wait = peer.receiver.epochs.len() > 1 && !unordered;
+        let Some(open) = peer.receiver.epochs.back_mut() else { return };
         if must_wait {
             open.waiting.push_back(applied);
         } else {
             open.in_flight += 1;
-            self.acquire(token, range, Locked::Apply(applied));
+            self.acquire(applied.token, applied.range, Locked::Apply(applied));
         }
-        Ok(())
     }
 
     pub(super) fn barrier_received(
@@ -217,7 +222,10 @@ impl Engine {
                 }
                 self.request_ended(peer, session);
             }
-            What::Resync { .. } | What::ResyncZeroes => self.resync_block_written(peer, session, range, ok),
+            What::Resync { .. } | What::ResyncZeroes => {
+                self.resync_block_written(peer, session, range, ok);
+                self.request_ended(peer, session);
+            }
             What::Read { id } => {
                 if live {
                     self.send(peer, Message::ReadReply { id, payload: None });

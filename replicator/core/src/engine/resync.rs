@@ -255,7 +255,7 @@ impl Engine {
         }
         peer.received_bytes += if let What::Resync { payload } = &what { payload.len() } else { 0 };
         let applied = Applied { peer: id, session: peer.session, range, token, what };
-        self.acquire(token, range, Locked::Apply(applied));
+        self.enqueue(applied);
         Ok(())
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Pair {
     engines_started: u64,
     /// Where the first write to the metadata went.
     pub(crate) written_first: Option<u64>,
+    /// Flushes of each node's data.
+    pub(crate) data_flushes: [u32; 2],
     next_id: u64,
     done: BTreeMap<u64, Result<(), CommandError>>,
     completed: BTreeMap<u64, Result<Bytes, ClientError>>,
@@ -83,6 +85,7 @@ impl Pair {
             link_is_down: false,
             engines_started: 2,
             written_first: None,
+            data_flushes: [0; 2],
             next_id: 0,
             done: BTreeMap::new(),
             completed: BTreeMap::new(),
@@ -147,6 +150,9 @@ impl Pair {
             Output::Disk(op) => {
                 if let (Device::Meta, DiskOpKind::Write { offset, .. }) = (op.device, &op.kind) {
                     self.written_first.get_or_insert(*offset);
+                }
+                if (op.device, &op.kind) == (Device::Data, &DiskOpKind::Flush) {
+                    self.data_flushes[n] += 1;
                 }
                 let result = self.nodes[n].disk.carry_out(&op);
                 self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });

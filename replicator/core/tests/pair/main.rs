@@ -257,3 +257,22 @@ fn a_damaged_superblock_copy_is_replaced_before_the_good_one_is_touched() {
         assert_eq!(pair.written_first, Some(damaged as u64));
     }
 }
+
+/// Simulator: seed 3634 C. What a lost Primary sent must be durable before it is offered to a target.
+#[test]
+fn a_secondary_flushes_before_it_says_what_it_has() {
+    let mut pair = Pair::new(Protocol::C);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.cut_at = Some(|m| matches!(m, Message::Barrier { .. }));
+    pair.write(0, 0, 1);
+    pair.crash(0, Protocol::C);
+    reconnect(&mut pair, 0);
+    let before = pair.data_flushes[1];
+    pair.cut_at = Some(|m| matches!(m, Message::Handshake(h) if !h.crashed_primary));
+    pair.heal();
+    assert_eq!(pair.data_flushes[1], before + 1);
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].disk.0[0], 1);
+}
