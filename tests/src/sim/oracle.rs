@@ -522,7 +522,8 @@ impl Oracle {
                 }
             }
         }
-        if !in_sync {
+        // Unless it has caught up since the promotion.
+        if !in_sync && self.stale[1 - holder] && !self.finished[1 - holder] {
             self.missed[1 - holder] = true;
         }
     }

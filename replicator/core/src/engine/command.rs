@@ -298,7 +298,10 @@ impl Engine {
 
     pub(super) fn leave(&mut self, peer: NodeId, id: CommandId) {
         self.leave_now(peer);
-        self.set_disk(DiskState::Outdated);
+        // Unless it has become a target meanwhile.
+        if self.disk.state > DiskState::Outdated {
+            self.set_disk(DiskState::Outdated);
+        }
         self.finish_command(id, Ok(()));
     }
 
