@@ -86,7 +86,8 @@ impl World {
         let finished = status.disk == DiskState::UpToDate && was_inconsistent;
         let disk = status.disk;
         let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
-        let receiving = replication == ReplicationState::SyncTarget;
+        // A disk that is being detached while a resync has nothing to send stays whole.
+        let receiving = replication == ReplicationState::SyncTarget && disk >= DiskState::Inconsistent;
         if finished {
             self.oracle.target_finished(n);
         }
