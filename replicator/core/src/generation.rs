@@ -97,7 +97,7 @@ pub fn decide(
     sides: Sides,
 ) -> (Verdict, &'static str) {
     if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-        return (Verdict::InSync, "diskless");
+        return (respect_roles(Verdict::InSync, mine, theirs), "diskless");
     }
     let (verdict, rule) = compare(mine, theirs, protocol, sides);
     let (verdict, rule) = follow_disk_states(verdict, rule, mine, theirs);
@@ -222,7 +222,7 @@ fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verd
 }
 
 /// Equal and not "none".
-fn same(a: u64, b: u64) -> bool {
+pub(crate) fn same(a: u64, b: u64) -> bool {
     a & !PRIMARY_BIT == b & !PRIMARY_BIT && a & !PRIMARY_BIT != 0
 }
 

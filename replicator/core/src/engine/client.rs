@@ -20,6 +20,15 @@ pub(super) struct ClientRead {
     peer: Option<NodeId>,
 }
 
+/// A request that is done and waits for its generation to be durable.
+#[derive(Debug)]
+pub(super) struct Held {
+    id: RequestId,
+    epoch: Epoch,
+    /// A good peer has done it too.
+    remote_done: bool,
+}
+
 /// A request that has not been let in.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -278,15 +287,15 @@ impl Engine {
         debug_assert_eq!(key, token);
         let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
         let epoch = self.join_epoch();
-        // Without a disk of our own the data is nowhere until a peer has written it.
-        let protocol = if self.disk.is_usable() { self.config.protocol } else { Protocol::C };
+        let protocol = self.effective_protocol();
+
         let (mut awaiting, mut awaiting_durable) = (Vec::new(), Vec::new());
         for peer in self.peer_ids() {
             if !self.peer(peer).is_some_and(|p| p.replicates()) {
                 self.mark_out_of_sync(peer, op.range);
                 continue;
             }
-            self.replicate(peer, key, &op, epoch);
+            self.replicate(peer, key, &op, epoch, protocol);
             if protocol != Protocol::A {
                 awaiting.push(peer);
                 if op.fua {
@@ -313,8 +322,8 @@ impl Engine {
         self.try_complete(key);
     }
 
-    fn replicate(&mut self, peer: NodeId, key: u64, op: &WriteOp, epoch: Epoch) {
-        let Some(seq) = self.log_transfer(peer, key, op.range, epoch) else { return };
+    fn replicate(&mut self, peer: NodeId, key: u64, op: &WriteOp, epoch: Epoch, wants: Protocol) {
+        let Some(seq) = self.log_transfer(peer, key, op.range, epoch, wants) else { return };
         let message = match &op.content {
             WriteContent::Data(payload) => {
                 Message::Write { seq, offset: op.range.offset, payload: payload.clone() }
@@ -337,10 +346,11 @@ impl Engine {
 
     /// A peer has acknowledged the write, cannot do it, or is gone.
     pub(super) fn write_leg_ended(&mut self, key: u64, peer: NodeId, ok: bool) {
+        let good = self.peer(peer).is_some_and(|p| p.has_good_data());
         let Some(write) = self.writes.get_mut(&key) else { return };
         write.awaiting.retain(|p| *p != peer);
         if ok {
-            write.remote_done = true;
+            write.remote_done |= good;
         } else {
             write.awaiting_durable.retain(|p| *p != peer);
         }
@@ -349,6 +359,7 @@ impl Engine {
 
     /// The peer has made every write up to `epoch` durable, or is gone (`None`: all epochs).
     pub(super) fn durable_leg_ended(&mut self, peer: NodeId, epoch: Option<Epoch>, ok: bool) {
+        let good = ok && self.peer(peer).is_some_and(|p| p.has_good_data());
         let covers = |e: Epoch| epoch.is_none_or(|durable| e <= durable);
         let keys: Vec<u64> =
             self.writes.iter().filter(|(_, w)| w.op.fua && covers(w.epoch)).map(|(k, _)| *k).collect();
@@ -363,7 +374,7 @@ impl Engine {
             if let Some(flush) = self.flushes.get_mut(&key) {
                 let before = flush.awaiting.len();
                 flush.awaiting.retain(|(p, e)| *p != peer || !covers(*e));
-                flush.remote_done |= ok && flush.awaiting.len() < before;
+                flush.remote_done |= good && flush.awaiting.len() < before;
             }
             self.try_complete_flush(key);
         }
@@ -383,27 +394,45 @@ impl Engine {
             self.release(key, write.op.range);
         }
         if write.local == Leg::Done || write.remote_done || hasty {
-            self.complete_or_hold(write.id, write.epoch);
+            self.complete_or_hold(write.id, write.epoch, write.remote_done);
         } else {
             self.fail_client(write.id, ClientError::Io);
         }
     }
 
     /// A completion is held back until the generation it belongs to is on disk.
-    fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch) {
+    fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch, remote_done: bool) {
         if self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration) {
             self.complete_write(id, epoch);
         } else {
-            self.held.push((id, epoch));
+            self.held.push(Held { id, epoch, remote_done });
         }
     }
 
     pub(super) fn release_held_completions(&mut self) {
         if self.generation_is_durable() {
-            for (id, epoch) in std::mem::take(&mut self.held) {
-                self.complete_write(id, epoch);
+            for held in std::mem::take(&mut self.held) {
+                self.complete_write(held.id, held.epoch);
             }
         }
+    }
+
+    /// The disk has failed: what it has done counts for nothing, and no generation will be noted on it.
+    pub(super) fn forget_local_legs(&mut self) {
+        self.writes.values_mut().filter(|w| w.local == Leg::Done).for_each(|w| w.local = Leg::Failed);
+        self.flushes.values_mut().filter(|f| f.local == Leg::Done).for_each(|f| f.local = Leg::Failed);
+        for Held { id, epoch, remote_done } in std::mem::take(&mut self.held) {
+            if remote_done {
+                self.complete_write(id, epoch);
+            } else {
+                self.fail_client(id, ClientError::Io);
+            }
+        }
+    }
+
+    /// Without a disk of our own the data is nowhere until a peer has written it.
+    fn effective_protocol(&self) -> Protocol {
+        if self.disk.is_usable() { self.config.protocol } else { Protocol::C }
     }
 
     /// Later writes may depend on this one: they belong to another epoch.
@@ -420,7 +449,7 @@ impl Engine {
     fn client_flush(&mut self, id: RequestId) {
         let key = self.key();
         let mut awaiting = Vec::new();
-        if self.config.protocol == Protocol::A {
+        if self.effective_protocol() == Protocol::A {
             self.close_epoch_if_begun(false);
         } else {
             self.close_epoch_if_begun(true);
@@ -437,7 +466,7 @@ impl Engine {
         } else {
             Leg::None
         };
-        let remote_done = self.peers.iter().any(|p| p.replicates() && p.all_durable);
+        let remote_done = self.peers.iter().any(|p| p.has_good_data() && p.all_durable);
         self.flushes.insert(key, ClientFlush { id, local, awaiting, remote_done });
         self.try_complete_flush(key);
     }
@@ -457,7 +486,7 @@ impl Engine {
         let Some(flush) = self.flushes.remove(&key) else { return };
         if flush.local == Leg::Done || flush.remote_done {
             // No write belongs to epoch 0: a flush closes none.
-            self.complete_or_hold(flush.id, Epoch(0));
+            self.complete_or_hold(flush.id, Epoch(0), flush.remote_done);
         } else {
             self.fail_client(flush.id, ClientError::Io);
         }

@@ -2,10 +2,10 @@
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused.
 
-use super::Engine;
 use super::MAX_OPENERS_NAMED;
 use super::disk::{DiskWork, volume_bytes};
 use super::persist::Then;
+use super::{Engine, Reign};
 use crate::io::{ClientError, Command, Device, DiskOpKind, Level, Output};
 use crate::metadata::Metadata;
 use crate::refusal::{CommandError, HAS_DISK, HAS_NET, StateChangeRefusal};
@@ -112,6 +112,7 @@ impl Engine {
             return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
         }
         self.disk.open = true;
+        self.reign = Reign::Idle;
         self.disk.generation_version = 0;
         self.disk.metadata = Some(metadata);
         if let Err(text) = self.assign_slots() {

@@ -36,7 +36,6 @@ impl Engine {
         peer.round = 0;
         peer.in_round = false;
         peer.receiver_stale = true;
-        peer.connected_since = now;
         peer.last_received = now;
         peer.ping_sent = None;
         peer.ping_answered = false;
@@ -199,17 +198,14 @@ impl Engine {
             None => (peer.last_received.plus_ms(self.config.ping_interval_ms), Check::SendPing),
         };
         let patience_ms = self.config.timeout_ms * u64::from(self.config.ko_count);
-        let unacked = peer
-            .transfer_log
-            .iter()
-            .find(|w| !w.acked && self.config.protocol != Protocol::A)
-            .map(|w| w.sent_at);
+        let unacked =
+            peer.transfer_log.iter().find(|w| !w.acked && w.wants != Protocol::A).map(|w| w.sent_at);
         let oldest = unacked.into_iter().chain(peer.barriers.front().map(|b| b.sent_at)).min();
         let request =
             oldest.filter(|_| patience_ms > 0).map(|t| (t.plus_ms(patience_ms), Check::RequestTimeout));
         let handshake = peer
             .is_negotiating()
-            .then(|| (peer.connected_since.plus_ms(HANDSHAKE_TIMEOUT_MS), Check::HandshakeTimeout));
+            .then(|| (peer.round_since.plus_ms(HANDSHAKE_TIMEOUT_MS), Check::HandshakeTimeout));
         [Some(ping), request, handshake].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

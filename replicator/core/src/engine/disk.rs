@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::persist::{Persist, Version};
-use super::receiver::Applied;
+use super::receiver::{Applied, Receiver};
 use super::{Engine, Locked};
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
 use crate::metadata::Metadata;
@@ -126,14 +126,19 @@ impl Engine {
     pub(super) fn disk_done(&mut self, id: DiskOpId, result: Result<Bytes, DiskError>) {
         let Some(Operation { work, effect }) = self.disk.operations.remove(&id) else { return };
         match effect {
-            Effect::None => {}
             Effect::WritesData => self.disk.writes_done += 1,
-            Effect::Flushes(writes) => self.disk.writes_durable = self.disk.writes_durable.max(writes),
+            Effect::Flushes(writes) if result.is_ok() => {
+                self.disk.writes_durable = self.disk.writes_durable.max(writes);
+            }
+            Effect::Flushes(_) | Effect::None => {}
         }
         if let Err(error) = &result {
             self.disk_failed(&format!("{} failed: {error}", work.describe()));
         }
-        let result = result.ok();
+        // Whatever a disk says after it has failed, only what was read from it is believed: the system reports a failed
+        // flush once, and the next one succeeds.
+        let believed = self.disk.is_usable() || work.is_read();
+        let result = result.ok().filter(|_| believed);
         match work {
             DiskWork::ClientRead { key } => self.client_read_done(key, result),
             DiskWork::ClientWrite { key } => self.client_write_done(key, result.is_some()),
@@ -166,7 +171,7 @@ impl Engine {
         self.abandon_persist();
         self.abort_resyncs_without_disk();
         self.disk.release_when_idle = true;
-        self.release_held_completions();
+        self.forget_local_legs();
         self.resume_stalled_peers();
     }
 
@@ -196,6 +201,8 @@ impl Engine {
         }
         self.disk.leaving = false;
         for peer in &mut self.peers {
+            peer.receiver = Receiver::default();
+            peer.receiver_session = 0;
             peer.receiver_stale = true;
         }
     }
@@ -244,6 +251,10 @@ impl Engine {
 }
 
 impl DiskWork {
+    fn is_read(&self) -> bool {
+        matches!(self, DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead { .. })
+    }
+
     fn describe(&self) -> &'static str {
         match self {
             DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead { .. } => "a read",

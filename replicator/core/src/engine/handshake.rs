@@ -9,7 +9,7 @@ use super::disk::DiskWork;
 use super::peer::Peer;
 use super::receiver::Receiver;
 use crate::bitmap::Bitmap;
-use crate::generation::{Generations, Sides, Verdict, decide};
+use crate::generation::{Generations, Sides, Verdict, decide, same};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -19,9 +19,11 @@ use crate::wire::{Handshake, Message};
 impl Engine {
     /// A round shall take place: a connection, a disk, or a forced decision is new.
     pub(super) fn begin_handshake(&mut self, id: NodeId) {
+        let now = self.now;
         let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) else { return };
         if !peer.in_round {
             peer.in_round = true;
+            peer.round_since = now;
             peer.round += 1;
         } else if peer.our_handshake.is_some() {
             peer.round_again = true;
@@ -63,9 +65,11 @@ impl Engine {
     }
 
     pub(super) fn handshake_received(&mut self, id: NodeId, theirs: Handshake) -> Result<(), String> {
+        let now = self.now;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if !peer.in_round && theirs.round == peer.round + 1 {
             peer.in_round = true;
+            peer.round_since = now;
             peer.round += 1;
         }
         if !peer.in_round || theirs.round != peer.round || peer.their_handshake.is_some() {
@@ -116,6 +120,9 @@ impl Engine {
             );
         }
         self.note_handshake(id, &mine, &theirs);
+        if let Err(reason) = self.know_the_data_we_lost(&theirs) {
+            return self.refuse(id, reason);
+        }
         if let Err(reason) = self.agree_on_size(&mine, &theirs) {
             return self.refuse(id, reason);
         }
@@ -147,6 +154,18 @@ impl Engine {
         {
             self.begin_handshake(id);
         }
+    }
+
+    /// A Primary without a disk works through a peer that has the data its clients have seen, and no other.
+    fn know_the_data_we_lost(&self, theirs: &Handshake) -> Result<(), String> {
+        if self.role != Role::Primary || self.disk.is_usable() || theirs.disk < DiskState::Negotiating {
+            return Ok(());
+        }
+        let lost = self.last_generations.current;
+        if same(lost, theirs.generations.current) || same(lost, theirs.bitmap_id) {
+            return Ok(());
+        }
+        Err("the peer does not have the data that this diskless Primary has exposed".into())
     }
 
     fn restart_receiver_if_stale(&mut self, id: NodeId) {

@@ -27,7 +27,7 @@ use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
-use client::{ClientFlush, ClientRead, ClientWrite, Request};
+use client::{ClientFlush, ClientRead, ClientWrite, Held, Request};
 use command::CurrentCommand;
 use disk::Disk;
 use peer::Peer;
@@ -63,7 +63,7 @@ pub struct Engine {
     flushes: BTreeMap<u64, ClientFlush>,
     admission: VecDeque<(RequestId, Request)>,
     write_bytes_in_flight: u64,
-    held: Vec<(RequestId, Epoch)>,
+    held: Vec<Held>,
     epoch: Epoch,
     epoch_writes: u32,
 

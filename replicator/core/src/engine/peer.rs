@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::config::PeerConfig;
+use crate::config::{PeerConfig, Protocol};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
@@ -22,7 +22,7 @@ pub(super) struct Peer {
     /// Counts the connections, so that late disk completions are told apart.
     pub(super) session: u32,
     pub(super) standalone_reason: Option<String>,
-    pub(super) connected_since: Timestamp,
+    pub(super) round_since: Timestamp,
     pub(super) last_received: Timestamp,
     pub(super) ping_sent: Option<Timestamp>,
     /// It has answered since a command asked whether it lives.
@@ -75,6 +75,8 @@ pub(super) struct SentWrite {
     pub(super) range: ByteRange,
     pub(super) epoch: Epoch,
     pub(super) sent_at: Timestamp,
+    /// The ack that its client waits for.
+    pub(super) wants: Protocol,
     pub(super) acked: bool,
 }
 
@@ -96,7 +98,7 @@ impl Peer {
             link_up: false,
             session: 0,
             standalone_reason: None,
-            connected_since: now,
+            round_since: now,
             last_received: now,
             ping_sent: None,
             ping_answered: false,

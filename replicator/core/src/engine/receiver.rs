@@ -13,9 +13,9 @@ use super::{Engine, Locked};
 use crate::config::{Protocol, WriteOrdering};
 use crate::io::{Device, DiskOpKind, Payload};
 use crate::seeded;
-use crate::state::Role;
+use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
-use crate::wire::Message;
+use crate::wire::{MAX_PAYLOAD_BYTES, Message};
 
 /// Epochs that have begun to arrive, the open one last; never empty.
 #[derive(Debug)]
@@ -104,6 +104,13 @@ impl Engine {
     }
 
     pub(super) fn read_requested(&mut self, peer: NodeId, id: u64, range: ByteRange) -> Result<(), String> {
+        if range.length > u64::from(MAX_PAYLOAD_BYTES) {
+            return Err(format!("a read of {} bytes was asked for", range.length));
+        }
+        if self.disk.state != DiskState::UpToDate {
+            self.send(peer, Message::ReadReply { id, payload: None });
+            return Ok(());
+        }
         self.receive(peer, range, What::Read { id }, None)
     }
 

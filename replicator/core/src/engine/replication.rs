@@ -74,6 +74,7 @@ impl Engine {
         key: u64,
         range: ByteRange,
         epoch: Epoch,
+        wants: Protocol,
     ) -> Option<WriteSeq> {
         let now = self.now;
         let peer = self.peer_mut(id)?;
@@ -81,7 +82,7 @@ impl Engine {
         peer.next_seq = WriteSeq(seq.0 + 1);
         peer.epoch_writes += 1;
         peer.all_durable = false;
-        peer.transfer_log.push_back(SentWrite { key, range, epoch, sent_at: now, acked: false });
+        peer.transfer_log.push_back(SentWrite { key, range, epoch, sent_at: now, wants, acked: false });
         Some(seq)
     }
 
@@ -93,7 +94,6 @@ impl Engine {
         kind: Protocol,
         ok: bool,
     ) -> Result<(), String> {
-        let enough = kind == Protocol::C || kind == self.config.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if seq >= peer.next_seq {
             return Err(format!("write {} was acknowledged but never sent", seq.0));
@@ -101,7 +101,8 @@ impl Engine {
         let first = peer.next_seq.0 - peer.transfer_log.len() as u64;
         let Some(index) = seq.0.checked_sub(first) else { return Ok(()) };
         let Some(sent) = peer.transfer_log.get_mut(index as usize) else { return Ok(()) };
-        sent.acked = true;
+        let enough = kind == Protocol::C || kind == sent.wants;
+        sent.acked |= enough || !ok;
         let SentWrite { key, range, .. } = *sent;
         if !ok {
             self.mark_out_of_sync(id, range);

@@ -156,6 +156,8 @@ pub fn create(
     device_id: u64,
 ) -> Result<Geometry, CreateError> {
     let geometry = Geometry::new(placement, backing_bytes, io.size_bytes(), max_peers)?;
+    // Nobody may find the old superblocks over an empty bitmap.
+    wipe(io, placement)?;
     let zeroes = vec![0u8; 1 << 20];
     for (start, length) in [
         (geometry.activity_log_offset, super::ACTIVITY_LOG_BYTES - SUPERBLOCK_BYTES as u64),
