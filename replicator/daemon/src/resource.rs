@@ -115,7 +115,7 @@ impl Resource {
     pub(crate) async fn end(&self, limit: Duration) {
         self.mailbox.send(Mail::Exit);
         let mut alive = self.alive.lock().await;
-        if tokio::time::timeout(limit, &mut *alive).await.is_err() {
+        if !alive.is_terminated() && tokio::time::timeout(limit, &mut *alive).await.is_err() {
             tracing::error!("a resource's thread does not end; its disk may hang");
         }
     }
