@@ -52,12 +52,6 @@ impl Bitmap {
         word >> (block % 64) & 1 == 1
     }
 
-    /// True if any block of the range has its bit set.
-    pub fn any_set(&self, range: ByteRange) -> bool {
-        let blocks = range.blocks_touched();
-        self.next_set(blocks.start).is_some_and(|b| b < blocks.end)
-    }
-
     /// Sets the bit of every block that the range touches.
     pub fn set_range(&mut self, range: ByteRange) {
         self.update(range.blocks_touched(), |word, mask| word | mask);
@@ -74,11 +68,6 @@ impl Bitmap {
     /// Sets every bit.
     pub fn set_all(&mut self) {
         self.update(0..self.blocks, |word, mask| word | mask);
-    }
-
-    /// Clears every bit.
-    pub fn clear_all(&mut self) {
-        self.update(0..self.blocks, |word, mask| word & !mask);
     }
 
     /// The first set bit at or after `block`.

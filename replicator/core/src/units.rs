@@ -1,7 +1,7 @@
 //! Newtypes for identifiers, offsets and time.
 
 use std::fmt;
-use std::ops::{Add, Sub};
+use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
@@ -109,12 +109,5 @@ impl Add<u64> for Epoch {
     type Output = Epoch;
     fn add(self, n: u64) -> Epoch {
         Epoch(self.0 + n)
-    }
-}
-
-impl Sub<u64> for Epoch {
-    type Output = Epoch;
-    fn sub(self, n: u64) -> Epoch {
-        Epoch(self.0 - n)
     }
 }

@@ -283,8 +283,7 @@ impl Engine {
     }
 
     /// The write has its range: send it to every peer that replicates, mark it for the others, write it here.
-    pub(super) fn start_client_write(&mut self, key: u64, token: u64) {
-        debug_assert_eq!(key, token);
+    pub(super) fn start_client_write(&mut self, key: u64) {
         let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
         let epoch = self.join_epoch();
         let protocol = self.effective_protocol();

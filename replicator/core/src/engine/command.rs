@@ -246,9 +246,7 @@ impl Engine {
         self.forget_metadata();
         self.abandon_persist();
         self.abort_resyncs_without_disk();
-        let old = std::mem::replace(&mut self.disk.state, DiskState::Diskless);
-        self.event(crate::io::Event::Disk { old, new: DiskState::Diskless });
-        self.announce_state();
+        self.set_disk(DiskState::Diskless);
         self.disk.release_when_idle = true;
         self.release_disk_if_idle();
         self.finish_command(id, Ok(()));

@@ -91,7 +91,7 @@ impl Engine {
         }
         self.set_connection(id, how);
         self.set_connection(id, ConnectionState::StandAlone);
-        self.forget_connection(id, DiskState::DUnknown);
+        self.forget_connection(id);
     }
 
     pub(super) fn goodbye_received(&mut self, id: NodeId) -> Result<(), String> {
@@ -129,12 +129,12 @@ impl Engine {
     fn connection_lost(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
         self.note(Some(id), Level::Warn, reason);
         self.set_connection(id, how);
-        self.forget_connection(id, DiskState::DUnknown);
+        self.forget_connection(id);
         self.begin_connecting(id);
     }
 
     /// Everything that depended on the connection goes on without it.
-    fn forget_connection(&mut self, id: NodeId, disk: DiskState) {
+    fn forget_connection(&mut self, id: NodeId) {
         let Some(peer) = self.peer_mut(id) else { return };
         peer.in_round = false;
         peer.round_again = false;
@@ -147,7 +147,7 @@ impl Engine {
         peer.deferred.clear();
         self.set_replication(id, ReplicationState::Off);
         self.set_peer_role(id, Role::Unknown);
-        self.set_peer_disk(id, disk);
+        self.set_peer_disk(id, DiskState::DUnknown);
         self.abort_resync(id);
         self.abandon_transfer_log(id);
         if !self.peers.iter().any(|p| p.link_up) {

@@ -225,7 +225,7 @@ impl Engine {
     /// Starts work that has got its range.
     pub(super) fn start_locked(&mut self, token: u64) {
         match self.locked.remove(&token) {
-            Some(Locked::ClientWrite(key)) => self.start_client_write(key, token),
+            Some(Locked::ClientWrite(key)) => self.start_client_write(key),
             Some(Locked::ResyncRead { peer, session, range }) => {
                 self.start_resync_read(peer, session, range, token)
             }
