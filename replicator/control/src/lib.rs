@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tandem_core::config::Protocol;
+use tandem_core::config::Options;
 use tandem_core::status::Status;
 use tandem_core::units::NodeId;
 use thiserror::Error;
@@ -76,22 +76,10 @@ pub struct ResourceSpec {
     pub peers: Vec<NodeSpec>,
     /// Its only volume.
     pub volume: VolumeSpec,
-    /// Replication protocol.
-    pub protocol: Protocol,
-    /// A peer must answer a request within `timeout_ms * ko_count`.
-    pub timeout_ms: u64,
-    /// Idle time until a heartbeat.
-    pub ping_interval_ms: u64,
-    /// Time for a heartbeat's answer.
-    pub ping_timeout_ms: u64,
+    /// What the engine is told.
+    pub options: Options,
     /// Longest pause between attempts to connect.
     pub connect_interval_ms: u64,
-    /// Times `timeout_ms` until a peer is dropped, 0 for never.
-    pub ko_count: u32,
-    /// Writes in an epoch.
-    pub max_epoch_size: u32,
-    /// Flush between epochs (otherwise only drain).
-    pub disk_flushes: bool,
     /// TCP address on which the daemon also offers its exports.
     pub nbd_listen: Option<SocketAddr>,
 }

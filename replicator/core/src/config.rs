@@ -37,7 +37,8 @@ impl Protocol {
 }
 
 /// How the secondary keeps epochs apart.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WriteOrdering {
     /// Wait for the epoch's writes, then flush the disk.
     Flush,
@@ -65,6 +66,14 @@ pub struct EngineConfig {
     pub node_name: String,
     /// The other nodes.
     pub peers: Vec<PeerConfig>,
+    /// What the administrator has chosen.
+    pub options: Options,
+}
+
+/// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says
+/// otherwise.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Options {
     /// Replication protocol.
     pub protocol: Protocol,
     /// How this node, as a secondary, keeps epochs apart.
@@ -79,4 +88,18 @@ pub struct EngineConfig {
     pub ko_count: u32,
     /// Writes in an epoch.
     pub max_epoch_size: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            protocol: Protocol::C,
+            write_ordering: WriteOrdering::Flush,
+            timeout_ms: 6000,
+            ping_interval_ms: 10_000,
+            ping_timeout_ms: 500,
+            ko_count: 7,
+            max_epoch_size: 2048,
+        }
+    }
 }

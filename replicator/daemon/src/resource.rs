@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_control::ResourceSpec;
-use tandem_core::config::{EngineConfig, PeerConfig, WriteOrdering};
+use tandem_core::config::{EngineConfig, PeerConfig};
 use tandem_core::status::Status;
 use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
 
@@ -141,12 +141,6 @@ fn engine_config(spec: &ResourceSpec) -> EngineConfig {
         node: spec.node.id,
         node_name: spec.node.name.clone(),
         peers: spec.peers.iter().map(|peer| PeerConfig { id: peer.id, name: peer.name.clone() }).collect(),
-        protocol: spec.protocol,
-        write_ordering: if spec.disk_flushes { WriteOrdering::Flush } else { WriteOrdering::Drain },
-        timeout_ms: spec.timeout_ms,
-        ping_interval_ms: spec.ping_interval_ms,
-        ping_timeout_ms: spec.ping_timeout_ms,
-        ko_count: spec.ko_count,
-        max_epoch_size: spec.max_epoch_size,
+        options: spec.options.clone(),
     }
 }

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use tandem_core::config::{EngineConfig, PeerConfig, Protocol};
+use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol};
 use tandem_core::io::{ClientError, Input, Output};
 use tandem_core::metadata::{self, Placement};
 use tandem_core::mutation::Mutation;
@@ -331,13 +331,15 @@ impl World {
             node: NodeId(n as u8),
             node_name: format!("node{n}"),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: format!("node{}", 1 - n) }],
-            protocol: self.protocol,
-            write_ordering: self.plan.write_ordering,
-            timeout_ms: 100,
-            ping_interval_ms: 150,
-            ping_timeout_ms: 50,
-            ko_count: 3,
-            max_epoch_size: 20,
+            options: Options {
+                protocol: self.protocol,
+                write_ordering: self.plan.write_ordering,
+                timeout_ms: 100,
+                ping_interval_ms: 150,
+                ping_timeout_ms: 50,
+                ko_count: 3,
+                max_epoch_size: 20,
+            },
         };
         let entropy = self.prng.next_u64();
         let mut engine = Engine::new(config, entropy, Timestamp(self.now));

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tandem_config::{ConfigError, Host, MetaDisk, Protocol, Resource, Stage, Volume};
+use tandem_config::{
+    ConfigError, DiskOptions, Host, MetaDisk, NetOptions, Protocol, Resource, Stage, Volume,
+};
 use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
-use tandem_core::config;
+use tandem_core::config::{self, Options, WriteOrdering};
 use tandem_core::units::NodeId;
 
 use crate::failure::Failure;
@@ -85,21 +87,26 @@ fn spec(resource: &Resource, node: &str, nbd_listen: Option<SocketAddr>) -> Resu
     let not_here = || Failure::NotDefined(resource.name.clone());
     let local = resource.local(node).ok_or_else(not_here)?;
     let volume = local.volumes.first().ok_or_else(not_here)?;
-    let net = &resource.net;
     Ok(ResourceSpec {
         name: resource.name.clone(),
         node: node_spec(local)?,
         peers: resource.peers(node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
         volume: volume_spec(volume)?,
+        options: options(&resource.net, &volume.disk_options)?,
+        connect_interval_ms: resource.net.connect_interval_ms,
+        nbd_listen,
+    })
+}
+
+fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
+    Ok(Options {
         protocol: protocol(net.protocol),
+        write_ordering: if disk.disk_flushes { WriteOrdering::Flush } else { WriteOrdering::Drain },
         timeout_ms: net.timeout_ms,
         ping_interval_ms: net.ping_interval_ms,
         ping_timeout_ms: net.ping_timeout_ms,
-        connect_interval_ms: net.connect_interval_ms,
         ko_count: narrow("ko-count", net.ko_count)?,
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
-        disk_flushes: volume.disk_options.disk_flushes,
-        nbd_listen,
     })
 }
 
@@ -181,14 +188,16 @@ mod tests {
                 disk: "/dev/sda1".into(),
                 meta_disk: None,
             },
-            protocol: config::Protocol::B,
-            timeout_ms: 5000,
-            ping_interval_ms: 20_000,
-            ping_timeout_ms: 700,
+            options: Options {
+                protocol: config::Protocol::B,
+                write_ordering: WriteOrdering::Drain,
+                timeout_ms: 5000,
+                ping_interval_ms: 20_000,
+                ping_timeout_ms: 700,
+                ko_count: 3,
+                max_epoch_size: 99,
+            },
             connect_interval_ms: 30_000,
-            ko_count: 3,
-            max_epoch_size: 99,
-            disk_flushes: false,
             nbd_listen: Some("127.0.0.1:10809".parse().unwrap()),
         };
         assert_eq!(*spec, expected);

@@ -1,7 +1,7 @@
 //! Snapshots for the tests.
 
 use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
-use tandem_core::config::Protocol;
+use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::status::{PeerStatus, ResyncProgress, Status};
@@ -87,14 +87,8 @@ pub(crate) fn spec() -> ResourceSpec {
             disk: "/dev/null".into(),
             meta_disk: None,
         },
-        protocol: Protocol::C,
-        timeout_ms: 6000,
-        ping_interval_ms: 10000,
-        ping_timeout_ms: 500,
-        connect_interval_ms: 10000,
-        ko_count: 7,
-        max_epoch_size: 2048,
-        disk_flushes: true,
+        options: Options::default(),
+        connect_interval_ms: 10_000,
         nbd_listen: None,
     }
 }

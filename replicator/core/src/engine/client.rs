@@ -315,7 +315,7 @@ impl Engine {
             write.awaiting = awaiting;
             write.awaiting_durable = awaiting_durable;
         }
-        if op.fua || self.epoch_writes >= self.config.max_epoch_size {
+        if op.fua || self.epoch_writes >= self.config.options.max_epoch_size {
             self.close_epoch(op.fua);
         }
         self.try_complete(key);
@@ -431,7 +431,7 @@ impl Engine {
 
     /// Without a disk of our own the data is nowhere until a peer has written it.
     fn effective_protocol(&self) -> Protocol {
-        if self.disk.is_usable() { self.config.protocol } else { Protocol::C }
+        if self.disk.is_usable() { self.config.options.protocol } else { Protocol::C }
     }
 
     /// Later writes may depend on this one: they belong to another epoch.

@@ -25,7 +25,7 @@ impl Engine {
 
     pub(super) fn peer_connected(&mut self, id: NodeId) {
         let now = self.now;
-        let protocol = self.config.protocol;
+        let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.connection != ConnectionState::Connecting || peer.link_up {
             self.outputs.push_back(Output::ClosePeer(id));
@@ -45,7 +45,7 @@ impl Engine {
     }
 
     pub(super) fn options_received(&mut self, id: NodeId, theirs: Protocol) -> Result<(), String> {
-        let ours = self.config.protocol;
+        let ours = self.config.options.protocol;
         if ours != theirs {
             let text = format!(
                 "incompatible protocol settings: {} here, {} on the peer; make the configuration files equal on both \
@@ -175,7 +175,7 @@ impl Engine {
                     self.lose_peer(id, ConnectionState::NetworkFailure, "PingAck did not arrive in time.");
                 }
                 Some((_, Check::RequestTimeout)) => {
-                    let (ko, timeout) = (self.config.ko_count, self.config.timeout_ms);
+                    let (ko, timeout) = (self.config.options.ko_count, self.config.options.timeout_ms);
                     let text = format!(
                         "Remote failed to finish a request within {}ms > ko-count ({ko}) * timeout ({} * 0.1s)",
                         u64::from(ko) * timeout,
@@ -194,10 +194,10 @@ impl Engine {
     /// The next thing that falls due on a connection if nothing is heard.
     fn next_check(&self, peer: &Peer) -> Option<(Timestamp, Check)> {
         let ping = match peer.ping_sent {
-            Some(sent) => (sent.plus_ms(self.config.ping_timeout_ms), Check::PingTimeout),
-            None => (peer.last_received.plus_ms(self.config.ping_interval_ms), Check::SendPing),
+            Some(sent) => (sent.plus_ms(self.config.options.ping_timeout_ms), Check::PingTimeout),
+            None => (peer.last_received.plus_ms(self.config.options.ping_interval_ms), Check::SendPing),
         };
-        let patience_ms = self.config.timeout_ms * u64::from(self.config.ko_count);
+        let patience_ms = self.config.options.timeout_ms * u64::from(self.config.options.ko_count);
         let unacked =
             peer.transfer_log.iter().find(|w| !w.acked && w.wants != Protocol::A).map(|w| w.sent_at);
         let oldest = unacked.into_iter().chain(peer.barriers.front().map(|b| b.sent_at)).min();

@@ -103,7 +103,7 @@ impl Engine {
 
     fn conclude_round(&mut self, id: NodeId) {
         let sides = Sides { me: self.config.node, peer: id };
-        let protocol = self.config.protocol;
+        let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.our_handshake.is_none() || peer.their_handshake.is_none() {
             return;

@@ -127,7 +127,7 @@ impl Engine {
         if seq.is_some() && self.role == Role::Primary {
             return Err("a replicated write arrived, but this node is Primary".into());
         }
-        let protocol = self.config.protocol;
+        let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if peer.receiver_stale {
             // The disk it was meant for is gone, and the sender was told: it counts on nobody to write this.
@@ -224,7 +224,9 @@ impl Engine {
             What::Write { seq, .. } | What::Zero { seq, .. } => {
                 if live && !ok {
                     self.send(peer, Message::NegativeAck { seq });
-                } else if live && (self.config.protocol == Protocol::C || self.primary_relies_on_us(peer)) {
+                } else if live
+                    && (self.config.options.protocol == Protocol::C || self.primary_relies_on_us(peer))
+                {
                     self.send(peer, Message::WriteAck { seq });
                 }
                 self.request_ended(peer, session);
@@ -279,7 +281,7 @@ impl Engine {
 
     /// Ends epochs that are complete and begins those behind them.
     fn progress_epochs(&mut self, id: NodeId) {
-        let ordering = self.config.write_ordering;
+        let ordering = self.config.options.write_ordering;
         loop {
             let unflushed = self.disk.has_unflushed_data();
             let Some(peer) = self.peer_mut(id) else { return };

@@ -13,8 +13,8 @@ impl Engine {
             node: self.config.node,
             role: self.role,
             disk: self.announced_disk(),
-            protocol: self.config.protocol,
-            write_ordering: match self.config.write_ordering {
+            protocol: self.config.options.protocol,
+            write_ordering: match self.config.options.write_ordering {
                 WriteOrdering::Flush => 'f',
                 WriteOrdering::Drain => 'd',
             },

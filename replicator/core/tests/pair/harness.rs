@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tandem_core::config::{EngineConfig, PeerConfig, Protocol, WriteOrdering};
+use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement};
 use tandem_core::refusal::CommandError;
@@ -104,13 +104,7 @@ impl Pair {
             node: NodeId(n as u8),
             node_name: name(n),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: name(1 - n) }],
-            protocol,
-            write_ordering: WriteOrdering::Flush,
-            timeout_ms: 6000,
-            ping_interval_ms: 10_000,
-            ping_timeout_ms: 500,
-            ko_count: 7,
-            max_epoch_size: 2048,
+            options: Options { protocol, ..Options::default() },
         };
         Engine::new(config, entropy, Timestamp(0))
     }

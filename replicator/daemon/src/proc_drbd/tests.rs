@@ -1,7 +1,7 @@
 //! Golden texts of the status file.
 
 use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
-use tandem_core::config::Protocol;
+use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::status::Status;
 use tandem_core::units::NodeId;
@@ -46,14 +46,8 @@ fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
                 disk: "/dev/vg/r".into(),
                 meta_disk: None,
             },
-            protocol: Protocol::C,
-            timeout_ms: 6000,
-            ping_interval_ms: 10_000,
-            ping_timeout_ms: 500,
+            options: Options::default(),
             connect_interval_ms: 10_000,
-            ko_count: 7,
-            max_epoch_size: 2048,
-            disk_flushes: true,
             nbd_listen: None,
         },
         engine: Status {

@@ -150,9 +150,7 @@ pub fn connected() -> ResourceStatus {
             "name": "r0", "node": {"id": 0, "name": "alpha", "address": "127.0.0.1:7788"},
             "peers": [{"id": 1, "name": "bravo", "address": "127.0.0.2:7788"}],
             "volume": {"number": 0, "minor": 0, "device": "/dev/drbd0", "disk": "/x", "meta_disk": null},
-            "protocol": "C", "timeout_ms": 6000, "ping_interval_ms": 10000, "ping_timeout_ms": 500,
-            "connect_interval_ms": 10000, "ko_count": 7, "max_epoch_size": 2048, "disk_flushes": true,
-            "nbd_listen": null
+            "options": OPTIONS, "connect_interval_ms": 10000, "nbd_listen": null
         },
         "engine": {
             "resource": "r0", "node": 0, "role": "Primary", "disk": "UpToDate", "protocol": "C",
@@ -166,5 +164,7 @@ pub fn connected() -> ResourceStatus {
             }]
         }
     }"#;
-    serde_json::from_str(&json.replace("HISTORY", &vec!["0"; 32].join(","))).unwrap()
+    let options = serde_json::to_string(&tandem_core::config::Options::default()).unwrap();
+    let json = json.replace("HISTORY", &vec!["0"; 32].join(",")).replace("OPTIONS", &options);
+    serde_json::from_str(&json).unwrap()
 }

@@ -1,0 +1,164 @@
+//! Taking a disk into use, and giving it up.
+
+use super::{CurrentCommand, Stage, failure};
+use crate::engine::disk::{DiskWork, volume_bytes};
+use crate::engine::persist::Then;
+use crate::engine::{Engine, Reign};
+use crate::io::{Device, DiskOpKind, Level};
+use crate::metadata::Metadata;
+use crate::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
+use crate::seeded;
+use crate::state::{DiskState, Role};
+use crate::units::CommandId;
+
+impl Engine {
+    pub(super) fn attach(&mut self, id: CommandId, metadata: Metadata) {
+        if self.disk.open || self.disk.is_usable() {
+            return self.finish_command(id, Err(failure(HAS_DISK)));
+        }
+        if self.role == Role::Primary {
+            let text =
+                "this node is a Primary without a disk: make it Secondary first, then attach".to_owned();
+            return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
+        }
+        self.disk.open = true;
+        self.reign = Reign::Idle;
+        self.disk.generation_version = 0;
+        self.disk.metadata = Some(metadata);
+        if let Err(text) = self.assign_slots() {
+            self.disk.metadata = None;
+            self.disk.release_when_idle = true;
+            let error = CommandError::Failure {
+                number: 166,
+                text: "Not enough bitmap slots in the meta-data",
+                detail: vec![text],
+            };
+            return self.finish_command(id, Err(error));
+        }
+        self.begin(id, Stage::Persisting);
+        self.set_disk(DiskState::Attaching);
+        self.recover_after_crash();
+        let node = self.config.node;
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.superblock.node = Some(node);
+        }
+        self.disk.persist.request_then(true, Then::Attached(id));
+    }
+
+    /// Every peer gets the slot that bears its name, or a free one.
+    fn assign_slots(&mut self) -> Result<(), String> {
+        let Some(metadata) = self.disk.metadata.as_mut() else { return Ok(()) };
+        let slots = &mut metadata.superblock.peers;
+        for peer in &mut self.peers {
+            let named = slots.iter().position(|s| s.node == Some(peer.id()));
+            let Some(slot) = named.or_else(|| slots.iter().position(|s| s.node.is_none())) else {
+                return Err(format!(
+                    "the meta-data has {} slots, none is left for {}; create it anew with a larger --max-peers",
+                    slots.len(),
+                    peer.config.name
+                ));
+            };
+            slots[slot].node = Some(peer.id());
+            peer.slot = slot;
+        }
+        Ok(())
+    }
+
+    /// What may have been written to one copy only, and was not noted on disk, counts as different.
+    fn recover_after_crash(&mut self) {
+        let forget = seeded!(self, ForgetsCrash);
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
+        let flags = &mut metadata.superblock.flags;
+        let crashed = std::mem::take(&mut flags.primary) && !forget;
+        flags.crashed_primary |= crashed;
+        for (slot, bitmap) in metadata.superblock.peers.iter_mut().zip(&mut metadata.bitmaps) {
+            if std::mem::take(&mut slot.bits_volatile) || crashed {
+                bitmap.set_all();
+            }
+        }
+        if crashed {
+            let text = "this node crashed as Primary: its whole disk counts as out of sync";
+            self.note(None, Level::Warn, text);
+        }
+    }
+
+    pub(in crate::engine) fn attached(&mut self, id: CommandId) {
+        if let Some(metadata) = self.disk.metadata.as_ref() {
+            self.last_size_bytes = volume_bytes(metadata);
+        }
+        // A peer that is connected has a say in what the data is worth.
+        self.set_disk(DiskState::Negotiating);
+        for peer in self.peer_ids() {
+            self.begin_handshake(peer);
+        }
+        if !self.peers.iter().any(|p| p.link_up) {
+            self.end_negotiation();
+        }
+        self.finish_command(id, Ok(()));
+    }
+
+    pub(super) fn start_detach(&mut self, id: CommandId) {
+        if !self.disk.is_usable() {
+            return if self.disk.open {
+                self.refuse_command(id, StateChangeRefusal::InTransientState, Vec::new())
+            } else {
+                self.finish_command(id, Ok(()))
+            };
+        }
+        if self.role == Role::Primary && !self.peers.iter().any(|p| p.has_good_data()) {
+            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, Vec::new());
+        }
+        if self.role == Role::Primary {
+            let text = "detach on a Primary is not possible in this version: move the role to the peer first"
+                .to_owned();
+            return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
+        }
+        self.begin(id, Stage::Detaching { flushing: false });
+    }
+
+    pub(super) fn progress_detach(&mut self, id: CommandId) {
+        if !self.disk.is_usable() {
+            return self.finish_command(id, Ok(()));
+        }
+        if !self.disk.leaving {
+            // A handshake that is under way counts on the disk.
+            if self.peers.iter().any(|p| p.our_handshake.is_some()) {
+                return;
+            }
+            for peer in self.peer_ids() {
+                self.abort_resync(peer);
+            }
+            // Peers are told and stop sending; what has begun is applied first, what comes late is dropped.
+            self.disk.leaving = true;
+            self.peers.iter_mut().for_each(|p| p.receiver_stale = true);
+            self.announce_state();
+        }
+        if !self.peers.iter().all(|p| p.receiver.is_drained()) || !self.disk.persist.is_idle() {
+            return;
+        }
+        self.begin(id, Stage::Detaching { flushing: true });
+        self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::DetachFlush);
+    }
+
+    pub(in crate::engine) fn detach_flushed(&mut self, ok: bool) {
+        let Some(CurrentCommand { id, stage: Stage::Detaching { .. } }) = self.current_command else {
+            return;
+        };
+        if ok {
+            self.begin(id, Stage::Persisting);
+            self.disk.persist.request_then(true, Then::Detached(id));
+        } else {
+            self.finish_command(id, Ok(()));
+        }
+    }
+
+    pub(in crate::engine) fn detached(&mut self, id: CommandId) {
+        self.forget_metadata();
+        self.abandon_persist();
+        self.abort_resyncs_without_disk();
+        self.set_disk(DiskState::Diskless);
+        self.disk.release_when_idle = true;
+        self.release_disk_if_idle();
+        self.finish_command(id, Ok(()));
+    }
+}

@@ -1,0 +1,75 @@
+//! Connecting and disconnecting on purpose.
+
+use super::{Stage, failure};
+use crate::engine::Engine;
+use crate::engine::persist::Then;
+use crate::io::Output;
+use crate::refusal::{HAS_NET, StateChangeRefusal};
+use crate::state::{ConnectionState, DiskState, Role};
+use crate::units::{CommandId, NodeId};
+use crate::wire::Message;
+
+impl Engine {
+    pub(super) fn connect(&mut self, id: CommandId) {
+        if self.peers.is_empty() {
+            return self.refuse_command(id, StateChangeRefusal::NoNetConfig, Vec::new());
+        }
+        let standing: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|p| p.connection == ConnectionState::StandAlone)
+            .map(|p| p.id())
+            .collect();
+        if standing.is_empty() {
+            return self.finish_command(id, Err(failure(HAS_NET)));
+        }
+        for peer in standing {
+            self.begin_connecting(peer);
+        }
+        self.finish_command(id, Ok(()));
+    }
+
+    /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk.
+    pub(super) fn disconnect(&mut self, id: CommandId) {
+        if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
+            return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
+        }
+        let primary = self.peers.iter().find(|p| p.is_connected() && p.role == Role::Primary).map(|p| p.id());
+        let leaving = self.role == Role::Secondary && self.disk.state == DiskState::UpToDate;
+        for peer in self.peer_ids() {
+            if primary != Some(peer) || !leaving {
+                self.leave_now(peer);
+            }
+        }
+        match (primary.filter(|_| leaving), self.disk.metadata.as_mut()) {
+            (Some(peer), Some(metadata)) => {
+                metadata.superblock.flags.up_to_date = false;
+                self.begin(id, Stage::Persisting);
+                self.disk.persist.request_then(false, Then::Leave(peer, id));
+            }
+            _ => self.finish_command(id, Ok(())),
+        }
+    }
+
+    pub(in crate::engine) fn leave(&mut self, peer: NodeId, id: CommandId) {
+        self.leave_now(peer);
+        // Unless it has become a target meanwhile.
+        if self.disk.state > DiskState::Outdated {
+            self.set_disk(DiskState::Outdated);
+        }
+        self.finish_command(id, Ok(()));
+    }
+
+    pub(super) fn leave_now(&mut self, id: NodeId) {
+        let Some(peer) = self.peer(id) else { return };
+        if peer.connection == ConnectionState::StandAlone {
+            return;
+        }
+        if peer.link_up {
+            self.send(id, Message::Goodbye);
+        } else {
+            self.outputs.push_back(Output::StopConnecting(id));
+        }
+        self.stand_alone(id, ConnectionState::Disconnecting, None);
+    }
+}

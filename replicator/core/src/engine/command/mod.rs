@@ -1,0 +1,113 @@
+//! What the administrator asks: one command at a time, in order, but for `disconnect`, which may end a wait.
+//!
+//! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
+//! [`attach`] (the disk), [`connect`] (the peers), [`role`] (Primary and Secondary).
+
+mod attach;
+mod connect;
+mod role;
+
+use super::Engine;
+use crate::io::{Command, Output};
+use crate::refusal::{CommandError, StateChangeRefusal};
+use crate::units::{CommandId, NodeId};
+
+/// The command being carried out.
+#[derive(Debug)]
+pub(super) struct CurrentCommand {
+    id: CommandId,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Waits for the metadata; [`Then`] ends it.
+    Persisting,
+    Promoting(Promotion),
+    /// A forced promotion waits for the metadata.
+    Forcing,
+    Demoting,
+    Detaching {
+        flushing: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Promotion {
+    force: bool,
+    /// Connected peers whose word is awaited.
+    asked: Option<Vec<NodeId>>,
+    refused: bool,
+}
+
+impl Engine {
+    pub(super) fn progress_commands(&mut self) {
+        self.disconnect_at_once();
+        loop {
+            match self.current_command.as_ref().map(|c| (c.id, &c.stage)) {
+                Some((id, Stage::Promoting(_))) => self.progress_promotion(id),
+                Some((id, Stage::Demoting)) => self.progress_demotion(id),
+                Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
+                Some((_, Stage::Persisting | Stage::Forcing | Stage::Detaching { flushing: true }))
+                | None => {}
+            }
+            if self.current_command.is_some() {
+                return;
+            }
+            let Some((id, command)) = self.commands.pop_front() else { return };
+            self.start_command(id, command);
+        }
+    }
+
+    /// A peer that does not answer may be what another command waits for.
+    fn disconnect_at_once(&mut self) {
+        if self.current_command.is_some()
+            && let Some(at) = self.commands.iter().position(|(_, c)| matches!(c, Command::Disconnect))
+            && let Some((id, _)) = self.commands.remove(at)
+        {
+            for peer in self.peer_ids() {
+                self.leave_now(peer);
+            }
+            self.outputs.push_back(Output::CommandDone { id, result: Ok(()) });
+        }
+    }
+
+    fn start_command(&mut self, id: CommandId, command: Command) {
+        match command {
+            Command::Attach { metadata } => self.attach(id, *metadata),
+            Command::Detach => self.start_detach(id),
+            Command::Connect => self.connect(id),
+            Command::Disconnect => self.disconnect(id),
+            Command::Primary { force } => self.start_promotion(id, force),
+            Command::Secondary => self.start_demotion(id),
+        }
+    }
+
+    fn begin(&mut self, id: CommandId, stage: Stage) {
+        self.current_command = Some(CurrentCommand { id, stage });
+    }
+
+    pub(super) fn finish_command(&mut self, id: CommandId, result: Result<(), CommandError>) {
+        if self.current_command.as_ref().is_some_and(|c| c.id == id) {
+            self.current_command = None;
+        }
+        self.outputs.push_back(Output::CommandDone { id, result });
+    }
+
+    fn refuse_command(&mut self, id: CommandId, refusal: StateChangeRefusal, detail: Vec<String>) {
+        self.finish_command(id, Err(CommandError::Refused { refusal, detail }));
+    }
+}
+
+/// The disk failed while the command waited for it.
+pub(super) fn disk_lost() -> CommandError {
+    CommandError::Failure {
+        number: 118,
+        text: "IO error(s) occurred during access to meta-data",
+        detail: vec!["the disk was detached; see the daemon's log".into()],
+    }
+}
+
+fn failure((number, text): (u16, &'static str)) -> CommandError {
+    CommandError::Failure { number, text, detail: Vec::new() }
+}

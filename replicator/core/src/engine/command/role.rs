@@ -1,0 +1,201 @@
+//! Promotion and demotion.
+
+use super::{CurrentCommand, Promotion, Stage};
+use crate::engine::persist::Then;
+use crate::engine::{Engine, MAX_OPENERS_NAMED};
+use crate::io::{ClientError, Level};
+use crate::refusal::StateChangeRefusal;
+use crate::seeded;
+use crate::state::{DiskState, Role};
+use crate::units::{CommandId, NodeId};
+use crate::wire::Message;
+
+impl Engine {
+    // Primary.
+
+    pub(super) fn start_promotion(&mut self, id: CommandId, force: bool) {
+        if self.role == Role::Primary {
+            return self.finish_command(id, Ok(()));
+        }
+        // A peer that looks like a Primary may have died unnoticed.
+        for peer in self.peer_ids() {
+            if let Some(p) = self.peer_mut(peer).filter(|p| p.link_up) {
+                p.ping_answered = false;
+                self.ping(peer);
+            }
+        }
+        let promotion = Promotion { force, asked: None, refused: false };
+        self.begin(id, Stage::Promoting(promotion));
+    }
+
+    pub(super) fn progress_promotion(&mut self, id: CommandId) {
+        let handshaking = self.peers.iter().any(|p| p.is_negotiating());
+        let applying = self.peers.iter().any(|p| !p.link_up && !p.receiver.is_drained());
+        if handshaking || applying || !self.disk.persist.is_idle() {
+            return;
+        }
+        let primary = self.peers.iter().find(|p| p.is_connected() && p.role == Role::Primary);
+        if let Some(peer) = primary {
+            // Alive, or on its way to being found dead.
+            if peer.ping_answered {
+                let text = format!("{} is Primary", peer.config.name);
+                self.refuse_command(id, StateChangeRefusal::TwoPrimaries, vec![text]);
+            } else {
+                let peer = peer.id();
+                self.ping(peer);
+            }
+            return;
+        }
+        let Some(CurrentCommand { stage: Stage::Promoting(promotion), .. }) = self.current_command.as_mut()
+        else {
+            return;
+        };
+        if promotion.refused {
+            return self.refuse_command(id, StateChangeRefusal::PeerRefused, Vec::new());
+        }
+        let force = promotion.force;
+        let good_data = self.disk.state == DiskState::UpToDate;
+        let better_peer = self.peers.iter().find(|p| p.has_good_data()).map(|p| p.config.name.clone());
+        let forced = force && better_peer.is_none() && self.disk.is_usable();
+        if !good_data && !forced {
+            let mut detail = vec![format!("the local disk is {}", self.disk.state)];
+            detail.extend(
+                better_peer.map(|name| format!("{name} is UpToDate: wait for the resync, or promote it")),
+            );
+            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, detail);
+        }
+        if self.all_peers_agree() {
+            self.become_primary(id, !good_data);
+        }
+    }
+
+    /// Asks every connected peer once; true when all have said yes.
+    fn all_peers_agree(&mut self) -> bool {
+        let connected: Vec<NodeId> = self.peers.iter().filter(|p| p.is_connected()).map(|p| p.id()).collect();
+        let Some(CurrentCommand { stage: Stage::Promoting(promotion), .. }) = self.current_command.as_mut()
+        else {
+            return false;
+        };
+        match promotion.asked.as_mut() {
+            None => {
+                promotion.asked = Some(connected.clone());
+                for peer in &connected {
+                    self.send(*peer, Message::PromoteRequest);
+                }
+                connected.is_empty()
+            }
+            Some(waiting) => {
+                waiting.retain(|p| connected.contains(p));
+                waiting.is_empty()
+            }
+        }
+    }
+
+    /// Two that ask at the same time: the lower node id wins.
+    pub(in crate::engine) fn promote_requested(&mut self, id: NodeId) -> Result<(), String> {
+        let promoting = match self.current_command.as_ref().map(|c| &c.stage) {
+            Some(Stage::Promoting(p)) => match p.asked.as_ref() {
+                Some(waiting) => waiting.is_empty() || self.config.node < id,
+                None => false,
+            },
+            Some(Stage::Forcing) => true,
+            _ => false,
+        };
+        let granted = self.role != Role::Primary && !promoting;
+
+        self.send(id, Message::PromoteReply { granted });
+        Ok(())
+    }
+
+    pub(in crate::engine) fn promote_answered(&mut self, id: NodeId, granted: bool) -> Result<(), String> {
+        if let Some(CurrentCommand { stage: Stage::Promoting(promotion), .. }) = self.current_command.as_mut()
+            && let Some(waiting) = promotion.asked.as_mut()
+        {
+            waiting.retain(|p| *p != id);
+            promotion.refused |= !granted;
+        }
+        Ok(())
+    }
+
+    /// A force is on disk first: what it makes of the data, and the generation that begins with it.
+    fn become_primary(&mut self, id: CommandId, convert: bool) {
+        let crashed = self.disk.metadata.as_ref().is_some_and(|m| m.superblock.flags.crashed_primary);
+        if !convert && crashed && self.peers.iter().any(|p| !p.replicates()) {
+            // The administrator decides between two copies that look alike: for this one, from now on.
+            self.begin_reign();
+            self.begin(id, Stage::Forcing);
+            self.disk.persist.request_then(false, Then::Promoted(id));
+            return;
+        }
+        if !convert {
+            return self.promoted(id);
+        }
+
+        self.note(None, Level::Warn, "Forced to consider local data as UpToDate!");
+        self.set_size(self.size_bytes());
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            let flags = &mut metadata.superblock.flags;
+            (flags.consistent, flags.up_to_date, flags.crashed_primary) = (true, true, false);
+        }
+        self.set_disk(DiskState::UpToDate);
+        self.begin_generation();
+        self.begin(id, Stage::Forcing);
+        self.disk.persist.request_then(false, Then::Promoted(id));
+        for peer in self.peer_ids() {
+            self.begin_handshake(peer);
+        }
+    }
+
+    pub(in crate::engine) fn promoted(&mut self, id: CommandId) {
+        self.set_role(Role::Primary);
+        self.finish_command(id, Ok(()));
+    }
+
+    // Secondary.
+
+    pub(super) fn start_demotion(&mut self, id: CommandId) {
+        if self.role != Role::Primary {
+            return self.finish_command(id, Ok(()));
+        }
+        if !self.openers.is_empty() {
+            let mut detail: Vec<String> =
+                self.openers.iter().take(MAX_OPENERS_NAMED).map(|o| format!("opened by {o}")).collect();
+            if self.openers.len() > MAX_OPENERS_NAMED {
+                detail.push(format!("and {} more", self.openers.len() - MAX_OPENERS_NAMED));
+            }
+            return self.refuse_command(id, StateChangeRefusal::HeldOpen, detail);
+        }
+        self.begin(id, Stage::Demoting);
+    }
+
+    /// New requests are refused from here on.
+    pub(in crate::engine) fn is_demoting(&self) -> bool {
+        let stage = self.current_command.as_ref().map(|c| &c.stage);
+        self.role == Role::Primary && matches!(stage, Some(Stage::Demoting | Stage::Persisting))
+    }
+
+    /// Everything written is on every disk, or marked; then the disk says that nobody is Primary.
+    pub(super) fn progress_demotion(&mut self, id: CommandId) {
+        for (request, _) in std::mem::take(&mut self.admission) {
+            self.fail_client(request, ClientError::NotPrimary);
+        }
+        if !self.clients_are_idle() {
+            return;
+        }
+        self.close_epoch_if_begun(true);
+        if self.peers.iter().any(|p| !p.transfer_log.is_empty() || !p.barriers.is_empty()) {
+            return;
+        }
+        let Some(metadata) = self.disk.metadata.as_mut() else { return self.demoted(id) };
+        metadata.superblock.flags.primary = false;
+        metadata.superblock.peers.iter_mut().for_each(|slot| slot.bits_volatile = false);
+        self.begin(id, Stage::Persisting);
+        let with_bitmap = !seeded!(self, DemotesWithoutBitmap);
+        self.disk.persist.request_then(with_bitmap, Then::Demoted(id));
+    }
+
+    pub(in crate::engine) fn demoted(&mut self, id: CommandId) {
+        self.set_role(Role::Secondary);
+        self.finish_command(id, Ok(()));
+    }
+}
