@@ -1,0 +1,159 @@
+//! Resync: the target walks its bitmap and asks, the source reads and answers.
+//!
+//! Both send their bitmaps and work on the union. The target records on disk that it is Inconsistent, and what is
+//! missing, before it changes a block. A block's bit is cleared by the target when it is written, by the source when
+//! the target says so; on disk only behind a flush of the data. Writes of the Primary are replicated from the moment
+//! its bitmap was sent, and take turns with resync reads and writes of the same range.
+//!
+//! Rooms: [`target`], [`source`], [`progress`] (for the operator). Here: how it begins and ends.
+
+mod progress;
+mod source;
+mod target;
+
+use bytes::Bytes;
+
+use super::Engine;
+use crate::bitmap::PAGE_BYTES;
+use crate::io::{Level, Payload};
+use crate::state::{DiskState, ReplicationState};
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
+use crate::wire::{Handshake, Message};
+
+pub(super) use progress::Progress;
+pub(super) use target::TargetState;
+
+/// Longest request of a target.
+const REQUEST_BYTES: u64 = 1 << 20;
+/// Bytes a target has asked for and not written: fills a fast link, and bounds the memory on both sides.
+const WINDOW_BYTES: u64 = 8 << 20;
+
+impl Engine {
+    // The bitmaps meet.
+
+    pub(super) fn become_source(&mut self, id: NodeId, full: bool) {
+        self.send_bitmap(id, full);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.target_is_marked = false;
+        }
+        let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
+        if let Some(slot) = self.slot_mut(id) {
+            slot.resync_id = current;
+        }
+        // Whatever this node thought of its data: nobody has newer.
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.superblock.flags.up_to_date = true;
+        }
+        self.disk.persist.request(false);
+        self.set_disk(DiskState::UpToDate);
+        self.set_replication(id, ReplicationState::WFBitMapS);
+    }
+
+    pub(super) fn become_target(&mut self, id: NodeId, full: bool, theirs: &Handshake) {
+        self.send_bitmap(id, full);
+        let mut source = theirs.generations;
+        source.remember(theirs.bitmap_id);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.target = Some(TargetState::new(source));
+        }
+        self.set_replication(id, ReplicationState::WFBitMapT);
+        // The peer's data is newer: ours may not be promoted, whatever becomes of the connection.
+        if self.disk.state > DiskState::Outdated {
+            if let Some(metadata) = self.disk.metadata.as_mut() {
+                metadata.superblock.flags.up_to_date = false;
+            }
+            self.disk.persist.request(false);
+            self.set_disk(DiskState::Outdated);
+        }
+    }
+
+    fn send_bitmap(&mut self, id: NodeId, full: bool) {
+        let Some(slot) = self.peer(id).map(|p| p.slot) else { return };
+        let Some(bitmap) = self.disk.metadata.as_mut().map(|m| &mut m.bitmaps[slot]) else { return };
+        if full {
+            bitmap.set_all();
+        }
+        let chunks: Vec<(u64, Bytes)> = (0..bitmap.pages())
+            .filter(|page| bitmap.page_has_bits(*page))
+            .map(|page| {
+                (page, if bitmap.page_is_full(page) { Bytes::new() } else { bitmap.page(page).into() })
+            })
+            .collect();
+        for (chunk, words) in chunks {
+            self.send(id, Message::BitmapChunk { chunk, words: Payload::new(words) });
+        }
+        self.send(id, Message::BitmapEnd);
+    }
+
+    pub(super) fn bitmap_chunk_received(
+        &mut self,
+        id: NodeId,
+        chunk: u64,
+        words: &[u8],
+    ) -> Result<(), String> {
+        self.expect_bitmap(id)?;
+        let Some(slot) = self.peer(id).map(|p| p.slot) else { return Ok(()) };
+        let Some(bitmap) = self.disk.metadata.as_mut().map(|m| &mut m.bitmaps[slot]) else { return Ok(()) };
+        if chunk >= bitmap.pages() || !(words.is_empty() || words.len() == PAGE_BYTES) {
+            return Err(format!("piece {chunk} of the bitmap has {} bytes", words.len()));
+        }
+        bitmap.merge_page(chunk, words);
+        Ok(())
+    }
+
+    pub(super) fn bitmap_end_received(&mut self, id: NodeId) -> Result<(), String> {
+        let as_target = self.expect_bitmap(id)?;
+        let blocks = self.dirty_blocks(id);
+        let now = self.now;
+        if let Some(peer) = self.peer_mut(id) {
+            peer.progress = Some(Progress::new(now, blocks));
+        }
+        let (role, kib) = (if as_target { "SyncTarget" } else { "SyncSource" }, blocks * BLOCK_BYTES / 1024);
+        let text = format!("Began resync as {role} (will sync {kib} KB [{blocks} bits set]).");
+        self.note(Some(id), Level::Info, text);
+        if as_target {
+            self.prepare_target(id, blocks);
+        } else {
+            self.set_replication(id, ReplicationState::SyncSource);
+        }
+        Ok(())
+    }
+
+    /// True as the target, false as the source.
+    fn expect_bitmap(&self, id: NodeId) -> Result<bool, String> {
+        match self.peer(id).map(|p| p.replication) {
+            Some(ReplicationState::WFBitMapT) => Ok(true),
+            Some(ReplicationState::WFBitMapS) => Ok(false),
+            other => Err(format!("a bitmap arrived in replication state {other:?}")),
+        }
+    }
+
+    // Ends.
+
+    /// Forgets the resync with a peer, complete or not; the bits say what is missing.
+    pub(super) fn abort_resync(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.target = None;
+            peer.progress = None;
+            peer.resync_reads = 0;
+        }
+    }
+
+    /// Our disk is gone.
+    pub(super) fn abort_resyncs_without_disk(&mut self) {
+        for id in self.peer_ids() {
+            self.abort_resync(id);
+            if self.peer(id).is_some_and(|p| p.is_connected()) {
+                self.set_replication(id, ReplicationState::Established);
+            }
+        }
+    }
+
+    fn clear_bits(&mut self, id: NodeId, range: ByteRange) {
+        let volume_bytes = self.size_bytes();
+        let Some(slot) = self.peer(id).map(|p| p.slot) else { return };
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.bitmaps[slot].clear_range(range, volume_bytes);
+        }
+    }
+}

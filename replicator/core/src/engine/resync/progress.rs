@@ -1,0 +1,72 @@
+//! How far a resync has come, for the operator.
+
+use std::collections::VecDeque;
+
+use crate::engine::Engine;
+use crate::io::Level;
+use crate::status::ResyncProgress;
+use crate::units::{BLOCK_BYTES, NodeId, Timestamp};
+
+/// Resync speed is shown over about this time.
+const MARK_INTERVAL_MS: u64 = 3000;
+const MARKS: usize = 8;
+/// No progress for longer than this is shown as stalled.
+const STALLED_MS: u64 = 180_000;
+
+/// For the operator.
+#[derive(Debug)]
+pub(in crate::engine) struct Progress {
+    began: Timestamp,
+    total_blocks: u64,
+    /// Times and blocks left then, the latest last.
+    marks: VecDeque<(Timestamp, u64)>,
+}
+
+impl Progress {
+    pub(super) fn new(began: Timestamp, total_blocks: u64) -> Self {
+        Progress { began, total_blocks, marks: VecDeque::from([(began, total_blocks)]) }
+    }
+}
+
+impl Engine {
+    pub(super) fn note_resync_done(&mut self, id: NodeId) {
+        let Some(progress) = self.peer(id).and_then(|p| p.progress.as_ref()) else { return };
+        let seconds = (self.now.ms_since(progress.began) / 1000).max(1);
+        let speed = progress.total_blocks * BLOCK_BYTES / 1024 / seconds;
+        let text = format!("Resync done (total {seconds} sec; paused 0 sec; {speed} K/sec)");
+        self.note(Some(id), Level::Info, text);
+    }
+
+    pub(super) fn note_progress(&mut self, id: NodeId) {
+        let (now, left) = (self.now, self.dirty_blocks(id));
+        let Some(progress) = self.peer_mut(id).and_then(|p| p.progress.as_mut()) else { return };
+        let Some((at, blocks)) = progress.marks.back().copied() else { return };
+        if now.ms_since(at) >= MARK_INTERVAL_MS && blocks != left {
+            progress.marks.push_back((now, left));
+            if progress.marks.len() > MARKS {
+                progress.marks.pop_front();
+            }
+        }
+    }
+
+    /// The resync with a peer as the operator sees it.
+    pub(in crate::engine) fn resync_progress(&self, id: NodeId, now: Timestamp) -> Option<ResyncProgress> {
+        let progress = self.peer(id)?.progress.as_ref()?;
+        let left = self.dirty_blocks(id);
+        let rate = |since: Timestamp, blocks: u64| {
+            blocks.saturating_sub(left) * BLOCK_BYTES * 1000 / now.ms_since(since).max(1)
+        };
+        let (recent, blocks_then) = progress.marks.front().copied()?;
+        Some(ResyncProgress {
+            total_bytes: progress.total_blocks * BLOCK_BYTES,
+            left_bytes: left * BLOCK_BYTES,
+            elapsed_ms: now.ms_since(progress.began),
+            recent_bytes_per_s: rate(recent, blocks_then),
+            average_bytes_per_s: rate(progress.began, progress.total_blocks),
+            stalled: progress
+                .marks
+                .back()
+                .is_some_and(|(at, blocks)| *blocks == left && now.ms_since(*at) > STALLED_MS),
+        })
+    }
+}

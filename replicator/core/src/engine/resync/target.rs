@@ -1,0 +1,185 @@
+//! The target: it notes on disk that it is one, asks for what its bitmap says, and writes what comes.
+
+use super::{REQUEST_BYTES, WINDOW_BYTES};
+use crate::engine::Engine;
+use crate::engine::persist::Then;
+use crate::engine::receiver::{Applied, What};
+use crate::generation::Generations;
+use crate::io::Payload;
+use crate::seeded;
+use crate::state::{DiskState, ReplicationState};
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
+use crate::wire::Message;
+
+/// This node as the target of a resync.
+#[derive(Debug)]
+pub(in crate::engine) struct TargetState {
+    /// The source's generations, ours when the resync is complete.
+    source: Generations,
+    /// The disk says that it is Inconsistent: blocks may be changed.
+    ready: bool,
+    finishing: bool,
+    next_block: u64,
+    outstanding_bytes: u64,
+}
+
+impl TargetState {
+    pub(super) fn new(source: Generations) -> Self {
+        TargetState { source, ready: false, finishing: false, next_block: 0, outstanding_bytes: 0 }
+    }
+}
+
+impl Engine {
+    /// Nothing may change on the disk before it says what it is. Without a difference it stays what it is.
+    pub(super) fn prepare_target(&mut self, id: NodeId, blocks: u64) {
+        let session = self.peer(id).map_or(0, |p| p.session);
+        if blocks == 0 {
+            self.set_replication(id, ReplicationState::SyncTarget);
+            return self.finish_target(id);
+        }
+        if !seeded!(self, TargetStaysUpToDate)
+            && let Some(metadata) = self.disk.metadata.as_mut()
+        {
+            metadata.superblock.flags.consistent = false;
+            metadata.superblock.flags.up_to_date = false;
+        }
+        self.set_disk(DiskState::Inconsistent);
+        let version = self.disk.persist.request_then(true, Then::TargetReady(id, session));
+        if let Some(peer) = self.peer_mut(id) {
+            peer.stalled_until = Some(version);
+        }
+    }
+
+    pub(in crate::engine) fn target_ready(&mut self, id: NodeId, session: u32) {
+        let Some(peer) = self.peer_mut(id).filter(|p| p.session == session && p.link_up) else { return };
+        let Some(target) = peer.target.as_mut() else { return };
+        target.ready = true;
+        self.set_replication(id, ReplicationState::SyncTarget);
+    }
+
+    /// Asks for more blocks, or ends the resync.
+    pub(in crate::engine) fn progress_resyncs(&mut self) {
+        for id in self.peer_ids() {
+            self.note_progress(id);
+            while self.request_next_run(id) {}
+        }
+    }
+
+    fn request_next_run(&mut self, id: NodeId) -> bool {
+        let volume_bytes = self.size_bytes();
+        let Some(peer) = self.peers.iter_mut().find(|p| p.id() == id) else { return false };
+        let slot = peer.slot;
+        let Some(target) = peer.target.as_mut().filter(|t| t.ready && !t.finishing) else { return false };
+        let Some(bitmap) = self.disk.metadata.as_ref().map(|m| &m.bitmaps[slot]) else { return false };
+        if target.outstanding_bytes + REQUEST_BYTES > WINDOW_BYTES {
+            return false;
+        }
+        match bitmap.next_run(target.next_block, REQUEST_BYTES / BLOCK_BYTES) {
+            Some(run) => {
+                let offset = run.start * BLOCK_BYTES;
+                let range = ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset);
+                target.next_block = run.end;
+                target.outstanding_bytes += range.length;
+                self.send(id, Message::ResyncRequest { range });
+                true
+            }
+            None if target.outstanding_bytes > 0 => false,
+            None if bitmap.set_count() > 0 => {
+                target.next_block = 0;
+                true
+            }
+            None => {
+                self.finish_target(id);
+                false
+            }
+        }
+    }
+
+    pub(in crate::engine) fn resync_data_received(
+        &mut self,
+        id: NodeId,
+        offset: u64,
+        payload: Payload,
+    ) -> Result<(), String> {
+        let range = ByteRange::new(offset, payload.len());
+        self.resync_answer(id, range, What::Resync { payload })
+    }
+
+    pub(in crate::engine) fn resync_zeroes_received(
+        &mut self,
+        id: NodeId,
+        range: ByteRange,
+    ) -> Result<(), String> {
+        self.resync_answer(id, range, What::ResyncZeroes)
+    }
+
+    fn resync_answer(&mut self, id: NodeId, range: ByteRange, what: What) -> Result<(), String> {
+        if !self.is_addressable(range) {
+            return Err(format!("resync data for {range} lies outside the volume"));
+        }
+        let token = self.key();
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        let Some(target) = peer.target.as_ref() else { return Ok(()) };
+        if target.outstanding_bytes < range.length {
+            return Err(format!("resync data for {range} was not asked for"));
+        }
+        peer.received_bytes += if let What::Resync { payload } = &what { payload.len() } else { 0 };
+        let applied = Applied { peer: id, session: peer.session, range, token, what };
+        self.enqueue(applied);
+        Ok(())
+    }
+
+    pub(in crate::engine) fn resync_block_written(
+        &mut self,
+        id: NodeId,
+        session: u32,
+        range: ByteRange,
+        ok: bool,
+    ) {
+        let volume_bytes = self.size_bytes();
+        let Some(peer) = self.peer_mut(id).filter(|p| p.session == session && p.link_up) else { return };
+        let slot = peer.slot;
+        let Some(target) = peer.target.as_mut() else { return };
+        target.outstanding_bytes = target.outstanding_bytes.saturating_sub(range.length);
+        if !ok {
+            return;
+        }
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.bitmaps[slot].clear_range(range, volume_bytes);
+        }
+        self.send(id, Message::ResyncWritten { range });
+    }
+
+    /// Every block is here: it becomes durable, then the disk says that it holds the source's generation.
+    fn finish_target(&mut self, id: NodeId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let session = peer.session;
+        let Some(target) = peer.target.as_mut() else { return };
+        target.finishing = true;
+        let source = target.source;
+        let Some(slot) = self.slot_mut(id) else { return };
+        let own_bitmap_id = std::mem::take(&mut slot.bitmap_id);
+        slot.resync_id = 0;
+        slot.bits_volatile = false;
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            let superblock = &mut metadata.superblock;
+            superblock.generations = source;
+            superblock.generations.remember(own_bitmap_id);
+            superblock.flags.consistent = true;
+            superblock.flags.up_to_date = true;
+            superblock.flags.crashed_primary = false;
+        }
+        self.disk.persist.request_then(true, Then::TargetFinished(id, session));
+    }
+
+    /// Whether or not the source still listens: the disk is as good as it was when the last block arrived.
+    pub(in crate::engine) fn target_finished(&mut self, id: NodeId, session: u32) {
+        self.set_disk(DiskState::UpToDate);
+        if self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.target.is_some()) {
+            self.send(id, Message::ResyncDone);
+            self.note_resync_done(id);
+            self.abort_resync(id);
+            self.set_replication(id, ReplicationState::Established);
+        }
+    }
+}
