@@ -1,9 +1,11 @@
-//! The simulator's command line: many seeds, one seed again, or the seeded bugs that it must catch.
+//! The simulator's command line: many seeds, fresh seeds for a time, one seed again, or the seeded bugs that it must
+//! catch.
 
+use std::hash::{BuildHasher, RandomState};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use tandem_core::config::Protocol;
@@ -20,6 +22,9 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Run fresh seeds, drawn at random, for so many minutes instead.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["seeds", "from", "replay", "mutations"])]
+    soak: Option<u64>,
     /// Which protocol.
     #[arg(long, value_enum, ignore_case = true, default_value = "all")]
     protocol: Protocols,
@@ -91,13 +96,24 @@ fn replay(seed: u64, arguments: &Arguments) -> bool {
 
 fn run_seeds(arguments: &Arguments) -> bool {
     let began = Instant::now();
-    let outcome =
-        Hunt::new(arguments, arguments.mutation, arguments.protocol.list(), arguments.failures).run();
+    let mut hunt = Hunt::new(arguments, arguments.mutation, arguments.protocol.list(), arguments.failures);
+    if let Some(minutes) = arguments.soak {
+        hunt.first_seed = fresh_seed();
+        hunt.last_minute = Some(began + Duration::from_secs(minutes.saturating_mul(60)));
+        println!("seeds from {}", hunt.first_seed);
+    }
+    let outcome = hunt.run();
     let seconds = began.elapsed().as_secs_f64();
     print!("{}", outcome.counts);
     println!("{seconds:.1} s, {:.0} seeds/s", outcome.counts.seeds as f64 / seconds);
     outcome.failures.iter().for_each(print_failure);
     outcome.failures.is_empty()
+}
+
+/// Where nobody has looked before: from the hash keys that the operating system gives every process. Short enough for
+/// an operator to copy, long enough never to come twice.
+fn fresh_seed() -> u64 {
+    RandomState::new().hash_one("soak") >> 16
 }
 
 /// One line per seeded bug; true if every one was caught.
@@ -149,6 +165,9 @@ struct Hunt<'a> {
     mutation: Option<Mutation>,
     protocols: &'a [Protocol],
     most_failures: usize,
+    first_seed: u64,
+    /// No seed is begun after this; without it, the number of seeds ends the hunt.
+    last_minute: Option<Instant>,
     next: AtomicU64,
     stop: AtomicBool,
     outcome: Mutex<Outcome>,
@@ -172,6 +191,8 @@ impl<'a> Hunt<'a> {
             mutation,
             protocols,
             most_failures,
+            first_seed: arguments.from,
+            last_minute: None,
             next: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             outcome: Mutex::default(),
@@ -200,10 +221,10 @@ impl<'a> Hunt<'a> {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let (seed, protocol) =
                 (number / self.protocols.len() as u64, number % self.protocols.len() as u64);
-            if seed >= self.arguments.seeds {
+            if self.is_over(seed) {
                 break;
             }
-            match sim::run(self.arguments.from + seed, self.protocols[protocol as usize], self.mutation) {
+            match sim::run(self.first_seed + seed, self.protocols[protocol as usize], self.mutation) {
                 Ok(one) => counts.add(&one),
                 Err(failure) => {
                     counts.seeds += 1;
@@ -213,6 +234,13 @@ impl<'a> Hunt<'a> {
         }
         if let Ok(mut outcome) = self.outcome.lock() {
             outcome.counts.add(&counts);
+        }
+    }
+
+    fn is_over(&self, seed: u64) -> bool {
+        match self.last_minute {
+            Some(end) => Instant::now() >= end,
+            None => seed >= self.arguments.seeds,
         }
     }
 
@@ -229,10 +257,7 @@ impl<'a> Hunt<'a> {
 fn print_failure(failure: &Failure) {
     println!("\nFAILED {failure}");
     println!("commit {}", commit().unwrap_or("unknown".into()));
-    println!(
-        "replay: cargo run --profile sim -p tandem-tests --bin {}",
-        failure.replay_command().replacen("sim ", "sim -- ", 1)
-    );
+    println!("replay: {}", failure.replay_command());
 }
 
 fn commit() -> Option<String> {

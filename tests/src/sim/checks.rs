@@ -174,9 +174,7 @@ impl World {
                 return Err(Violation::new("K6", text));
             }
         }
-        let Some(differences) = Mask::of_differences(&self.nodes[0].disk, &self.nodes[1].disk) else {
-            return Ok(());
-        };
+        let Some(differences) = self.differences() else { return Ok(()) };
         let known = [self.known_to(0), self.known_to(1)];
         for (n, known) in known.iter().enumerate() {
             if self.must_know_alone(n)
@@ -202,6 +200,16 @@ impl World {
         Err(Violation::new("K5", text))
     }
 
+    /// The sectors that differ, if any do; looked for again only if a disk has changed.
+    fn differences(&mut self) -> Option<Mask> {
+        let versions = [0, 1].map(|n| self.nodes[n].disk.data_version());
+        if self.differences.0 != versions {
+            let mask = Mask::of_differences(&self.nodes[0].disk, &self.nodes[1].disk);
+            self.differences = (versions, mask);
+        }
+        self.differences.1
+    }
+
     /// The source of a resync knows all that its target lacks, unless the target, as the Primary, is written to.
     fn must_know_alone(&self, n: usize) -> bool {
         self.link.open_end(0).is_some()
@@ -218,9 +226,9 @@ impl World {
         if self.nodes[n].disk_in_use {
             let mut mask = Mask::default();
             if let Some(engine) = &self.nodes[n].engine {
-                for range in engine.may_differ(peer_of(n)) {
+                engine.may_differ(peer_of(n), |range| {
                     mask.add(ByteRange::new(range.offset, range.end().min(DATA_BYTES) - range.offset));
-                }
+                });
             }
             return mask;
         }
@@ -274,7 +282,11 @@ impl World {
 
     /// Neither engine thinks that anything may differ.
     pub(super) fn knows_of_no_difference(&self) -> bool {
-        (0..2).all(|n| self.nodes[n].engine.as_ref().is_some_and(|e| e.may_differ(peer_of(n)).is_empty()))
+        (0..2).all(|n| {
+            let mut any = false;
+            let engine = self.nodes[n].engine.as_ref();
+            engine.inspect(|e| e.may_differ(peer_of(n), |_| any = true)).is_some() && !any
+        })
     }
 
     /// No message is under way.

@@ -46,7 +46,8 @@ pub struct SimDisk {
     in_flight: Vec<InFlight>,
     /// Counts beginnings and completions, to tell what completed before what began.
     clock: u64,
-    /// Changes whenever the metadata's view does.
+    /// Change whenever the view of the data, or of the metadata, does; they begin with 1.
+    data_version: u64,
     meta_version: u64,
 }
 
@@ -65,7 +66,8 @@ impl SimDisk {
             meta: Zone::new((layout.meta_bytes / SECTOR_BYTES) as usize, Bytes::from_static(&[0; SECTOR])),
             in_flight: Vec::new(),
             clock: 0,
-            meta_version: 0,
+            data_version: 1,
+            meta_version: 1,
         }
     }
 
@@ -79,6 +81,11 @@ impl SimDisk {
         &self.data.view
     }
 
+    /// Changes whenever what reads see of the data does; never 0.
+    pub fn data_version(&self) -> u64 {
+        self.data_version
+    }
+
     /// Changes whenever what reads see of the metadata does.
     pub fn meta_version(&self) -> u64 {
         self.meta_version
@@ -86,6 +93,7 @@ impl SimDisk {
 
     /// Puts durable data onto the disk, before the history begins.
     pub fn fill(&mut self, sector: usize, token: u64) {
+        self.data_version += 1;
         self.data.view[sector] = token;
         self.data.durable[sector] = token;
     }
@@ -160,6 +168,7 @@ impl SimDisk {
                 self.apply(&op, true, |_| prng.chance(odds, 100));
             }
         }
+        self.data_version += 1;
         self.meta_version += 1;
     }
 
@@ -216,6 +225,7 @@ impl SimDisk {
         );
         match op.device {
             Device::Data => {
+                self.data_version += 1;
                 for (i, sector) in sectors(range).enumerate() {
                     if lands(i) {
                         let token = data.map_or(0, |d| token_at(d, i));

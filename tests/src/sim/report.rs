@@ -116,7 +116,7 @@ impl Failure {
     /// The command that shows the history again.
     pub fn replay_command(&self) -> String {
         let mutation = self.mutation.map_or(String::new(), |m| format!(" --mutation {}", m.name()));
-        format!("sim --replay {} --protocol {}{mutation}", self.seed, self.protocol.letter())
+        format!("cargo xtask sim --replay {} --protocol {}{mutation}", self.seed, self.protocol.letter())
     }
 }
 

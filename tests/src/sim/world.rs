@@ -133,6 +133,8 @@ pub(super) struct World {
     pub(super) in_sync: bool,
     /// Both were in sync once: from then on every difference must be known.
     pub(super) met: bool,
+    /// The data that differs, and of which versions of both disks' data.
+    pub(super) differences: ([u64; 2], Option<Mask>),
     /// Who sent what the other lacked, since they were last not in sync.
     pub(super) sync_source: Option<usize>,
     pub(super) finished: bool,
@@ -175,6 +177,7 @@ impl World {
             act: None,
             in_sync: false,
             met: false,
+            differences: ([0; 2], None),
             sync_source: None,
             finished: false,
             counts: Counts { seeds: 1, ..Counts::default() },

@@ -32,7 +32,7 @@ enum Task {
     },
     /// Installs what the tests need and runs every test
     Test,
-    /// Runs the simulator: --seeds N, --from S, --replay SEED, --mutations
+    /// Runs the simulator: --seeds N, --from S, --soak MINUTES, --replay SEED, --mutations
     Sim {
         /// Handed to the simulator
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

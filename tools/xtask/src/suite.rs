@@ -10,8 +10,8 @@ use crate::process::{Result, shown};
 use crate::repo;
 use crate::sandbox::Sandbox;
 
-/// Seeds per protocol that the simulator runs.
-const SEEDS: &str = "20000";
+/// Seeds per protocol that the simulator runs: 102,000 in all.
+const SEEDS: &str = "34000";
 const SIMULATOR_APART: &str = "--exclude=tandem-tests";
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
 

@@ -60,18 +60,16 @@ impl Engine {
         })
     }
 
-    /// For checkers: every range that may differ from the peer's copy right now: bits set and writes in flight.
-    pub fn may_differ(&self, peer: NodeId) -> Vec<ByteRange> {
-        let Some(p) = self.peer(peer) else { return Vec::new() };
-        let mut ranges: Vec<ByteRange> = p.transfer_log.iter().map(|w| w.range).collect();
-        ranges.extend(self.ranges_being_written());
-        if let Some(bitmap) = self.disk.metadata.as_ref().map(|m| &m.bitmaps[p.slot]) {
-            let mut from = 0;
-            while let Some(run) = bitmap.next_run(from, u64::MAX) {
-                ranges.push(ByteRange::new(run.start * BLOCK_BYTES, (run.end - run.start) * BLOCK_BYTES));
-                from = run.end;
-            }
+    /// For checkers: shows every range that may differ from the peer's copy right now: bits set and writes in flight.
+    pub fn may_differ(&self, peer: NodeId, mut show: impl FnMut(ByteRange)) {
+        let Some(p) = self.peer(peer) else { return };
+        p.transfer_log.iter().for_each(|w| show(w.range));
+        self.ranges_being_written().for_each(&mut show);
+        let Some(bitmap) = self.disk.metadata.as_ref().map(|m| &m.bitmaps[p.slot]) else { return };
+        let mut from = 0;
+        while let Some(run) = bitmap.next_run(from, u64::MAX) {
+            show(ByteRange::new(run.start * BLOCK_BYTES, (run.end - run.start) * BLOCK_BYTES));
+            from = run.end;
         }
-        ranges
     }
 }
