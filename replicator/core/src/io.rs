@@ -122,6 +122,11 @@ pub enum Input {
         /// What is asked.
         command: Command,
     },
+    /// Nobody waits for this command any longer: it ends with a timeout, unless it is already being written down.
+    CancelCommand {
+        /// Which.
+        id: CommandId,
+    },
     /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.
     Tick,
 }

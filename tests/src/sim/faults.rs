@@ -52,6 +52,8 @@ kinds! {
     BusyDemotion,
     /// The administrator disconnects a node, and connects it again.
     Disconnect,
+    /// Whoever gave a command waits for it no longer.
+    Impatience,
     /// The Secondary's disk is detached, and attached again.
     DetachSecondary,
     /// The Primary's disk is detached, and attached again: it works through its peer.

@@ -1,5 +1,6 @@
 //! Faults as they happen: deaths, cuts, slowness, and the administrator's disturbances.
 
+use tandem_core::io::Input;
 use tandem_core::state::DiskState;
 use tandem_core::status::Status;
 
@@ -91,6 +92,13 @@ impl World {
                 self.counts.note(kind);
                 self.link_slowness = [5, 30, 100][self.prng.below(3) as usize];
                 self.calm(None);
+            }
+            Kind::Impatience => {
+                if let Some((id, errand, _)) = self.nodes[node].errand {
+                    self.counts.note(kind);
+                    self.trace(Some(node), "cancels", || format!("{errand:?}"));
+                    self.feed(node, Input::CancelCommand { id })?;
+                }
             }
             _ => {
                 if let Some(steps) = self.script_for(kind) {

@@ -159,7 +159,9 @@ impl Engine {
 
     /// When [`crate::Input::Tick`] is due at the latest.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.peers.iter().filter(|p| p.link_up).filter_map(|p| self.next_check(p).map(|(at, _)| at)).min()
+        let peers = self.peers.iter().filter(|p| p.link_up);
+        let checks = peers.filter_map(|p| self.next_check(p).map(|(at, _)| at));
+        checks.chain(self.promotion_deadline()).min()
     }
 
     pub(super) fn check_liveness(&mut self) {
@@ -198,9 +200,8 @@ impl Engine {
             None => (peer.last_received.plus_ms(self.config.options.ping_interval_ms), Check::SendPing),
         };
         let patience_ms = self.config.options.timeout_ms * u64::from(self.config.options.ko_count);
-        let unacked =
-            peer.transfer_log.iter().find(|w| !w.acked && w.wants != Protocol::A).map(|w| w.sent_at);
-        let oldest = unacked.into_iter().chain(peer.barriers.front().map(|b| b.sent_at)).min();
+        let oldest =
+            peer.oldest_unanswered().into_iter().chain(peer.barriers.front().map(|b| b.sent_at)).min();
         let request =
             oldest.filter(|_| patience_ms > 0).map(|t| (t.plus_ms(patience_ms), Check::RequestTimeout));
         let handshake = peer

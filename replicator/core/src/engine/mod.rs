@@ -159,6 +159,7 @@ impl Engine {
             Input::PeerRefused { peer, reason } => self.peer_refused(peer, reason),
             Input::DiskDone { id, result } => self.disk_done(id, result),
             Input::Command { id, command } => self.commands.push_back((id, command)),
+            Input::CancelCommand { id } => self.cancel_command(id),
             Input::Tick => {}
         }
         self.advance();
@@ -189,6 +190,7 @@ impl Engine {
     /// depends on who calls it.
     fn advance(&mut self) {
         self.check_liveness();
+        self.check_promotion_time();
         self.progress_commands();
         self.admit_requests();
         self.exchange_handshakes();
@@ -225,8 +227,8 @@ impl Engine {
             Message::BitmapChunk { chunk, words } => self.bitmap_chunk_received(peer, chunk, &words.data),
             Message::BitmapEnd => self.bitmap_end_received(peer),
             Message::State { role, disk } => self.state_received(peer, role, disk),
-            Message::PromoteRequest => self.promote_requested(peer),
-            Message::PromoteReply { granted } => self.promote_answered(peer, granted),
+            Message::PromoteRequest { id } => self.promote_requested(peer, id),
+            Message::PromoteReply { id, granted } => self.promote_answered(peer, id, granted),
             Message::Goodbye => self.goodbye_received(peer),
             Message::Write { seq, offset, payload } => self.write_received(peer, seq, offset, payload),
             Message::Zero { seq, range, unmap } => self.zero_received(peer, seq, range, unmap),

@@ -46,6 +46,8 @@ pub(super) struct Peer {
     /// Writes sent and not yet behind a barrier ack, in order of their numbers.
     pub(super) transfer_log: VecDeque<SentWrite>,
     pub(super) next_seq: WriteSeq,
+    /// Every write before this one has got the ack that its client waits for.
+    answered_before: WriteSeq,
     /// Writes sent in the current epoch.
     pub(super) epoch_writes: u32,
     pub(super) barriers: VecDeque<SentBarrier>,
@@ -114,6 +116,7 @@ impl Peer {
             deferred: VecDeque::new(),
             transfer_log: VecDeque::new(),
             next_seq: WriteSeq(1),
+            answered_before: WriteSeq(1),
             epoch_writes: 0,
             barriers: VecDeque::new(),
             all_durable: true,
@@ -161,6 +164,34 @@ impl Peer {
     /// Connected, and it said that it has no disk (any more).
     pub(super) fn lost_disk(&self) -> bool {
         self.disk < DiskState::Negotiating
+    }
+
+    /// The number of the oldest write in the transfer log, or of the next one if it is empty.
+    fn first_seq(&self) -> u64 {
+        self.next_seq.0 - self.transfer_log.len() as u64
+    }
+
+    /// A write in the transfer log; `None` if it has left it, or was never there.
+    pub(super) fn logged(&mut self, seq: WriteSeq) -> Option<&mut SentWrite> {
+        let index = seq.0.checked_sub(self.first_seq())?;
+        self.transfer_log.get_mut(index as usize)
+    }
+
+    /// Moves on past writes that nobody waits for, so that the oldest of the others need not be looked for.
+    pub(super) fn note_answers(&mut self) {
+        let first = self.first_seq();
+        let mut seq = self.answered_before.0.max(first);
+        while self.transfer_log.get((seq - first) as usize).is_some_and(|w| w.acked || w.wants == Protocol::A)
+        {
+            seq += 1;
+        }
+        self.answered_before = WriteSeq(seq);
+    }
+
+    /// When the oldest write was sent whose client waits for the peer.
+    pub(super) fn oldest_unanswered(&self) -> Option<Timestamp> {
+        let index = self.answered_before.0.saturating_sub(self.first_seq());
+        self.transfer_log.get(index as usize).map(|w| w.sent_at)
     }
 
     /// It can serve a read.

@@ -83,6 +83,7 @@ impl Engine {
         peer.epoch_writes += 1;
         peer.all_durable = false;
         peer.transfer_log.push_back(SentWrite { key, range, epoch, sent_at: now, wants, acked: false });
+        peer.note_answers();
         Some(seq)
     }
 
@@ -98,12 +99,11 @@ impl Engine {
         if seq >= peer.next_seq {
             return Err(format!("write {} was acknowledged but never sent", seq.0));
         }
-        let first = peer.next_seq.0 - peer.transfer_log.len() as u64;
-        let Some(index) = seq.0.checked_sub(first) else { return Ok(()) };
-        let Some(sent) = peer.transfer_log.get_mut(index as usize) else { return Ok(()) };
+        let Some(sent) = peer.logged(seq) else { return Ok(()) };
         let enough = kind == Protocol::C || kind == sent.wants;
         sent.acked |= enough || !ok;
         let SentWrite { key, range, .. } = *sent;
+        peer.note_answers();
         if !ok {
             self.mark_out_of_sync(id, range);
         }

@@ -178,8 +178,12 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u8(*disk as u8);
             7
         }
-        Message::PromoteRequest => 8,
-        Message::PromoteReply { granted } => {
+        Message::PromoteRequest { id } => {
+            out.put_u64_le(*id);
+            8
+        }
+        Message::PromoteReply { id, granted } => {
+            out.put_u64_le(*id);
             out.put_u8(u8::from(*granted));
             9
         }
@@ -267,8 +271,8 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         5 => Message::BitmapChunk { chunk: b.u64()?, words: payload },
         6 => Message::BitmapEnd,
         7 => Message::State { role: Role::from_u8(b.u8()?)?, disk: DiskState::from_u8(b.u8()?)? },
-        8 => Message::PromoteRequest,
-        9 => Message::PromoteReply { granted: b.flag()? },
+        8 => Message::PromoteRequest { id: b.u64()? },
+        9 => Message::PromoteReply { id: b.u64()?, granted: b.flag()? },
         10 => Message::Goodbye,
         11 => Message::Write {
             seq: WriteSeq(b.u64()?),

@@ -146,9 +146,14 @@ pub enum Message {
         disk: DiskState,
     },
     /// May I become Primary?
-    PromoteRequest,
+    PromoteRequest {
+        /// Names the question in the answer.
+        id: u64,
+    },
     /// Yes or no.
     PromoteReply {
+        /// The question.
+        id: u64,
         /// Yes.
         granted: bool,
     },

@@ -58,6 +58,9 @@ pub(crate) struct Pair {
     pub(crate) now: Timestamp,
     /// The link breaks when a message is sent of which this is true.
     pub(crate) cut_at: Option<fn(&Message) -> bool>,
+    /// Messages of which this is true are kept back until [`Pair::deliver`].
+    pub(crate) hold: Option<fn(&Message) -> bool>,
+    held: Vec<(usize, Message)>,
     /// It stays broken.
     pub(crate) link_is_down: bool,
     engines_started: u64,
@@ -82,6 +85,8 @@ impl Pair {
             nodes,
             now: Timestamp(0),
             cut_at: None,
+            hold: None,
+            held: Vec::new(),
             link_is_down: false,
             engines_started: 2,
             written_first: None,
@@ -156,6 +161,8 @@ impl Pair {
                     self.cut_at = None;
                     self.link_is_down = true;
                     self.cut();
+                } else if self.hold.is_some_and(|hold| hold(&message)) {
+                    self.held.push((n, message));
                 } else if self.nodes[1 - n].linked {
                     let input = Input::PeerMessage { peer: NodeId(n as u8), message };
                     self.nodes[1 - n].engine.handle(self.now, input);
@@ -176,6 +183,35 @@ impl Pair {
             }
             Output::ReleaseDisk | Output::Event(_) => {}
         }
+    }
+
+    /// Delivers what was kept back, and keeps nothing back any longer.
+    pub(crate) fn deliver(&mut self) {
+        self.hold = None;
+        for (from, message) in std::mem::take(&mut self.held) {
+            let input = Input::PeerMessage { peer: NodeId(from as u8), message };
+            self.nodes[1 - from].engine.handle(self.now, input);
+        }
+        self.settle();
+    }
+
+    /// Delivers the first message that was kept back.
+    pub(crate) fn deliver_first(&mut self) {
+        let (from, message) = self.held.remove(0);
+        self.feed(1 - from, Input::PeerMessage { peer: NodeId(from as u8), message });
+    }
+
+    /// Gives a command that does not end at once; its number.
+    pub(crate) fn begin_command(&mut self, n: usize, command: Command) -> CommandId {
+        self.next_id += 1;
+        let id = CommandId(self.next_id);
+        self.feed(n, Input::Command { id, command });
+        id
+    }
+
+    /// How the command ended, if it has.
+    pub(crate) fn ended(&mut self, id: CommandId) -> Option<Result<(), CommandError>> {
+        self.done.remove(&id.0)
     }
 
     /// The link works again.

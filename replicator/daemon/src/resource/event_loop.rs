@@ -413,7 +413,8 @@ impl EventLoop {
         let late: Vec<CommandId> =
             self.commands.iter().filter(|(_, command)| command.limit <= now).map(|(id, _)| *id).collect();
         for id in late {
-            // The engine may still end it; a disk that is being attached stays.
+            // What is being written down goes on; a disk that is being attached stays.
+            self.feed(Input::CancelCommand { id });
             if let Some(command) = self.commands.remove(&id) {
                 let _ = command.reply.send(Err(CommandError::from(StateChangeRefusal::Timeout).into()));
             }

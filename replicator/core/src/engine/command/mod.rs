@@ -10,7 +10,7 @@ mod role;
 use super::Engine;
 use crate::io::{Command, Output};
 use crate::refusal::{CommandError, StateChangeRefusal};
-use crate::units::{CommandId, NodeId};
+use crate::units::{CommandId, NodeId, Timestamp};
 
 /// The command being carried out.
 #[derive(Debug)]
@@ -35,9 +35,18 @@ enum Stage {
 #[derive(Debug)]
 struct Promotion {
     force: bool,
-    /// Connected peers whose word is awaited.
-    asked: Option<Vec<NodeId>>,
+    /// The question to the peers, once it was asked.
+    asked: Option<Asked>,
     refused: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// Its number: the answer to an earlier one says nothing.
+    id: u64,
+    at: Timestamp,
+    /// Connected peers whose word is awaited.
+    waiting: Vec<NodeId>,
 }
 
 impl Engine {
@@ -80,6 +89,24 @@ impl Engine {
             Command::Disconnect => self.disconnect(id),
             Command::Primary { force } => self.start_promotion(id, force),
             Command::Secondary => self.start_demotion(id),
+        }
+    }
+
+    /// Ends a command that nobody waits for any longer. One that is being written down goes on.
+    pub(super) fn cancel_command(&mut self, id: CommandId) {
+        if let Some(at) = self.commands.iter().position(|(queued, _)| *queued == id) {
+            self.commands.remove(at);
+            return self.refuse_command(id, StateChangeRefusal::Timeout, Vec::new());
+        }
+        let Some(current) = self.current_command.as_ref().filter(|c| c.id == id) else { return };
+        let may_end = match current.stage {
+            Stage::Promoting(_) | Stage::Demoting => true,
+            // Once the peers were told that the disk goes, it goes.
+            Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
+            Stage::Persisting | Stage::Forcing => false,
+        };
+        if may_end {
+            self.refuse_command(id, StateChangeRefusal::Timeout, Vec::new());
         }
     }
 

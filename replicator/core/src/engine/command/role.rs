@@ -1,14 +1,17 @@
 //! Promotion and demotion.
 
-use super::{CurrentCommand, Promotion, Stage};
+use super::{Asked, CurrentCommand, Promotion, Stage};
 use crate::engine::persist::Then;
 use crate::engine::{Engine, MAX_OPENERS_NAMED};
 use crate::io::{ClientError, Level};
 use crate::refusal::StateChangeRefusal;
 use crate::seeded;
 use crate::state::{DiskState, Role};
-use crate::units::{CommandId, NodeId};
+use crate::units::{CommandId, NodeId, Timestamp};
 use crate::wire::Message;
+
+/// A peer that answers heartbeats answers this at once, unless its data stream is stuck; DRBD's twopc-timeout.
+const PROMOTE_REPLY_TIMEOUT_MS: u64 = 30_000;
 
 impl Engine {
     // Primary.
@@ -72,30 +75,51 @@ impl Engine {
     /// Asks every connected peer once; true when all have said yes.
     fn all_peers_agree(&mut self) -> bool {
         let connected: Vec<NodeId> = self.peers.iter().filter(|p| p.is_connected()).map(|p| p.id()).collect();
+        let (id, at) = (self.key(), self.now);
         let Some(CurrentCommand { stage: Stage::Promoting(promotion), .. }) = self.current_command.as_mut()
         else {
             return false;
         };
         match promotion.asked.as_mut() {
             None => {
-                promotion.asked = Some(connected.clone());
+                promotion.asked = Some(Asked { id, at, waiting: connected.clone() });
                 for peer in &connected {
-                    self.send(*peer, Message::PromoteRequest);
+                    self.send(*peer, Message::PromoteRequest { id });
                 }
                 connected.is_empty()
             }
-            Some(waiting) => {
-                waiting.retain(|p| connected.contains(p));
-                waiting.is_empty()
+            Some(asked) => {
+                asked.waiting.retain(|p| connected.contains(p));
+                asked.waiting.is_empty()
             }
         }
     }
 
+    /// When a promotion gives up waiting for the peers.
+    pub(in crate::engine) fn promotion_deadline(&self) -> Option<Timestamp> {
+        match &self.current_command.as_ref()?.stage {
+            Stage::Promoting(Promotion { asked: Some(asked), .. }) => {
+                Some(asked.at.plus_ms(PROMOTE_REPLY_TIMEOUT_MS))
+            }
+            _ => None,
+        }
+    }
+
+    pub(in crate::engine) fn check_promotion_time(&mut self) {
+        if self.promotion_deadline().is_some_and(|at| at <= self.now)
+            && let Some(id) = self.current_command.as_ref().map(|c| c.id)
+        {
+            let text =
+                "a peer that is alive has not answered whether this node may become Primary".to_owned();
+            self.refuse_command(id, StateChangeRefusal::Timeout, vec![text]);
+        }
+    }
+
     /// Two that ask at the same time: the lower node id wins.
-    pub(in crate::engine) fn promote_requested(&mut self, id: NodeId) -> Result<(), String> {
+    pub(in crate::engine) fn promote_requested(&mut self, id: NodeId, question: u64) -> Result<(), String> {
         let promoting = match self.current_command.as_ref().map(|c| &c.stage) {
             Some(Stage::Promoting(p)) => match p.asked.as_ref() {
-                Some(waiting) => waiting.is_empty() || self.config.node < id,
+                Some(asked) => asked.waiting.is_empty() || self.config.node < id,
                 None => false,
             },
             Some(Stage::Forcing) => true,
@@ -103,15 +127,20 @@ impl Engine {
         };
         let granted = self.role != Role::Primary && !promoting;
 
-        self.send(id, Message::PromoteReply { granted });
+        self.send(id, Message::PromoteReply { id: question, granted });
         Ok(())
     }
 
-    pub(in crate::engine) fn promote_answered(&mut self, id: NodeId, granted: bool) -> Result<(), String> {
+    pub(in crate::engine) fn promote_answered(
+        &mut self,
+        id: NodeId,
+        question: u64,
+        granted: bool,
+    ) -> Result<(), String> {
         if let Some(CurrentCommand { stage: Stage::Promoting(promotion), .. }) = self.current_command.as_mut()
-            && let Some(waiting) = promotion.asked.as_mut()
+            && let Some(asked) = promotion.asked.as_mut().filter(|a| a.id == question)
         {
-            waiting.retain(|p| *p != id);
+            asked.waiting.retain(|p| *p != id);
             promotion.refused |= !granted;
         }
         Ok(())
