@@ -88,6 +88,39 @@ pub struct Options {
     pub ko_count: u32,
     /// Writes in an epoch.
     pub max_epoch_size: u32,
+    /// How fast a resync may go.
+    pub resync: ResyncOptions,
+}
+
+/// How fast a resync may go. The defaults are not DRBD's, whose users suffer from its ceiling of 100 MiB/s on fast links
+/// and from its floor of 250 KiB/s beside clients.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResyncOptions {
+    /// The speed when `plan_ahead_ms` is 0.
+    pub fixed_bytes_per_s: u64,
+    /// What a resync has in flight is corrected over this time; 0: a fixed speed.
+    pub plan_ahead_ms: u64,
+    /// How long a request may wait in queues, if `fill_target_bytes` is 0.
+    pub delay_target_ms: u64,
+    /// What shall be in flight; 0: as much as the link carries.
+    pub fill_target_bytes: u64,
+    /// Upper limit; 0: none.
+    pub max_bytes_per_s: u64,
+    /// The limit while clients are at work; 0: none.
+    pub min_bytes_per_s: u64,
+}
+
+impl Default for ResyncOptions {
+    fn default() -> Self {
+        ResyncOptions {
+            fixed_bytes_per_s: 250 << 10,
+            plan_ahead_ms: 2000,
+            delay_target_ms: 100,
+            fill_target_bytes: 0,
+            max_bytes_per_s: 0,
+            min_bytes_per_s: 10 << 20,
+        }
+    }
 }
 
 impl Default for Options {
@@ -100,6 +133,7 @@ impl Default for Options {
             ping_timeout_ms: 500,
             ko_count: 7,
             max_epoch_size: 2048,
+            resync: ResyncOptions::default(),
         }
     }
 }

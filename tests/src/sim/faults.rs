@@ -1,7 +1,7 @@
 //! What may go wrong in one history. Every seed draws its own subset and rates ("swarm"): a history with every kind
 //! of fault at once hardly ever gets deep into any of them.
 
-use tandem_core::config::WriteOrdering;
+use tandem_core::config::{ResyncOptions, WriteOrdering};
 
 use super::link::Micros;
 use super::prng::Prng;
@@ -84,6 +84,8 @@ pub struct Plan {
     pub split_brain: bool,
     /// How the receiving side keeps epochs apart; the disks' caches are volatile if it flushes.
     pub write_ordering: WriteOrdering,
+    /// How fast a resync may go.
+    pub resync: ResyncOptions,
     /// Metadata on the data's own device.
     pub internal_metadata: bool,
     /// The two disks differ at first.
@@ -145,6 +147,7 @@ impl Plan {
             ambush: prng.chance(1, 2),
             split_brain: prng.chance(1, 40),
             write_ordering: if flush { WriteOrdering::Flush } else { WriteOrdering::Drain },
+            resync: draw_resync(prng),
             internal_metadata: prng.chance(3, 4),
             diverged: prng.chance(1, 2),
             longest_death: [2_000, 20_000, 200_000][prng.below(3) as usize],
@@ -158,6 +161,19 @@ impl Plan {
     /// Draws a kind of fault.
     pub fn draw_kind(&self, prng: &mut Prng) -> Kind {
         Kind::ALL[prng.weighted(&self.weights)]
+    }
+}
+
+/// A volume has 256 KiB: at the slowest, a resync of all of it takes two seconds.
+fn draw_resync(prng: &mut Prng) -> ResyncOptions {
+    const KIB: u64 = 1 << 10;
+    ResyncOptions {
+        fixed_bytes_per_s: [128 * KIB, 4096 * KIB][prng.below(2) as usize],
+        plan_ahead_ms: [0, 100, 2000][prng.weighted(&[1, 2, 4])],
+        delay_target_ms: 100,
+        fill_target_bytes: [0, 4 * KIB, 64 * KIB][prng.below(3) as usize],
+        max_bytes_per_s: [0, 256 * KIB, 4096 * KIB][prng.weighted(&[6, 1, 2])],
+        min_bytes_per_s: [0, 128 * KIB, 1024 * KIB][prng.weighted(&[4, 1, 2])],
     }
 }
 

@@ -342,6 +342,7 @@ impl World {
                 ping_timeout_ms: 50,
                 ko_count: 3,
                 max_epoch_size: 20,
+                resync: self.plan.resync.clone(),
             },
         };
         let entropy = self.prng.next_u64();

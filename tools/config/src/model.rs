@@ -218,11 +218,47 @@ impl From<&Settings> for NetOptions {
 pub struct DiskOptions {
     /// Order writes by flushes; otherwise by waiting for completion alone.
     pub disk_flushes: bool,
+    /// How fast a resync may go.
+    pub resync: ResyncOptions,
+}
+
+/// How fast a resync may go, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResyncOptions {
+    /// The speed without a plan.
+    pub fixed_bytes_per_s: u64,
+    /// What is in flight is corrected over this time; 0: no plan.
+    pub plan_ahead_ms: u64,
+    /// How long a request may wait in queues.
+    pub delay_target_ms: u64,
+    /// What shall be in flight; 0: as much as the link carries.
+    pub fill_target_bytes: u64,
+    /// Upper limit; 0: none.
+    pub max_bytes_per_s: u64,
+    /// The limit while clients are at work; 0: none.
+    pub min_bytes_per_s: u64,
+}
+
+impl From<&Settings> for ResyncOptions {
+    fn from(settings: &Settings) -> Self {
+        let number = |name| settings.number(Section::Disk, name);
+        Self {
+            fixed_bytes_per_s: number("resync-rate") * 1024,
+            plan_ahead_ms: number("c-plan-ahead") * 100,
+            delay_target_ms: number("c-delay-target") * 100,
+            fill_target_bytes: number("c-fill-target") * 512,
+            max_bytes_per_s: number("c-max-rate") * 1024,
+            min_bytes_per_s: number("c-min-rate") * 1024,
+        }
+    }
 }
 
 impl From<&Settings> for DiskOptions {
     fn from(settings: &Settings) -> Self {
-        Self { disk_flushes: settings.effective(Section::Disk, "disk-flushes") != Some(Value::Flag(false)) }
+        Self {
+            disk_flushes: settings.effective(Section::Disk, "disk-flushes") != Some(Value::Flag(false)),
+            resync: settings.into(),
+        }
     }
 }
 

@@ -286,13 +286,48 @@ pub static OPTIONS: &[OptionDef] = &[
     number("max-bio-size", DISK, Unit::Bytes, (1 << 20, 512, 1 << 20), "Largest request").ignored(IO_LIMITS),
     number("max-bio-bvecs", DISK, Unit::Count, (0, 0, 128), "Segments of a request").ignored(IO_LIMITS),
     number("discard-granularity", DISK, Unit::Bytes, (0, 0, 128 << 20), "Granularity of discards").ignored(IO_LIMITS),
-    number("resync-rate", DISK, Unit::KibPerSecond, (250, 1, 4 << 20), "Fixed speed of resync").ignored(RESYNC),
-    number("c-plan-ahead", DISK, Unit::Tenths, (20, 0, 300), "Horizon of resync control").ignored(RESYNC),
-    number("c-delay-target", DISK, Unit::Tenths, (10, 1, 100), "Delay that resync aims at").ignored(RESYNC),
-    number("c-fill-target", DISK, Unit::Sectors, (100, 0, 1 << 20), "Data in flight that resync aims at")
-        .ignored(RESYNC),
-    number("c-max-rate", DISK, Unit::KibPerSecond, (102_400, 0, 4 << 20), "Upper limit of resync").ignored(RESYNC),
-    number("c-min-rate", DISK, Unit::KibPerSecond, (250, 0, 4 << 20), "Resync speed beside clients").ignored(RESYNC),
+    number("resync-rate", DISK, Unit::KibPerSecond, (250, 1, 4 << 20), "Speed of resync if `c-plan-ahead` is 0")
+        .supported(),
+    number(
+        "c-plan-ahead",
+        DISK,
+        Unit::Tenths,
+        (20, 0, 300),
+        "What a resync has in flight is corrected over this time; 0: `resync-rate` always",
+    )
+    .supported(),
+    number(
+        "c-delay-target",
+        DISK,
+        Unit::Tenths,
+        (1, 1, 100),
+        "How long a resync may fill queues for, if `c-fill-target` is 0; DRBD's default is 10",
+    )
+    .supported(),
+    number(
+        "c-fill-target",
+        DISK,
+        Unit::Sectors,
+        (0, 0, 1 << 20),
+        "What a resync keeps in flight; 0: as much as the link carries; DRBD's default is 100",
+    )
+    .supported(),
+    number(
+        "c-max-rate",
+        DISK,
+        Unit::KibPerSecond,
+        (0, 0, 4 << 20),
+        "Upper limit of resync; 0: none; DRBD's default is 102400",
+    )
+    .supported(),
+    number(
+        "c-min-rate",
+        DISK,
+        Unit::KibPerSecond,
+        (10_240, 0, 4 << 20),
+        "Resync speed while clients are at work; 0: as if there were none; DRBD's default is 250",
+    )
+    .supported(),
     flag("resync-without-replication", DISK, true, "Replicate less during resync").ignored(SAFER),
     flag("peer-tiebreaker", DISK, true, "A diskless peer counts for quorum").ignored(THIRD_NODE),
     // options

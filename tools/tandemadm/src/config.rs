@@ -7,7 +7,7 @@ use tandem_config::{
     ConfigError, DiskOptions, Host, MetaDisk, NetOptions, Protocol, Resource, Stage, Volume,
 };
 use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
-use tandem_core::config::{self, Options, WriteOrdering};
+use tandem_core::config::{self, Options, ResyncOptions, WriteOrdering};
 use tandem_core::units::NodeId;
 
 use crate::failure::Failure;
@@ -107,6 +107,14 @@ fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
         ping_timeout_ms: net.ping_timeout_ms,
         ko_count: narrow("ko-count", net.ko_count)?,
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
+        resync: ResyncOptions {
+            fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,
+            plan_ahead_ms: disk.resync.plan_ahead_ms,
+            delay_target_ms: disk.resync.delay_target_ms,
+            fill_target_bytes: disk.resync.fill_target_bytes,
+            max_bytes_per_s: disk.resync.max_bytes_per_s,
+            min_bytes_per_s: disk.resync.min_bytes_per_s,
+        },
     })
 }
 
@@ -152,7 +160,7 @@ mod tests {
         common { net { protocol B; timeout 50; } }
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; }
-            disk { disk-flushes no; }
+            disk { disk-flushes no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
             device /dev/drbd5 minor 5;
             meta-disk internal;
             on alpha { node-id 4; disk /dev/sda1; address 10.0.0.1:7788; }
@@ -196,6 +204,12 @@ mod tests {
                 ping_timeout_ms: 700,
                 ko_count: 3,
                 max_epoch_size: 99,
+                resync: ResyncOptions {
+                    max_bytes_per_s: 100 << 20,
+                    fill_target_bytes: 1 << 20,
+                    min_bytes_per_s: 0,
+                    ..ResyncOptions::default()
+                },
             },
             connect_interval_ms: 30_000,
             nbd_listen: Some("127.0.0.1:10809".parse().unwrap()),

@@ -108,6 +108,7 @@ impl Engine {
         if !self.is_addressable(range) {
             return self.fail_client(id, ClientError::OutOfRange);
         }
+        self.note_client_request();
         match write {
             Some(op) => self.admission.push_back((id, Request::Write(op))),
             None if self.must_wait_for_reign() => self.admission.push_back((id, Request::Read(range))),

@@ -159,9 +159,8 @@ impl Engine {
 
     /// When [`crate::Input::Tick`] is due at the latest.
     pub fn deadline(&self) -> Option<Timestamp> {
-        let peers = self.peers.iter().filter(|p| p.link_up);
-        let checks = peers.filter_map(|p| self.next_check(p).map(|(at, _)| at));
-        checks.chain(self.promotion_deadline()).min()
+        let checks = self.peers.iter().filter(|p| p.link_up).filter_map(|p| self.next_check(p));
+        checks.map(|(at, _)| at).chain(self.promotion_deadline()).chain(self.resync_deadline()).min()
     }
 
     pub(super) fn check_liveness(&mut self) {

@@ -8,7 +8,7 @@ use crate::units::{ByteRange, Epoch, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::receiver::Receiver;
-use super::resync::{Progress, TargetState};
+use super::resync::{Progress, SourceState, TargetState};
 
 /// One peer.
 pub(super) struct Peer {
@@ -62,8 +62,7 @@ pub(super) struct Peer {
     pub(super) target: Option<TargetState>,
     /// As a target of ours, it has noted on disk that it is one.
     pub(super) target_is_marked: bool,
-    /// Resync reads under way for the peer.
-    pub(super) resync_reads: u32,
+    pub(super) source: SourceState,
     pub(super) progress: Option<Progress>,
 
     pub(super) sent_bytes: u64,
@@ -125,8 +124,7 @@ impl Peer {
             receiver_stale: true,
             target: None,
             target_is_marked: false,
-            resync_reads: 0,
-
+            source: SourceState::default(),
             progress: None,
 
             sent_bytes: 0,

@@ -127,6 +127,7 @@ impl Engine {
         if seq.is_some() && self.role == Role::Primary {
             return Err("a replicated write arrived, but this node is Primary".into());
         }
+        self.note_client_request();
         let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if peer.receiver_stale {

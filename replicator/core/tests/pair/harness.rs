@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol};
+use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement};
 use tandem_core::refusal::CommandError;
@@ -56,6 +56,7 @@ pub(crate) struct Node {
 pub(crate) struct Pair {
     pub(crate) nodes: [Node; 2],
     pub(crate) now: Timestamp,
+    pub(crate) options: Options,
     /// The link breaks when a message is sent of which this is true.
     pub(crate) cut_at: Option<fn(&Message) -> bool>,
     /// Messages of which this is true are kept back until [`Pair::deliver`].
@@ -74,9 +75,15 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// Time stands still: a resync does not give way to clients.
     pub(crate) fn new(protocol: Protocol) -> Pair {
+        let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+        Pair::with_options(&Options { protocol, resync, ..Options::default() })
+    }
+
+    pub(crate) fn with_options(options: &Options) -> Pair {
         let nodes = [0, 1].map(|n| Node {
-            engine: Pair::engine(n, protocol, n as u64),
+            engine: Pair::engine(n, options, n as u64),
             disk: MemoryDisk(vec![0; DISK_BYTES]),
             wants_peer: false,
             linked: false,
@@ -84,6 +91,7 @@ impl Pair {
         let mut pair = Pair {
             nodes,
             now: Timestamp(0),
+            options: options.clone(),
             cut_at: None,
             hold: None,
             held: Vec::new(),
@@ -102,14 +110,14 @@ impl Pair {
         pair
     }
 
-    pub(crate) fn engine(n: usize, protocol: Protocol, entropy: u64) -> Engine {
+    fn engine(n: usize, options: &Options, entropy: u64) -> Engine {
         let name = |n: usize| ["alpha", "bravo"][n].to_owned();
         let config = EngineConfig {
             resource: "r0".into(),
             node: NodeId(n as u8),
             node_name: name(n),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: name(1 - n) }],
-            options: Options { protocol, ..Options::default() },
+            options: options.clone(),
         };
         Engine::new(config, entropy, Timestamp(0))
     }
@@ -117,6 +125,21 @@ impl Pair {
     pub(crate) fn feed(&mut self, n: usize, input: Input) {
         self.nodes[n].engine.handle(self.now, input);
         self.settle();
+    }
+
+    /// Lets time pass, from deadline to deadline.
+    pub(crate) fn run_until(&mut self, done: impl Fn(&Pair) -> bool) {
+        for _ in 0..100_000 {
+            if done(self) {
+                return;
+            }
+            let due =
+                self.nodes.iter().filter_map(|n| n.engine.deadline()).min().expect("nothing is awaited");
+            self.now = self.now.max(due);
+            self.feed(0, Input::Tick);
+            self.feed(1, Input::Tick);
+        }
+        panic!("does not end");
     }
 
     /// Carries out every output of both nodes until there is none.
@@ -283,11 +306,11 @@ impl Pair {
     }
 
     /// Throws the engine away as a crash would, and starts another on the same disk.
-    pub(crate) fn crash(&mut self, n: usize, protocol: Protocol) {
+    pub(crate) fn crash(&mut self, n: usize) {
         self.nodes[n].linked = false;
         self.nodes[n].wants_peer = false;
         self.engines_started += 1;
-        self.nodes[n].engine = Pair::engine(n, protocol, self.engines_started);
+        self.nodes[n].engine = Pair::engine(n, &self.options, self.engines_started);
         self.cut();
         self.settle();
     }

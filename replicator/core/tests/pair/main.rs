@@ -4,6 +4,7 @@
 
 mod commands;
 mod harness;
+mod resync;
 
 use harness::Pair;
 use tandem_core::config::Protocol;
@@ -95,7 +96,7 @@ fn the_survivor_is_promoted_and_the_old_primary_returns_as_target() {
         pair.up();
         pair.command(0, Command::Primary { force: true }).unwrap();
         pair.write(0, 0, 1);
-        pair.crash(0, protocol);
+        pair.crash(0);
         pair.command(1, Command::Primary { force: false }).unwrap();
         pair.write(1, 8192, 2);
         pair.attach(0).unwrap();
@@ -159,11 +160,11 @@ fn a_primary_that_crashed_before_its_first_write_is_no_half_of_a_split_brain() {
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
     pair.command(0, Command::Secondary).unwrap();
-    pair.crash(0, Protocol::C);
-    pair.crash(1, Protocol::C);
+    pair.crash(0);
+    pair.crash(1);
     pair.attach(0).unwrap();
     primary(&mut pair, 0);
-    pair.crash(0, Protocol::C);
+    pair.crash(0);
     pair.attach(1).unwrap();
     primary(&mut pair, 1);
     pair.write(1, 0, 7);
@@ -180,7 +181,7 @@ fn a_node_alone_begins_a_generation_before_it_shows_its_data() {
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
     pair.write(0, 0, 1);
-    pair.crash(0, Protocol::A);
+    pair.crash(0);
     primary(&mut pair, 1);
     let before = generation(&pair, 1);
     pair.client(1, ClientOp::Read(ByteRange::new(0, 512))).unwrap();
@@ -197,7 +198,7 @@ fn a_crashed_primary_that_is_promoted_alone_decides_at_once() {
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
     pair.write(0, 0, 1);
-    pair.crash(0, Protocol::C);
+    pair.crash(0);
     pair.attach(0).unwrap();
     let before = generation(&pair, 0);
     primary(&mut pair, 0);
@@ -251,7 +252,7 @@ fn a_damaged_superblock_copy_is_replaced_before_the_good_one_is_touched() {
     let size = pair.nodes[0].disk.0.len();
     let copies = [size - 4096, size - 8192];
     for damaged in copies {
-        pair.crash(0, Protocol::C);
+        pair.crash(0);
         pair.nodes[0].disk.0[damaged + 100] ^= 1;
         pair.written_first = None;
         pair.attach(0).unwrap();
@@ -267,7 +268,7 @@ fn a_secondary_flushes_before_it_says_what_it_has() {
     pair.command(0, Command::Primary { force: true }).unwrap();
     pair.cut_at = Some(|m| matches!(m, Message::Barrier { .. }));
     pair.write(0, 0, 1);
-    pair.crash(0, Protocol::C);
+    pair.crash(0);
     reconnect(&mut pair, 0);
     let before = pair.data_flushes[1];
     pair.cut_at = Some(|m| matches!(m, Message::Handshake(h) if !h.crashed_primary));

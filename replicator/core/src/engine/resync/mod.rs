@@ -5,8 +5,9 @@
 //! the target says so; on disk only behind a flush of the data. Writes of the Primary are replicated from the moment
 //! its bitmap was sent, and take turns with resync reads and writes of the same range.
 //!
-//! Rooms: [`target`], [`source`], [`progress`] (for the operator). Here: how it begins and ends.
+//! Rooms: [`target`], [`source`], [`controller`] (how fast), [`progress`] (for the operator). Here: how it begins and ends.
 
+mod controller;
 mod progress;
 mod source;
 mod target;
@@ -17,16 +18,17 @@ use super::Engine;
 use crate::bitmap::PAGE_BYTES;
 use crate::io::{Level, Payload};
 use crate::state::{DiskState, ReplicationState};
-use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 use crate::wire::{Handshake, Message};
 
 pub(super) use progress::Progress;
+pub(super) use source::SourceState;
 pub(super) use target::TargetState;
 
 /// Longest request of a target.
 const REQUEST_BYTES: u64 = 1 << 20;
-/// Bytes a target has asked for and not written: fills a fast link, and bounds the memory on both sides.
-const WINDOW_BYTES: u64 = 8 << 20;
+/// Clients count as at work for this time after a request.
+const CLIENTS_ACTIVE_MS: u64 = 20;
 
 impl Engine {
     // The bitmaps meet.
@@ -51,10 +53,11 @@ impl Engine {
 
     pub(super) fn become_target(&mut self, id: NodeId, full: bool, theirs: &Handshake) {
         self.send_bitmap(id, full);
+        let now = self.now;
         let mut source = theirs.generations;
         source.remember(theirs.bitmap_id);
         if let Some(peer) = self.peer_mut(id) {
-            peer.target = Some(TargetState::new(source));
+            peer.target = Some(TargetState::new(source, now));
         }
         self.set_replication(id, ReplicationState::WFBitMapT);
         // The peer's data is newer: ours may not be promoted, whatever becomes of the connection.
@@ -128,6 +131,32 @@ impl Engine {
         }
     }
 
+    // How fast.
+
+    /// Asks for more blocks, and serves those that peers ask for, as far as both are due.
+    pub(super) fn progress_resyncs(&mut self) {
+        for id in self.peer_ids() {
+            self.note_progress(id);
+            while self.request_next_run(id) {}
+            while self.serve_next_request(id) {}
+        }
+    }
+
+    /// When a resync may go on that has to wait for nothing but time.
+    pub(super) fn resync_deadline(&self) -> Option<Timestamp> {
+        self.peers.iter().flat_map(|p| [self.next_request_at(p), p.source.next_read_at()]).flatten().min()
+    }
+
+    /// A client's request has come, here or on the Primary that sends it on.
+    pub(super) fn note_client_request(&mut self) {
+        self.client_request_at = Some(self.now);
+    }
+
+    fn clients_are_active(&self) -> bool {
+        let recent = |at: Timestamp| self.now.ms_since(at) < CLIENTS_ACTIVE_MS;
+        self.clients_pending() > 0 || self.client_request_at.is_some_and(recent)
+    }
+
     // Ends.
 
     /// Forgets the resync with a peer, complete or not; the bits say what is missing.
@@ -135,7 +164,7 @@ impl Engine {
         if let Some(peer) = self.peer_mut(id) {
             peer.target = None;
             peer.progress = None;
-            peer.resync_reads = 0;
+            peer.source = SourceState::default();
         }
     }
 

@@ -1,42 +1,75 @@
 //! The source: it reads what the target asks for, and forgets a block when the target has written it.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
-use super::{REQUEST_BYTES, WINDOW_BYTES};
+use super::REQUEST_BYTES;
+use super::controller::{MAX_WINDOW_BYTES, Pace, source_limit};
 use crate::engine::disk::DiskWork;
 use crate::engine::{Engine, Locked};
 use crate::io::{Device, DiskOpKind, Payload};
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState};
-use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 use crate::wire::Message;
 
-/// Requests a source serves at a time; a target that asks for more breaks the protocol.
-const MAX_READS: u32 = (WINDOW_BYTES / BLOCK_BYTES) as u32;
+/// Requests a source has at a time; a target that asks for more breaks the protocol.
+const MAX_REQUESTS: u32 = (MAX_WINDOW_BYTES / BLOCK_BYTES) as u32;
+
+/// This node as the source of a resync.
+#[derive(Default, Debug)]
+pub(in crate::engine) struct SourceState {
+    /// Asked for and not answered.
+    requests: u32,
+    /// Those that wait for their turn beside the clients.
+    waiting: VecDeque<ByteRange>,
+    pace: Pace,
+}
+
+impl SourceState {
+    /// When the next read may start, if one waits.
+    pub(super) fn next_read_at(&self) -> Option<Timestamp> {
+        self.waiting.front().map(|_| self.pace.free_at())
+    }
+}
 
 impl Engine {
     pub(in crate::engine) fn resync_requested(&mut self, id: NodeId, range: ByteRange) -> Result<(), String> {
         if !self.is_addressable(range) || range.length > REQUEST_BYTES {
             return Err(format!("the target asked for {range}"));
         }
-        let token = self.key();
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if peer.replication != ReplicationState::SyncSource {
             // Our disk failed meanwhile; the target will hear of it.
             return Ok(());
         }
-        if peer.resync_reads >= MAX_READS {
+        if peer.source.requests >= MAX_REQUESTS {
             return Err("the target asks for more than its window allows".into());
         }
         peer.target_is_marked = true;
-        peer.resync_reads += 1;
-        let session = peer.session;
+        peer.source.requests += 1;
+        peer.source.waiting.push_back(range);
+        Ok(())
+    }
+
+    /// Reads for the target, unless clients come first; true if there may be more to read.
+    pub(super) fn serve_next_request(&mut self, id: NodeId) -> bool {
+        let now = self.now;
+        let limit = source_limit(&self.config.options.resync, self.clients_are_active());
+        let Some(peer) = self.peer_mut(id) else { return false };
+        if peer.source.next_read_at().is_none_or(|at| at > now) {
+            return false;
+        }
+        let Some(range) = peer.source.waiting.pop_front() else { return false };
+        peer.source.pace.spend(now, range.length, limit);
+        let (session, token) = (peer.session, self.key());
         if seeded!(self, ResyncIgnoresWrites) {
             self.start_resync_read(id, session, range, token);
         } else {
             self.acquire(token, range, Locked::ResyncRead { peer: id, session, range });
         }
-        Ok(())
+        true
     }
 
     pub(in crate::engine) fn start_resync_read(
@@ -67,7 +100,7 @@ impl Engine {
         });
         if let (true, Some(data)) = (live, data) {
             if let Some(peer) = self.peer_mut(id) {
-                peer.resync_reads = peer.resync_reads.saturating_sub(1);
+                peer.source.requests = peer.source.requests.saturating_sub(1);
             }
             if data.iter().all(|byte| *byte == 0) {
                 self.send(id, Message::ResyncZeroes { range });

@@ -1,14 +1,15 @@
 //! The target: it notes on disk that it is one, asks for what its bitmap says, and writes what comes.
 
-use super::{REQUEST_BYTES, WINDOW_BYTES};
+use super::controller::{Controller, Turn};
 use crate::engine::Engine;
+use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::engine::receiver::{Applied, What};
 use crate::generation::Generations;
 use crate::io::Payload;
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState};
-use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 use crate::wire::Message;
 
 /// This node as the target of a resync.
@@ -20,12 +21,13 @@ pub(in crate::engine) struct TargetState {
     ready: bool,
     finishing: bool,
     next_block: u64,
-    outstanding_bytes: u64,
+    controller: Controller,
 }
 
 impl TargetState {
-    pub(super) fn new(source: Generations) -> Self {
-        TargetState { source, ready: false, finishing: false, next_block: 0, outstanding_bytes: 0 }
+    pub(super) fn new(source: Generations, now: Timestamp) -> Self {
+        let controller = Controller::new(now);
+        TargetState { source, ready: false, finishing: false, next_block: 0, controller }
     }
 }
 
@@ -57,41 +59,43 @@ impl Engine {
         self.set_replication(id, ReplicationState::SyncTarget);
     }
 
-    /// Asks for more blocks, or ends the resync.
-    pub(in crate::engine) fn progress_resyncs(&mut self) {
-        for id in self.peer_ids() {
-            self.note_progress(id);
-            while self.request_next_run(id) {}
-        }
-    }
-
-    fn request_next_run(&mut self, id: NodeId) -> bool {
-        let volume_bytes = self.size_bytes();
+    /// Asks for more blocks, or ends the resync; true if it may go on.
+    pub(super) fn request_next_run(&mut self, id: NodeId) -> bool {
+        let (now, volume_bytes, active) = (self.now, self.size_bytes(), self.clients_are_active());
+        let options = &self.config.options.resync;
         let Some(peer) = self.peers.iter_mut().find(|p| p.id() == id) else { return false };
         let slot = peer.slot;
         let Some(target) = peer.target.as_mut().filter(|t| t.ready && !t.finishing) else { return false };
         let Some(bitmap) = self.disk.metadata.as_ref().map(|m| &m.bitmaps[slot]) else { return false };
-        if target.outstanding_bytes + REQUEST_BYTES > WINDOW_BYTES {
+        let outstanding = target.controller.outstanding_bytes() > 0;
+        if bitmap.set_count() == 0 && !outstanding {
+            self.finish_target(id);
             return false;
         }
-        match bitmap.next_run(target.next_block, REQUEST_BYTES / BLOCK_BYTES) {
+        let Turn::Now(most_bytes) = target.controller.turn(options, now, active) else { return false };
+        match bitmap.next_run(target.next_block, most_bytes / BLOCK_BYTES) {
             Some(run) => {
                 let offset = run.start * BLOCK_BYTES;
                 let range = ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset);
                 target.next_block = run.end;
-                target.outstanding_bytes += range.length;
+                target.controller.asked(options, now, active, range.length);
                 self.send(id, Message::ResyncRequest { range });
                 true
             }
-            None if target.outstanding_bytes > 0 => false,
-            None if bitmap.set_count() > 0 => {
+            None if outstanding => false,
+            None => {
                 target.next_block = 0;
                 true
             }
-            None => {
-                self.finish_target(id);
-                false
-            }
+        }
+    }
+
+    /// When this node, as the target, may ask again.
+    pub(super) fn next_request_at(&self, peer: &Peer) -> Option<Timestamp> {
+        let target = peer.target.as_ref().filter(|t| t.ready && !t.finishing)?;
+        match target.controller.turn(&self.config.options.resync, self.now, self.clients_are_active()) {
+            Turn::At(at) => Some(at),
+            Turn::Now(_) | Turn::WhenAnswered => None,
         }
     }
 
@@ -120,7 +124,7 @@ impl Engine {
         let token = self.key();
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         let Some(target) = peer.target.as_ref() else { return Ok(()) };
-        if target.outstanding_bytes < range.length {
+        if target.controller.outstanding_bytes() < range.length {
             return Err(format!("resync data for {range} was not asked for"));
         }
         peer.received_bytes += if let What::Resync { payload } = &what { payload.len() } else { 0 };
@@ -136,11 +140,13 @@ impl Engine {
         range: ByteRange,
         ok: bool,
     ) {
-        let volume_bytes = self.size_bytes();
-        let Some(peer) = self.peer_mut(id).filter(|p| p.session == session && p.link_up) else { return };
+        let (now, volume_bytes) = (self.now, self.size_bytes());
+        let options = &self.config.options.resync;
+        let live = |p: &&mut Peer| p.id() == id && p.session == session && p.link_up;
+        let Some(peer) = self.peers.iter_mut().find(live) else { return };
         let slot = peer.slot;
         let Some(target) = peer.target.as_mut() else { return };
-        target.outstanding_bytes = target.outstanding_bytes.saturating_sub(range.length);
+        target.controller.answered(options, now, range.length);
         if !ok {
             return;
         }
