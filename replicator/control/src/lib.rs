@@ -4,6 +4,7 @@ mod paths;
 
 pub use paths::RuntimeDir;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tandem_core::config::Options;
+use tandem_core::handler::Handler;
 use tandem_core::status::Status;
 use tandem_core::units::NodeId;
 use thiserror::Error;
@@ -78,10 +80,23 @@ pub struct ResourceSpec {
     pub volume: VolumeSpec,
     /// What the engine is told.
     pub options: Options,
+    /// The administrator's programs.
+    pub handlers: HandlersSpec,
     /// Longest pause between attempts to connect.
     pub connect_interval_ms: u64,
     /// TCP address on which the daemon also offers its exports.
     pub nbd_listen: Option<SocketAddr>,
+}
+
+/// The programs that are run at events.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HandlersSpec {
+    /// Command lines for the shell.
+    pub commands: BTreeMap<Handler, String>,
+    /// A handler that takes longer is killed.
+    pub limit_ms: u64,
+    /// The configuration file, for the handlers.
+    pub config_file: PathBuf,
 }
 
 /// A node of a resource.

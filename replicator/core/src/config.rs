@@ -1,7 +1,10 @@
 //! What the engine is told of its resource.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::handler::Handler;
 use crate::units::NodeId;
 
 /// When a write completes to the client (DESIGN.md, section 4).
@@ -68,6 +71,8 @@ pub struct EngineConfig {
     pub peers: Vec<PeerConfig>,
     /// What the administrator has chosen.
     pub options: Options,
+    /// The handlers that are configured.
+    pub handlers: BTreeSet<Handler>,
 }
 
 /// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says

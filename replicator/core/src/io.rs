@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::handler::{Handler, HandlerOutcome};
 use crate::metadata::Metadata;
 use crate::refusal::CommandError;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
-use crate::units::{ByteRange, CommandId, DiskOpId, NodeId, RequestId};
+use crate::units::{ByteRange, CommandId, DiskOpId, HandlerId, NodeId, RequestId};
 use crate::wire::{Message, Stream};
 
 /// Data with the checksum that was computed where it entered the node.
@@ -127,6 +128,13 @@ pub enum Input {
         /// Which.
         id: CommandId,
     },
+    /// A handler has ended, or could not be run.
+    HandlerDone {
+        /// Which run.
+        id: HandlerId,
+        /// How it ended.
+        outcome: HandlerOutcome,
+    },
     /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.
     Tick,
 }
@@ -238,6 +246,16 @@ pub enum Output {
         /// How.
         result: Result<(), CommandError>,
     },
+    /// Run a configured handler, within its time limit, and report with [`Input::HandlerDone`]. Nothing else may wait
+    /// for it.
+    RunHandler {
+        /// Names the run.
+        id: HandlerId,
+        /// Which handler.
+        handler: Handler,
+        /// The peer that it is about, if one.
+        peer: Option<NodeId>,
+    },
     /// Close the backing device: it was detached or failed. No disk operation is in flight.
     ReleaseDisk,
     /// Something the operator's log should have.
@@ -296,6 +314,22 @@ pub enum Event {
         old: DiskState,
         /// After.
         new: DiskState,
+    },
+    /// A handler is run.
+    HandlerCalled {
+        /// Which.
+        handler: Handler,
+        /// The peer that it is about, if one.
+        peer: Option<NodeId>,
+    },
+    /// A handler has ended.
+    HandlerDone {
+        /// Which.
+        handler: Handler,
+        /// The peer that it was about, if one.
+        peer: Option<NodeId>,
+        /// How.
+        outcome: HandlerOutcome,
     },
     /// A sentence for the log.
     Note {

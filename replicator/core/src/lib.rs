@@ -8,6 +8,7 @@ pub mod bitmap;
 pub mod config;
 pub mod engine;
 pub mod generation;
+pub mod handler;
 pub mod io;
 pub mod metadata;
 #[cfg(feature = "mutations")]

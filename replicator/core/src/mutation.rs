@@ -60,6 +60,8 @@ mutations! {
     IgnoresOverlap,
     /// A demoted node forgets the bits of its last writes.
     DemotesWithoutBitmap,
+    /// A target does not wait for its handler before it changes its data.
+    ResyncIgnoresHandler,
     /// Both nodes of a crashed pair keep their data without comparing.
     IgnoresCrashFlag,
 }

@@ -36,6 +36,10 @@ pub struct DiskOpId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CommandId(pub u64);
 
+/// A run of a handler, numbered by the engine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HandlerId(pub u64);
+
 /// A replicated write's number on one connection, in the order of sending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WriteSeq(pub u64);

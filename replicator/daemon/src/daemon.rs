@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::connector::Connector;
 use crate::failure::{Failure, Kind};
+use crate::handlers;
 use crate::nbd_listener;
 use crate::resource::{AdminCommand, Resource};
 use crate::sockets;
@@ -163,7 +164,7 @@ impl Daemon {
         if let Some(address) = spec.nbd_listen {
             self.listen_for_clients(address)?;
         }
-        let (resource, wishes) = Resource::start(spec, self.changed.clone())?;
+        let (resource, wishes, handlers) = Resource::start(spec, self.changed.clone())?;
         let connector = match Connector::start(spec, resource.mailbox().clone(), wishes) {
             Ok(connector) => connector,
             Err(failure) => {
@@ -172,6 +173,8 @@ impl Daemon {
                 return Err(failure);
             }
         };
+        // Ends with the resource's thread.
+        tokio::task::spawn_local(handlers::serve(spec.name.clone(), resource.mailbox().clone(), handlers));
         let entry = Rc::new(Entry {
             spec: spec.clone(),
             resource,

@@ -1,6 +1,7 @@
 //! The engine's events as log lines in DRBD's grammar: `conn( Connected -> NetworkFailure )`.
 
 use tandem_control::ResourceSpec;
+use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{Event, Level};
 use tandem_core::units::NodeId;
 use tracing::{error, info, warn};
@@ -27,7 +28,9 @@ fn peer_of(event: &Event) -> Option<NodeId> {
         | Event::Replication { peer, .. }
         | Event::PeerRole { peer, .. }
         | Event::PeerDisk { peer, .. } => Some(*peer),
-        Event::Note { peer, .. } => *peer,
+        Event::HandlerCalled { peer, .. } | Event::HandlerDone { peer, .. } | Event::Note { peer, .. } => {
+            *peer
+        }
     }
 }
 
@@ -43,6 +46,11 @@ fn describe(event: &Event) -> (Level, String) {
         Event::Replication { old, new, .. } => format!("repl( {old} -> {new} )"),
         Event::PeerRole { old, new, .. } => format!("peer( {old} -> {new} )"),
         Event::PeerDisk { old, new, .. } => format!("pdsk( {old} -> {new} )"),
+        Event::HandlerCalled { handler, .. } => format!("helper command: {handler}"),
+        Event::HandlerDone { handler, outcome, .. } => {
+            let level = if *outcome == HandlerOutcome::Exited(0) { Level::Info } else { Level::Warn };
+            return (level, format!("helper command: {handler} {outcome}"));
+        }
         Event::Note { level, text, .. } => return (*level, text.clone()),
     };
     (Level::Info, text)

@@ -9,6 +9,7 @@ mod daemon;
 mod entropy;
 mod event_log;
 mod failure;
+mod handlers;
 mod handshake;
 mod nbd_listener;
 mod proc_drbd;

@@ -25,6 +25,7 @@ pub(crate) use mailbox::{AdminCommand, Attempt, Mailbox, SharedExport, Wish};
 pub(crate) use nbd_conn::NbdClient;
 
 use crate::failure::Failure;
+use crate::handlers;
 
 /// A thread that does not answer a question for its state within this time is reading metadata, or stuck.
 const STATUS_LIMIT: Duration = Duration::from_secs(1);
@@ -38,17 +39,19 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// Starts the thread. `changed` is rung whenever a state has changed; the receiver yields the thread's wishes.
+    /// Starts the thread. `changed` is rung whenever a state has changed; the receivers yield the thread's wishes, and
+    /// the handlers to be run.
     pub(crate) fn start(
         spec: &ResourceSpec,
         changed: Arc<Notify>,
-    ) -> Result<(Resource, UnboundedReceiver<Wish>), Failure> {
+    ) -> Result<(Resource, UnboundedReceiver<Wish>, UnboundedReceiver<handlers::Run>), Failure> {
         let failure = |e: io::Error| Failure::unnumbered(format_args!("the resource cannot be started: {e}"));
         let entropy = crate::entropy::draw().map_err(failure)?;
         let (mailbox, mail, bell) = Mailbox::new()?;
         let (wishes, wishes_receiver) = unbounded_channel();
+        let (handlers, handlers_receiver) = unbounded_channel();
         let export = SharedExport::new();
-        let links = Links { mail, bell, wishes, export: export.clone(), changed };
+        let links = Links { mail, bell, wishes, handlers, export: export.clone(), changed };
         let (alive_sender, alive) = oneshot::channel();
         let thread_spec = spec.clone();
         let thread = move || {
@@ -56,7 +59,7 @@ impl Resource {
             drop(alive_sender);
         };
         std::thread::Builder::new().name(format!("r-{}", spec.name)).spawn(thread).map_err(failure)?;
-        Ok((Resource { mailbox, export, alive: Mutex::new(alive) }, wishes_receiver))
+        Ok((Resource { mailbox, export, alive: Mutex::new(alive) }, wishes_receiver, handlers_receiver))
     }
 
     /// Where to send what the resource is told besides commands.
@@ -142,5 +145,6 @@ fn engine_config(spec: &ResourceSpec) -> EngineConfig {
         node_name: spec.node.name.clone(),
         peers: spec.peers.iter().map(|peer| PeerConfig { id: peer.id, name: peer.name.clone() }).collect(),
         options: spec.options.clone(),
+        handlers: spec.handlers.commands.keys().copied().collect(),
     }
 }

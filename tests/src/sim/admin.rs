@@ -110,7 +110,7 @@ impl World {
         let attach = node.want_disk && !node.disk_in_use;
         let connect = node.want_net
             && status.peers[0].connection == ConnectionState::StandAlone
-            && status.peers[0].standalone_reason.is_none();
+            && (status.peers[0].standalone_reason.is_none() || node.resync_refused);
         let serve = status.role == Role::Primary && node.client.is_none();
         let serve = serve && self.script.is_none() && self.requests_left > 0;
         match (attach, connect) {
@@ -136,6 +136,9 @@ impl World {
         };
         if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
             self.lone_promotions += 1;
+        }
+        if errand == Errand::Connect {
+            self.nodes[n].resync_refused = false;
         }
         self.trace(Some(n), "command", || format!("{errand:?}"));
         self.nodes[n].errand = Some((id, errand, self.now));

@@ -61,6 +61,7 @@ impl World {
         let peer = &status.peers[0];
         if let Some(reason) = &peer.standalone_reason
             && !self.split
+            && !self.nodes[n].resync_refused
         {
             let text =
                 format!("node {n} goes StandAlone although no data has split: {reason}; {}", self.describe());

@@ -3,6 +3,7 @@
 
 use tandem_core::config::{ResyncOptions, WriteOrdering};
 
+use super::handlers::Handlers;
 use super::link::Micros;
 use super::prng::Prng;
 
@@ -100,6 +101,8 @@ pub struct Plan {
     pub link_delay: (Micros, Micros),
     /// The clients.
     pub workload: Workload,
+    /// The administrator's programs.
+    pub handlers: Handlers,
 }
 
 /// What the clients do.
@@ -155,6 +158,7 @@ impl Plan {
             disk_delay: [(10, 100), (50, 500), (10, 3_000)][prng.below(3) as usize],
             link_delay: [(10, 60), (50, 300), (10, 3_000)][prng.below(3) as usize],
             workload: Workload::draw(prng),
+            handlers: Handlers::draw(prng),
         }
     }
 

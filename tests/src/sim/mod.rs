@@ -27,17 +27,21 @@
 //! takes nodes down, at any moment, but never promotes a node while the other may be writing, nor one that lacks
 //! completed writes. A few histories split the brain on purpose.
 //!
+//! **Handlers** are configured on both nodes or not, take their time, and may fail or hang until their limit.
+//!
 //! # What must hold
 //!
 //! The checkers are those of the reference (K1 to K11), in [`oracle`] (versions: K1 to K4, K7, K11) and [`checks`]
 //! (after every event: K5; at rest: K6), besides K8 (a split brain is only ever found where there is one) and K10
-//! (nothing takes forever). "contract" is a breach of the contract between engine and driver.
+//! (nothing takes forever). "handlers": the data is at rest
+//! while a handler sees it before a resync. "contract" is a breach of the contract between engine and driver.
 
 mod admin;
 mod checks;
 mod client;
 pub mod disk;
 pub mod faults;
+pub mod handlers;
 mod inject;
 pub mod link;
 mod network;

@@ -188,6 +188,8 @@ pub(super) fn show_event(event: &Event) -> String {
         Event::Replication { old, new, .. } => format!("replication {old} -> {new}"),
         Event::PeerRole { old, new, .. } => format!("peer role {old} -> {new}"),
         Event::PeerDisk { old, new, .. } => format!("peer disk {old} -> {new}"),
+        Event::HandlerCalled { handler, .. } => format!("helper {handler}"),
+        Event::HandlerDone { handler, outcome, .. } => format!("helper {handler} {outcome}"),
         Event::Note { level, text, .. } => format!("{level:?}: {text}"),
     }
 }

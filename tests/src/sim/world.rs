@@ -6,11 +6,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol};
+use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, Input, Output};
 use tandem_core::metadata::{self, Placement};
 use tandem_core::mutation::Mutation;
 use tandem_core::status::Status;
-use tandem_core::units::{ByteRange, CommandId, DiskOpId, NodeId, RequestId, Timestamp};
+use tandem_core::units::{ByteRange, CommandId, DiskOpId, HandlerId, NodeId, RequestId, Timestamp};
 use tandem_core::wire::Message;
 use tandem_core::{Engine, refusal::CommandError};
 
@@ -62,6 +63,8 @@ pub(super) enum Event {
     Fault,
     /// A fault that hits at this moment on purpose.
     Strike { kind: Kind, node: usize },
+    /// A handler ends.
+    HandlerDone { node: usize, incarnation: u32, id: HandlerId, handler: Handler, outcome: HandlerOutcome },
     /// A dead node comes back.
     Restart { node: usize },
     /// The network recovers.
@@ -96,6 +99,10 @@ pub(super) struct Node {
     pub(super) want_net: bool,
     /// A resync has begun to overwrite the data and has not ended: a mixture of two points in time.
     pub(super) mixed: bool,
+    /// What its disk held when the handler before a resync was run.
+    pub(super) snapshot: Option<(HandlerId, Vec<u64>)>,
+    /// A handler has refused a resync: the node stands alone until the administrator connects it.
+    pub(super) resync_refused: bool,
     /// What the metadata of a disk that no engine uses says may differ, and the metadata's version.
     pub(super) bits: Option<(u64, Mask)>,
 }
@@ -291,6 +298,13 @@ impl World {
                     self.inject(kind, node)
                 }
             }
+            Event::HandlerDone { node, incarnation, id, handler, outcome } => {
+                if self.nodes[node].incarnation == incarnation {
+                    self.handler_done(node, id, handler, outcome)
+                } else {
+                    Ok(())
+                }
+            }
             Event::Restart { node } => {
                 self.start(node);
                 Ok(())
@@ -344,6 +358,7 @@ impl World {
                 max_epoch_size: 20,
                 resync: self.plan.resync.clone(),
             },
+            handlers: self.plan.handlers.configured.clone(),
         };
         let entropy = self.prng.next_u64();
         let mut engine = Engine::new(config, entropy, Timestamp(self.now));
@@ -364,6 +379,7 @@ impl World {
         node.incarnation += 1;
         node.disk_in_use = false;
         node.status = None;
+        node.snapshot = None;
         node.tick_at = None;
         node.errand = None;
         if let Some(client) = node.client.take() {
@@ -428,6 +444,7 @@ impl World {
             Output::StopConnecting(_) => self.link.wanted[n] = false,
             Output::ClosePeer(_) => self.close(n),
             Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
+            Output::RunHandler { id, handler, .. } => self.run_handler(n, id, handler)?,
             Output::ReleaseDisk => {
                 if self.nodes[n].disk.in_flight() > 0 {
                     return Err(Violation::new(
@@ -518,6 +535,8 @@ impl Node {
             want_disk: true,
             want_net: true,
             mixed: false,
+            snapshot: None,
+            resync_refused: false,
             bits: None,
         }
     }

@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_peer;
 mod clients;
 mod disk_faults;
+mod handlers;
 mod history;
 mod kill_rounds;
 mod lifecycle;

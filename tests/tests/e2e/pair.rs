@@ -25,11 +25,19 @@ pub(crate) struct Setup {
     pub(crate) alpha_disk: Option<PathBuf>,
     /// Statements for `net { }`.
     pub(crate) net: &'static str,
+    /// More of what stands in the resource.
+    pub(crate) statements: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { protocol: Protocol::C, disk_bytes: [32 << 20; 2], alpha_disk: None, net: "" }
+        Setup {
+            protocol: Protocol::C,
+            disk_bytes: [32 << 20; 2],
+            alpha_disk: None,
+            net: "",
+            statements: String::new(),
+        }
     }
 }
 
@@ -62,7 +70,7 @@ impl Pair {
         let alpha = node("alpha", 1, alpha_disk);
         let bravo = node("bravo", 2, own_file("bravo.img", setup.disk_bytes[1]));
         let mut text = format!("resource {RESOURCE} {{\n  protocol {};\n", setup.protocol.letter());
-        writeln!(text, "  net {{ {} }}", setup.net).unwrap();
+        writeln!(text, "  net {{ {} }}\n  {}", setup.net, setup.statements).unwrap();
         for Node { name, address, disk, .. } in [&alpha, &bravo] {
             writeln!(
                 text,
@@ -79,12 +87,17 @@ impl Pair {
     /// Both nodes up, alpha Primary, both disks UpToDate.
     pub(crate) fn synced(setup: Setup) -> Pair {
         let pair = Pair::new(setup);
-        pair.create_md();
-        pair.alpha.adm(&["up", RESOURCE]).ok();
-        pair.bravo.adm(&["up", RESOURCE]).ok();
-        pair.alpha.adm(&["primary", "--force", RESOURCE]).ok();
-        pair.wait_healed();
+        pair.bring_up();
         pair
+    }
+
+    /// Both nodes up for the first time, alpha Primary, both disks UpToDate.
+    pub(crate) fn bring_up(&self) {
+        self.create_md();
+        self.alpha.adm(&["up", RESOURCE]).ok();
+        self.bravo.adm(&["up", RESOURCE]).ok();
+        self.alpha.adm(&["primary", "--force", RESOURCE]).ok();
+        self.wait_healed();
     }
 
     pub(crate) fn create_md(&self) {

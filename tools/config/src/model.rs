@@ -89,6 +89,21 @@ impl Resource {
         self.hosts.iter().find(|host| host.is(node))
     }
 
+    /// The programs that are run at events, by their names.
+    pub fn handlers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.settings.iter().filter_map(|(definition, value)| match value {
+            Value::Text(command) if definition.home() == Section::Handlers => {
+                Some((definition.name, command.as_str()))
+            }
+            _ => None,
+        })
+    }
+
+    /// A handler that takes longer is killed.
+    pub fn handler_limit_ms(&self) -> u64 {
+        self.settings.number(Section::Options, "handler-timeout") * 1000
+    }
+
     /// The other hosts.
     pub fn peers(&self, node: &str) -> Vec<&Host> {
         self.hosts.iter().filter(|host| !host.is(node)).collect()

@@ -51,11 +51,7 @@ const fn text(name: &'static str, at: &'static [Section], help: &'static str) ->
 }
 
 const fn handler(name: &'static str, help: &'static str) -> OptionDef {
-    text(name, HANDLERS, help).refused(
-        &[],
-        "handlers are not run",
-        "remove it, and watch the state with `tandemadm status`",
-    )
+    text(name, HANDLERS, help)
 }
 
 /// The largest number of bytes that any size option takes.
@@ -370,6 +366,7 @@ pub static OPTIONS: &[OptionDef] = &[
     text("cpu-mask", OPTIONS_, "CPUs for DRBD's threads").ignored("set the CPUs of the daemon's service"),
     number("max-io-depth", OPTIONS_, Unit::Count, (8000, 4, 1 << 32), "Requests in flight").ignored(BUFFERS),
     flag("explicit-drbd8-compat", OPTIONS_, false, "Speak DRBD 8's protocol").ignored("Tandem has its own protocol"),
+    number("handler-timeout", OPTIONS_, Unit::Seconds, (120, 1, 3600), "A handler that takes longer is killed").supported(),
     // startup
     number("wfc-timeout", STARTUP, Unit::Seconds, (0, 0, 1 << 31), "Wait for the peer at boot").ignored(NO_WAIT),
     number("degr-wfc-timeout", STARTUP, Unit::Seconds, (0, 0, 1 << 31), "The same, if alone before").ignored(NO_WAIT),
@@ -389,7 +386,7 @@ pub static OPTIONS: &[OptionDef] = &[
     // handlers
     handler("fence-peer", "Fence a lost peer"),
     handler("unfence-peer", "A fenced peer is up to date again"),
-    handler("outdate-peer", "Old name of fence-peer"),
+    handler("outdate-peer", "Old name of fence-peer").refused(&[], "it is the old name of `fence-peer`", "write `fence-peer`"),
     handler("initial-split-brain", "Split brain detected"),
     handler("split-brain", "Split brain detected and not resolved"),
     handler("before-resync-target", "A resync to this node starts"),
@@ -400,6 +397,10 @@ pub static OPTIONS: &[OptionDef] = &[
     handler("pri-on-incon-degr", "Primary without usable data"),
     handler("pri-lost", "Primary that must become a resync target"),
     handler("pri-lost-after-sb", "Primary that lost a split brain"),
-    handler("quorum-lost", "Quorum is lost"),
-    handler("disconnected", "The peer is gone"),
+    handler("quorum-lost", "Quorum is lost").refused(&[], QUORUM, "remove it"),
+    handler("disconnected", "The peer is gone").refused(
+        &[],
+        "it is not run",
+        "use `fence-peer`, or watch the state with `tandemadm status`",
+    ),
 ];

@@ -249,8 +249,8 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
             "use `io-error`",
         ),
         ("startup { become-primary-on alpha; }", "`become-primary-on`", "failover helper"),
-        ("handlers { split-brain \"/bin/mail root\"; }", "`split-brain`", "handlers are not run"),
-        ("handlers { fence-peer /x; }", "`fence-peer`", "handlers are not run"),
+        ("handlers { quorum-lost /x; }", "`quorum-lost`", "three nodes"),
+        ("handlers { outdate-peer /x; }", "`outdate-peer`", "write `fence-peer`"),
     ];
     for (line, what, advice) in refused {
         let error = refuse(&resource_with(line));

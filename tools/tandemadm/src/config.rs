@@ -1,13 +1,14 @@
 //! From the configuration to what the daemon is told of a resource on this node.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use tandem_config::{
     ConfigError, DiskOptions, Host, MetaDisk, NetOptions, Protocol, Resource, Stage, Volume,
 };
-use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{self, Options, ResyncOptions, WriteOrdering};
+use tandem_core::handler::Handler;
 use tandem_core::units::NodeId;
 
 use crate::failure::Failure;
@@ -20,6 +21,7 @@ const ALL: &str = "all";
 #[derive(Debug)]
 pub struct Config {
     config: tandem_config::Config,
+    file: PathBuf,
     node: String,
 }
 
@@ -27,7 +29,9 @@ impl Config {
     /// Reads the file, or the default one, as the node that the environment or the host's name says.
     pub fn load(path: Option<&Path>) -> Result<Config, Failure> {
         let config = tandem_config::Config::load(path).map_err(|error| failure(&error))?;
-        Ok(Config { config, node: tandem_config::node_name() })
+        let file = path.unwrap_or(Path::new(tandem_config::DEFAULT_PATH));
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Ok(Config { config, file, node: tandem_config::node_name() })
     }
 
     /// What was accepted but has no effect, for the operator.
@@ -46,8 +50,7 @@ impl Config {
         if chosen.is_empty() {
             errln!("no resources defined!");
         }
-        let listen = self.config.global.nbd_listen;
-        chosen.into_iter().map(|resource| spec(resource, &self.node, listen)).collect()
+        chosen.into_iter().map(|resource| self.spec(resource)).collect()
     }
 
     /// The resources named, or the whole configuration, as it was understood.
@@ -57,6 +60,26 @@ impl Config {
         }
         let chosen = self.choose(names)?;
         Ok(chosen.into_iter().map(|resource| resource.dump(&self.node)).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn spec(&self, resource: &Resource) -> Result<ResourceSpec, Failure> {
+        let not_here = || Failure::NotDefined(resource.name.clone());
+        let local = resource.local(&self.node).ok_or_else(not_here)?;
+        let volume = local.volumes.first().ok_or_else(not_here)?;
+        Ok(ResourceSpec {
+            name: resource.name.clone(),
+            node: node_spec(local)?,
+            peers: resource.peers(&self.node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
+            volume: volume_spec(volume)?,
+            options: options(&resource.net, &volume.disk_options)?,
+            handlers: HandlersSpec {
+                commands: handlers(resource),
+                limit_ms: resource.handler_limit_ms(),
+                config_file: self.file.clone(),
+            },
+            connect_interval_ms: resource.net.connect_interval_ms,
+            nbd_listen: self.config.global.nbd_listen,
+        })
     }
 
     fn choose(&self, names: &[String]) -> Result<Vec<&Resource>, Failure> {
@@ -83,19 +106,12 @@ fn failure(error: &ConfigError) -> Failure {
     Failure::Config(error.to_string(), code)
 }
 
-fn spec(resource: &Resource, node: &str, nbd_listen: Option<SocketAddr>) -> Result<ResourceSpec, Failure> {
-    let not_here = || Failure::NotDefined(resource.name.clone());
-    let local = resource.local(node).ok_or_else(not_here)?;
-    let volume = local.volumes.first().ok_or_else(not_here)?;
-    Ok(ResourceSpec {
-        name: resource.name.clone(),
-        node: node_spec(local)?,
-        peers: resource.peers(node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
-        volume: volume_spec(volume)?,
-        options: options(&resource.net, &volume.disk_options)?,
-        connect_interval_ms: resource.net.connect_interval_ms,
-        nbd_listen,
-    })
+/// The table lets pass what the engine runs, and no other.
+fn handlers(resource: &Resource) -> BTreeMap<Handler, String> {
+    resource
+        .handlers()
+        .filter_map(|(name, command)| Some((Handler::from_name(name)?, command.to_owned())))
+        .collect()
 }
 
 fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
@@ -151,16 +167,16 @@ fn narrow<From: Copy + std::fmt::Display, To: TryFrom<From>>(what: &str, value: 
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
-    const TEXT: &str = "
+    const TEXT: &str = r#"
         global { nbd-listen 127.0.0.1:10809; }
         common { net { protocol B; timeout 50; } }
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; }
             disk { disk-flushes no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
+            options { handler-timeout 30; }
+            handlers { fence-peer "/sbin/fence --hard"; }
             device /dev/drbd5 minor 5;
             meta-disk internal;
             on alpha { node-id 4; disk /dev/sda1; address 10.0.0.1:7788; }
@@ -170,11 +186,11 @@ mod tests {
             device minor 6; disk /dev/sdd; meta-disk internal;
             on charlie { address 10.0.0.3:7788; }
             on bravo { address 10.0.0.2:7788; }
-        }";
+        }"#;
 
     fn config(node: &str) -> Config {
         let config = tandem_config::Config::parse(Path::new("test"), TEXT).unwrap();
-        Config { config, node: node.into() }
+        Config { config, file: "/etc/tandem.conf".into(), node: node.into() }
     }
 
     #[test]
@@ -211,6 +227,11 @@ mod tests {
                     ..ResyncOptions::default()
                 },
             },
+            handlers: HandlersSpec {
+                commands: [(Handler::FencePeer, "/sbin/fence --hard".into())].into(),
+                limit_ms: 30_000,
+                config_file: "/etc/tandem.conf".into(),
+            },
             connect_interval_ms: 30_000,
             nbd_listen: Some("127.0.0.1:10809".parse().unwrap()),
         };
@@ -222,6 +243,18 @@ mod tests {
             (expected.peers[0].clone(), &[expected.node][..])
         );
         assert_eq!(on_bravo.volume.meta_disk, Some(PathBuf::from("/dev/sdc")));
+    }
+
+    #[test]
+    fn every_handler_of_the_engine_may_be_configured_and_no_other() {
+        use tandem_config::{OPTIONS, Section, Support};
+        let supported: Vec<&str> = OPTIONS
+            .iter()
+            .filter(|o| o.home() == Section::Handlers && o.support == Support::Supported)
+            .map(|o| o.name)
+            .collect();
+        assert!(supported.iter().all(|name| Handler::from_name(name).is_some()), "{supported:?}");
+        assert_eq!(supported.len(), Handler::ALL.len());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Snapshots for the tests.
 
-use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
+use std::collections::BTreeMap;
+
+use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -88,6 +90,11 @@ pub(crate) fn spec() -> ResourceSpec {
             meta_disk: None,
         },
         options: Options::default(),
+        handlers: HandlersSpec {
+            commands: BTreeMap::new(),
+            limit_ms: 60_000,
+            config_file: "/etc/tandem.conf".into(),
+        },
         connect_interval_ms: 10_000,
         nbd_listen: None,
     }

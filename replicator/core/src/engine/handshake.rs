@@ -129,6 +129,9 @@ impl Engine {
         let (verdict, rule) = decide(&mine, &theirs, protocol, sides);
         self.note(Some(id), Level::Info, format!("handshake: {verdict:?} by rule {rule}"));
         if let Verdict::Refuse(reason) = verdict {
+            if reason.starts_with("Split-Brain") {
+                self.tell_of_split_brain(id);
+            }
             return self.refuse(id, reason);
         }
         self.restart_receiver_if_stale(id);
@@ -301,18 +304,17 @@ impl Engine {
         }
     }
 
-    /// Lets the data stream of stalled peers go on.
+    /// Lets the data stream of peers that need not wait any longer go on.
     pub(super) fn resume_stalled_peers(&mut self) {
         for id in self.peer_ids() {
             let over = |version| !self.disk.is_usable() || self.disk.persist.is_durable(version);
-            let due = self.peer(id).and_then(|p| p.stalled_until).is_some_and(over);
-            if !due {
-                continue;
-            }
-            if let Some(peer) = self.peer_mut(id) {
+            if self.peer(id).and_then(|p| p.stalled_until).is_some_and(over)
+                && let Some(peer) = self.peer_mut(id)
+            {
                 peer.stalled_until = None;
             }
-            while let Some(peer) = self.peer_mut(id).filter(|p| p.link_up && p.stalled_until.is_none()) {
+            let goes_on = |p: &&mut Peer| p.link_up && p.stalled_until.is_none() && p.before_resync.is_none();
+            while let Some(peer) = self.peer_mut(id).filter(goes_on) {
                 let Some(message) = peer.deferred.pop_front() else { break };
                 self.dispatch(id, message);
             }

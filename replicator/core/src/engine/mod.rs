@@ -3,12 +3,13 @@
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
 //! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying
 //! side), [`connection`] (connecting, heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and
-//! failures), [`persist`] (metadata), [`command`] (the administrator), [`report`] (status).
+//! failures), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs), [`report`] (status).
 
 mod client;
 mod command;
 mod connection;
 mod disk;
+mod handlers;
 mod handshake;
 mod peer;
 mod persist;
@@ -74,6 +75,8 @@ pub struct Engine {
 
     commands: VecDeque<(CommandId, Command)>,
     current_command: Option<CurrentCommand>,
+    running: handlers::Running,
+    told_of_degradation: bool,
 
     #[cfg(feature = "mutations")]
     mutation: Option<crate::mutation::Mutation>,
@@ -139,6 +142,8 @@ impl Engine {
             next_key: 1,
             commands: VecDeque::new(),
             current_command: None,
+            running: handlers::Running::default(),
+            told_of_degradation: false,
             #[cfg(feature = "mutations")]
             mutation: None,
         }
@@ -162,6 +167,7 @@ impl Engine {
             Input::DiskDone { id, result } => self.disk_done(id, result),
             Input::Command { id, command } => self.commands.push_back((id, command)),
             Input::CancelCommand { id } => self.cancel_command(id),
+            Input::HandlerDone { id, outcome } => self.handler_done(id, outcome),
             Input::Tick => {}
         }
         self.advance();
@@ -194,9 +200,11 @@ impl Engine {
         self.check_liveness();
         self.check_promotion_time();
         self.progress_commands();
+        self.resume_stalled_peers();
         self.admit_requests();
         self.exchange_handshakes();
         self.progress_resyncs();
+        self.tell_of_degradation();
         self.start_persist();
         self.release_disk_if_idle();
     }
@@ -208,7 +216,7 @@ impl Engine {
             return;
         }
         peer.last_received = now;
-        if peer.stalled_until.is_some() && message.stream() == crate::wire::Stream::Data {
+        if peer.is_stalled() && message.stream() == crate::wire::Stream::Data {
             peer.deferred.push_back(message);
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::config::{PeerConfig, Protocol};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
-use crate::units::{ByteRange, Epoch, NodeId, Timestamp, WriteSeq};
+use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::receiver::Receiver;
@@ -42,6 +42,8 @@ pub(super) struct Peer {
     /// Messages on the data stream wait until this version of the metadata is durable.
     pub(super) stalled_until: Option<u64>,
     pub(super) deferred: VecDeque<Message>,
+    /// Messages on the data stream, and the resync, wait for this handler.
+    pub(super) before_resync: Option<HandlerId>,
 
     /// Writes sent and not yet behind a barrier ack, in order of their numbers.
     pub(super) transfer_log: VecDeque<SentWrite>,
@@ -113,6 +115,7 @@ impl Peer {
             their_handshake: None,
             stalled_until: None,
             deferred: VecDeque::new(),
+            before_resync: None,
             transfer_log: VecDeque::new(),
             next_seq: WriteSeq(1),
             answered_before: WriteSeq(1),
@@ -143,6 +146,11 @@ impl Peer {
     /// The streams stand, the verdict is not there yet.
     pub(super) fn is_negotiating(&self) -> bool {
         self.link_up && (self.in_round || !self.is_connected())
+    }
+
+    /// What comes on its data stream waits.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_until.is_some() || self.before_resync.is_some() || !self.deferred.is_empty()
     }
 
     /// Writes are sent to it; otherwise they are marked in its bitmap.

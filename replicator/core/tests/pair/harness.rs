@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
+use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
-use tandem_core::units::{ByteRange, CommandId, NodeId, RequestId, Timestamp};
+use tandem_core::units::{ByteRange, CommandId, HandlerId, NodeId, RequestId, Timestamp};
 use tandem_core::wire::Message;
 use tandem_core::{Engine, Input, Output};
 
@@ -57,6 +58,9 @@ pub(crate) struct Pair {
     pub(crate) nodes: [Node; 2],
     pub(crate) now: Timestamp,
     pub(crate) options: Options,
+    handlers: Vec<Handler>,
+    /// Handlers that run, on which node.
+    running: Vec<(usize, Handler, HandlerId)>,
     /// The link breaks when a message is sent of which this is true.
     pub(crate) cut_at: Option<fn(&Message) -> bool>,
     /// Messages of which this is true are kept back until [`Pair::deliver`].
@@ -69,6 +73,8 @@ pub(crate) struct Pair {
     pub(crate) written_first: Option<u64>,
     /// Flushes of each node's data.
     pub(crate) data_flushes: [u32; 2],
+    /// Every operation on the node's disk fails.
+    pub(crate) disk_fails: [bool; 2],
     next_id: u64,
     done: BTreeMap<u64, Result<(), CommandError>>,
     completed: BTreeMap<u64, Result<Bytes, ClientError>>,
@@ -82,8 +88,13 @@ impl Pair {
     }
 
     pub(crate) fn with_options(options: &Options) -> Pair {
+        Pair::with_handlers(options, &[])
+    }
+
+    /// Both nodes have these handlers.
+    pub(crate) fn with_handlers(options: &Options, handlers: &[Handler]) -> Pair {
         let nodes = [0, 1].map(|n| Node {
-            engine: Pair::engine(n, options, n as u64),
+            engine: Pair::engine(n, options, handlers, n as u64),
             disk: MemoryDisk(vec![0; DISK_BYTES]),
             wants_peer: false,
             linked: false,
@@ -92,6 +103,8 @@ impl Pair {
             nodes,
             now: Timestamp(0),
             options: options.clone(),
+            handlers: handlers.to_vec(),
+            running: Vec::new(),
             cut_at: None,
             hold: None,
             held: Vec::new(),
@@ -99,6 +112,7 @@ impl Pair {
             engines_started: 2,
             written_first: None,
             data_flushes: [0; 2],
+            disk_fails: [false; 2],
             next_id: 0,
             done: BTreeMap::new(),
             completed: BTreeMap::new(),
@@ -110,7 +124,7 @@ impl Pair {
         pair
     }
 
-    fn engine(n: usize, options: &Options, entropy: u64) -> Engine {
+    fn engine(n: usize, options: &Options, handlers: &[Handler], entropy: u64) -> Engine {
         let name = |n: usize| ["alpha", "bravo"][n].to_owned();
         let config = EngineConfig {
             resource: "r0".into(),
@@ -118,6 +132,7 @@ impl Pair {
             node_name: name(n),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: name(1 - n) }],
             options: options.clone(),
+            handlers: handlers.iter().copied().collect(),
         };
         Engine::new(config, entropy, Timestamp(0))
     }
@@ -176,7 +191,10 @@ impl Pair {
                 if (op.device, &op.kind) == (Device::Data, &DiskOpKind::Flush) {
                     self.data_flushes[n] += 1;
                 }
-                let result = self.nodes[n].disk.carry_out(&op);
+                let result = match self.disk_fails[n] {
+                    true => Err(DiskError("broken".into())),
+                    false => self.nodes[n].disk.carry_out(&op),
+                };
                 self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });
             }
             Output::Send { message, .. } => {
@@ -204,6 +222,7 @@ impl Pair {
             Output::CommandDone { id, result } => {
                 self.done.insert(id.0, result);
             }
+            Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
             Output::ReleaseDisk | Output::Event(_) => {}
         }
     }
@@ -235,6 +254,18 @@ impl Pair {
     /// How the command ended, if it has.
     pub(crate) fn ended(&mut self, id: CommandId) -> Option<Result<(), CommandError>> {
         self.done.remove(&id.0)
+    }
+
+    /// The handlers that run on a node.
+    pub(crate) fn running(&self, n: usize) -> Vec<Handler> {
+        self.running.iter().filter(|(node, ..)| *node == n).map(|(_, handler, _)| *handler).collect()
+    }
+
+    /// The handler that began first on a node ends.
+    pub(crate) fn end_handler(&mut self, n: usize, handler: Handler, outcome: HandlerOutcome) {
+        let at = self.running.iter().position(|(node, which, _)| (*node, *which) == (n, handler));
+        let (_, _, id) = self.running.remove(at.unwrap_or_else(|| panic!("{handler} does not run")));
+        self.feed(n, Input::HandlerDone { id, outcome });
     }
 
     /// The link works again.
@@ -310,7 +341,8 @@ impl Pair {
         self.nodes[n].linked = false;
         self.nodes[n].wants_peer = false;
         self.engines_started += 1;
-        self.nodes[n].engine = Pair::engine(n, &self.options, self.engines_started);
+        self.nodes[n].engine = Pair::engine(n, &self.options, &self.handlers, self.engines_started);
+        self.running.retain(|(node, ..)| *node != n);
         self.cut();
         self.settle();
     }

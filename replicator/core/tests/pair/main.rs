@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod handlers;
 mod harness;
 mod resync;
 

@@ -1,6 +1,8 @@
 //! Golden texts of the status file.
 
-use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
+use std::collections::BTreeMap;
+
+use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::status::Status;
@@ -47,6 +49,11 @@ fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
                 meta_disk: None,
             },
             options: Options::default(),
+            handlers: HandlersSpec {
+                commands: BTreeMap::new(),
+                limit_ms: 60_000,
+                config_file: "/etc/tandem.conf".into(),
+            },
             connect_interval_ms: 10_000,
             nbd_listen: None,
         },

@@ -10,10 +10,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_control::ResourceSpec;
+use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{Command, DiskError};
 use tandem_core::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, Role};
-use tandem_core::units::{CommandId, NodeId, RequestId, Timestamp};
+use tandem_core::units::{CommandId, HandlerId, NodeId, RequestId, Timestamp};
 use tandem_core::wire::Stream;
 use tandem_core::{Engine, Input, Output};
 use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot};
@@ -27,6 +28,7 @@ use super::peer_conn::{Loss, PeerConn};
 use super::ring::{Completion, Operation, Ring};
 use crate::event_log;
 use crate::failure::Failure;
+use crate::handlers;
 use crate::slab::Slab;
 
 /// A command that takes longer is reported as timed out; it may still take effect later.
@@ -41,6 +43,7 @@ pub(crate) struct Links {
     /// Readable when there is mail.
     pub(crate) bell: Arc<OwnedFd>,
     pub(crate) wishes: UnboundedSender<Wish>,
+    pub(crate) handlers: UnboundedSender<handlers::Run>,
     pub(crate) export: SharedExport,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
@@ -200,6 +203,7 @@ impl EventLoop {
                 self.wish(Wish::Stop(peer));
             }
             Output::CommandDone { id, result } => self.command_done(id, result),
+            Output::RunHandler { id, handler, peer } => self.run_handler(id, handler, peer),
             Output::ReleaseDisk => self.disks = None,
             Output::Event(event) => {
                 event_log::write(&self.spec, &event);
@@ -211,6 +215,15 @@ impl EventLoop {
     fn wish(&self, wish: Wish) {
         // Fails only while the main thread is ending.
         let _ = self.links.wishes.send(wish);
+    }
+
+    fn run_handler(&mut self, id: HandlerId, handler: Handler, peer: Option<NodeId>) {
+        let status = self.engine.status(self.now());
+        let run = handlers::Run::new(id, handler, peer, &self.spec, &status);
+        let sent = run.is_some_and(|run| self.links.handlers.send(run).is_ok());
+        if !sent {
+            self.inputs.push_back(Input::HandlerDone { id, outcome: HandlerOutcome::NotStarted });
+        }
     }
 
     fn command_done(&mut self, id: CommandId, result: Result<(), CommandError>) {
@@ -268,6 +281,7 @@ impl EventLoop {
                     self.feed(Input::PeerRefused { peer, reason });
                 }
             }
+            Mail::HandlerDone { id, outcome } => self.feed(Input::HandlerDone { id, outcome }),
             Mail::Status(reply) => {
                 let _ = reply.send(self.engine.status(self.now()));
             }

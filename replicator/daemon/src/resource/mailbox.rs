@@ -4,9 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tandem_core::handler::HandlerOutcome;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
-use tandem_core::units::NodeId;
+use tandem_core::units::{HandlerId, NodeId};
 use tokio::sync::oneshot;
 
 use super::nbd_conn::NbdClient;
@@ -27,6 +28,8 @@ pub(crate) enum Mail {
     PeerConnected { peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd },
     /// A peer will not talk to us, or we not to it.
     PeerRefused { peer: NodeId, reason: String },
+    /// A handler has ended.
+    HandlerDone { id: HandlerId, outcome: HandlerOutcome },
     /// Say how you are.
     Status(oneshot::Sender<Status>),
     /// Drop every NBD client, admit no more, and say when their last request has ended.
@@ -89,6 +92,11 @@ impl Mailbox {
     /// Both streams to a peer stand.
     pub(crate) fn peer_connected(&self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
         self.send(Mail::PeerConnected { peer, attempt, data, control });
+    }
+
+    /// A handler has ended.
+    pub(crate) fn handler_done(&self, id: HandlerId, outcome: HandlerOutcome) {
+        self.send(Mail::HandlerDone { id, outcome });
     }
 
     /// A peer will not talk to us, or we not to it.

@@ -150,7 +150,8 @@ pub fn connected() -> ResourceStatus {
             "name": "r0", "node": {"id": 0, "name": "alpha", "address": "127.0.0.1:7788"},
             "peers": [{"id": 1, "name": "bravo", "address": "127.0.0.2:7788"}],
             "volume": {"number": 0, "minor": 0, "device": "/dev/drbd0", "disk": "/x", "meta_disk": null},
-            "options": OPTIONS, "connect_interval_ms": 10000, "nbd_listen": null
+            "options": OPTIONS,
+            "handlers": {"commands": {}, "limit_ms": 60000, "config_file": "/etc/tandem.conf"}, "connect_interval_ms": 10000, "nbd_listen": null
         },
         "engine": {
             "resource": "r0", "node": 0, "role": "Primary", "disk": "UpToDate", "protocol": "C",

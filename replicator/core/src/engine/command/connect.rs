@@ -72,4 +72,10 @@ impl Engine {
         }
         self.stand_alone(id, ConnectionState::Disconnecting, None);
     }
+
+    /// Leaves a connected peer, which may go on trying, until the administrator says connect.
+    pub(in crate::engine) fn leave_because(&mut self, id: NodeId, reason: String) {
+        self.send(id, Message::Goodbye);
+        self.stand_alone(id, ConnectionState::Disconnecting, Some(reason));
+    }
 }

@@ -16,9 +16,11 @@ use bytes::Bytes;
 
 use super::Engine;
 use crate::bitmap::PAGE_BYTES;
+use crate::handler::{Handler, HandlerOutcome};
 use crate::io::{Level, Payload};
+use crate::seeded;
 use crate::state::{DiskState, ReplicationState};
-use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
+use crate::units::{BLOCK_BYTES, ByteRange, HandlerId, NodeId, Timestamp};
 use crate::wire::{Handshake, Message};
 
 pub(super) use progress::Progress;
@@ -105,7 +107,47 @@ impl Engine {
     }
 
     pub(super) fn bitmap_end_received(&mut self, id: NodeId) -> Result<(), String> {
-        let as_target = self.expect_bitmap(id)?;
+        let handler = match self.expect_bitmap(id)? {
+            true => Handler::BeforeResyncTarget,
+            false => Handler::BeforeResyncSource,
+        };
+        let run = self.run_handler(handler, Some(id));
+        let ignored = seeded!(self, ResyncIgnoresHandler);
+        match self.peer_mut(id) {
+            Some(peer) if run.is_some() && !ignored => peer.before_resync = run,
+            _ => self.begin_resync(id, handler == Handler::BeforeResyncTarget),
+        }
+        Ok(())
+    }
+
+    /// The handler before a resync has ended; if it does not want the resync, the connection is given up.
+    pub(super) fn before_resync_done(
+        &mut self,
+        id: NodeId,
+        run: HandlerId,
+        handler: Handler,
+        outcome: HandlerOutcome,
+    ) {
+        let as_target = handler == Handler::BeforeResyncTarget;
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.before_resync.take_if(|waiting| *waiting == run).is_none() {
+            return;
+        }
+        match outcome {
+            HandlerOutcome::Exited(0) => self.begin_resync(id, as_target),
+            // What tools older than the handler answer.
+            HandlerOutcome::Exited(3) if !as_target => self.begin_resync(id, as_target),
+            HandlerOutcome::Exited(code) => {
+                let text = format!("{handler} handler returned {code}, dropping connection.");
+                self.leave_because(id, text);
+            }
+            HandlerOutcome::NotStarted | HandlerOutcome::TimedOut => {
+                self.leave_because(id, format!("{handler} handler {outcome}, dropping connection."));
+            }
+        }
+    }
+
+    fn begin_resync(&mut self, id: NodeId, as_target: bool) {
         let blocks = self.dirty_blocks(id);
         let now = self.now;
         if let Some(peer) = self.peer_mut(id) {
@@ -119,7 +161,6 @@ impl Engine {
         } else {
             self.set_replication(id, ReplicationState::SyncSource);
         }
-        Ok(())
     }
 
     /// True as the target, false as the source.
@@ -165,6 +206,7 @@ impl Engine {
             peer.target = None;
             peer.progress = None;
             peer.source = SourceState::default();
+            peer.before_resync = None;
         }
     }
 

@@ -6,6 +6,7 @@ use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::engine::receiver::{Applied, What};
 use crate::generation::Generations;
+use crate::handler::Handler;
 use crate::io::Payload;
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState};
@@ -181,6 +182,7 @@ impl Engine {
     /// Whether or not the source still listens: the disk is as good as it was when the last block arrived.
     pub(in crate::engine) fn target_finished(&mut self, id: NodeId, session: u32) {
         self.set_disk(DiskState::UpToDate);
+        self.tell_handler(Handler::AfterResyncTarget, Some(id));
         if self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.target.is_some()) {
             self.send(id, Message::ResyncDone);
             self.note_resync_done(id);

@@ -1,0 +1,93 @@
+//! The administrator's programs: they take their time, succeed, fail, or hang until their time limit.
+
+use std::collections::BTreeSet;
+
+use tandem_core::handler::{Handler, HandlerOutcome};
+use tandem_core::io::Input;
+use tandem_core::state::ConnectionState;
+use tandem_core::status::Status;
+use tandem_core::units::HandlerId;
+
+use super::link::Micros;
+use super::oracle::Violation;
+use super::prng::Prng;
+use super::world::{Event, World};
+
+/// A handler that hangs is killed after this time.
+const LIMIT: Micros = 150_000;
+
+/// Which handlers there are, and what becomes of them.
+#[derive(Clone, Debug)]
+pub struct Handlers {
+    /// Configured on both nodes.
+    pub configured: BTreeSet<Handler>,
+    /// Of 100 runs, how many fail.
+    pub failing: u64,
+    /// Of 100 runs, how many hang.
+    pub hanging: u64,
+    /// A run takes at most.
+    pub longest: Micros,
+}
+
+impl Handlers {
+    pub(super) fn draw(prng: &mut Prng) -> Handlers {
+        let any = prng.chance(1, 3);
+        let configured = Handler::ALL.iter().copied().filter(|_| any && prng.chance(1, 2)).collect();
+        Handlers {
+            configured,
+            failing: [0, 10, 40][prng.below(3) as usize],
+            hanging: [0, 0, 5][prng.below(3) as usize],
+            longest: [100, 2_000, 30_000][prng.below(3) as usize],
+        }
+    }
+}
+
+impl World {
+    /// A handler is to be run on a node.
+    pub(super) fn run_handler(&mut self, n: usize, id: HandlerId, handler: Handler) -> Result<(), Violation> {
+        if !self.plan.handlers.configured.contains(&handler) {
+            let text = format!("node {n} runs {handler}, which is not configured");
+            return Err(Violation::new("contract", text));
+        }
+        if handler == Handler::BeforeResyncTarget {
+            self.nodes[n].snapshot = Some((id, self.nodes[n].disk.tokens().to_vec()));
+        }
+        let Handlers { failing, hanging, longest, .. } = self.plan.handlers;
+        let healing = self.healing.is_some();
+        let (outcome, delay) = if !healing && self.prng.chance(hanging, 100) {
+            (HandlerOutcome::TimedOut, LIMIT)
+        } else if !healing && self.prng.chance(failing, 100) {
+            (HandlerOutcome::Exited(1 + self.prng.below(2) as u8), self.prng.below(longest))
+        } else {
+            (HandlerOutcome::Exited(0), self.prng.below(longest))
+        };
+        let incarnation = self.nodes[n].incarnation;
+        self.at(delay, Event::HandlerDone { node: n, incarnation, id, handler, outcome });
+        Ok(())
+    }
+
+    /// A handler has ended.
+    pub(super) fn handler_done(
+        &mut self,
+        n: usize,
+        id: HandlerId,
+        handler: Handler,
+        outcome: HandlerOutcome,
+    ) -> Result<(), Violation> {
+        self.trace(Some(n), "handler", || format!("{handler} {outcome}"));
+        let node = &mut self.nodes[n];
+        if let Some((_, then)) = node.snapshot.take_if(|(run, _)| *run == id)
+            && then != node.disk.tokens()
+        {
+            let text = format!("the data of node {n} changed while its {handler} handler ran");
+            return Err(Violation::new("handlers", text));
+        }
+        let before_resync = matches!(handler, Handler::BeforeResyncTarget | Handler::BeforeResyncSource);
+        node.resync_refused |= before_resync && outcome != HandlerOutcome::Exited(0);
+        self.feed(n, Input::HandlerDone { id, outcome })?;
+        // Unless the connection was lost meanwhile, and the outcome means nothing.
+        let alone = |s: &Status| s.peers[0].connection == ConnectionState::StandAlone;
+        self.nodes[n].resync_refused &= self.nodes[n].status.as_ref().is_some_and(alone);
+        Ok(())
+    }
+}
