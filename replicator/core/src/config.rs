@@ -47,6 +47,8 @@ pub enum WriteOrdering {
     Flush,
     /// Wait for the epoch's writes; flush only when the primary's client asks for durability.
     Drain,
+    /// Wait for nothing but overlapping writes: epochs are acknowledged in order, and written in any.
+    None,
 }
 
 /// One peer of the resource.

@@ -19,7 +19,7 @@ pub struct Status {
     pub disk: DiskState,
     /// Replication protocol.
     pub protocol: Protocol,
-    /// `f` flush or `d` drain.
+    /// `f` flush, `d` drain or `n` none.
     pub write_ordering: char,
     /// The volume's size in bytes; 0 while it is not known.
     pub size_bytes: u64,

@@ -143,13 +143,13 @@ impl Plan {
         if weights.iter().sum::<u64>() == 0 {
             weights[Kind::ProcessCrash as usize] = 1;
         }
-        let flush = prng.chance(7, 8);
         Plan {
             weights,
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
             ambush: prng.chance(1, 2),
             split_brain: prng.chance(1, 40),
-            write_ordering: if flush { WriteOrdering::Flush } else { WriteOrdering::Drain },
+            write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
+                [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
             internal_metadata: prng.chance(3, 4),
             diverged: prng.chance(1, 2),

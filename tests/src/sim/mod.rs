@@ -9,7 +9,7 @@
 //! one not, and the other way round. When only the process dies, what was in flight lands wholly, in part (by
 //! sectors) or not at all, and what was completed stays in the cache, where a later power loss still finds it. A data
 //! sector is never torn; a metadata sector that was being written when the power failed may be. Disks do not rot, do not lie about flushes, and do not fail. A node whose receiver does
-//! not flush between epochs (`WriteOrdering::Drain`) has a disk without volatile cache. Metadata lies behind the data
+//! not flush between epochs (`WriteOrdering::Drain`, `None`) has a disk without volatile cache. Metadata lies behind the data
 //! on the same device, or on a device with a cache of its own.
 //!
 //! **The network** carries one connection at a time. Each direction of each of the two streams keeps its order, and

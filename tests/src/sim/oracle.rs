@@ -7,7 +7,7 @@
 //! deaths take promises back. When a node is promoted, its data is judged against the promises, and then becomes the
 //! truth from which the next history goes on: what is missing and may be missing is *void* and must never come back.
 
-use tandem_core::config::Protocol;
+use tandem_core::config::{Protocol, WriteOrdering};
 use tandem_core::units::ByteRange;
 
 use super::disk::{SimDisk, sectors};
@@ -66,8 +66,7 @@ struct Version {
 #[derive(Debug)]
 pub struct Oracle {
     protocol: Protocol,
-    /// Epochs are flushed on the receiving side.
-    epochs_flushed: bool,
+    ordering: WriteOrdering,
     clock: u64,
     writes: Vec<Write>,
     sectors: Vec<Vec<Version>>,
@@ -115,10 +114,10 @@ fn show(token: u64) -> String {
 
 impl Oracle {
     /// Nothing is known yet; see [`Oracle::begin`].
-    pub fn new(protocol: Protocol, epochs_flushed: bool, sectors: usize) -> Self {
+    pub fn new(protocol: Protocol, ordering: WriteOrdering, sectors: usize) -> Self {
         Oracle {
             protocol,
-            epochs_flushed,
+            ordering,
             clock: 0,
             writes: Vec::new(),
             sectors: vec![Vec::new(); sectors],
@@ -262,7 +261,7 @@ impl Oracle {
     pub fn barrier_acked(&mut self, node: usize, writes: &[u32]) {
         for number in writes {
             if let Some(write) = self.writes.get_mut(*number as usize) {
-                write.barrier_acked[node] = self.epochs_flushed;
+                write.barrier_acked[node] = true;
             }
         }
     }
@@ -388,7 +387,8 @@ impl Oracle {
             self.extend_cut(&mut cut, sector, found, version);
             chosen.push(version);
         }
-        let cut_is_promised = self.epochs_flushed || self.died[holder] != Some(true);
+        // Without any order, a survivor that died too may have lost an earlier write and kept a later one.
+        let cut_is_promised = self.ordering != WriteOrdering::None || self.died[holder].is_none();
         if failover && cut_is_promised && cut.present.0 > cut.missing.0 {
             let text = format!(
                 "no causal cut: w{} (sector {}) is present, w{} (sector {}) is not, yet it completed before w{} was submitted",

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol};
+use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, WriteOrdering};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, Input, Output};
 use tandem_core::metadata::{self, Placement};
@@ -156,12 +156,11 @@ impl World {
     pub(super) fn new(seed: u64, protocol: Protocol, mutation: Option<Mutation>, tracing: bool) -> Self {
         let mut prng = Prng::new(seed ^ u64::from(protocol.letter() as u8) << 56);
         let plan = Plan::draw(&mut prng);
-        let flushes = plan.write_ordering == tandem_core::config::WriteOrdering::Flush;
         let layout = Layout {
             data_bytes: DATA_BYTES,
             meta_bytes: META_BYTES,
             internal: plan.internal_metadata,
-            volatile: flushes,
+            volatile: plan.write_ordering == WriteOrdering::Flush,
         };
         World {
             now: 0,
@@ -173,7 +172,7 @@ impl World {
             link: Link::default(),
             link_slowness: 1,
             epochs: Default::default(),
-            oracle: Oracle::new(protocol, flushes, (DATA_BYTES / 512) as usize),
+            oracle: Oracle::new(protocol, plan.write_ordering, (DATA_BYTES / 512) as usize),
             script: None,
             requests_left: plan.workload.requests,
             next_id: 1,

@@ -233,6 +233,8 @@ impl From<&Settings> for NetOptions {
 pub struct DiskOptions {
     /// Order writes by flushes; otherwise by waiting for completion alone.
     pub disk_flushes: bool,
+    /// Without flushes, order writes by waiting for completion; otherwise not at all.
+    pub disk_drain: bool,
     /// How fast a resync may go.
     pub resync: ResyncOptions,
 }
@@ -270,10 +272,8 @@ impl From<&Settings> for ResyncOptions {
 
 impl From<&Settings> for DiskOptions {
     fn from(settings: &Settings) -> Self {
-        Self {
-            disk_flushes: settings.effective(Section::Disk, "disk-flushes") != Some(Value::Flag(false)),
-            resync: settings.into(),
-        }
+        let on = |name| settings.effective(Section::Disk, name) != Some(Value::Flag(false));
+        Self { disk_flushes: on("disk-flushes"), disk_drain: on("disk-drain"), resync: settings.into() }
     }
 }
 

@@ -237,9 +237,15 @@ pub static OPTIONS: &[OptionDef] = &[
     number("al-extents", DISK, Unit::Count, (1237, 67, 65_534), "Extents of 4 MiB that may be written to at once")
         .ignored("the size is chosen when metadata is created"),
     flag("al-updates", DISK, true, "Keep the activity log on disk").ignored(SAFER),
-    flag("disk-barrier", DISK, false, "Order writes by barriers").ignored("flushes order writes"),
-    flag("disk-drain", DISK, true, "Order writes by waiting for completion").ignored(SAFER),
-    flag("md-flushes", DISK, true, "Flush the metadata device").ignored(SAFER),
+    flag("disk-barrier", DISK, false, "Order writes by barriers").ignored("flushes order writes; no kernel has barriers any more"),
+    flag(
+        "disk-drain",
+        DISK,
+        true,
+        "Without flushes, wait for completion to order writes; `no` needs storage that keeps every order it is given",
+    )
+    .supported(),
+    flag("md-flushes", DISK, true, "Flush the metadata device").ignored("metadata is always flushed"),
     number("disk-timeout", DISK, Unit::Tenths, (0, 0, 6000), "Detach a disk that does not answer; 0: never").refused(
         &["0"],
         "a disk that hangs is not detached by a time limit",

@@ -117,7 +117,11 @@ fn handlers(resource: &Resource) -> BTreeMap<Handler, String> {
 fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
     Ok(Options {
         protocol: protocol(net.protocol),
-        write_ordering: if disk.disk_flushes { WriteOrdering::Flush } else { WriteOrdering::Drain },
+        write_ordering: match (disk.disk_flushes, disk.disk_drain) {
+            (true, _) => WriteOrdering::Flush,
+            (false, true) => WriteOrdering::Drain,
+            (false, false) => WriteOrdering::None,
+        },
         timeout_ms: net.timeout_ms,
         ping_interval_ms: net.ping_interval_ms,
         ping_timeout_ms: net.ping_timeout_ms,

@@ -21,7 +21,11 @@ fn resource(status: &ResourceStatus) -> Value {
         "node-id": engine.node,
         "role": engine.role,
         "suspended": false,
-        "write-ordering": if engine.write_ordering == 'f' { "flush" } else { "drain" },
+        "write-ordering": match engine.write_ordering {
+            'f' => "flush",
+            'd' => "drain",
+            _ => "none",
+        },
         "devices": [device(status)],
         "connections": engine.peers.iter().map(|peer| connection(status, peer)).collect::<Vec<_>>(),
     })

@@ -1,7 +1,7 @@
 //! The applying side: what a Primary sends is written here, epoch by epoch.
 //!
 //! Writes of one epoch run side by side; those of the next wait until every write of the epoch before has ended and,
-//! with write ordering `flush`, is durable. When the connection breaks, what has arrived is still applied: the
+//! with write ordering `flush`, is durable. With `none` they do not wait; only acknowledgements keep the order. When the connection breaks, what has arrived is still applied: the
 //! Primary may have told its client that it was received.
 
 use std::collections::VecDeque;
@@ -21,6 +21,8 @@ use crate::wire::{MAX_PAYLOAD_BYTES, Message};
 #[derive(Debug)]
 pub(super) struct Receiver {
     epochs: VecDeque<ReceivedEpoch>,
+    /// The number of the first of them, counted from the beginning of the stream of writes.
+    first: u64,
     flushing: bool,
 }
 
@@ -46,6 +48,8 @@ pub(super) struct Applied {
     pub(super) session: u32,
     pub(super) range: ByteRange,
     pub(super) token: u64,
+    /// The epoch it belongs to, as the receiver counts them.
+    pub(super) epoch: u64,
     pub(super) what: What,
 }
 
@@ -60,7 +64,7 @@ pub(super) enum What {
 
 impl Default for Receiver {
     fn default() -> Self {
-        Receiver { epochs: VecDeque::from([ReceivedEpoch::default()]), flushing: false }
+        Receiver { epochs: VecDeque::from([ReceivedEpoch::default()]), first: 0, flushing: false }
     }
 }
 
@@ -68,6 +72,11 @@ impl Receiver {
     /// Everything that has arrived was applied.
     pub(super) fn is_drained(&self) -> bool {
         !self.flushing && self.epochs.iter().all(|e| e.in_flight == 0 && e.waiting.is_empty())
+    }
+
+    /// The number of the epoch that is open.
+    pub(super) fn open_epoch(&self) -> u64 {
+        self.first + self.epochs.len() as u64 - 1
     }
 
     /// Epochs not yet acknowledged.
@@ -153,15 +162,17 @@ impl Engine {
             }
         }
         let token = self.key();
-        self.enqueue(Applied { peer: id, session, range, token, what });
+        self.enqueue(id, session, range, token, what);
         Ok(())
     }
 
     /// Starts at once, or waits for the epochs before. Resync data keeps its place among the writes: one that came
     /// before it and waits is older, and must not be applied on top of it.
-    pub(super) fn enqueue(&mut self, applied: Applied) {
-        let unordered = seeded!(self, IgnoresBarrier);
-        let Some(peer) = self.peer_mut(applied.peer) else { return };
+    pub(super) fn enqueue(&mut self, id: NodeId, session: u32, range: ByteRange, token: u64, what: What) {
+        let unordered =
+            self.config.options.write_ordering == WriteOrdering::None || seeded!(self, IgnoresBarrier);
+        let Some(peer) = self.peer_mut(id) else { return };
+        let applied = Applied { peer: id, session, range, token, epoch: peer.receiver.open_epoch(), what };
         let must_wait = peer.receiver.epochs.len() > 1 && !unordered;
         let Some(open) = peer.receiver.epochs.back_mut() else { return };
         if must_wait {
@@ -210,7 +221,7 @@ impl Engine {
                 let (token, range, peer) = (applied.token, applied.range, applied.peer);
                 self.start_disk_op(Device::Data, DiskOpKind::Read(range), work);
                 self.release(token, range);
-                return self.request_ended(peer, applied.session);
+                return self.request_ended(peer, applied.session, applied.epoch);
             }
         };
         self.start_disk_op(Device::Data, kind, DiskWork::Apply(applied));
@@ -218,7 +229,7 @@ impl Engine {
 
     /// A write of a peer has ended on our disk.
     pub(super) fn applied(&mut self, applied: Applied, ok: bool) {
-        let Applied { peer, session, range, token, what } = applied;
+        let Applied { peer, session, range, token, epoch, what } = applied;
         self.release(token, range);
         let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
         match what {
@@ -230,17 +241,17 @@ impl Engine {
                 {
                     self.send(peer, Message::WriteAck { seq });
                 }
-                self.request_ended(peer, session);
+                self.request_ended(peer, session, epoch);
             }
             What::Resync { .. } | What::ResyncZeroes => {
                 self.resync_block_written(peer, session, range, ok);
-                self.request_ended(peer, session);
+                self.request_ended(peer, session, epoch);
             }
             What::Read { id } => {
                 if live {
                     self.send(peer, Message::ReadReply { id, payload: None });
                 }
-                self.request_ended(peer, session);
+                self.request_ended(peer, session, epoch);
             }
         }
     }
@@ -263,12 +274,12 @@ impl Engine {
         self.progress_epochs(id);
     }
 
-    fn request_ended(&mut self, id: NodeId, session: u32) {
-        let lax = seeded!(self, IgnoresBarrier);
+    fn request_ended(&mut self, id: NodeId, session: u32, epoch: u64) {
         let Some(peer) = self.peer_mut(id).filter(|p| p.receiver_session == session) else { return };
-        // Only the first epoch has requests under way.
-        let running = peer.receiver.epochs.iter_mut().find(|e| e.in_flight > 0);
-        debug_assert!(running.is_some() || lax);
+        let receiver = &mut peer.receiver;
+        let index = epoch.checked_sub(receiver.first);
+        let running = index.and_then(|i| receiver.epochs.get_mut(i as usize)).filter(|e| e.in_flight > 0);
+        debug_assert!(running.is_some(), "a request of an epoch that has ended");
         if let Some(epoch) = running {
             epoch.in_flight -= 1;
         }
@@ -314,6 +325,7 @@ impl Engine {
         let Some(peer) = self.peer_mut(id) else { return };
         let current = peer.link_up && peer.receiver_session == peer.session;
         let Some(done) = peer.receiver.epochs.pop_front() else { return };
+        peer.receiver.first += 1;
         let waiting = match peer.receiver.epochs.front_mut() {
             Some(next) => {
                 next.in_flight += next.waiting.len() as u32;

@@ -17,6 +17,7 @@ impl Engine {
             write_ordering: match self.config.options.write_ordering {
                 WriteOrdering::Flush => 'f',
                 WriteOrdering::Drain => 'd',
+                WriteOrdering::None => 'n',
             },
             size_bytes: self.size_bytes(),
             disk_read_bytes: self.counters.disk_read_bytes,

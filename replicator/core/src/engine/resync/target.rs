@@ -4,7 +4,7 @@ use super::controller::{Controller, Turn};
 use crate::engine::Engine;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
-use crate::engine::receiver::{Applied, What};
+use crate::engine::receiver::What;
 use crate::generation::Generations;
 use crate::handler::Handler;
 use crate::io::Payload;
@@ -129,8 +129,8 @@ impl Engine {
             return Err(format!("resync data for {range} was not asked for"));
         }
         peer.received_bytes += if let What::Resync { payload } = &what { payload.len() } else { 0 };
-        let applied = Applied { peer: id, session: peer.session, range, token, what };
-        self.enqueue(applied);
+        let session = peer.session;
+        self.enqueue(id, session, range, token, what);
         Ok(())
     }
 
