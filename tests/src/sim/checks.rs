@@ -11,6 +11,9 @@ use super::network::peer_of;
 use super::oracle::Violation;
 use super::world::{DATA_BYTES, VOLUME, World};
 
+/// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
+const CUT_EVERY: u64 = 8;
+
 /// A set of sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Mask([u64; (DATA_BYTES / 512 / 64) as usize]);
@@ -175,6 +178,7 @@ impl World {
                 return Err(Violation::new("K6", text));
             }
         }
+        self.check_cut()?;
         let Some(differences) = self.differences() else { return Ok(()) };
         let known = [self.known_to(0), self.known_to(1)];
         for (n, known) in known.iter().enumerate() {
@@ -199,6 +203,18 @@ impl World {
             self.describe()
         );
         Err(Violation::new("K5", text))
+    }
+
+    /// K3 on the Secondary, after every few of its writes.
+    fn check_cut(&mut self) -> Result<(), Violation> {
+        let Some(follower) = self.oracle.follower() else { return Ok(()) };
+        let node = &mut self.nodes[follower];
+        let version = node.disk.data_version();
+        if node.mixed || version == node.cut_checked || !version.is_multiple_of(CUT_EVERY) {
+            return Ok(());
+        }
+        node.cut_checked = version;
+        self.oracle.check_cut(follower, &node.disk)
     }
 
     /// The sectors that differ, if any do; looked for again only if a disk has changed.

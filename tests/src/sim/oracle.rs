@@ -7,8 +7,12 @@
 //! deaths take promises back. When a node is promoted, its data is judged against the promises, and then becomes the
 //! truth from which the next history goes on: what is missing and may be missing is *void* and must never come back.
 
+mod cut;
+
 use tandem_core::config::{Protocol, WriteOrdering};
 use tandem_core::units::ByteRange;
+
+use cut::Cut;
 
 use super::disk::{SimDisk, sectors};
 
@@ -380,7 +384,7 @@ impl Oracle {
         disks: [&SimDisk; 2],
     ) -> Result<(), Violation> {
         let failover = self.primary_died && self.primary != Some(holder) && !in_sync;
-        let mut cut = Cut { present: (0, 0), missing: (u64::MAX, 0), sectors: (0, 0) };
+        let mut cut = Cut::default();
         let mut chosen = Vec::with_capacity(self.sectors.len());
         for (sector, &found) in disks[holder].tokens().iter().enumerate() {
             let version = self.judge(sector, found, holder, in_sync, failover)?;
@@ -389,12 +393,8 @@ impl Oracle {
         }
         // Without any order, a survivor that died too may have lost an earlier write and kept a later one.
         let cut_is_promised = self.ordering != WriteOrdering::None || self.died[holder].is_none();
-        if failover && cut_is_promised && cut.present.0 > cut.missing.0 {
-            let text = format!(
-                "no causal cut: w{} (sector {}) is present, w{} (sector {}) is not, yet it completed before w{} was submitted",
-                cut.present.1, cut.sectors.0, cut.missing.1, cut.sectors.1, cut.present.1
-            );
-            return Err(Violation::new("K3", text));
+        if failover && cut_is_promised {
+            cut.judge(holder)?;
         }
         let at = self.now();
         self.reign = Some(self.plan_reign(at, &chosen, holder, in_sync, disks));
@@ -453,23 +453,6 @@ impl Oracle {
     fn supersedes(&self, x: &Version, v: &Version) -> bool {
         let completed = self.writes[v.write as usize].completed;
         completed.is_some_and(|c| c.max(v.settled) < self.writes[x.write as usize].submitted)
-    }
-
-    fn extend_cut(&self, cut: &mut Cut, sector: usize, found: u64, latest: Version) {
-        let versions = self.sectors[sector].iter().filter(|v| !v.void);
-        let oldest = versions.clone().find(|v| v.token == found).unwrap_or(&latest);
-        let present = self.writes[oldest.write as usize].submitted;
-        if present > cut.present.0 {
-            cut.present = (present, oldest.write);
-            cut.sectors.0 = sector;
-        }
-        for missing in versions.filter(|x| self.supersedes(x, &latest)) {
-            let completed = self.writes[missing.write as usize].completed.unwrap_or(u64::MAX);
-            if completed < cut.missing.0 {
-                cut.missing = (completed, missing.write);
-                cut.sectors.1 = sector;
-            }
-        }
     }
 
     /// What was found is the truth, once somebody is told of it; what is missing is void, unless a cache or an
@@ -562,11 +545,4 @@ enum Fate {
     MayCome,
     /// It was not found.
     Missing,
-}
-
-/// The newest write that is present and the oldest that is not, by times of submission and completion.
-struct Cut {
-    present: (u64, u32),
-    missing: (u64, u32),
-    sectors: (usize, usize),
 }

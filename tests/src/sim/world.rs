@@ -103,6 +103,8 @@ pub(super) struct Node {
     pub(super) snapshot: Option<(HandlerId, Vec<u64>)>,
     /// A handler has refused a resync: the node stands alone until the administrator connects it.
     pub(super) resync_refused: bool,
+    /// The version of the data that was last found to be a causal cut.
+    pub(super) cut_checked: u64,
     /// What the metadata of a disk that no engine uses says may differ, and the metadata's version.
     pub(super) bits: Option<(u64, Mask)>,
 }
@@ -536,6 +538,7 @@ impl Node {
             mixed: false,
             snapshot: None,
             resync_refused: false,
+            cut_checked: 0,
             bits: None,
         }
     }
