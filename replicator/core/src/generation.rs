@@ -193,10 +193,12 @@ fn follow_disk_states(
 ) -> (Verdict, &'static str) {
     use Verdict::{InSync, Refuse, Source, Target};
     let inconsistent = |h: &Handshake| h.disk <= DiskState::Inconsistent;
+    // With equal generations the bitmaps know every block that differs.
+    let full = !same(mine.generations.current, theirs.generations.current);
     let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
     match (&verdict, inconsistent(mine), inconsistent(theirs)) {
-        (InSync | Source { .. }, true, false) => (Target { full: true }, "disk-states"),
-        (InSync | Target { .. }, false, true) => (Source { full: true }, "disk-states"),
+        (InSync | Source { .. }, true, false) => (Target { full }, "disk-states"),
+        (InSync | Target { .. }, false, true) => (Source { full }, "disk-states"),
         (Source { .. } | Target { .. }, true, true) => (refusal(), rule),
         _ => (verdict, rule),
     }

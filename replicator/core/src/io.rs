@@ -165,6 +165,16 @@ pub enum Command {
     },
     /// Become Secondary.
     Secondary,
+    /// Give up the local copy and have it anew from the peer.
+    Invalidate {
+        /// Every block, not only those that are marked.
+        reset_bitmap: bool,
+    },
+    /// Give up the peer's copy and send it the local one.
+    InvalidateRemote {
+        /// Every block, not only those that are marked.
+        reset_bitmap: bool,
+    },
 }
 
 /// Which disk an operation is for.

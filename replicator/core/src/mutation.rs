@@ -64,4 +64,6 @@ mutations! {
     ResyncIgnoresHandler,
     /// Both nodes of a crashed pair keep their data without comparing.
     IgnoresCrashFlag,
+    /// Data that was given up is not called Inconsistent on disk.
+    InvalidateWithoutPersist,
 }

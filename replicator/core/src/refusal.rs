@@ -11,6 +11,10 @@ pub enum StateChangeRefusal {
     TwoPrimaries = -1,
     /// No UpToDate disk can be reached.
     NoUpToDateDisk = -2,
+    /// The peer has no disk.
+    NoRemoteDisk = -5,
+    /// A resync or verify is under way.
+    ResyncRunning = -8,
     /// There is no connection to take down.
     AlreadyStandAlone = -9,
     /// A peer said no.
@@ -21,6 +25,8 @@ pub enum StateChangeRefusal {
     HeldOpen = -12,
     /// No peer is configured.
     NoNetConfig = -13,
+    /// No peer is connected.
+    NeedConnection = -15,
     /// Another change is under way.
     InTransientState = -18,
     /// The peer or the disk did not answer in time.
@@ -38,11 +44,14 @@ impl StateChangeRefusal {
         match self {
             Self::TwoPrimaries => "Multiple primaries not allowed by config",
             Self::NoUpToDateDisk => "Need access to UpToDate data",
+            Self::NoRemoteDisk => "Can not resync without remote disk",
+            Self::ResyncRunning => "Can not start OV/resync since it is already active",
             Self::AlreadyStandAlone => "Can not disconnect a StandAlone device",
             Self::PeerRefused => "State change was refused by peer node",
             Self::Diskless => "Device is diskless, the requested operation requires a disk",
             Self::HeldOpen => "Device is held open by someone",
             Self::NoNetConfig => "Have no net/connection configuration",
+            Self::NeedConnection => "State change requires a connection",
             Self::InTransientState => "In transient state, retry after next state change",
             Self::Timeout => "Timeout in operation",
         }
@@ -107,3 +116,5 @@ impl From<StateChangeRefusal> for CommandError {
 pub const HAS_DISK: (u16, &str) = (124, "Device is attached to a disk (use detach first)");
 /// `connect` of a peer that is connected or connecting.
 pub const HAS_NET: (u16, &str) = (125, "Device has a net-config (use disconnect first)");
+/// A command that needs a disk, on a volume without.
+pub const NO_DISK: (u16, &str) = (138, "Device does not have a disk-config");

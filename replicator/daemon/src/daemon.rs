@@ -119,6 +119,8 @@ impl Daemon {
             Action::Disconnect => AdminCommand::Disconnect,
             Action::Primary { force } => AdminCommand::Primary { force },
             Action::Secondary => AdminCommand::Secondary,
+            Action::Invalidate { reset_bitmap } => AdminCommand::Invalidate { reset_bitmap },
+            Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
         };
         entry.resource.command(command).await
     }

@@ -44,6 +44,10 @@ pub(super) enum Errand {
     Secondary,
     /// Become Secondary although a client is there: must be refused.
     SecondaryWhileOpen,
+    /// Give up the own copy.
+    Invalidate { reset_bitmap: bool },
+    /// Give up the other node's copy.
+    InvalidateRemote { reset_bitmap: bool },
 }
 
 /// Several steps, one after the other.
@@ -133,6 +137,8 @@ impl World {
             Errand::Disconnect => Command::Disconnect,
             Errand::Primary { force } => Command::Primary { force },
             Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
+            Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
+            Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
         };
         if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
             self.lone_promotions += 1;
@@ -177,6 +183,8 @@ impl World {
             (Errand::Attach, Err(_)) => self.nodes[n].disk_in_use = false,
             (Errand::Primary { .. }, Ok(())) => self.promoted(n)?,
             (Errand::Secondary, Ok(())) => self.oracle.demoted(n, self.in_sync),
+            (Errand::Invalidate { reset_bitmap: true }, Ok(())) => self.gave_up(n),
+            (Errand::InvalidateRemote { reset_bitmap: true }, Ok(())) => self.gave_up(1 - n),
             (Errand::SecondaryWhileOpen, Ok(())) => {
                 return Err(Violation::new(
                     "contract",
@@ -335,6 +343,10 @@ impl World {
                     self.give_up_script();
                     return Ok(false);
                 }
+                if World::given_up_by(n, errand).is_some_and(|n| !self.may_give_up(n)) {
+                    self.give_up_script();
+                    return Ok(false);
+                }
                 if let Some(script) = self.script.as_mut() {
                     script.steps.insert(1, Step::Await(n));
                 }
@@ -389,6 +401,21 @@ impl World {
             }
             Kind::DetachSecondary => detach(1 - primary?),
             Kind::DetachPrimary => detach(primary?),
+            Kind::Invalidate => {
+                let reset_bitmap = self.prng.chance(3, 4);
+                let remote = self.prng.chance(1, 2);
+                if !self.may_give_up(any) && self.prng.chance(7, 8) {
+                    return None;
+                }
+                if self.met && self.prng.chance(2, 3) {
+                    self.rot(any);
+                }
+                vec![if remote {
+                    Step::Do(1 - any, Errand::InvalidateRemote { reset_bitmap })
+                } else {
+                    Step::Do(any, Errand::Invalidate { reset_bitmap })
+                }]
+            }
             Kind::CleanRestart => {
                 let leave = vec![
                     Step::WantNet(any, false),

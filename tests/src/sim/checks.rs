@@ -8,7 +8,7 @@ use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 use super::disk::{SimDisk, sectors};
 use super::link::End;
 use super::network::peer_of;
-use super::oracle::Violation;
+use super::oracle::{Violation, undamaged};
 use super::world::{DATA_BYTES, VOLUME, World};
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
@@ -20,9 +20,11 @@ pub(super) struct Mask([u64; (DATA_BYTES / 512 / 64) as usize]);
 
 impl Mask {
     fn add(&mut self, range: ByteRange) {
-        for sector in sectors(range) {
-            self.0[sector / 64] |= 1 << (sector % 64);
-        }
+        sectors(range).for_each(|sector| self.add_sector(sector));
+    }
+
+    fn add_sector(&mut self, sector: usize) {
+        self.0[sector / 64] |= 1 << (sector % 64);
     }
 
     /// Everything.
@@ -46,12 +48,16 @@ impl Mask {
         if a == b {
             return None;
         }
+        let differ = |a: &u64, b: &u64| undamaged(*a) != undamaged(*b);
         let mut mask = Mask::default();
         for (i, (a, b)) in a.chunks_exact(64).zip(b.chunks_exact(64)).enumerate() {
-            mask.0[i] =
-                a.iter().zip(b).enumerate().fold(0, |word, (bit, (a, b))| word | u64::from(a != b) << bit);
+            mask.0[i] = a
+                .iter()
+                .zip(b)
+                .enumerate()
+                .fold(0, |word, (bit, (a, b))| word | u64::from(differ(a, b)) << bit);
         }
-        Some(mask)
+        Some(mask).filter(|m| *m != Mask::default())
     }
 }
 
@@ -73,6 +79,7 @@ impl World {
         let replication = peer.replication;
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
+        let before_disk = before.as_ref().map(|b| b.disk);
         let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
         let new_generation = before.is_some_and(|b| b.generations.current != status.generations.current);
         let primary = status.role == Role::Primary;
@@ -87,11 +94,17 @@ impl World {
         if primary && peer.connection != ConnectionState::Connected {
             self.oracle.parted(1 - n);
         }
+        let gave_up = before_disk.is_some_and(|b| b > DiskState::Inconsistent)
+            && status.disk == DiskState::Inconsistent
+            && !matches!(replication, ReplicationState::WFBitMapT | ReplicationState::SyncTarget);
         let finished = status.disk == DiskState::UpToDate && was_inconsistent;
         let disk = status.disk;
         let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
         // A disk that is being detached while a resync has nothing to send stays whole.
         let receiving = replication == ReplicationState::SyncTarget && disk >= DiskState::Inconsistent;
+        if gave_up {
+            self.oracle.invalidated(n);
+        }
         if finished {
             self.oracle.target_finished(n);
         }
@@ -179,7 +192,11 @@ impl World {
             }
         }
         self.check_cut()?;
-        let Some(differences) = self.differences() else { return Ok(()) };
+        let mut differences = self.differences().unwrap_or_default();
+        self.known_damage().for_each(|sector| differences.add_sector(sector));
+        if differences == Mask::default() {
+            return Ok(());
+        }
         let known = [self.known_to(0), self.known_to(1)];
         for (n, known) in known.iter().enumerate() {
             if self.must_know_alone(n)

@@ -98,6 +98,12 @@ impl SimDisk {
         self.data.durable[sector] = token;
     }
 
+    /// The disk changes a sector silently.
+    pub fn rot(&mut self, sector: usize, token: u64) {
+        self.fill(sector, token);
+        self.data.unflushed.retain(|u| u.sector != sector);
+    }
+
     /// True if the sector may yet come to hold this token without another operation being given: it lies durable or
     /// in the cache below the view, or is being written.
     pub fn may_hold(&self, sector: usize, token: u64) -> bool {

@@ -61,6 +61,8 @@ kinds! {
     DetachPrimary,
     /// A node is taken down in good order, and brought up again.
     CleanRestart,
+    /// One copy is given up, by a command on its own node or on the other, to be had anew.
+    Invalidate,
     /// Not drawn, but counted: a survivor was promoted while its peer was away.
     Failover,
     /// Not drawn, but counted: a fault was timed to hit a state change.

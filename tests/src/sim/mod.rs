@@ -8,7 +8,8 @@
 //! or in flight, survives or not, independently of all others: a later write to a sector may survive and an earlier
 //! one not, and the other way round. When only the process dies, what was in flight lands wholly, in part (by
 //! sectors) or not at all, and what was completed stays in the cache, where a later power loss still finds it. A data
-//! sector is never torn; a metadata sector that was being written when the power failed may be. Disks do not rot, do not lie about flushes, and do not fail. A node whose receiver does
+//! sector is never torn; a metadata sector that was being written when the power failed may be. Disks do not lie about
+//! flushes, and do not fail; some rot: a sector changes silently. A node whose receiver does
 //! not flush between epochs (`WriteOrdering::Drain`, `None`) has a disk without volatile cache. Metadata lies behind the data
 //! on the same device, or on a device with a cache of its own.
 //!
@@ -48,6 +49,7 @@ mod network;
 pub mod oracle;
 pub mod prng;
 mod report;
+mod rot;
 mod split;
 mod world;
 

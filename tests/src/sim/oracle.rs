@@ -108,8 +108,17 @@ pub fn write_of(token: u64) -> u32 {
     (token >> SECTOR_BITS) as u32
 }
 
+/// Tokens of damaged sectors bear a mark here.
+const ROT_SHIFT: u32 = 56;
+
+/// What a sector held before it was damaged.
+pub fn undamaged(token: u64) -> u64 {
+    token & ((1 << ROT_SHIFT) - 1)
+}
+
 fn show(token: u64) -> String {
     match write_of(token) {
+        _ if undamaged(token) != token => format!("rotten {}", show(undamaged(token))),
         0 if token == 0 => "zeroes".into(),
         0 => format!("initial:{token:#x}"),
         n => format!("w{n}@{}", token & ((1 << SECTOR_BITS) - 1)),
@@ -255,6 +264,29 @@ impl Oracle {
     }
 
     // What happens to nodes.
+
+    /// A disk damages the sector, which holds `found`: the token that it holds now. A damaged version may be found
+    /// wherever the version itself may. `None` if it cannot be told which version that is.
+    pub fn rotted(&mut self, sector: usize, found: u64) -> Option<u64> {
+        let versions = &mut self.sectors[sector];
+        let marks = versions.iter().filter(|v| undamaged(v.token) != v.token).count() as u64 + 1;
+        let mut same = versions.iter().filter(|v| v.token == found && !v.void);
+        let version = same.next().copied().filter(|_| same.next().is_none() && found != 0 && marks < 255)?;
+        let token = undamaged(found) | marks << ROT_SHIFT;
+        versions.push(Version { token, ..version });
+        Some(token)
+    }
+
+    /// The node has given up its copy.
+    pub fn invalidated(&mut self, node: usize) {
+        self.stale[node] = true;
+        self.missed[node] = true;
+        self.finished[node] = false;
+        for write in &mut self.writes {
+            write.promise[node] = Promise::None;
+            write.barrier_acked[node] = false;
+        }
+    }
 
     /// A connection was made.
     pub fn connected(&mut self) {

@@ -27,6 +27,7 @@ use super::network::EpochLog;
 use super::oracle::{Oracle, Violation};
 use super::prng::Prng;
 use super::report::{self, Counts};
+use super::rot::Condemned;
 use super::split::Act;
 
 /// Bytes of data on each disk: 64 blocks, a bit for each in one word.
@@ -147,6 +148,8 @@ pub(super) struct World {
     /// Who sent what the other lacked, since they were last not in sync.
     pub(super) sync_source: Option<usize>,
     pub(super) finished: bool,
+    /// Damage that the engines know of.
+    pub(super) condemned: Vec<Condemned>,
     pub(super) counts: Counts,
     tracing: bool,
     commands_done: Vec<(usize, CommandId, Result<(), CommandError>)>,
@@ -188,6 +191,7 @@ impl World {
             differences: ([0; 2], None),
             sync_source: None,
             finished: false,
+            condemned: Vec::new(),
             counts: Counts { seeds: 1, ..Counts::default() },
             tracing,
             commands_done: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
@@ -49,6 +49,26 @@ pub struct WaitOptions {
     /// Give up after this time with exit code 5; 0 waits for ever.
     #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 0)]
     pub wfc_timeout: u64,
+}
+
+/// Whose copy, and how much of it.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Invalidation {
+    /// The resources.
+    #[command(flatten)]
+    pub names: Names,
+    /// With `no`, only what is marked as out of sync, by an online verify for instance.
+    #[arg(long, value_enum, default_value_t = YesNo::Yes)]
+    pub reset_bitmap: YesNo,
+}
+
+/// drbdadm's way to say true and false.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum YesNo {
+    /// True.
+    Yes,
+    /// False.
+    No,
 }
 
 /// One command.
@@ -98,6 +118,10 @@ pub enum Command {
     },
     /// Become Secondary.
     Secondary(Names),
+    /// Give up the local copy: Inconsistent, and all of it had anew from the peer.
+    Invalidate(Invalidation),
+    /// Give up the peer's copy and send it all of the local one.
+    InvalidateRemote(Invalidation),
     /// Show roles, disks and connections.
     Status {
         /// The resources; all that are up if none is named.

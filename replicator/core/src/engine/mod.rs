@@ -239,6 +239,10 @@ impl Engine {
             Message::State { role, disk } => self.state_received(peer, role, disk),
             Message::PromoteRequest { id } => self.promote_requested(peer, id),
             Message::PromoteReply { id, granted } => self.promote_answered(peer, id, granted),
+            Message::InvalidateRequest { id, remote, reset_bitmap } => {
+                self.invalidate_requested(peer, id, remote, reset_bitmap)
+            }
+            Message::InvalidateReply { id, granted } => self.invalidate_answered(peer, id, granted),
             Message::Goodbye => self.goodbye_received(peer),
             Message::Write { seq, offset, payload } => self.write_received(peer, seq, offset, payload),
             Message::Zero { seq, range, unmap } => self.zero_received(peer, seq, range, unmap),

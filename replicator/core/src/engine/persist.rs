@@ -14,6 +14,7 @@ use super::{Engine, command};
 use crate::io::{Device, DiskOpKind};
 use crate::seeded;
 use crate::units::{CommandId, NodeId};
+use crate::wire::Message;
 
 use super::disk::DiskWork;
 
@@ -60,6 +61,10 @@ pub(super) enum Then {
     Detached(CommandId),
     /// The node may tell the peer goodbye.
     Leave(NodeId, CommandId),
+    /// The data has been given up.
+    Invalidated(CommandId),
+    /// The same, because a peer wants it, on this connection and with this number.
+    InvalidatedFor(NodeId, u32, u64),
     /// The target may ask for its first block.
     TargetReady(NodeId, u32),
     /// The target has the source's generation.
@@ -190,6 +195,8 @@ impl Engine {
                 Then::Demoted(id) => self.demoted(id),
                 Then::Detached(id) => self.detached(id),
                 Then::Leave(peer, id) => self.leave(peer, id),
+                Then::Invalidated(id) => self.invalidated(id),
+                Then::InvalidatedFor(peer, session, id) => self.invalidated_for(peer, session, id),
                 Then::TargetReady(peer, session) => self.target_ready(peer, session),
                 Then::TargetFinished(peer, session) => self.target_finished(peer, session),
             }
@@ -207,7 +214,11 @@ impl Engine {
                 | Then::Promoted(id)
                 | Then::Demoted(id)
                 | Then::Detached(id)
+                | Then::Invalidated(id)
                 | Then::Leave(_, id) => self.finish_command(id, Err(command::disk_lost())),
+                Then::InvalidatedFor(peer, _, id) => {
+                    self.send(peer, Message::InvalidateReply { id, granted: false });
+                }
                 Then::TargetReady(..) | Then::TargetFinished(..) => {}
             }
         }

@@ -141,7 +141,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 24;
+const KINDS: u16 = 26;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -242,6 +242,17 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u32_le(*writes);
             24
         }
+        Message::InvalidateRequest { id, remote, reset_bitmap } => {
+            out.put_u64_le(*id);
+            out.put_u8(u8::from(*remote));
+            out.put_u8(u8::from(*reset_bitmap));
+            25
+        }
+        Message::InvalidateReply { id, granted } => {
+            out.put_u64_le(*id);
+            out.put_u8(u8::from(*granted));
+            26
+        }
     }
 }
 
@@ -307,6 +318,8 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             }
         }
         24 => Message::BarrierAck { epoch: Epoch(b.u64()?), writes: b.u32()? },
+        25 => Message::InvalidateRequest { id: b.u64()?, remote: b.flag()?, reset_bitmap: b.flag()? },
+        26 => Message::InvalidateReply { id: b.u64()?, granted: b.flag()? },
         _ => return None,
     })
 }

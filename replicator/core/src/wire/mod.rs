@@ -157,6 +157,22 @@ pub enum Message {
         /// Yes.
         granted: bool,
     },
+    /// One of the two copies is to be given up and had anew from the other.
+    InvalidateRequest {
+        /// Named in the reply.
+        id: u64,
+        /// The receiver's copy, not the sender's.
+        remote: bool,
+        /// Every block, not only those that are marked.
+        reset_bitmap: bool,
+    },
+    /// Yes, and if it was the copy of this message's sender, that is on its disk; or no.
+    InvalidateReply {
+        /// Names the request.
+        id: u64,
+        /// Yes.
+        granted: bool,
+    },
     /// The sender leaves on purpose.
     Goodbye,
     /// A replicated write.

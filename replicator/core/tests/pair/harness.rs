@@ -347,3 +347,11 @@ impl Pair {
         self.settle();
     }
 }
+
+/// Both nodes connected and in sync, node 0 Primary.
+pub(crate) fn synced(protocol: Protocol) -> Pair {
+    let mut pair = Pair::new(protocol);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair
+}

@@ -5,6 +5,7 @@
 mod commands;
 mod handlers;
 mod harness;
+mod invalidate;
 mod resync;
 
 use harness::Pair;

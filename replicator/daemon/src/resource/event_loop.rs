@@ -269,6 +269,10 @@ impl EventLoop {
                     AdminCommand::Disconnect => Command::Disconnect,
                     AdminCommand::Primary { force } => Command::Primary { force },
                     AdminCommand::Secondary => Command::Secondary,
+                    AdminCommand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
+                    AdminCommand::InvalidateRemote { reset_bitmap } => {
+                        Command::InvalidateRemote { reset_bitmap }
+                    }
                 };
                 self.command(command, false, reply);
             }

@@ -46,6 +46,8 @@ pub(crate) enum AdminCommand {
     Disconnect,
     Primary { force: bool },
     Secondary,
+    Invalidate { reset_bitmap: bool },
+    InvalidateRemote { reset_bitmap: bool },
 }
 
 /// Whether streams answer a wish to connect that may have been withdrawn meanwhile.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
-use crate::cli::{Cli, Command, Names};
+use crate::cli::{Cli, Command, Invalidation, Names, YesNo};
 use crate::config::Config;
 use crate::daemon_start;
 use crate::failure::Failure;
@@ -48,6 +48,14 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Disconnect(names) => act("disconnect", &names, Action::Disconnect),
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary(names) => act("secondary", &names, Action::Secondary),
+        Command::Invalidate(Invalidation { names, reset_bitmap }) => {
+            act("invalidate", &names, Action::Invalidate { reset_bitmap: reset_bitmap == YesNo::Yes })
+        }
+        Command::InvalidateRemote(Invalidation { names, reset_bitmap }) => act(
+            "invalidate-remote",
+            &names,
+            Action::InvalidateRemote { reset_bitmap: reset_bitmap == YesNo::Yes },
+        ),
         Command::Status { names, json } if names.names.is_empty() => show::status_of_all(session, json),
         Command::Status { names, json } => {
             Ok(show::status(session, &config(session)?.specs(&names.names)?, json))

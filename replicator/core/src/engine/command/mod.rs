@@ -1,16 +1,19 @@
 //! What the administrator asks: one command at a time, in order, but for `disconnect`, which may end a wait.
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
-//! [`attach`] (the disk), [`connect`] (the peers), [`role`] (Primary and Secondary).
+//! [`attach`] (the disk), [`connect`] (the peers), [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary).
 
 mod attach;
 mod connect;
+mod invalidate;
 mod role;
 
 use super::Engine;
 use crate::io::{Command, Output};
 use crate::refusal::{CommandError, StateChangeRefusal};
 use crate::units::{CommandId, NodeId, Timestamp};
+
+use invalidate::Invalidation;
 
 /// The command being carried out.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ enum Stage {
     /// A forced promotion waits for the metadata.
     Forcing,
     Demoting,
+    Invalidating(Invalidation),
     Detaching {
         flushing: bool,
     },
@@ -56,6 +60,7 @@ impl Engine {
             match self.current_command.as_ref().map(|c| (c.id, &c.stage)) {
                 Some((id, Stage::Promoting(_))) => self.progress_promotion(id),
                 Some((id, Stage::Demoting)) => self.progress_demotion(id),
+                Some((id, Stage::Invalidating(_))) => self.progress_invalidation(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
                 Some((_, Stage::Persisting | Stage::Forcing | Stage::Detaching { flushing: true }))
                 | None => {}
@@ -89,6 +94,8 @@ impl Engine {
             Command::Disconnect => self.disconnect(id),
             Command::Primary { force } => self.start_promotion(id, force),
             Command::Secondary => self.start_demotion(id),
+            Command::Invalidate { reset_bitmap } => self.start_invalidation(id, false, reset_bitmap),
+            Command::InvalidateRemote { reset_bitmap } => self.start_invalidation(id, true, reset_bitmap),
         }
     }
 
@@ -100,7 +107,7 @@ impl Engine {
         }
         let Some(current) = self.current_command.as_ref().filter(|c| c.id == id) else { return };
         let may_end = match current.stage {
-            Stage::Promoting(_) | Stage::Demoting => true,
+            Stage::Promoting(_) | Stage::Demoting | Stage::Invalidating(_) => true,
             // Once the peers were told that the disk goes, it goes.
             Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
             Stage::Persisting | Stage::Forcing => false,

@@ -1,0 +1,184 @@
+//! Giving one copy up, to be had anew from the other: `invalidate` and `invalidate-remote`.
+//!
+//! The copy is Inconsistent, and all its blocks count as different, on disk before anything else happens. A round of
+//! the handshake then finds that the other node has to send everything; without a connection, the next one does. Both
+//! nodes agree beforehand, so that they never give up both copies at once.
+
+use super::{CurrentCommand, Stage, failure};
+use crate::engine::Engine;
+use crate::engine::peer::Peer;
+use crate::engine::persist::Then;
+use crate::io::Level;
+use crate::refusal::{NO_DISK, StateChangeRefusal};
+use crate::seeded;
+use crate::state::{DiskState, ReplicationState, Role};
+use crate::units::{CommandId, NodeId};
+use crate::wire::Message;
+
+/// Which copy is given up, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Invalidation {
+    /// The peer's, not ours.
+    remote: bool,
+    /// Every block counts as different, not only those that are marked.
+    reset_bitmap: bool,
+    /// The peer that was asked, and the number of the question.
+    asked: Option<(NodeId, u64)>,
+    answer: Option<bool>,
+}
+
+impl Engine {
+    pub(super) fn start_invalidation(&mut self, id: CommandId, remote: bool, reset_bitmap: bool) {
+        let invalidation = Invalidation { remote, reset_bitmap, asked: None, answer: None };
+        self.begin(id, Stage::Invalidating(invalidation));
+    }
+
+    pub(super) fn progress_invalidation(&mut self, id: CommandId) {
+        if self.peers.iter().any(Peer::is_negotiating) {
+            return;
+        }
+        let Some(CurrentCommand { stage: Stage::Invalidating(invalidation), .. }) = self.current_command
+        else {
+            return;
+        };
+        let Invalidation { remote, reset_bitmap, asked, answer } = invalidation;
+        if !self.disk.is_usable() {
+            return self.finish_command(id, Err(failure(NO_DISK)));
+        }
+        let connected = self.peers.iter().find(|p| p.is_connected()).map(Peer::id);
+        let may = match (connected, asked) {
+            (None, None) => self.may_invalidate_alone(remote),
+            (Some(peer), None) => self.may_invalidate_with(peer, remote),
+            (Some(peer), Some((asked, _))) if peer == asked => match answer {
+                None => return,
+                Some(true) => Ok(()),
+                Some(false) => Err((StateChangeRefusal::PeerRefused, Vec::new())),
+            },
+            (_, Some(_)) => Err((StateChangeRefusal::NeedConnection, Vec::new())),
+        };
+        match (may, connected) {
+            (Err((refusal, detail)), _) => self.refuse_command(id, refusal, detail),
+            (Ok(()), Some(peer)) if asked.is_none() => {
+                let question = self.key();
+                let asked = Some((peer, question));
+                self.begin(id, Stage::Invalidating(Invalidation { asked, ..invalidation }));
+                self.send(peer, Message::InvalidateRequest { id: question, remote, reset_bitmap });
+            }
+            (Ok(()), _) if remote => self.finish_command(id, Ok(())),
+            (Ok(()), _) => {
+                self.begin(id, Stage::Persisting);
+                self.give_up_data(reset_bitmap, Then::Invalidated(id));
+            }
+        }
+    }
+
+    fn may_invalidate_alone(&self, remote: bool) -> Result<(), (StateChangeRefusal, Vec<String>)> {
+        if remote {
+            return Err((StateChangeRefusal::NeedConnection, Vec::new()));
+        }
+        if self.role == Role::Primary {
+            let text = "this node is Primary and no peer is connected whose data could replace its own";
+            return Err((StateChangeRefusal::NoUpToDateDisk, vec![text.into()]));
+        }
+        Ok(())
+    }
+
+    fn may_invalidate_with(
+        &self,
+        peer: NodeId,
+        remote: bool,
+    ) -> Result<(), (StateChangeRefusal, Vec<String>)> {
+        let Some(peer) = self.peer(peer) else { return Ok(()) };
+        let name = &peer.config.name;
+        let source = if remote { self.disk.state } else { peer.disk };
+        let exposed = if remote { peer.role } else { self.role };
+        if peer.lost_disk() {
+            return Err((StateChangeRefusal::NoRemoteDisk, vec![format!("{name} is {}", peer.disk)]));
+        }
+        if peer.replication != ReplicationState::Established {
+            let text = format!("replication with {name} is in state {}", peer.replication);
+            return Err((StateChangeRefusal::ResyncRunning, vec![text]));
+        }
+        if source != DiskState::UpToDate {
+            let text = format!("the copy to take the data from is {source}");
+            return Err((StateChangeRefusal::NoUpToDateDisk, vec![text]));
+        }
+        if exposed == Role::Primary {
+            let text = "the copy of a Primary is not given up in this version: move the role to the other node first";
+            return Err((StateChangeRefusal::InTransientState, vec![text.into()]));
+        }
+        Ok(())
+    }
+
+    /// The peer wants to give up its copy, and rely on ours; or ours, and send us its own.
+    pub(in crate::engine) fn invalidate_requested(
+        &mut self,
+        id: NodeId,
+        question: u64,
+        remote: bool,
+        reset_bitmap: bool,
+    ) -> Result<(), String> {
+        let busy = self.current_command.is_some() || self.disk.leaving || !self.disk.is_usable();
+        let settled = self.peer(id).is_some_and(|p| p.is_connected() && !p.in_round);
+        // What is remote for the peer is local for us.
+        if busy || !settled || self.may_invalidate_with(id, !remote).is_err() {
+            self.send(id, Message::InvalidateReply { id: question, granted: false });
+        } else if remote {
+            let session = self.peer(id).map_or(0, |p| p.session);
+            self.give_up_data(reset_bitmap, Then::InvalidatedFor(id, session, question));
+        } else {
+            // From now on ours is the only copy: nobody may give it up.
+            self.set_peer_disk(id, DiskState::Inconsistent);
+            self.send(id, Message::InvalidateReply { id: question, granted: true });
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn invalidate_answered(
+        &mut self,
+        id: NodeId,
+        question: u64,
+        granted: bool,
+    ) -> Result<(), String> {
+        if let Some(CurrentCommand { stage: Stage::Invalidating(invalidation), .. }) =
+            self.current_command.as_mut()
+            && invalidation.asked == Some((id, question))
+        {
+            invalidation.answer = Some(granted);
+        } else if granted {
+            // The command was given up: the peer need not guard its copy any longer.
+            self.announce_to(id);
+        }
+        Ok(())
+    }
+
+    fn give_up_data(&mut self, reset_bitmap: bool, then: Then) {
+        self.note(None, Level::Warn, "the local data is given up: Inconsistent until it was resynced");
+        let forgetful = seeded!(self, InvalidateWithoutPersist);
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            if !forgetful {
+                metadata.superblock.flags.consistent = false;
+                metadata.superblock.flags.up_to_date = false;
+            }
+            if reset_bitmap {
+                metadata.bitmaps.iter_mut().for_each(|b| b.set_all());
+            }
+        }
+        self.set_disk(DiskState::Inconsistent);
+        self.disk.persist.request_then(!forgetful, then);
+    }
+
+    pub(in crate::engine) fn invalidated(&mut self, id: CommandId) {
+        for peer in self.peer_ids() {
+            self.begin_handshake(peer);
+        }
+        self.finish_command(id, Ok(()));
+    }
+
+    pub(in crate::engine) fn invalidated_for(&mut self, peer: NodeId, session: u32, question: u64) {
+        if self.peer(peer).is_some_and(|p| p.session == session && p.link_up) {
+            self.send(peer, Message::InvalidateReply { id: question, granted: true });
+            self.begin_handshake(peer);
+        }
+    }
+}

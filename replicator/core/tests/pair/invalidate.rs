@@ -1,0 +1,109 @@
+//! DRBD's test `invalidate`: local and remote, connected and not, Primary and Secondary, with and without the bitmap.
+
+use tandem_core::config::Protocol;
+use tandem_core::io::Command;
+use tandem_core::state::DiskState;
+
+use crate::harness::{Pair, synced};
+
+const LOCAL: Command = Command::Invalidate { reset_bitmap: true };
+const REMOTE: Command = Command::InvalidateRemote { reset_bitmap: true };
+
+fn received(pair: &Pair, n: usize) -> u64 {
+    pair.nodes[n].engine.status(pair.now).peers[0].received_bytes
+}
+
+fn disk(pair: &Pair, n: usize) -> DiskState {
+    pair.nodes[n].engine.status(pair.now).disk
+}
+
+#[test]
+fn invalidate_on_a_secondary_has_everything_anew() {
+    let mut pair = synced(Protocol::C);
+    pair.nodes[1].disk.0[4096 * 5] = 0x77;
+    pair.command(1, LOCAL).unwrap();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn invalidate_remote_on_the_primary_replaces_the_peers_copy() {
+    let mut pair = synced(Protocol::C);
+    pair.nodes[1].disk.0[4096 * 5] = 0x77;
+    pair.command(0, REMOTE).unwrap();
+    pair.assert_in_sync();
+    pair.write(0, 4096 * 5, 9);
+    pair.assert_in_sync();
+}
+
+#[test]
+fn invalidate_remote_on_a_secondary_replaces_the_peers_copy() {
+    let mut pair = synced(Protocol::A);
+    pair.command(0, Command::Secondary).unwrap();
+    pair.nodes[0].disk.0[4096 * 5] = 0x77;
+    pair.command(1, REMOTE).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].disk.0[4096 * 5], 0);
+}
+
+#[test]
+fn invalidate_without_a_connection_takes_effect_at_the_next() {
+    let mut pair = synced(Protocol::C);
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.nodes[1].disk.0[4096 * 5] = 0x77;
+    pair.command(1, LOCAL).unwrap();
+    assert_eq!(disk(&pair, 1), DiskState::Inconsistent);
+    let refused = pair.command(1, Command::Primary { force: false }).unwrap_err();
+    assert_eq!(refused.exit_code(), 17);
+    pair.crash(1);
+    pair.attach(1).unwrap();
+    assert_eq!(disk(&pair, 1), DiskState::Inconsistent);
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn without_resetting_the_bitmap_only_what_is_marked_is_resynced() {
+    let mut pair = synced(Protocol::C);
+    pair.write(0, 0, 1);
+    let before = received(&pair, 1);
+    pair.command(1, Command::Invalidate { reset_bitmap: false }).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(received(&pair, 1), before);
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 4096 * 3, 2);
+    pair.command(1, Command::Invalidate { reset_bitmap: false }).unwrap();
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(received(&pair, 1) - before, 4096);
+}
+
+#[test]
+fn a_copy_that_nothing_could_replace_is_kept() {
+    let mut pair = synced(Protocol::C);
+    let text = |refused: tandem_core::refusal::CommandError| refused.to_string();
+    let primary = pair.command(0, LOCAL).unwrap_err();
+    assert!(primary.detail()[0].contains("move the role to the other node first"));
+    assert_eq!(
+        text(pair.command(1, REMOTE).unwrap_err()),
+        "State change failed: (-18) In transient state, retry after next state change"
+    );
+    pair.command(1, Command::Detach).unwrap();
+    assert_eq!(
+        text(pair.command(0, REMOTE).unwrap_err()),
+        "State change failed: (-5) Can not resync without remote disk"
+    );
+    assert_eq!(
+        text(pair.command(1, LOCAL).unwrap_err()),
+        "Failure: (138) Device does not have a disk-config"
+    );
+    pair.command(0, Command::Disconnect).unwrap();
+    assert_eq!(
+        text(pair.command(0, LOCAL).unwrap_err()),
+        "State change failed: (-2) Need access to UpToDate data"
+    );
+    assert_eq!(
+        text(pair.command(0, REMOTE).unwrap_err()),
+        "State change failed: (-15) State change requires a connection"
+    );
+    assert_eq!(disk(&pair, 0), DiskState::UpToDate);
+}
