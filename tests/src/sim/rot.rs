@@ -22,6 +22,9 @@ impl World {
             let found = self.nodes[n].disk.tokens()[sector];
             if let Some(token) = self.oracle.rotted(sector, found) {
                 self.nodes[n].disk.rot(sector, token);
+                if let Some((_, then)) = self.nodes[n].snapshot.as_mut() {
+                    then[sector] = token;
+                }
                 self.trace(Some(n), "rots", || format!("sector {sector} (block {})", sector / 8));
             }
         }

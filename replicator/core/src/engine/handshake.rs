@@ -313,7 +313,7 @@ impl Engine {
             {
                 peer.stalled_until = None;
             }
-            let goes_on = |p: &&mut Peer| p.link_up && p.stalled_until.is_none() && p.before_resync.is_none();
+            let goes_on = |p: &&mut Peer| p.link_up && !p.is_held_back();
             while let Some(peer) = self.peer_mut(id).filter(goes_on) {
                 let Some(message) = peer.deferred.pop_front() else { break };
                 self.dispatch(id, message);

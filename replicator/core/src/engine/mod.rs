@@ -200,6 +200,7 @@ impl Engine {
         self.check_liveness();
         self.check_promotion_time();
         self.progress_commands();
+        self.begin_drained_resyncs();
         self.resume_stalled_peers();
         self.admit_requests();
         self.exchange_handshakes();

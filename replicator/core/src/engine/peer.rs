@@ -44,6 +44,8 @@ pub(super) struct Peer {
     pub(super) deferred: VecDeque<Message>,
     /// Messages on the data stream, and the resync, wait for this handler.
     pub(super) before_resync: Option<HandlerId>,
+    /// We are its target: the bitmaps have met, and what it wrote before is still being applied.
+    pub(super) draining: bool,
 
     /// Writes sent and not yet behind a barrier ack, in order of their numbers.
     pub(super) transfer_log: VecDeque<SentWrite>,
@@ -116,6 +118,7 @@ impl Peer {
             stalled_until: None,
             deferred: VecDeque::new(),
             before_resync: None,
+            draining: false,
             transfer_log: VecDeque::new(),
             next_seq: WriteSeq(1),
             answered_before: WriteSeq(1),
@@ -148,9 +151,14 @@ impl Peer {
         self.link_up && (self.in_round || !self.is_connected())
     }
 
+    /// Messages on its data stream wait.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.stalled_until.is_some() || self.before_resync.is_some() || self.draining
+    }
+
     /// What comes on its data stream waits.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stalled_until.is_some() || self.before_resync.is_some() || !self.deferred.is_empty()
+        self.is_held_back() || !self.deferred.is_empty()
     }
 
     /// Writes are sent to it; otherwise they are marked in its bitmap.

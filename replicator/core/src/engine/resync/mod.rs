@@ -15,6 +15,7 @@ mod target;
 use bytes::Bytes;
 
 use super::Engine;
+use super::peer::Peer;
 use crate::bitmap::PAGE_BYTES;
 use crate::handler::{Handler, HandlerOutcome};
 use crate::io::{Level, Payload};
@@ -107,17 +108,32 @@ impl Engine {
     }
 
     pub(super) fn bitmap_end_received(&mut self, id: NodeId) -> Result<(), String> {
-        let handler = match self.expect_bitmap(id)? {
-            true => Handler::BeforeResyncTarget,
-            false => Handler::BeforeResyncSource,
-        };
+        if !self.expect_bitmap(id)? {
+            self.announce_resync(id, Handler::BeforeResyncSource);
+        } else if let Some(peer) = self.peer_mut(id) {
+            peer.draining = true;
+        }
+        Ok(())
+    }
+
+    /// A target that was written to until now: its data stands still before anything is made of it.
+    pub(super) fn begin_drained_resyncs(&mut self) {
+        for id in self.peer_ids() {
+            let drained = |p: &&mut Peer| p.draining && p.receiver.is_drained();
+            if let Some(peer) = self.peer_mut(id).filter(drained) {
+                peer.draining = false;
+                self.announce_resync(id, Handler::BeforeResyncTarget);
+            }
+        }
+    }
+
+    fn announce_resync(&mut self, id: NodeId, handler: Handler) {
         let run = self.run_handler(handler, Some(id));
         let ignored = seeded!(self, ResyncIgnoresHandler);
         match self.peer_mut(id) {
             Some(peer) if run.is_some() && !ignored => peer.before_resync = run,
             _ => self.begin_resync(id, handler == Handler::BeforeResyncTarget),
         }
-        Ok(())
     }
 
     /// The handler before a resync has ended; if it does not want the resync, the connection is given up.
@@ -207,6 +223,7 @@ impl Engine {
             peer.progress = None;
             peer.source = SourceState::default();
             peer.before_resync = None;
+            peer.draining = false;
         }
     }
 
