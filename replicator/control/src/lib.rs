@@ -73,6 +73,10 @@ pub enum Action {
         /// Every block, not only those that are marked.
         reset_bitmap: bool,
     },
+    /// Let resyncs wait.
+    PauseSync,
+    /// Let them go on.
+    ResumeSync,
     /// Secondary, disconnect, detach, forget.
     Down,
 }

@@ -135,6 +135,8 @@ pub enum Input {
         /// How it ended.
         outcome: HandlerOutcome,
     },
+    /// `resync-after`: the resync of another resource comes first, or no longer.
+    ResyncMustWait(bool),
     /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.
     Tick,
 }
@@ -175,6 +177,10 @@ pub enum Command {
         /// Every block, not only those that are marked.
         reset_bitmap: bool,
     },
+    /// Let resyncs wait.
+    PauseSync,
+    /// Let them go on.
+    ResumeSync,
 }
 
 /// Which disk an operation is for.

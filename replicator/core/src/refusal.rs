@@ -118,3 +118,15 @@ pub const HAS_DISK: (u16, &str) = (124, "Device is attached to a disk (use detac
 pub const HAS_NET: (u16, &str) = (125, "Device has a net-config (use disconnect first)");
 /// A command that needs a disk, on a volume without.
 pub const NO_DISK: (u16, &str) = (138, "Device does not have a disk-config");
+/// `pause-sync` twice.
+pub const PAUSE_IS_SET: (u16, &str) = (134, "Sync-pause flag is already set");
+/// `resume-sync` without a pause.
+pub const PAUSE_IS_CLEAR: (u16, &str) = (135, "Sync-pause flag is already cleared");
+/// `resume-sync` while another resource comes first.
+pub const PAUSE_IS_DEPENDENCY: (u16, &str) = (
+    156,
+    "Sync-pause flag is already cleared. Note: Resync pause caused by a local resync-after dependency.",
+);
+/// `resume-sync` while the peer pauses.
+pub const PAUSE_IS_PEERS: (u16, &str) =
+    (157, "Sync-pause flag is already cleared. Note: Resync pause caused by the peer node.");

@@ -111,5 +111,21 @@ named!(
         SyncSource,
         /// Receiving the blocks that this node lacks.
         SyncTarget,
+        /// As the source of a resync that is paused.
+        PausedSyncS,
+        /// As the target of a resync that is paused.
+        PausedSyncT,
     }
 );
+
+impl ReplicationState {
+    /// The peer gets from us what it lacks, now or after a pause.
+    pub const fn is_source(self) -> bool {
+        matches!(self, ReplicationState::SyncSource | ReplicationState::PausedSyncS)
+    }
+
+    /// We get from the peer what we lack, now or after a pause.
+    pub const fn is_target(self) -> bool {
+        matches!(self, ReplicationState::SyncTarget | ReplicationState::PausedSyncT)
+    }
+}

@@ -72,8 +72,30 @@ pub struct PeerStatus {
     pub unacked: u64,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// Why resyncs with it are paused.
+    pub resync_suspended: ResyncSuspended,
     /// The resync under way.
     pub resync: Option<ResyncProgress>,
+}
+
+/// Why resyncs are paused; by default they are not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ResyncSuspended {
+    /// `pause-sync` here.
+    pub user: bool,
+    /// The peer wants it.
+    pub peer: bool,
+    /// `resync-after`: another resource's comes first.
+    pub dependency: bool,
+}
+
+impl std::fmt::Display for ResyncSuspended {
+    /// As DRBD lists them: `no`, or `user,peer,dependency`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reasons = [(self.user, "user"), (self.peer, "peer"), (self.dependency, "dependency")];
+        let set: Vec<&str> = reasons.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+        if set.is_empty() { f.write_str("no") } else { f.write_str(&set.join(",")) }
+    }
 }
 
 /// A resync under way.

@@ -59,6 +59,7 @@ fn one_of_each() -> Vec<Message> {
         Message::ResyncZeroes { range },
         Message::ResyncWritten { range },
         Message::ResyncDone,
+        Message::SyncPause { paused: true },
         Message::ReadRequest { id: 1, range },
         Message::ReadReply { id: 1, payload: Some(payload) },
         Message::ReadReply { id: 2, payload: None },

@@ -121,6 +121,8 @@ impl Daemon {
             Action::Secondary => AdminCommand::Secondary,
             Action::Invalidate { reset_bitmap } => AdminCommand::Invalidate { reset_bitmap },
             Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
+            Action::PauseSync => AdminCommand::PauseSync,
+            Action::ResumeSync => AdminCommand::ResumeSync,
         };
         entry.resource.command(command).await
     }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use tandem_control::ResourceStatus;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::status::{PeerStatus, ResyncProgress};
+use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended};
 
 /// The release whose format this is; scripts choose their parser by it.
 const FORMAT_VERSION: &str = "version: 8.4.11 (api:1/proto:86-101)";
@@ -50,12 +50,13 @@ fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result 
     let protocol = if connection == ConnectionState::StandAlone { ' ' } else { status.protocol.letter() };
     writeln!(
         text,
-        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} r-----",
+        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} r{}--",
         connection_name(connection, replication),
         status.role,
         peer.map_or(Role::Unknown, |peer| peer.role),
         status.disk,
         peer.map_or(DiskState::DUnknown, |peer| peer.disk),
+        pause_flags(peer.map(|peer| peer.resync_suspended).unwrap_or_default()),
     )?;
     let of_peer = |get: fn(&PeerStatus) -> u64| peer.map_or(0, get);
     writeln!(
@@ -76,10 +77,17 @@ fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result 
         status.write_ordering,
         of_peer(|peer| peer.out_of_sync_bytes) / 1024,
     )?;
-    match peer.and_then(|peer| peer.resync.as_ref()) {
+    let paused = matches!(replication, ReplicationState::PausedSyncS | ReplicationState::PausedSyncT);
+    match peer.filter(|_| !paused).and_then(|peer| peer.resync.as_ref()) {
         Some(progress) => put_progress(text, progress),
         None => Ok(()),
     }
+}
+
+/// Why a resync is paused: by a dependency, by the peer, by the administrator.
+fn pause_flags(suspended: ResyncSuspended) -> String {
+    let flags = [(suspended.dependency, 'a'), (suspended.peer, 'p'), (suspended.user, 'u')];
+    flags.into_iter().map(|(set, letter)| if set { letter } else { '-' }).collect()
 }
 
 /// 8.4 has one word for what later became two.

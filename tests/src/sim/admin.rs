@@ -48,6 +48,10 @@ pub(super) enum Errand {
     Invalidate { reset_bitmap: bool },
     /// Give up the other node's copy.
     InvalidateRemote { reset_bitmap: bool },
+    /// Let resyncs wait.
+    PauseSync,
+    /// Let them go on.
+    ResumeSync,
 }
 
 /// Several steps, one after the other.
@@ -74,6 +78,8 @@ pub(super) enum Step {
     WantDisk(usize, bool),
     /// The process ends in good order.
     Stop(usize),
+    /// Another resource's resync comes first, or no longer.
+    ResyncMustWait(usize, bool),
     /// Wait.
     Pause(Micros),
 }
@@ -111,6 +117,13 @@ impl World {
         if node.errand.is_some() {
             return Ok(());
         }
+        let suspended = status.peers[0].resync_suspended;
+        if self.script.is_none() && suspended.dependency {
+            return self.feed(n, Input::ResyncMustWait(false));
+        }
+        if self.script.is_none() && suspended.user {
+            return self.send_errand(n, Errand::ResumeSync);
+        }
         let attach = node.want_disk && !node.disk_in_use;
         let connect = node.want_net
             && status.peers[0].connection == ConnectionState::StandAlone
@@ -139,6 +152,8 @@ impl World {
             Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
             Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
+            Errand::PauseSync => Command::PauseSync,
+            Errand::ResumeSync => Command::ResumeSync,
         };
         if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
             self.lone_promotions += 1;
@@ -360,6 +375,7 @@ impl World {
                 self.die(n, false);
                 self.script = script;
             }
+            Step::ResyncMustWait(n, wait) => self.feed(n, Input::ResyncMustWait(wait))?,
             Step::Pause(time) => {
                 if let Some(script) = self.script.as_mut() {
                     script.not_before = self.now + time;
@@ -398,6 +414,15 @@ impl World {
                     pause,
                     Step::WantNet(any, true),
                 ]
+            }
+            Kind::PauseSync if self.prng.chance(1, 3) => {
+                vec![Step::ResyncMustWait(any, true), pause, Step::ResyncMustWait(any, false)]
+            }
+            Kind::PauseSync => {
+                let (pausing, resuming) =
+                    (Step::Do(any, Errand::PauseSync), Step::Do(any, Errand::ResumeSync));
+                let doubtful = [resuming, Step::Do(1 - any, Errand::PauseSync)][self.prng.below(2) as usize];
+                vec![pausing, pause, doubtful, pause]
             }
             Kind::DetachSecondary => detach(1 - primary?),
             Kind::DetachPrimary => detach(primary?),

@@ -96,12 +96,12 @@ impl World {
         }
         let gave_up = before_disk.is_some_and(|b| b > DiskState::Inconsistent)
             && status.disk == DiskState::Inconsistent
-            && !matches!(replication, ReplicationState::WFBitMapT | ReplicationState::SyncTarget);
+            && !(replication == ReplicationState::WFBitMapT || replication.is_target());
         let finished = status.disk == DiskState::UpToDate && was_inconsistent;
         let disk = status.disk;
         let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
         // A disk that is being detached while a resync has nothing to send stays whole.
-        let receiving = replication == ReplicationState::SyncTarget && disk >= DiskState::Inconsistent;
+        let receiving = replication.is_target() && disk >= DiskState::Inconsistent;
         if gave_up {
             self.oracle.invalidated(n);
         }
@@ -130,8 +130,12 @@ impl World {
     /// Who sends whom what it lacks, and when that is over.
     fn follow_sync(&mut self, n: usize, replication: ReplicationState) {
         let source = match replication {
-            ReplicationState::SyncSource | ReplicationState::WFBitMapS => Some(n),
-            ReplicationState::SyncTarget | ReplicationState::WFBitMapT => Some(1 - n),
+            ReplicationState::SyncSource | ReplicationState::PausedSyncS | ReplicationState::WFBitMapS => {
+                Some(n)
+            }
+            ReplicationState::SyncTarget | ReplicationState::PausedSyncT | ReplicationState::WFBitMapT => {
+                Some(1 - n)
+            }
             ReplicationState::Off | ReplicationState::Established => None,
         };
         if let Some(source) = source
@@ -249,10 +253,7 @@ impl World {
         self.link.open_end(0).is_some()
             && self.link.open_end(1).is_some()
             && self.role(1 - n) == Some(Role::Secondary)
-            && self.nodes[n]
-                .status
-                .as_ref()
-                .is_some_and(|s| s.peers[0].replication == ReplicationState::SyncSource)
+            && self.nodes[n].status.as_ref().is_some_and(|s| s.peers[0].replication.is_source())
     }
 
     /// What the node knows may differ, and will still know should it die now.

@@ -63,6 +63,8 @@ kinds! {
     CleanRestart,
     /// One copy is given up, by a command on its own node or on the other, to be had anew.
     Invalidate,
+    /// Resyncs are paused, and go on.
+    PauseSync,
     /// Not drawn, but counted: a survivor was promoted while its peer was away.
     Failover,
     /// Not drawn, but counted: a fault was timed to hit a state change.

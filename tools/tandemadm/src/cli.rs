@@ -122,6 +122,10 @@ pub enum Command {
     Invalidate(Invalidation),
     /// Give up the peer's copy and send it all of the local one.
     InvalidateRemote(Invalidation),
+    /// Let resyncs wait, from this side, until `resume-sync` or the next start of the daemon.
+    PauseSync(Names),
+    /// Let paused resyncs go on.
+    ResumeSync(Names),
     /// Show roles, disks and connections.
     Status {
         /// The resources; all that are up if none is named.

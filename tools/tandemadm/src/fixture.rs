@@ -6,7 +6,7 @@ use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, ResourceStatus, Volum
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::status::{PeerStatus, ResyncProgress, Status};
+use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, Status};
 use tandem_core::units::NodeId;
 
 /// `r0`, Primary on alpha, connected to bravo, nothing to do.
@@ -43,6 +43,7 @@ pub(crate) fn connected() -> ResourceStatus {
                 pending: 0,
                 unacked: 0,
                 out_of_sync_bytes: 0,
+                resync_suspended: ResyncSuspended::default(),
                 resync: None,
             }],
         },

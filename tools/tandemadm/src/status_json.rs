@@ -73,7 +73,7 @@ fn peer_device(status: &ResourceStatus, peer: &PeerStatus) -> Value {
         "replication-state": peer.replication,
         "peer-disk-state": peer.disk,
         "peer-client": false,
-        "resync-suspended": "no",
+        "resync-suspended": peer.resync_suspended.to_string(),
         "received": peer.received_bytes / 1024,
         "sent": peer.sent_bytes / 1024,
         "out-of-sync": peer.out_of_sync_bytes / 1024,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use tandem_control::ResourceStatus;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
-use tandem_core::status::{PeerStatus, ResyncProgress};
+use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended};
 
 /// What `status` says if there is no resource.
 pub const NONE_CONFIGURED: &str = "# No currently configured DRBD found.\n";
@@ -71,6 +71,9 @@ fn connection(text: &mut String, peer: &PeerStatus, volume: String) -> std::fmt:
         // Cut, not rounded: 100.00 is for what is done.
         write!(text, " done:{:.2}", (percent_done(resync) * 100.0).floor() / 100.0)?;
     }
+    if peer.resync_suspended != ResyncSuspended::default() {
+        write!(text, " resync-suspended:{}", peer.resync_suspended)?;
+    }
     text.push('\n');
     Ok(())
 }
@@ -111,6 +114,9 @@ mod tests {
         assert!(resource(&status).contains(" done:99.99\n"));
         status.engine.peers[0].resync = Some(fixture::resync(0, 0));
         assert!(resource(&status).contains(" done:100.00\n"));
+        status.engine.peers[0].resync_suspended =
+            ResyncSuspended { user: true, peer: true, dependency: false };
+        assert!(resource(&status).contains(" done:100.00 resync-suspended:user,peer\n"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::peer::Peer;
+use super::resync::PeerPause;
 use crate::config::Protocol;
 use crate::io::{Event, Level, Output};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -141,7 +142,7 @@ impl Engine {
         peer.our_handshake = None;
         peer.their_handshake = None;
         peer.stalled_until = None;
-
+        peer.pause = PeerPause::default();
         peer.ping_sent = None;
         // Never acknowledged, so nobody counts on them.
         peer.deferred.clear();

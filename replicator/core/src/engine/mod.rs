@@ -34,6 +34,7 @@ use disk::Disk;
 use peer::Peer;
 use persist::Version;
 use receiver::Applied;
+use resync::OwnPause;
 
 /// Bytes of writes that may be under way at a time, so that a slow peer or disk costs bounded memory. One larger
 /// request is let through alone.
@@ -65,6 +66,7 @@ pub struct Engine {
     admission: VecDeque<(RequestId, Request)>,
     write_bytes_in_flight: u64,
     client_request_at: Option<Timestamp>,
+    resync_pause: OwnPause,
     held: Vec<Held>,
     epoch: Epoch,
     epoch_writes: u32,
@@ -134,6 +136,7 @@ impl Engine {
             admission: VecDeque::new(),
             write_bytes_in_flight: 0,
             client_request_at: None,
+            resync_pause: OwnPause::default(),
             held: Vec::new(),
             epoch: Epoch(1),
             epoch_writes: 0,
@@ -168,6 +171,7 @@ impl Engine {
             Input::Command { id, command } => self.commands.push_back((id, command)),
             Input::CancelCommand { id } => self.cancel_command(id),
             Input::HandlerDone { id, outcome } => self.handler_done(id, outcome),
+            Input::ResyncMustWait(wait) => self.resync_must_wait(wait),
             Input::Tick => {}
         }
         self.advance();
@@ -252,6 +256,7 @@ impl Engine {
             Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
             Message::ResyncZeroes { range } => self.resync_zeroes_received(peer, range),
             Message::ResyncWritten { range } => self.resync_written(peer, range),
+            Message::SyncPause { paused } => self.sync_pause_received(peer, paused),
             Message::ResyncDone => self.resync_done_received(peer),
             Message::ReadRequest { id, range } => self.read_requested(peer, id, range),
             Message::ReadReply { id, payload } => self.read_answered(peer, id, payload),

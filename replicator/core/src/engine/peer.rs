@@ -8,7 +8,7 @@ use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::receiver::Receiver;
-use super::resync::{Progress, SourceState, TargetState};
+use super::resync::{PeerPause, Progress, SourceState, TargetState};
 
 /// One peer.
 pub(super) struct Peer {
@@ -67,6 +67,7 @@ pub(super) struct Peer {
     /// As a target of ours, it has noted on disk that it is one.
     pub(super) target_is_marked: bool,
     pub(super) source: SourceState,
+    pub(super) pause: PeerPause,
     pub(super) progress: Option<Progress>,
 
     pub(super) sent_bytes: u64,
@@ -131,6 +132,7 @@ impl Peer {
             target: None,
             target_is_marked: false,
             source: SourceState::default(),
+            pause: PeerPause::default(),
             progress: None,
 
             sent_bytes: 0,
@@ -171,7 +173,7 @@ impl Peer {
 
     /// It was chosen as our target, and might forget that in a crash.
     pub(super) fn is_unmarked_target(&self) -> bool {
-        let sending = matches!(self.replication, ReplicationState::WFBitMapS | ReplicationState::SyncSource);
+        let sending = self.replication == ReplicationState::WFBitMapS || self.replication.is_source();
         sending && !self.target_is_marked
     }
 

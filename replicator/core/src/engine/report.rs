@@ -57,6 +57,7 @@ impl Engine {
             pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64,
             unacked: peer.receiver.unacked(),
             out_of_sync_bytes: self.dirty_blocks(id) * BLOCK_BYTES,
+            resync_suspended: self.resync_suspended(peer),
             resync: self.resync_progress(id, now),
         })
     }

@@ -141,7 +141,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 26;
+const KINDS: u16 = 27;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -222,6 +222,10 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             17
         }
         Message::ResyncDone => 18,
+        Message::SyncPause { paused } => {
+            out.put_u8(u8::from(*paused));
+            27
+        }
         Message::ReadRequest { id, range } => {
             out.put_u64_le(*id);
             put_range(*range, out);
@@ -320,6 +324,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         24 => Message::BarrierAck { epoch: Epoch(b.u64()?), writes: b.u32()? },
         25 => Message::InvalidateRequest { id: b.u64()?, remote: b.flag()?, reset_bitmap: b.flag()? },
         26 => Message::InvalidateReply { id: b.u64()?, granted: b.flag()? },
+        27 => Message::SyncPause { paused: b.flag()? },
         _ => return None,
     })
 }

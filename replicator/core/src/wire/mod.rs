@@ -226,6 +226,11 @@ pub enum Message {
     },
     /// The target is complete and durable.
     ResyncDone,
+    /// The sender wants resyncs to wait, or no longer; not so at first.
+    SyncPause {
+        /// To wait.
+        paused: bool,
+    },
     /// A read for a client of the sender, which has no good copy.
     ReadRequest {
         /// Named in the reply.

@@ -3,6 +3,7 @@
 use tandem_core::Input;
 use tandem_core::config::{Options, Protocol, ResyncOptions};
 use tandem_core::io::Command;
+use tandem_core::refusal::CommandError;
 use tandem_core::state::{DiskState, ReplicationState};
 use tandem_core::units::BLOCK_BYTES;
 
@@ -62,4 +63,76 @@ fn c_min_rate() {
     pair.assert_in_sync();
     // 400 KiB beside a client that is always at work.
     assert!((2800..3300).contains(&pair.now.ms_since(began)), "{}", pair.now.ms_since(began));
+}
+
+fn replication(pair: &Pair) -> [ReplicationState; 2] {
+    [0, 1].map(|n| pair.nodes[n].engine.status(pair.now).peers[0].replication)
+}
+
+/// A pair of which node 1 lacks one block, and whose resync waits for a word.
+fn paused() -> Pair {
+    let mut pair = Pair::new(Protocol::C);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 0, 1);
+    pair.command(1, Command::PauseSync).unwrap();
+    pair.command(1, Command::Connect).unwrap();
+    assert_eq!(replication(&pair), [ReplicationState::PausedSyncS, ReplicationState::PausedSyncT]);
+    pair
+}
+
+#[test]
+fn pause_sync() {
+    let mut pair = paused();
+    let suspended =
+        |pair: &Pair, n: usize| pair.nodes[n].engine.status(pair.now).peers[0].resync_suspended.to_string();
+    assert_eq!([suspended(&pair, 0), suspended(&pair, 1)], ["peer", "user"]);
+    let refused = |result: Result<(), CommandError>| result.unwrap_err().to_string();
+    assert_eq!(refused(pair.command(1, Command::PauseSync)), "Failure: (134) Sync-pause flag is already set");
+    assert!(refused(pair.command(0, Command::ResumeSync)).ends_with("caused by the peer node."));
+    pair.command(0, Command::PauseSync).unwrap();
+    assert_eq!([suspended(&pair, 0), suspended(&pair, 1)], ["user,peer", "user,peer"]);
+    pair.command(1, Command::ResumeSync).unwrap();
+    assert_eq!(replication(&pair), [ReplicationState::PausedSyncS, ReplicationState::PausedSyncT]);
+    pair.command(0, Command::ResumeSync).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(
+        refused(pair.command(0, Command::ResumeSync)),
+        "Failure: (135) Sync-pause flag is already cleared"
+    );
+}
+
+#[test]
+fn resync_write_during_pause() {
+    let mut pair = paused();
+    pair.write(0, 0, 2);
+    pair.write(0, 4096 * 3, 3);
+    assert_eq!((pair.nodes[1].disk.0[0], pair.nodes[1].disk.0[4096 * 3]), (2, 3));
+    assert_eq!(pair.nodes[1].engine.status(pair.now).disk, DiskState::Inconsistent);
+    assert_eq!(pair.command(1, Command::Primary { force: false }).unwrap_err().exit_code(), 11);
+    pair.command(1, Command::ResumeSync).unwrap();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn a_pause_outlives_the_connection() {
+    let mut pair = paused();
+    pair.cut();
+    pair.settle();
+    assert_eq!(replication(&pair), [ReplicationState::PausedSyncS, ReplicationState::PausedSyncT]);
+    pair.command(1, Command::ResumeSync).unwrap();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn resync_after() {
+    let mut pair = paused();
+    pair.feed(0, Input::ResyncMustWait(true));
+    pair.command(1, Command::ResumeSync).unwrap();
+    let refused = pair.command(0, Command::ResumeSync).unwrap_err().to_string();
+    assert!(refused.ends_with("caused by a local resync-after dependency."), "{refused}");
+    assert_eq!(replication(&pair), [ReplicationState::PausedSyncS, ReplicationState::PausedSyncT]);
+    pair.feed(0, Input::ResyncMustWait(false));
+    pair.assert_in_sync();
 }

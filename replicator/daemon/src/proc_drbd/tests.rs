@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
-use tandem_core::status::Status;
+use tandem_core::status::{ResyncSuspended, Status};
 use tandem_core::units::NodeId;
 
 use super::*;
@@ -31,6 +31,7 @@ fn peer() -> PeerStatus {
         pending: 0,
         unacked: 0,
         out_of_sync_bytes: 0,
+        resync_suspended: ResyncSuspended::default(),
         resync: None,
     }
 }
@@ -91,6 +92,19 @@ fn a_healthy_pair() {
         " 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n    \
          ns:1048576 nr:0 dw:1048576 dr:2128 al:64 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n"
     );
+}
+
+#[test]
+fn a_paused_resync_says_by_whom_and_shows_no_progress() {
+    let mut paused = peer();
+    paused.replication = ReplicationState::PausedSyncT;
+    paused.resync_suspended = ResyncSuspended { user: true, peer: false, dependency: true };
+    let text = rendered(&[resource(0, vec![paused])]);
+    assert!(
+        text.starts_with(" 0: cs:PausedSyncT ro:Primary/Secondary ds:UpToDate/UpToDate C ra-u--\n"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 2);
 }
 
 #[test]

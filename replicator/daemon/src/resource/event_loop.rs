@@ -273,6 +273,8 @@ impl EventLoop {
                     AdminCommand::InvalidateRemote { reset_bitmap } => {
                         Command::InvalidateRemote { reset_bitmap }
                     }
+                    AdminCommand::PauseSync => Command::PauseSync,
+                    AdminCommand::ResumeSync => Command::ResumeSync,
                 };
                 self.command(command, false, reply);
             }

@@ -48,6 +48,8 @@ pub(crate) enum AdminCommand {
     Secondary,
     Invalidate { reset_bitmap: bool },
     InvalidateRemote { reset_bitmap: bool },
+    PauseSync,
+    ResumeSync,
 }
 
 /// Whether streams answer a wish to connect that may have been withdrawn meanwhile.

@@ -56,6 +56,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             &names,
             Action::InvalidateRemote { reset_bitmap: reset_bitmap == YesNo::Yes },
         ),
+        Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
+        Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
         Command::Status { names, json } if names.names.is_empty() => show::status_of_all(session, json),
         Command::Status { names, json } => {
             Ok(show::status(session, &config(session)?.specs(&names.names)?, json))

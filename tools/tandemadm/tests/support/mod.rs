@@ -161,7 +161,8 @@ pub fn connected() -> ResourceStatus {
             "peers": [{
                 "id": 1, "name": "bravo", "connection": "Connected", "replication": "Established",
                 "role": "Secondary", "disk": "UpToDate", "standalone_reason": null, "sent_bytes": 0,
-                "received_bytes": 0, "pending": 0, "unacked": 0, "out_of_sync_bytes": 0, "resync": null
+                "received_bytes": 0, "pending": 0, "unacked": 0, "out_of_sync_bytes": 0,
+                "resync_suspended": { "user": false, "peer": false, "dependency": false }, "resync": null
             }]
         }
     }"#;

@@ -96,6 +96,14 @@ impl Engine {
             Command::Secondary => self.start_demotion(id),
             Command::Invalidate { reset_bitmap } => self.start_invalidation(id, false, reset_bitmap),
             Command::InvalidateRemote { reset_bitmap } => self.start_invalidation(id, true, reset_bitmap),
+            Command::PauseSync => {
+                let result = self.pause_sync().map_err(failure);
+                self.finish_command(id, result);
+            }
+            Command::ResumeSync => {
+                let result = self.resume_sync().map_err(failure);
+                self.finish_command(id, result);
+            }
         }
     }
 

@@ -5,9 +5,10 @@
 //! the target says so; on disk only behind a flush of the data. Writes of the Primary are replicated from the moment
 //! its bitmap was sent, and take turns with resync reads and writes of the same range.
 //!
-//! Rooms: [`target`], [`source`], [`controller`] (how fast), [`progress`] (for the operator). Here: how it begins and ends.
+//! Rooms: [`target`], [`source`], [`controller`] (how fast), [`pause`], [`progress`] (for the operator). Here: how it begins and ends.
 
 mod controller;
+mod pause;
 mod progress;
 mod source;
 mod target;
@@ -24,6 +25,7 @@ use crate::state::{DiskState, ReplicationState};
 use crate::units::{BLOCK_BYTES, ByteRange, HandlerId, NodeId, Timestamp};
 use crate::wire::{Handshake, Message};
 
+pub(super) use pause::{OwnPause, PeerPause};
 pub(super) use progress::Progress;
 pub(super) use source::SourceState;
 pub(super) use target::TargetState;
@@ -193,6 +195,7 @@ impl Engine {
     /// Asks for more blocks, and serves those that peers ask for, as far as both are due.
     pub(super) fn progress_resyncs(&mut self) {
         for id in self.peer_ids() {
+            self.progress_pause(id);
             self.note_progress(id);
             while self.request_next_run(id) {}
             while self.serve_next_request(id) {}

@@ -20,20 +20,38 @@ pub(in crate::engine) struct Progress {
     total_blocks: u64,
     /// Times and blocks left then, the latest last.
     marks: VecDeque<(Timestamp, u64)>,
+    paused_since: Option<Timestamp>,
+    paused_ms: u64,
 }
 
 impl Progress {
     pub(super) fn new(began: Timestamp, total_blocks: u64) -> Self {
-        Progress { began, total_blocks, marks: VecDeque::from([(began, total_blocks)]) }
+        let marks = VecDeque::from([(began, total_blocks)]);
+        Progress { began, total_blocks, marks, paused_since: None, paused_ms: 0 }
+    }
+
+    /// Whether the resync is paused at this time.
+    pub(super) fn note_pause(&mut self, now: Timestamp, paused: bool) {
+        match (self.paused_since, paused) {
+            (None, true) => self.paused_since = Some(now),
+            (Some(since), false) => {
+                self.paused_ms += now.ms_since(since);
+                self.paused_since = None;
+            }
+            _ => {}
+        }
     }
 }
 
 impl Engine {
     pub(super) fn note_resync_done(&mut self, id: NodeId) {
         let Some(progress) = self.peer(id).and_then(|p| p.progress.as_ref()) else { return };
-        let seconds = (self.now.ms_since(progress.began) / 1000).max(1);
+        let paused_ms =
+            progress.paused_ms + progress.paused_since.map_or(0, |since| self.now.ms_since(since));
+        let elapsed_ms = self.now.ms_since(progress.began).saturating_sub(paused_ms);
+        let (seconds, paused) = ((elapsed_ms / 1000).max(1), paused_ms / 1000);
         let speed = progress.total_blocks * BLOCK_BYTES / 1024 / seconds;
-        let text = format!("Resync done (total {seconds} sec; paused 0 sec; {speed} K/sec)");
+        let text = format!("Resync done (total {seconds} sec; paused {paused} sec; {speed} K/sec)");
         self.note(Some(id), Level::Info, text);
     }
 

@@ -40,7 +40,7 @@ impl Engine {
             return Err(format!("the target asked for {range}"));
         }
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
-        if peer.replication != ReplicationState::SyncSource {
+        if !peer.replication.is_source() {
             // Our disk failed meanwhile; the target will hear of it.
             return Ok(());
         }
@@ -95,9 +95,8 @@ impl Engine {
         token: u64,
         data: Option<Bytes>,
     ) {
-        let live = self.peer(id).is_some_and(|p| {
-            p.session == session && p.link_up && p.replication == ReplicationState::SyncSource
-        });
+        let live =
+            self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.replication.is_source());
         if let (true, Some(data)) = (live, data) {
             if let Some(peer) = self.peer_mut(id) {
                 peer.source.requests = peer.source.requests.saturating_sub(1);
@@ -118,14 +117,14 @@ impl Engine {
         if !self.is_addressable(range) {
             return Err(format!("the target says it wrote {range}"));
         }
-        if self.peer(id).is_some_and(|p| p.replication == ReplicationState::SyncSource) {
+        if self.peer(id).is_some_and(|p| p.replication.is_source()) {
             self.clear_bits(id, range);
         }
         Ok(())
     }
 
     pub(in crate::engine) fn resync_done_received(&mut self, id: NodeId) -> Result<(), String> {
-        if self.peer(id).is_none_or(|p| p.replication != ReplicationState::SyncSource) {
+        if self.peer(id).is_none_or(|p| !p.replication.is_source()) {
             return Err("the end of a resync that is not under way".into());
         }
         let left = self.dirty_blocks(id);

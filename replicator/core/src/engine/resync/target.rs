@@ -64,6 +64,7 @@ impl Engine {
     pub(super) fn request_next_run(&mut self, id: NodeId) -> bool {
         let (now, volume_bytes, active) = (self.now, self.size_bytes(), self.clients_are_active());
         let options = &self.config.options.resync;
+        let paused = self.peer(id).is_some_and(|p| self.is_paused(p));
         let Some(peer) = self.peers.iter_mut().find(|p| p.id() == id) else { return false };
         let slot = peer.slot;
         let Some(target) = peer.target.as_mut().filter(|t| t.ready && !t.finishing) else { return false };
@@ -71,6 +72,12 @@ impl Engine {
         let outstanding = target.controller.outstanding_bytes() > 0;
         if bitmap.set_count() == 0 && !outstanding {
             self.finish_target(id);
+            return false;
+        }
+        if paused {
+            if seeded!(self, PauseEndsResync) && !outstanding {
+                self.finish_target(id);
+            }
             return false;
         }
         let Turn::Now(most_bytes) = target.controller.turn(options, now, active) else { return false };
@@ -93,7 +100,8 @@ impl Engine {
 
     /// When this node, as the target, may ask again.
     pub(super) fn next_request_at(&self, peer: &Peer) -> Option<Timestamp> {
-        let target = peer.target.as_ref().filter(|t| t.ready && !t.finishing)?;
+        let target =
+            peer.target.as_ref().filter(|t| t.ready && !t.finishing).filter(|_| !self.is_paused(peer))?;
         match target.controller.turn(&self.config.options.resync, self.now, self.clients_are_active()) {
             Turn::At(at) => Some(at),
             Turn::Now(_) | Turn::WhenAnswered => None,
