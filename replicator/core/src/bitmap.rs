@@ -137,15 +137,9 @@ impl Bitmap {
         self.next_set(page * PAGE_BITS).is_some_and(|bit| bit < (page + 1) * PAGE_BITS)
     }
 
-    /// The pages that changed since they were last taken, in ascending order; they count as written from now on.
-    pub fn take_unwritten_pages(&mut self) -> Vec<u64> {
-        let mut pages = Vec::new();
-        for (page, unwritten) in self.unwritten_pages.iter_mut().enumerate() {
-            if std::mem::take(unwritten) {
-                pages.push(page as u64);
-            }
-        }
-        pages
+    /// True if the page changed since it was last taken; it counts as written from now on.
+    pub fn take_unwritten_page(&mut self, page: u64) -> bool {
+        self.unwritten_pages.get_mut(page as usize).is_some_and(std::mem::take)
     }
 
     /// True if the disk lacks a change.
@@ -219,7 +213,7 @@ mod tests {
         assert_eq!(b.set_count(), 3);
         b.merge_page(1, &[]);
         assert!(b.page_is_full(1) && !b.page_is_full(0));
-        assert_eq!(b.take_unwritten_pages(), vec![0, 1]);
-        assert!(!b.has_unwritten_pages());
+        assert!(b.take_unwritten_page(0) && b.take_unwritten_page(1));
+        assert!(!b.take_unwritten_page(0) && !b.has_unwritten_pages());
     }
 }

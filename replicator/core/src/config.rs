@@ -71,11 +71,16 @@ pub struct EngineConfig {
     pub node_name: String,
     /// The other nodes.
     pub peers: Vec<PeerConfig>,
+    /// Bytes of an extent of the activity log, a power of two: [`AL_EXTENT_BYTES`], but on small simulated disks.
+    pub al_extent_bytes: u64,
     /// What the administrator has chosen.
     pub options: Options,
     /// The handlers that are configured.
     pub handlers: BTreeSet<Handler>,
 }
+
+/// Bytes of an extent of the activity log: DRBD's.
+pub const AL_EXTENT_BYTES: u64 = 4 << 20;
 
 /// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says
 /// otherwise.
@@ -97,6 +102,10 @@ pub struct Options {
     pub max_epoch_size: u32,
     /// How fast a resync may go.
     pub resync: ResyncOptions,
+    /// Extents that the activity log has room for, at most [`crate::metadata::MAX_LOG_SLOTS`].
+    pub al_extents: u16,
+    /// Keep the activity log; without it everything counts as different after a crash of the Primary.
+    pub al_updates: bool,
 }
 
 /// How fast a resync may go. The defaults are not DRBD's, whose users suffer from its ceiling of 100 MiB/s on fast links
@@ -141,6 +150,8 @@ impl Default for Options {
             ko_count: 7,
             max_epoch_size: 2048,
             resync: ResyncOptions::default(),
+            al_extents: 1237,
+            al_updates: true,
         }
     }
 }

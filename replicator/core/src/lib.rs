@@ -4,6 +4,7 @@
 //! then sleep until the next input or [`Engine::deadline`]. Nothing in this crate does I/O, reads a clock, draws
 //! randomness, starts a thread or awaits: the simulator and the daemon drive the same code.
 
+mod activity_log;
 pub mod bitmap;
 pub mod config;
 pub mod engine;

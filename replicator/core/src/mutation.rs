@@ -64,6 +64,24 @@ mutations! {
     DemotesWithoutBitmap,
     /// A target does not wait for its handler before it changes its data.
     ResyncIgnoresHandler,
+    /// Writes begin without a word in the activity log.
+    NoActivityLog,
+    /// Writes begin before the transaction that names their extents is on disk.
+    WritesBeforeTransaction,
+    /// An extent is forgotten before the data in it is durable.
+    EvictsWithoutFlush,
+    /// An extent is forgotten before its bits are on disk.
+    EvictsWithoutBitmap,
+    /// An extent is let go when the peer has received what was written there.
+    DropsReferenceAtReceiveAck,
+    /// An extent is let go when the peer has written it, not when its barrier is acknowledged.
+    DropsReferenceAtWriteAck,
+    /// Nothing closes an epoch that holds every extent of the activity log.
+    StarvesOnOpenEpoch,
+    /// A transaction of the activity log is believed although its checksum is wrong.
+    TrustsTornTransaction,
+    /// The activity log is read in the order of its blocks, not of its transactions.
+    IgnoresTransactionNumbers,
     /// Both nodes of a crashed pair keep their data without comparing.
     IgnoresCrashFlag,
     /// Data that was given up is not called Inconsistent on disk.

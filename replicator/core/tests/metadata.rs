@@ -112,11 +112,10 @@ fn a_device_without_room_is_refused_with_the_numbers() {
 }
 
 #[test]
-fn the_document_has_the_superblock_as_the_code_has_it() {
+fn the_document_has_the_tables_as_the_code_has_them() {
     let document = include_str!("../../../docs/on-disk.md");
-    let rows =
-        include_str!("../src/metadata/superblock.rs").lines().filter_map(|line| line.strip_prefix("//! |"));
-    for row in rows {
+    let code = [include_str!("../src/metadata/superblock.rs"), include_str!("../src/metadata/log_ring.rs")];
+    for row in code.iter().flat_map(|code| code.lines()).filter_map(|line| line.strip_prefix("//! |")) {
         assert!(document.contains(row), "docs/on-disk.md lacks: {row}");
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_control::ResourceSpec;
-use tandem_core::config::{EngineConfig, PeerConfig};
+use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, PeerConfig};
 use tandem_core::status::Status;
 use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
 
@@ -144,6 +144,7 @@ fn engine_config(spec: &ResourceSpec) -> EngineConfig {
         node: spec.node.id,
         node_name: spec.node.name.clone(),
         peers: spec.peers.iter().map(|peer| PeerConfig { id: peer.id, name: peer.name.clone() }).collect(),
+        al_extent_bytes: AL_EXTENT_BYTES,
         options: spec.options.clone(),
         handlers: spec.handlers.commands.keys().copied().collect(),
     }

@@ -9,7 +9,7 @@ use super::disk::{SimDisk, sectors};
 use super::link::End;
 use super::network::peer_of;
 use super::oracle::{Violation, undamaged};
-use super::world::{DATA_BYTES, VOLUME, World};
+use super::world::{DATA_BYTES, World};
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
 const CUT_EVERY: u64 = 8;
@@ -292,8 +292,8 @@ impl World {
             return Mask::default();
         };
         let mut mask = Mask::default();
-        if sb.flags.primary || sb.flags.crashed_primary || sb.peers[slot].bits_volatile {
-            mask.add(VOLUME);
+        for range in metadata.hot_ranges(metadata::Carelessness::default()) {
+            mask.add(ByteRange::new(range.offset, range.end().min(DATA_BYTES) - range.offset));
         }
         for block in 0..DATA_BYTES / BLOCK_BYTES {
             if metadata.bitmaps[slot].is_set(block) {

@@ -168,7 +168,7 @@ impl SimDisk {
         self.data.settle_some(|| prng.chance(odds, 100));
         self.meta.settle_some(|| prng.chance(odds, 100));
         for InFlight { op, .. } in std::mem::take(&mut self.in_flight) {
-            if op.device == Device::Meta && prng.chance(1, 4) {
+            if op.device == Device::Meta && prng.chance(1, 2) {
                 self.tear_sectors(&op, prng);
             } else {
                 self.apply(&op, true, |_| prng.chance(odds, 100));

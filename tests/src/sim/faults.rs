@@ -107,6 +107,14 @@ pub struct Plan {
     pub workload: Workload,
     /// The administrator's programs.
     pub handlers: Handlers,
+    /// Extents that the activity log has room for, and their size: small ones are few enough to be evicted.
+    pub al_extents: u16,
+    /// Bytes of an extent.
+    pub al_extent_bytes: u64,
+    /// An activity log is kept.
+    pub al_updates: bool,
+    /// How many times slower than drawn each node's disk is.
+    pub disk_factors: [Micros; 2],
 }
 
 /// What the clients do.
@@ -147,7 +155,7 @@ impl Plan {
         if weights.iter().sum::<u64>() == 0 {
             weights[Kind::ProcessCrash as usize] = 1;
         }
-        Plan {
+        let mut plan = Plan {
             weights,
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
             ambush: prng.chance(1, 2),
@@ -155,7 +163,7 @@ impl Plan {
             write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
                 [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
-            internal_metadata: prng.chance(3, 4),
+            internal_metadata: prng.chance(1, 2),
             diverged: prng.chance(1, 2),
             longest_death: [2_000, 20_000, 200_000][prng.below(3) as usize],
             eagerness: [0, 2, 20, 80][prng.below(4) as usize],
@@ -163,7 +171,24 @@ impl Plan {
             link_delay: [(10, 60), (50, 300), (10, 3_000)][prng.below(3) as usize],
             workload: Workload::draw(prng),
             handlers: Handlers::draw(prng),
+            al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
+            al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
+            al_updates: prng.chance(15, 16),
+            disk_factors: [[1, 1], [1, 1], [1, 20], [20, 1]][prng.below(4) as usize],
+        };
+        if prng.chance(1, 3) {
+            plan.churn(prng);
         }
+        plan
+    }
+
+    /// Writes everywhere, and few extents to hold them: every write takes another's place in the activity log.
+    fn churn(&mut self, prng: &mut Prng) {
+        (self.al_extents, self.al_extent_bytes) = (7, 8 << 10);
+        (self.workload.heat, self.workload.depth) = (0, 8);
+        (self.workload.pause, self.workload.max_blocks) = (200, prng.between(1, 2));
+        self.weights[Kind::PowerLoss as usize] += 2;
+        self.weights[Kind::DoubleDeath as usize] += 4;
     }
 
     /// Draws a kind of fault.

@@ -11,7 +11,7 @@ use tandem_core::io::{ClientError, Input, Output};
 use tandem_core::metadata::{self, Placement};
 use tandem_core::mutation::Mutation;
 use tandem_core::status::Status;
-use tandem_core::units::{ByteRange, CommandId, DiskOpId, HandlerId, NodeId, RequestId, Timestamp};
+use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, RequestId, Timestamp};
 use tandem_core::wire::Message;
 use tandem_core::{Engine, refusal::CommandError};
 
@@ -353,6 +353,7 @@ impl World {
             node: NodeId(n as u8),
             node_name: format!("node{n}"),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: format!("node{}", 1 - n) }],
+            al_extent_bytes: self.plan.al_extent_bytes,
             options: Options {
                 protocol: self.protocol,
                 write_ordering: self.plan.write_ordering,
@@ -362,6 +363,8 @@ impl World {
                 ko_count: 3,
                 max_epoch_size: 20,
                 resync: self.plan.resync.clone(),
+                al_extents: self.plan.al_extents,
+                al_updates: self.plan.al_updates,
             },
             handlers: self.plan.handlers.configured.clone(),
         };
@@ -429,7 +432,8 @@ impl World {
             Output::Disk(op) => {
                 self.trace(Some(n), "disk", || report::show_disk_op(&op));
                 let (low, high) = self.plan.disk_delay;
-                let delay = self.prng.between(low, high) * self.nodes[n].disk_slowness;
+                let slowness = self.nodes[n].disk_slowness * self.plan.disk_factors[n];
+                let delay = self.prng.between(low, high) * slowness;
                 let (id, incarnation) = (op.id, self.nodes[n].incarnation);
                 if !self.nodes[n].disk_in_use {
                     return Err(Violation::new(
@@ -547,6 +551,3 @@ impl Node {
         }
     }
 }
-
-/// The whole volume.
-pub(super) const VOLUME: ByteRange = ByteRange::new(0, DATA_BYTES);

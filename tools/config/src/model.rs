@@ -235,6 +235,10 @@ pub struct DiskOptions {
     pub disk_flushes: bool,
     /// Without flushes, order writes by waiting for completion; otherwise not at all.
     pub disk_drain: bool,
+    /// Extents that the activity log has room for.
+    pub al_extents: u64,
+    /// Keep the activity log.
+    pub al_updates: bool,
     /// How fast a resync may go.
     pub resync: ResyncOptions,
 }
@@ -273,7 +277,13 @@ impl From<&Settings> for ResyncOptions {
 impl From<&Settings> for DiskOptions {
     fn from(settings: &Settings) -> Self {
         let on = |name| settings.effective(Section::Disk, name) != Some(Value::Flag(false));
-        Self { disk_flushes: on("disk-flushes"), disk_drain: on("disk-drain"), resync: settings.into() }
+        Self {
+            disk_flushes: on("disk-flushes"),
+            disk_drain: on("disk-drain"),
+            al_extents: settings.number(Section::Disk, "al-extents"),
+            al_updates: on("al-updates"),
+            resync: settings.into(),
+        }
     }
 }
 

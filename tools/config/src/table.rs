@@ -234,9 +234,17 @@ pub static OPTIONS: &[OptionDef] = &[
         "Flush the backing device to order writes; `no` waits for completion only and needs a cache with battery",
     )
     .supported(),
-    number("al-extents", DISK, Unit::Count, (1237, 67, 65_534), "Extents of 4 MiB that may be written to at once")
-        .ignored("the size is chosen when metadata is created"),
-    flag("al-updates", DISK, true, "Keep the activity log on disk").ignored(SAFER),
+    number(
+        "al-extents",
+        DISK,
+        Unit::Count,
+        // What DRBD makes of any larger number.
+        (1237, 67, 6433),
+        "Extents of 4 MiB that may be hot at once: a primary that crashed is resynced where its hot extents are",
+    )
+    .supported(),
+    flag("al-updates", DISK, true, "Keep the activity log; without it a primary that crashed is resynced in full")
+        .supported(),
     flag("disk-barrier", DISK, false, "Order writes by barriers").ignored("flushes order writes; no kernel has barriers any more"),
     flag(
         "disk-drain",

@@ -135,6 +135,8 @@ fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
             max_bytes_per_s: disk.resync.max_bytes_per_s,
             min_bytes_per_s: disk.resync.min_bytes_per_s,
         },
+        al_extents: narrow("al-extents", disk.al_extents)?,
+        al_updates: disk.al_updates,
     })
 }
 
@@ -178,7 +180,7 @@ mod tests {
         common { net { protocol B; timeout 50; } }
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; }
-            disk { disk-flushes no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
+            disk { disk-flushes no; al-extents 6433; al-updates no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
             options { handler-timeout 30; }
             handlers { fence-peer "/sbin/fence --hard"; }
             device /dev/drbd5 minor 5;
@@ -224,6 +226,8 @@ mod tests {
                 ping_timeout_ms: 700,
                 ko_count: 3,
                 max_epoch_size: 99,
+                al_extents: 6433,
+                al_updates: false,
                 resync: ResyncOptions {
                     max_bytes_per_s: 100 << 20,
                     fill_target_bytes: 1 << 20,

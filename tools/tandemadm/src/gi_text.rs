@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus};
-use tandem_core::metadata::{PeerSlot, Superblock};
+use tandem_core::metadata::{ActivityLogState, PeerSlot, Superblock};
 use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::units::NodeId;
 
@@ -127,7 +127,7 @@ fn flags(
     let live_peer = live.and_then(|live| live.engine.peers.iter().find(|p| p.id == peer));
     let connected = live_peer.is_some_and(|p| p.connection == ConnectionState::Connected);
     let outdated = live_peer.is_some_and(|p| matches!(p.disk, DiskState::Outdated | DiskState::Inconsistent));
-    let applied = !superblock.peers.iter().any(|slot| slot.bits_volatile);
+    let applied = superblock.activity_log == ActivityLogState::Closed;
     let own = superblock.flags;
     [
         own.consistent,
@@ -135,7 +135,7 @@ fn flags(
         own.primary,
         own.crashed_primary,
         applied,
-        false,
+        superblock.activity_log == ActivityLogState::Unlogged,
         false,
         connected,
         outdated,

@@ -43,6 +43,8 @@ pub(super) struct WriteOp {
     range: ByteRange,
     content: WriteContent,
     fua: bool,
+    /// What is to be zeroed after this, for the same request.
+    rest: Option<ByteRange>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +67,8 @@ pub(super) struct ClientWrite {
     remote_done: bool,
     /// The disk has no durable way to write zeroes: a flush follows.
     flush_after: bool,
+    /// It holds extents of the activity log until the local disk has it.
+    logged: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,10 +103,10 @@ impl Engine {
             ClientOp::Read(range) => (range, None),
             ClientOp::Write { offset, payload, fua } => {
                 let range = ByteRange::new(offset, payload.len());
-                (range, Some(WriteOp { range, content: WriteContent::Data(payload), fua }))
+                (range, Some(WriteOp { range, content: WriteContent::Data(payload), fua, rest: None }))
             }
             ClientOp::Zero { range, unmap, fua } => {
-                (range, Some(WriteOp { range, content: WriteContent::Zeroes { unmap }, fua }))
+                (range, Some(WriteOp { range, content: WriteContent::Zeroes { unmap }, fua, rest: None }))
             }
         };
         if !self.is_addressable(range) {
@@ -221,7 +225,7 @@ impl Engine {
                     self.client_flush(id);
                     continue;
                 }
-                Request::Write(op) => op,
+                Request::Write(op) => op.first_piece(self.longest_write_bytes()),
             };
             self.write_bytes_in_flight += op.payload_bytes();
             self.begin_generation_if_alone();
@@ -235,6 +239,7 @@ impl Engine {
                 awaiting_durable: Vec::new(),
                 remote_done: false,
                 flush_after: false,
+                logged: false,
             };
             self.writes.insert(key, write);
             self.acquire(key, range, Locked::ClientWrite(key));
@@ -280,11 +285,12 @@ impl Engine {
         if self.peers.iter().any(|p| !p.replicates()) {
             self.begin_generation();
         }
+        self.open_log();
         self.reign = Reign::Beginning(self.disk.persist.request(false));
     }
 
     /// The write has its range: send it to every peer that replicates, mark it for the others, write it here.
-    pub(super) fn start_client_write(&mut self, key: u64) {
+    pub(super) fn start_client_write(&mut self, key: u64, logged: bool) {
         let Some(op) = self.writes.get(&key).map(|w| w.op.clone()) else { return };
         let epoch = self.join_epoch();
         let protocol = self.effective_protocol();
@@ -295,7 +301,7 @@ impl Engine {
                 self.mark_out_of_sync(peer, op.range);
                 continue;
             }
-            self.replicate(peer, key, &op, epoch, protocol);
+            self.replicate(peer, key, &op, epoch, protocol, logged);
             if protocol != Protocol::A {
                 awaiting.push(peer);
                 if op.fua {
@@ -312,6 +318,7 @@ impl Engine {
         if let Some(write) = self.writes.get_mut(&key) {
             write.epoch = epoch;
             write.local = local;
+            write.logged = logged;
             write.flush_after = op.fua && matches!(op.content, WriteContent::Zeroes { .. });
             write.awaiting = awaiting;
             write.awaiting_durable = awaiting_durable;
@@ -322,8 +329,16 @@ impl Engine {
         self.try_complete(key);
     }
 
-    fn replicate(&mut self, peer: NodeId, key: u64, op: &WriteOp, epoch: Epoch, wants: Protocol) {
-        let Some(seq) = self.log_transfer(peer, key, op.range, epoch, wants) else { return };
+    fn replicate(
+        &mut self,
+        peer: NodeId,
+        key: u64,
+        op: &WriteOp,
+        epoch: Epoch,
+        wants: Protocol,
+        logged: bool,
+    ) {
+        let Some(seq) = self.log_transfer(peer, key, op.range, epoch, wants, logged) else { return };
         let message = match &op.content {
             WriteContent::Data(payload) => {
                 Message::Write { seq, offset: op.range.offset, payload: payload.clone() }
@@ -339,7 +354,10 @@ impl Engine {
             return self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::ClientWrite { key });
         }
         write.local = if ok { Leg::Done } else { Leg::Failed };
-        let range = write.op.range;
+        let (range, logged) = (write.op.range, std::mem::take(&mut write.logged));
+        if logged {
+            self.release_after_write(range);
+        }
         self.release(key, range);
         self.try_complete(key);
     }
@@ -393,7 +411,10 @@ impl Engine {
         if matches!(write.local, Leg::None) || hasty {
             self.release(key, write.op.range);
         }
-        if write.local == Leg::Done || write.remote_done || hasty {
+        let ok = write.local == Leg::Done || write.remote_done || hasty;
+        if let (true, Some(next)) = (ok, write.op.next_piece()) {
+            self.admission.push_front((write.id, Request::Write(next)));
+        } else if ok {
             self.complete_or_hold(write.id, write.epoch, write.remote_done);
         } else {
             self.fail_client(write.id, ClientError::Io);
@@ -437,7 +458,8 @@ impl Engine {
 
     /// Later writes may depend on this one: they belong to another epoch.
     fn complete_write(&mut self, id: RequestId, epoch: Epoch) {
-        if epoch == self.epoch {
+        let stays_open = seeded!(self, StarvesOnOpenEpoch) && self.effective_protocol() == Protocol::C;
+        if epoch == self.epoch && !stays_open {
             self.close_epoch(false);
         }
         self.outputs.push_back(Output::Complete { id, result: Ok(Bytes::new()) });
@@ -497,6 +519,11 @@ impl Engine {
         self.writes.is_empty() && self.flushes.is_empty() && self.admission.is_empty() && self.held.is_empty()
     }
 
+    /// The range of a write under way.
+    pub(super) fn range_being_written(&self, key: u64) -> Option<ByteRange> {
+        self.writes.get(&key).map(|w| w.op.range)
+    }
+
     /// The ranges of writes under way.
     pub(super) fn ranges_being_written(&self) -> impl Iterator<Item = ByteRange> + '_ {
         self.writes.values().map(|w| w.op.range)
@@ -509,6 +536,20 @@ impl Engine {
 }
 
 impl WriteOp {
+    /// Zeroes of any length can be asked for; no more than this are written at a time.
+    fn first_piece(self, longest_bytes: u64) -> WriteOp {
+        let ByteRange { offset, length } = self.range;
+        if length <= longest_bytes || matches!(self.content, WriteContent::Data(_)) {
+            return self;
+        }
+        let rest = ByteRange::new(offset + longest_bytes, length - longest_bytes);
+        WriteOp { range: ByteRange::new(offset, longest_bytes), rest: Some(rest), ..self }
+    }
+
+    fn next_piece(&self) -> Option<WriteOp> {
+        Some(WriteOp { range: self.rest?, rest: None, ..self.clone() })
+    }
+
     /// Bytes of memory it holds.
     fn payload_bytes(&self) -> u64 {
         match &self.content {

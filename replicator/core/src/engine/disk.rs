@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::activity::Log;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
 use super::{Engine, Locked};
@@ -18,6 +19,7 @@ pub(super) struct Disk {
     /// Present while the disk may be used.
     pub(super) metadata: Option<Metadata>,
     pub(super) persist: Persist,
+    pub(super) log: Log,
     pub(super) operations: BTreeMap<DiskOpId, Operation>,
     next_op: u64,
     /// The backing device is open and shall be closed once no operation is in flight.
@@ -29,7 +31,7 @@ pub(super) struct Disk {
     pub(super) settling: bool,
 
     /// Data writes that were done, and how many of them are durable.
-    writes_done: u64,
+    pub(super) writes_done: u64,
     writes_durable: u64,
     /// The metadata version that carries the current generation.
     pub(super) generation_version: Version,
@@ -41,6 +43,7 @@ impl Default for Disk {
             state: DiskState::Diskless,
             metadata: None,
             persist: Persist::default(),
+            log: Log::default(),
             operations: BTreeMap::new(),
             next_op: 0,
             release_when_idle: false,
@@ -95,7 +98,12 @@ impl Disk {
 
     /// Data was written that no completed flush covers.
     pub(super) fn has_unflushed_data(&self) -> bool {
-        self.is_usable() && self.writes_done > self.writes_durable
+        self.is_usable() && !self.is_durable(self.writes_done)
+    }
+
+    /// A completed flush covers the first `writes` data writes that were done.
+    pub(super) fn is_durable(&self, writes: u64) -> bool {
+        writes <= self.writes_durable
     }
 }
 
@@ -153,7 +161,7 @@ impl Engine {
             DiskWork::SettleFlush => self.disk.settling = false,
             DiskWork::Metadata => {
                 if result.is_some() {
-                    self.persist_step_done();
+                    self.persist_operation_done();
                 }
             }
         }
@@ -199,6 +207,7 @@ impl Engine {
             self.last_size_bytes = volume_bytes(&metadata);
             self.last_generations = metadata.superblock.generations;
         }
+        self.forget_log();
         self.disk.leaving = false;
         for peer in &mut self.peers {
             peer.receiver = Receiver::default();
@@ -224,13 +233,19 @@ impl Engine {
 
     /// Starts work that has got its range.
     pub(super) fn start_locked(&mut self, token: u64) {
-        match self.locked.remove(&token) {
-            Some(Locked::ClientWrite(key)) => self.start_client_write(key),
-            Some(Locked::ResyncRead { peer, session, range }) => {
+        if let Some(work) = self.locked.remove(&token) {
+            self.log_and_start(work);
+        }
+    }
+
+    /// Starts work that may begin; `logged` if it holds extents of the activity log.
+    pub(super) fn start_work(&mut self, work: Locked, logged: bool) {
+        match work {
+            Locked::ClientWrite(key) => self.start_client_write(key, logged),
+            Locked::ResyncRead { peer, session, range, token } => {
                 self.start_resync_read(peer, session, range, token)
             }
-            Some(Locked::Apply(applied)) => self.start_apply(applied),
-            None => {}
+            Locked::Apply(applied) => self.start_apply(Applied { logged, ..applied }),
         }
     }
 

@@ -288,16 +288,13 @@ impl Engine {
             && let (Some(slot), Some(metadata)) = (self.peer(id).map(|p| p.slot), self.disk.metadata.as_mut())
         {
             metadata.bitmaps[slot].set_all();
+            self.disk.persist.request(true);
         }
         self.abandon_transfer_log(id);
         if !self.disk.is_usable() || self.peer(id).is_none_or(|p| p.role != Role::Primary) {
             return;
         }
-        // The Primary goes on writing through us: what it writes now belongs to the new generation, and the bits it
-        // leaves in our memory are not on disk.
-        if let Some(slot) = self.slot_mut(id) {
-            slot.bits_volatile = true;
-        }
+        // The Primary goes on writing through us: what it writes now belongs to the new generation.
         let version = self.disk.persist.request(false);
         if let Some(peer) = self.peer_mut(id) {
             peer.stalled_until = Some(version);

@@ -3,8 +3,10 @@
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
 //! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying
 //! side), [`connection`] (connecting, heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and
-//! failures), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs), [`report`] (status).
+//! failures), [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its
+//! programs), [`report`] (status).
 
+mod activity;
 mod client;
 mod command;
 mod connection;
@@ -102,13 +104,14 @@ struct Counters {
     disk_read_bytes: u64,
     disk_written_bytes: u64,
     bitmap_writes: u64,
+    activity_log_writes: u64,
 }
 
 /// Work that holds, or waits for, a range of the volume.
 #[derive(Debug)]
 enum Locked {
     ClientWrite(u64),
-    ResyncRead { peer: NodeId, session: u32, range: ByteRange },
+    ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: Token },
     Apply(Applied),
 }
 
@@ -206,10 +209,11 @@ impl Engine {
         self.progress_commands();
         self.begin_drained_resyncs();
         self.resume_stalled_peers();
-        self.admit_requests();
         self.exchange_handshakes();
         self.progress_resyncs();
+        self.admit_requests();
         self.tell_of_degradation();
+        self.progress_log();
         self.start_persist();
         self.release_disk_if_idle();
     }

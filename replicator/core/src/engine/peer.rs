@@ -84,6 +84,8 @@ pub(super) struct SentWrite {
     /// The ack that its client waits for.
     pub(super) wants: Protocol,
     pub(super) acked: bool,
+    /// It holds extents of the activity log.
+    pub(super) logged: bool,
 }
 
 /// A barrier that was not acknowledged.

@@ -1,12 +1,17 @@
 //! Bringing the metadata to disk.
 //!
-//! One run at a time; what is asked for meanwhile is brought along by the next. A run writes
-//! 1. a flush of the data, so that no bit is cleared on disk before the block it stands for is durable;
+//! One run at a time; what is asked for meanwhile is brought along by the next. A run writes what there was at its
+//! beginning, each stage behind the one before:
+//! 1. a flush of the data, so that no bit is cleared on disk before the block it stands for is durable, and no extent
+//!    is forgotten before its data is;
 //! 2. the bitmap pages that changed, and a flush;
-//! 3. the superblock's two copies, one after the other, each durable before the next step; first the one that is older
-//!    or damaged, so that one is whole at every moment.
+//! 3. the superblock's two copies, one after the other, each durable before the next stage; first the one that is older
+//!    or damaged, so that one is whole at every moment;
+//! 4. the activity log's transaction, durable.
 //!
-//! Steps 1 and 2 only if the bitmap is to be written.
+//! Each stage only if there is a reason.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -35,17 +40,9 @@ pub(super) struct Persist {
 #[derive(Debug)]
 struct Run {
     version: Version,
-    superblock: Bytes,
-    step: Step,
-    operations_left: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
-    FlushData,
-    Bitmap,
-    FlushBitmap,
-    Superblock(usize),
+    with_transaction: bool,
+    stages: VecDeque<Vec<(Device, DiskOpKind)>>,
+    operations_left: usize,
 }
 
 /// What to do once a version is durable.
@@ -76,6 +73,10 @@ impl Persist {
         self.running.is_none() && self.durable == self.requested
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     pub(super) fn is_durable(&self, version: Version) -> bool {
         self.durable >= version
     }
@@ -98,89 +99,86 @@ impl Persist {
 impl Engine {
     /// Starts a run if one is asked for and none is under way.
     pub(super) fn start_persist(&mut self) {
-        let persist = &mut self.disk.persist;
-        let Some(metadata) = self.disk.metadata.as_mut() else { return };
-        if persist.running.is_some() || persist.durable == persist.requested {
+        let with_transaction = self.disk.log.has_changes();
+        let persist = &self.disk.persist;
+        let with_superblock = persist.durable != persist.requested;
+        if !self.disk.is_usable() || persist.is_running() || !(with_superblock || with_transaction) {
             return;
         }
+        let mut stages = VecDeque::new();
+        self.add_bitmap(&mut stages);
+        if with_superblock {
+            self.add_superblock(&mut stages);
+        }
+        if with_transaction {
+            stages.extend(self.transaction().map(|operation| vec![operation]));
+        }
+        let version = self.disk.persist.requested;
+        self.disk.persist.running = Some(Run { version, with_transaction, stages, operations_left: 0 });
+        self.next_stage();
+    }
+
+    /// The pages that are to be written, between a flush of the data and one of theirs.
+    fn add_bitmap(&mut self, stages: &mut VecDeque<Vec<(Device, DiskOpKind)>>) {
+        let whole = std::mem::take(&mut self.disk.persist.bitmap_requested);
+        let (mut pages, mut flush) = self.before_transaction();
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
+        if whole {
+            pages.extend(metadata.take_unwritten_groups());
+            pages.sort_unstable();
+            flush = !seeded!(self, ClearsBeforeFlush);
+        }
+        if flush {
+            stages.push_back(vec![(Device::Data, DiskOpKind::Flush)]);
+        }
+        if pages.is_empty() {
+            return;
+        }
+        self.counters.bitmap_writes += pages.len() as u64;
+        let write = |page: u64| {
+            let (offset, data) = (metadata.group_offset(page), Bytes::from(metadata.group(page)));
+            (Device::Meta, DiskOpKind::Write { offset, data, fua: false })
+        };
+        stages.push_back(pages.into_iter().map(write).collect());
+        stages.push_back(vec![(Device::Meta, DiskOpKind::Flush)]);
+    }
+
+    fn add_superblock(&mut self, stages: &mut VecDeque<Vec<(Device, DiskOpKind)>>) {
+        let (one, fua) = (seeded!(self, OneSuperblockCopy), !seeded!(self, SuperblockWithoutFlush));
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
         metadata.superblock.sequence += 1;
-        let with_bitmap = std::mem::take(&mut persist.bitmap_requested);
-        persist.running = Some(Run {
-            version: persist.requested,
-            superblock: Bytes::from(metadata.superblock.encode()),
-            step: if with_bitmap { Step::FlushData } else { Step::Superblock(0) },
-            operations_left: 0,
-        });
-        if with_bitmap && !seeded!(self, ClearsBeforeFlush) {
-            self.metadata_operation(Device::Data, DiskOpKind::Flush);
-        } else if with_bitmap {
-            self.write_bitmap();
-        } else {
-            self.write_superblock(0);
+        let data = Bytes::from(metadata.superblock.encode());
+        let copies = [1 - metadata.newest_copy, metadata.newest_copy];
+        for copy in copies.into_iter().take(if one { 1 } else { 2 }) {
+            let offset = metadata.geometry.superblock_offsets[copy];
+            stages.push_back(vec![(Device::Meta, DiskOpKind::Write { offset, data: data.clone(), fua })]);
         }
     }
 
     /// One of the run's operations is done.
-    pub(super) fn persist_step_done(&mut self) {
+    pub(super) fn persist_operation_done(&mut self) {
         let Some(run) = self.disk.persist.running.as_mut() else { return };
         run.operations_left = run.operations_left.saturating_sub(1);
-        if run.operations_left > 0 {
-            return;
-        }
-        match run.step {
-            Step::FlushData => self.write_bitmap(),
-            Step::Bitmap => {
-                run.step = Step::FlushBitmap;
-                self.metadata_operation(Device::Meta, DiskOpKind::Flush);
-            }
-            Step::FlushBitmap => self.write_superblock(0),
-            Step::Superblock(0) if !seeded!(self, OneSuperblockCopy) => self.write_superblock(1),
-            Step::Superblock(_) => {
-                self.disk.persist.durable = run.version;
-                self.disk.persist.running = None;
-                self.metadata_is_durable();
-            }
+        if run.operations_left == 0 {
+            self.next_stage();
         }
     }
 
-    fn write_bitmap(&mut self) {
-        let Some(metadata) = self.disk.metadata.as_mut() else { return };
-        let mut groups: Vec<u64> =
-            metadata.bitmaps.iter_mut().flat_map(|b| b.take_unwritten_pages()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        let writes: Vec<(u64, Bytes)> =
-            groups.iter().map(|g| (metadata.group_offset(*g), Bytes::from(metadata.group(*g)))).collect();
-        if let Some(run) = self.disk.persist.running.as_mut() {
-            run.step = Step::Bitmap;
-        }
-        if writes.is_empty() {
-            self.write_superblock(0);
-            return;
-        }
-        self.counters.bitmap_writes += writes.len() as u64;
-        for (offset, data) in writes {
-            self.metadata_operation(Device::Meta, DiskOpKind::Write { offset, data, fua: false });
-        }
-    }
-
-    /// Writes a copy: 0 the first of the run, 1 the second.
-    fn write_superblock(&mut self, copy: usize) {
-        let Some(metadata) = self.disk.metadata.as_ref() else { return };
-        let which = if copy == 0 { 1 - metadata.newest_copy } else { metadata.newest_copy };
-        let offset = metadata.geometry.superblock_offsets[which];
+    fn next_stage(&mut self) {
         let Some(run) = self.disk.persist.running.as_mut() else { return };
-        run.step = Step::Superblock(copy);
-        let data = run.superblock.clone();
-        let fua = !seeded!(self, SuperblockWithoutFlush);
-        self.metadata_operation(Device::Meta, DiskOpKind::Write { offset, data, fua });
-    }
-
-    fn metadata_operation(&mut self, device: Device, kind: DiskOpKind) {
-        if let Some(run) = self.disk.persist.running.as_mut() {
-            run.operations_left += 1;
+        if let Some(stage) = run.stages.pop_front() {
+            run.operations_left = stage.len();
+            for (device, kind) in stage {
+                self.start_disk_op(device, kind, DiskWork::Metadata);
+            }
+            return;
         }
-        self.start_disk_op(device, kind, DiskWork::Metadata);
+        let Some(run) = self.disk.persist.running.take() else { return };
+        self.disk.persist.durable = run.version;
+        if run.with_transaction {
+            self.transaction_done();
+        }
+        self.metadata_is_durable();
     }
 
     fn metadata_is_durable(&mut self) {

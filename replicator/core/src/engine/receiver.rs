@@ -50,6 +50,8 @@ pub(super) struct Applied {
     pub(super) token: u64,
     /// The epoch it belongs to, as the receiver counts them.
     pub(super) epoch: u64,
+    /// It holds extents of the activity log.
+    pub(super) logged: bool,
     pub(super) what: What,
 }
 
@@ -136,6 +138,9 @@ impl Engine {
         if seq.is_some() && self.role == Role::Primary {
             return Err("a replicated write arrived, but this node is Primary".into());
         }
+        if matches!(what, What::Zero { .. }) && range.length > self.longest_write_bytes() {
+            return Err(format!("{range} is to be zeroed at a time"));
+        }
         self.note_client_request();
         let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
@@ -172,7 +177,15 @@ impl Engine {
         let unordered =
             self.config.options.write_ordering == WriteOrdering::None || seeded!(self, IgnoresBarrier);
         let Some(peer) = self.peer_mut(id) else { return };
-        let applied = Applied { peer: id, session, range, token, epoch: peer.receiver.open_epoch(), what };
+        let applied = Applied {
+            peer: id,
+            session,
+            range,
+            token,
+            epoch: peer.receiver.open_epoch(),
+            logged: false,
+            what,
+        };
         let must_wait = peer.receiver.epochs.len() > 1 && !unordered;
         let Some(open) = peer.receiver.epochs.back_mut() else { return };
         if must_wait {
@@ -229,7 +242,10 @@ impl Engine {
 
     /// A write of a peer has ended on our disk.
     pub(super) fn applied(&mut self, applied: Applied, ok: bool) {
-        let Applied { peer, session, range, token, epoch, what } = applied;
+        let Applied { peer, session, range, token, epoch, logged, what } = applied;
+        if logged {
+            self.release_after_write(range);
+        }
         self.release(token, range);
         let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
         match what {
@@ -284,11 +300,6 @@ impl Engine {
             epoch.in_flight -= 1;
         }
         self.progress_epochs(id);
-    }
-
-    /// The Primary has no disk: whatever the protocol, it waits until we have written.
-    fn primary_relies_on_us(&self, id: NodeId) -> bool {
-        self.peer(id).is_some_and(|p| p.lost_disk())
     }
 
     /// Ends epochs that are complete and begins those behind them.

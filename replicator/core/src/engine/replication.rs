@@ -75,14 +75,26 @@ impl Engine {
         range: ByteRange,
         epoch: Epoch,
         wants: Protocol,
+        logged: bool,
     ) -> Option<WriteSeq> {
         let now = self.now;
+        if logged {
+            self.hold_for_peer(range);
+        }
         let peer = self.peer_mut(id)?;
         let seq = peer.next_seq;
         peer.next_seq = WriteSeq(seq.0 + 1);
         peer.epoch_writes += 1;
         peer.all_durable = false;
-        peer.transfer_log.push_back(SentWrite { key, range, epoch, sent_at: now, wants, acked: false });
+        peer.transfer_log.push_back(SentWrite {
+            key,
+            range,
+            epoch,
+            sent_at: now,
+            wants,
+            acked: false,
+            logged,
+        });
         peer.note_answers();
         Some(seq)
     }
@@ -95,6 +107,8 @@ impl Engine {
         kind: Protocol,
         ok: bool,
     ) -> Result<(), String> {
+        let hasty = seeded!(self, DropsReferenceAtReceiveAck) && kind == Protocol::B
+            || seeded!(self, DropsReferenceAtWriteAck) && kind == Protocol::C;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if seq >= peer.next_seq {
             return Err(format!("write {} was acknowledged but never sent", seq.0));
@@ -103,7 +117,11 @@ impl Engine {
         let enough = kind == Protocol::C || kind == sent.wants;
         sent.acked |= enough || !ok;
         let SentWrite { key, range, .. } = *sent;
+        let drop_reference = hasty && std::mem::take(&mut sent.logged);
         peer.note_answers();
+        if drop_reference {
+            self.release_for_peer(range);
+        }
         if !ok {
             self.mark_out_of_sync(id, range);
         }
@@ -127,9 +145,10 @@ impl Engine {
             ));
         }
         peer.barriers.pop_front();
-        while peer.transfer_log.front().is_some_and(|w| w.epoch <= epoch) {
-            peer.transfer_log.pop_front();
-        }
+        let behind = peer.transfer_log.iter().take_while(|w| w.epoch <= epoch).count();
+        let behind: Vec<SentWrite> = peer.transfer_log.drain(..behind).collect();
+        behind.iter().filter(|w| w.logged).for_each(|w| self.release_for_peer(w.range));
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if barrier.flush {
             peer.all_durable =
                 peer.transfer_log.is_empty() && peer.barriers.is_empty() && peer.epoch_writes == 0;
@@ -149,6 +168,9 @@ impl Engine {
             let forgotten = seeded!(self, ForgetsInFlight) || seeded!(self, ForgetsAtWriteAck) && sent.acked;
             if !forgotten {
                 self.mark_out_of_sync(id, sent.range);
+            }
+            if sent.logged {
+                self.release_for_peer(sent.range);
             }
         }
         let undecided = !log.is_empty() || !self.writes.is_empty();

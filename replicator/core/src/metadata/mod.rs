@@ -1,17 +1,23 @@
 //! The metadata on disk: where it lies, how it is read, how it is created.
 //!
-//! Version 1: the first. Two superblock copies, a bitmap per peer slot, and a ring reserved for the activity log, in
-//! exactly the space that DRBD's v09 metadata takes for the same number of peers.
+//! Version 1: the first. Two superblock copies, a bitmap per peer slot, and the activity log's ring, in exactly the
+//! space that DRBD's v09 metadata takes for the same number of peers.
 
 mod geometry;
+mod log_ring;
 mod store;
 mod superblock;
 
 pub use geometry::{ACTIVITY_LOG_BYTES, Geometry, GeometryError, Placement};
+pub use log_ring::{
+    Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
+};
+pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
 pub use store::{CreateError, LoadError, MetaIo, create, load, probe, wipe};
-pub use superblock::{Flags, PeerSlot, SUPERBLOCK_BYTES, Superblock, SuperblockError};
+pub use superblock::{ActivityLogState, Flags, PeerSlot, SUPERBLOCK_BYTES, Superblock, SuperblockError};
 
 use crate::bitmap::Bitmap;
+use crate::units::ByteRange;
 
 /// Most peers that a superblock has room for.
 pub const MAX_PEERS: u8 = 31;
@@ -28,4 +34,27 @@ pub struct Metadata {
     pub newest_copy: usize,
     /// One bitmap per slot of [`Superblock::peers`].
     pub bitmaps: Vec<Bitmap>,
+    /// The activity log's ring as it was read; the engine does not keep it up to date.
+    pub log_ring: Vec<u8>,
+}
+
+impl Metadata {
+    /// Where a crash may have left the copies different, besides the blocks that the bitmaps mark.
+    pub fn hot_ranges(&self, careless: Carelessness) -> Vec<ByteRange> {
+        let everything = vec![ByteRange::new(0, self.geometry.data_bytes)];
+        let first = match self.superblock.activity_log {
+            // Only a log that is not closed lets a Primary write.
+            ActivityLogState::Closed if self.superblock.flags.primary => return everything,
+            ActivityLogState::Closed => return Vec::new(),
+            ActivityLogState::Unlogged => return everything,
+            ActivityLogState::Open(first) => first,
+        };
+        match recover(&self.log_ring, first, careless) {
+            Recovered::Unknown => everything,
+            Recovered::Extents { extent_bytes, extents } => extents
+                .into_iter()
+                .map(|extent| ByteRange::new(u64::from(extent) * extent_bytes, extent_bytes))
+                .collect(),
+        }
+    }
 }

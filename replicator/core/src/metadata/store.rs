@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
-use super::{Geometry, GeometryError, Metadata, Placement, SUPERBLOCK_BYTES, Superblock, SuperblockError};
+use super::{
+    Geometry, GeometryError, Metadata, Placement, RING_BYTES, SUPERBLOCK_BYTES, Superblock, SuperblockError,
+};
 use crate::bitmap::{Bitmap, PAGE_BYTES};
 use crate::io::DiskError;
 use crate::units::NodeId;
@@ -131,8 +133,11 @@ pub fn load(
     }
     let volume_bytes =
         if superblock.agreed_bytes == 0 { geometry.data_bytes } else { superblock.agreed_bytes };
+    let mut log_ring = vec![0; RING_BYTES];
+    io.read_at(geometry.activity_log_offset, &mut log_ring)?;
     let mut metadata = Metadata {
         geometry,
+        log_ring,
         newest_copy,
         bitmaps: vec![Bitmap::new(volume_bytes); superblock.peers.len()],
         superblock,
@@ -159,10 +164,9 @@ pub fn create(
     // Nobody may find the old superblocks over an empty bitmap.
     wipe(io, placement)?;
     let zeroes = vec![0u8; 1 << 20];
-    for (start, length) in [
-        (geometry.activity_log_offset, super::ACTIVITY_LOG_BYTES - SUPERBLOCK_BYTES as u64),
-        (geometry.bitmap_offset, geometry.bitmap_bytes),
-    ] {
+    for (start, length) in
+        [(geometry.activity_log_offset, RING_BYTES as u64), (geometry.bitmap_offset, geometry.bitmap_bytes)]
+    {
         let mut done = 0;
         while done < length {
             let step = (length - done).min(zeroes.len() as u64);
@@ -215,6 +219,17 @@ impl Metadata {
         }
         bytes.truncate(self.group_bytes(number));
         bytes
+    }
+
+    /// True if the disk lacks a change of group `number`; it counts as written from now on.
+    pub(crate) fn take_unwritten_group(&mut self, number: u64) -> bool {
+        self.bitmaps.iter_mut().fold(false, |any, bitmap| bitmap.take_unwritten_page(number) | any)
+    }
+
+    /// The groups of which the disk lacks a change, in ascending order; they count as written from now on.
+    pub(crate) fn take_unwritten_groups(&mut self) -> Vec<u64> {
+        let groups = self.bitmaps.first().map_or(0, Bitmap::pages);
+        (0..groups).filter(|number| self.take_unwritten_group(*number)).collect()
     }
 
     fn merge_group(&mut self, number: u64, bytes: &[u8]) {

@@ -13,10 +13,11 @@
 //! | 52 | node id, 255 while unknown |
 //! | 53 | bitmap slots |
 //! | 54 | placement: 0 internal, 1 external |
-//! | 55..64 | zero |
+//! | 55 | zero |
+//! | 56..64 | activity log: number of the first transaction that counts; 0: nothing may differ but what bitmaps mark; all ones: not kept, everything may |
 //! | 64..72 | current generation |
 //! | 72..328 | 32 generations of history, the latest first |
-//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: the bits on disk may be too few), zero |
+//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), zero |
 //! | 1072..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
@@ -65,12 +66,22 @@ pub struct PeerSlot {
     /// The generation that the peer has if it saw the end of a resync that we did not see; 0 if there is none. The
     /// bitmap counts from there as well.
     pub resync_id: u64,
-    /// Bits may be set in memory that the disk lacks: after a crash every bit counts as set.
-    pub bits_volatile: bool,
+}
+
+/// Where, besides the blocks that the bitmaps mark, a crash may have left the copies different.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ActivityLogState {
+    /// Nowhere.
+    #[default]
+    Closed,
+    /// In the extents of the log, whose first transaction that counts is this one.
+    Open(u64),
+    /// Everywhere: no log is kept.
+    Unlogged,
 }
 
 impl PeerSlot {
-    const FREE: PeerSlot = PeerSlot { node: None, bitmap_id: 0, resync_id: 0, bits_volatile: false };
+    const FREE: PeerSlot = PeerSlot { node: None, bitmap_id: 0, resync_id: 0 };
 }
 
 /// The superblock's content.
@@ -90,6 +101,8 @@ pub struct Superblock {
     pub node: Option<NodeId>,
     /// Where the metadata is kept.
     pub placement: Placement,
+    /// What a crash would leave different.
+    pub activity_log: ActivityLogState,
     /// Generation identifiers.
     pub generations: Generations,
     /// One entry per bitmap slot.
@@ -124,6 +137,7 @@ impl Superblock {
             flags: Flags::default(),
             node: None,
             placement,
+            activity_log: ActivityLogState::Closed,
             generations: Generations { current: JUST_CREATED, history: [0; HISTORY_SLOTS] },
             peers: vec![PeerSlot::FREE; usize::from(max_peers)],
         }
@@ -149,6 +163,15 @@ impl Superblock {
             Placement::Internal => 0,
             Placement::External => 1,
         };
+        put(
+            &mut b,
+            56,
+            match self.activity_log {
+                ActivityLogState::Closed => 0,
+                ActivityLogState::Open(first) => first,
+                ActivityLogState::Unlogged => u64::MAX,
+            },
+        );
         put(&mut b, 64, self.generations.current);
         for (i, id) in self.generations.history.iter().enumerate() {
             put(&mut b, HISTORY + i * 8, *id);
@@ -158,7 +181,6 @@ impl Superblock {
             put(&mut b, at, slot.bitmap_id);
             put(&mut b, at + 8, slot.resync_id);
             b[at + 16] = slot.node.map_or(NO_NODE, |n| n.0);
-            b[at + 17] = u8::from(slot.bits_volatile);
         }
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
@@ -199,12 +221,7 @@ impl Superblock {
         }
         let peers = (0..usize::from(max_peers)).map(|i| {
             let at = PEERS + i * PEER_BYTES;
-            Ok(PeerSlot {
-                node: node(bytes[at + 16])?,
-                bitmap_id: u64_at(at),
-                resync_id: u64_at(at + 8),
-                bits_volatile: bytes[at + 17] & 1 != 0,
-            })
+            Ok(PeerSlot { node: node(bytes[at + 16])?, bitmap_id: u64_at(at), resync_id: u64_at(at + 8) })
         });
         Ok(Superblock {
             sequence: u64_at(16),
@@ -222,6 +239,11 @@ impl Superblock {
                 0 => Placement::Internal,
                 1 => Placement::External,
                 _ => return Err(SuperblockError::Field("placement")),
+            },
+            activity_log: match u64_at(56) {
+                0 => ActivityLogState::Closed,
+                u64::MAX => ActivityLogState::Unlogged,
+                first => ActivityLogState::Open(first),
             },
             generations: Generations { current: u64_at(64), history },
             peers: peers.collect::<Result<_, _>>()?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
+use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement};
@@ -131,6 +131,7 @@ impl Pair {
             node: NodeId(n as u8),
             node_name: name(n),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: name(1 - n) }],
+            al_extent_bytes: AL_EXTENT_BYTES,
             options: options.clone(),
             handlers: handlers.iter().copied().collect(),
         };

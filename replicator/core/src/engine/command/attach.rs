@@ -64,21 +64,15 @@ impl Engine {
         Ok(())
     }
 
-    /// What may have been written to one copy only, and was not noted on disk, counts as different.
     fn recover_after_crash(&mut self) {
+        self.recover_log();
         let forget = seeded!(self, ForgetsCrash);
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let flags = &mut metadata.superblock.flags;
         let crashed = std::mem::take(&mut flags.primary) && !forget;
         flags.crashed_primary |= crashed;
-        for (slot, bitmap) in metadata.superblock.peers.iter_mut().zip(&mut metadata.bitmaps) {
-            if std::mem::take(&mut slot.bits_volatile) || crashed {
-                bitmap.set_all();
-            }
-        }
         if crashed {
-            let text = "this node crashed as Primary: its whole disk counts as out of sync";
-            self.note(None, Level::Warn, text);
+            self.note(None, Level::Warn, "this node crashed as Primary");
         }
     }
 
@@ -146,6 +140,7 @@ impl Engine {
         };
         if ok {
             self.begin(id, Stage::Persisting);
+            self.close_log();
             self.disk.persist.request_then(true, Then::Detached(id));
         } else {
             self.finish_command(id, Ok(()));

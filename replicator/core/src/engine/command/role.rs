@@ -217,7 +217,7 @@ impl Engine {
         }
         let Some(metadata) = self.disk.metadata.as_mut() else { return self.demoted(id) };
         metadata.superblock.flags.primary = false;
-        metadata.superblock.peers.iter_mut().for_each(|slot| slot.bits_volatile = false);
+        self.close_log();
         self.begin(id, Stage::Persisting);
         let with_bitmap = !seeded!(self, DemotesWithoutBitmap);
         self.disk.persist.request_then(with_bitmap, Then::Demoted(id));

@@ -67,7 +67,7 @@ impl Engine {
         if seeded!(self, ResyncIgnoresWrites) {
             self.start_resync_read(id, session, range, token);
         } else {
-            self.acquire(token, range, Locked::ResyncRead { peer: id, session, range });
+            self.acquire(token, range, Locked::ResyncRead { peer: id, session, range, token });
         }
         true
     }
@@ -134,7 +134,6 @@ impl Engine {
         if let Some(slot) = self.slot_mut(id) {
             let ended = std::mem::take(&mut slot.bitmap_id);
             slot.resync_id = 0;
-            slot.bits_volatile = false;
             if let Some(metadata) = self.disk.metadata.as_mut() {
                 metadata.superblock.generations.remember(ended);
                 metadata.superblock.flags.crashed_primary = false;

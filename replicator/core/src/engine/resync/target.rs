@@ -175,7 +175,6 @@ impl Engine {
         let Some(slot) = self.slot_mut(id) else { return };
         let own_bitmap_id = std::mem::take(&mut slot.bitmap_id);
         slot.resync_id = 0;
-        slot.bits_volatile = false;
         if let Some(metadata) = self.disk.metadata.as_mut() {
             let superblock = &mut metadata.superblock;
             superblock.generations = source;
