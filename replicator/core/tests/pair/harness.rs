@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
+use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement};
@@ -14,6 +14,8 @@ use tandem_core::wire::Message;
 use tandem_core::{Engine, Input, Output};
 
 pub(crate) const DISK_BYTES: usize = 1 << 20;
+/// Of the activity log.
+pub(crate) const EXTENT_BYTES: u64 = 16 << 10;
 
 pub(crate) struct MemoryDisk(pub(crate) Vec<u8>);
 
@@ -131,7 +133,7 @@ impl Pair {
             node: NodeId(n as u8),
             node_name: name(n),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: name(1 - n) }],
-            al_extent_bytes: AL_EXTENT_BYTES,
+            al_extent_bytes: EXTENT_BYTES,
             options: options.clone(),
             handlers: handlers.iter().copied().collect(),
         };
@@ -300,10 +302,21 @@ impl Pair {
     }
 
     pub(crate) fn client(&mut self, n: usize, op: ClientOp) -> Result<Bytes, ClientError> {
+        let id = self.begin_client(n, op);
+        self.answered(id).expect("the request has not completed")
+    }
+
+    /// Gives a request that may take its time; its number.
+    pub(crate) fn begin_client(&mut self, n: usize, op: ClientOp) -> RequestId {
         self.next_id += 1;
-        let id = self.next_id;
-        self.feed(n, Input::Client { id: RequestId(id), op });
-        self.completed.remove(&id).expect("the request has not completed")
+        let id = RequestId(self.next_id);
+        self.feed(n, Input::Client { id, op });
+        id
+    }
+
+    /// How the request ended, if it has.
+    pub(crate) fn answered(&mut self, id: RequestId) -> Option<Result<Bytes, ClientError>> {
+        self.completed.remove(&id.0)
     }
 
     pub(crate) fn write(&mut self, n: usize, offset: u64, byte: u8) {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod activity_log;
 mod commands;
 mod handlers;
 mod harness;
