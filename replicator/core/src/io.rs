@@ -147,7 +147,7 @@ pub enum Input {
 pub struct DiskError(pub String);
 
 /// What an administrator asks of a resource.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Take a disk into use.
     Attach {
@@ -229,7 +229,7 @@ pub enum DiskOpKind {
 }
 
 /// One thing to do. The driver does them in order, as far as order can be seen from outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// Do this on a disk and report with [`Input::DiskDone`].
     Disk(DiskOp),

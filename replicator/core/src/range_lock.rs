@@ -8,7 +8,7 @@ use crate::units::ByteRange;
 pub(crate) type Token = u64;
 
 /// Held ranges are disjoint, so that one look at each neighbour finds a conflict.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct RangeLock {
     held: BTreeMap<u64, (u64, Token)>,
     waiting: VecDeque<(Token, ByteRange)>,

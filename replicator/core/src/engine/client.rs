@@ -12,7 +12,7 @@ use crate::units::{ByteRange, Epoch, NodeId, RequestId, SECTOR_BYTES};
 use crate::wire::Message;
 
 /// A read under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClientRead {
     id: RequestId,
     range: ByteRange,
@@ -21,7 +21,7 @@ pub(super) struct ClientRead {
 }
 
 /// A request that is done and waits for its generation to be durable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Held {
     id: RequestId,
     epoch: Epoch,
@@ -30,7 +30,7 @@ pub(super) struct Held {
 }
 
 /// A request that has not been let in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Request {
     Read(ByteRange),
     Write(WriteOp),
@@ -54,7 +54,7 @@ enum WriteContent {
 }
 
 /// A write that has not completed, or whose local leg has not ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClientWrite {
     id: RequestId,
     op: WriteOp,
@@ -81,7 +81,7 @@ enum Leg {
 }
 
 /// A flush under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClientFlush {
     id: RequestId,
     local: Leg,

@@ -14,6 +14,7 @@ use crate::state::DiskState;
 use crate::units::{ByteRange, DiskOpId, NodeId};
 
 /// The local disk.
+#[derive(Clone)]
 pub(super) struct Disk {
     pub(super) state: DiskState,
     /// Present while the disk may be used.
@@ -59,7 +60,7 @@ impl Default for Disk {
 }
 
 /// A disk operation in flight.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Operation {
     work: DiskWork,
     effect: Effect,
@@ -75,7 +76,7 @@ enum Effect {
 }
 
 /// What a disk operation is for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum DiskWork {
     ClientRead { key: u64 },
     ClientWrite { key: u64 },

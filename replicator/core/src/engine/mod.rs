@@ -47,6 +47,7 @@ const MAX_TRANSFER_LOG: usize = 8192;
 const MAX_OPENERS_NAMED: usize = 10;
 
 /// One resource on one node: see the crate's documentation for the contract.
+#[derive(Clone)]
 pub struct Engine {
     config: EngineConfig,
     now: Timestamp,
@@ -99,7 +100,7 @@ enum Reign {
 }
 
 /// Since the engine began.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Counters {
     disk_read_bytes: u64,
     disk_written_bytes: u64,
@@ -108,7 +109,7 @@ struct Counters {
 }
 
 /// Work that holds, or waits for, a range of the volume.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Locked {
     ClientWrite(u64),
     ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: Token },

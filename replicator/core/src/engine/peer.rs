@@ -11,6 +11,7 @@ use super::receiver::Receiver;
 use super::resync::{PeerPause, Progress, SourceState, TargetState};
 
 /// One peer.
+#[derive(Clone)]
 pub(super) struct Peer {
     pub(super) config: PeerConfig,
     /// Its bitmap slot in our metadata, while a disk is attached.

@@ -26,7 +26,7 @@ use super::disk::DiskWork;
 /// A change of the metadata, numbered in the order of asking.
 pub(super) type Version = u64;
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Persist {
     /// The newest version asked for.
     requested: Version,
@@ -37,7 +37,7 @@ pub(super) struct Persist {
     then: Vec<(Version, Then)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     version: Version,
     with_transaction: bool,

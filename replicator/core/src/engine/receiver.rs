@@ -18,7 +18,7 @@ use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
 use crate::wire::{MAX_PAYLOAD_BYTES, Message};
 
 /// Epochs that have begun to arrive, the open one last; never empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Receiver {
     epochs: VecDeque<ReceivedEpoch>,
     /// The number of the first of them, counted from the beginning of the stream of writes.
@@ -26,7 +26,7 @@ pub(super) struct Receiver {
     flushing: bool,
 }
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct ReceivedEpoch {
     received: u32,
     in_flight: u32,
@@ -42,7 +42,7 @@ struct Barrier {
 }
 
 /// Something that a peer's message does to, or wants from, the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Applied {
     pub(super) peer: NodeId,
     pub(super) session: u32,

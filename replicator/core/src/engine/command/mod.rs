@@ -16,13 +16,13 @@ use crate::units::{CommandId, NodeId, Timestamp};
 use invalidate::Invalidation;
 
 /// The command being carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CurrentCommand {
     id: CommandId,
     stage: Stage,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     /// Waits for the metadata; [`Then`] ends it.
     Persisting,
@@ -36,7 +36,7 @@ enum Stage {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Promotion {
     force: bool,
     /// The question to the peers, once it was asked.

@@ -14,7 +14,7 @@ const MARKS: usize = 8;
 const STALLED_MS: u64 = 180_000;
 
 /// For the operator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::engine) struct Progress {
     began: Timestamp,
     total_blocks: u64,

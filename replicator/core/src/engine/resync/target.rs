@@ -14,7 +14,7 @@ use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 use crate::wire::Message;
 
 /// This node as the target of a resync.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::engine) struct TargetState {
     /// The source's generations, ours when the resync is complete.
     source: Generations,
