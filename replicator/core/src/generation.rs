@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
+use crate::seeded;
 use crate::state::{DiskState, Role};
 use crate::units::NodeId;
 use crate::wire::Handshake;
@@ -87,6 +88,20 @@ pub struct Sides {
     pub me: NodeId,
     /// The peer.
     pub peer: NodeId,
+    #[cfg(feature = "mutations")]
+    pub(crate) mutation: Option<crate::mutation::Mutation>,
+}
+
+impl Sides {
+    /// Both nodes as `me` sees them.
+    pub const fn new(me: NodeId, peer: NodeId) -> Sides {
+        Sides {
+            me,
+            peer,
+            #[cfg(feature = "mutations")]
+            mutation: None,
+        }
+    }
 }
 
 /// Decides what the two copies need, and by which rule.
@@ -100,7 +115,13 @@ pub fn decide(
         return (respect_roles(Verdict::InSync, mine, theirs), "diskless");
     }
     let (verdict, rule) = compare(mine, theirs, protocol, sides);
+    if seeded!(sides, SyncsFromInconsistent) {
+        return (respect_roles(verdict, mine, theirs), rule);
+    }
     let (verdict, rule) = follow_disk_states(verdict, rule, mine, theirs);
+    if seeded!(sides, OverwritesPrimary) {
+        return (verdict, rule);
+    }
     (respect_roles(verdict, mine, theirs), rule)
 }
 
@@ -121,8 +142,13 @@ fn compare(
     if same(me.current, peer.current) {
         return equal_current(mine, theirs, protocol, sides);
     }
-    let counts_from = |id: u64, h: &Handshake| same(id, h.bitmap_id) || same(id, h.resync_id);
+    let counts_from = |id: u64, h: &Handshake| {
+        same(id, h.bitmap_id) && !seeded!(sides, IgnoresBitmapId)
+            || same(id, h.resync_id) && !seeded!(sides, IgnoresMissedFinish)
+    };
     match (counts_from(me.current, theirs), counts_from(peer.current, mine)) {
+        (true, false) if seeded!(sides, PrefersOldData) => return (Source { full: false }, "bitmap-peer"),
+        (false, true) if seeded!(sides, PrefersOldData) => return (Target { full: false }, "bitmap-self"),
         (true, false) => return (Target { full: false }, "bitmap-peer"),
         (false, true) => return (Source { full: false }, "bitmap-self"),
         _ => {}
@@ -133,8 +159,15 @@ fn compare(
         _ => {}
     }
     let common_bitmap = same(mine.bitmap_id, theirs.bitmap_id);
-    let ancestors =
-        |h: &Handshake| [h.bitmap_id].into_iter().chain(h.generations.history).filter(|id| *id != 0);
+    if seeded!(sides, MissesSplitBrain) && common_bitmap {
+        let verdict = if sides.me < sides.peer { Source { full: false } } else { Target { full: false } };
+        return (verdict, "bitmap-both");
+    }
+    let remembered = if seeded!(sides, IgnoresHistory) { 0 } else { HISTORY_SLOTS };
+    let ancestors = |h: &Handshake| {
+        let history = h.generations.history.into_iter().take(remembered);
+        [h.bitmap_id].into_iter().chain(history).filter(|id| *id != 0)
+    };
     if common_bitmap || ancestors(mine).any(|id| ancestors(theirs).any(|other| same(id, other))) {
         let rule = if common_bitmap { "bitmap-both" } else { "history-both" };
         return (Refuse("Split-Brain detected but unresolved, dropping connection!".into()), rule);
@@ -164,14 +197,15 @@ fn equal_current(
                 ((true, false), _) => source(true),
                 ((false, true), _) => source(false),
                 // The crashed node completed writes that the survivor may lack.
-                (_, Protocol::A) => source(i_crashed),
+                (_, Protocol::A) if !seeded!(sides, CrashedPrimaryLosesInA) => source(i_crashed),
                 // The survivor has every completed write; the crashed node may have lost its disk's cache.
-                (_, Protocol::B | Protocol::C) => source(!i_crashed),
+                (_, Protocol::A | Protocol::B | Protocol::C) => source(!i_crashed),
             };
             return (verdict, "crashed-primary");
         }
     }
-    if mine.bitmap_id == theirs.bitmap_id && mine.dirty_blocks == 0 && theirs.dirty_blocks == 0 {
+    let clean = mine.bitmap_id == theirs.bitmap_id && mine.dirty_blocks == 0 && theirs.dirty_blocks == 0;
+    if clean || seeded!(sides, MissedFinishIsInSync) {
         return (InSync, "no-sync");
     }
     // One of them did not see the end of a resync: neither has written since, or it would have another generation.
@@ -184,7 +218,7 @@ fn equal_current(
     }
 }
 
-/// An inconsistent disk is never a source, whatever the identifiers say.
+/// An inconsistent disk is never a source, whatever the identifiers say. What the bitmaps know they know whoever sends.
 fn follow_disk_states(
     verdict: Verdict,
     rule: &'static str,
@@ -193,12 +227,12 @@ fn follow_disk_states(
 ) -> (Verdict, &'static str) {
     use Verdict::{InSync, Refuse, Source, Target};
     let inconsistent = |h: &Handshake| h.disk <= DiskState::Inconsistent;
-    // With equal generations the bitmaps know every block that differs.
-    let full = !same(mine.generations.current, theirs.generations.current);
     let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
     match (&verdict, inconsistent(mine), inconsistent(theirs)) {
-        (InSync | Source { .. }, true, false) => (Target { full }, "disk-states"),
-        (InSync | Target { .. }, false, true) => (Source { full }, "disk-states"),
+        (InSync, true, false) => (Target { full: false }, "disk-states"),
+        (InSync, false, true) => (Source { full: false }, "disk-states"),
+        (Source { full }, true, false) => (Target { full: *full }, "disk-states"),
+        (Target { full }, false, true) => (Source { full: *full }, "disk-states"),
         (Source { .. } | Target { .. }, true, true) => (refusal(), rule),
         _ => (verdict, rule),
     }
@@ -286,8 +320,8 @@ mod tests {
             protocol in prop_oneof![Just(Protocol::A), Just(Protocol::B), Just(Protocol::C)],
         ) {
             let (x, y) = (NodeId(0), NodeId(1));
-            let (at_a, _) = decide(&a, &b, protocol, Sides { me: x, peer: y });
-            let (at_b, _) = decide(&b, &a, protocol, Sides { me: y, peer: x });
+            let (at_a, _) = decide(&a, &b, protocol, Sides::new(x, y));
+            let (at_b, _) = decide(&b, &a, protocol, Sides::new(y, x));
             let at_b = if let Verdict::Refuse(_) = at_b { Verdict::Refuse(String::new()) } else { at_b };
             prop_assert_eq!(mirror(&at_a), at_b, "{:?}", at_a);
         }

@@ -1,4 +1,4 @@
-//! Seeded bugs: each breaks one rule, and the simulator must find it.
+//! Seeded bugs: each breaks one rule, and the simulator, or the enumeration of short histories, must find it.
 
 macro_rules! mutations {
     ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
@@ -86,4 +86,47 @@ mutations! {
     IgnoresCrashFlag,
     /// Data that was given up is not called Inconsistent on disk.
     InvalidateWithoutPersist,
+    /// The node with the older data is the source.
+    PrefersOldData,
+    /// The identifier at which both parted is not looked at.
+    IgnoresBitmapId,
+    /// The generation that a peer has which saw the end of a resync alone is not looked at.
+    IgnoresMissedFinish,
+    /// A second missed end of a resync makes the source forget what its bitmap counts from.
+    ForgetsMissedFinish,
+    /// Two copies of the same generation are in sync, whatever the bitmaps say.
+    MissedFinishIsInSync,
+    /// Former generations are not looked at.
+    IgnoresHistory,
+    /// Where both went on, the lower node id wins.
+    MissesSplitBrain,
+    /// An inconsistent copy may be the source.
+    SyncsFromInconsistent,
+    /// A Primary may be the target.
+    OverwritesPrimary,
+    /// After protocol A, the survivor's copy wins over that of the crashed Primary.
+    CrashedPrimaryLosesInA,
+    /// Two disks that never held data count as copies of each other.
+    FreshDisksAreRelated,
+}
+
+impl Mutation {
+    /// True for those that the enumeration of short histories must catch; the simulator must catch the others.
+    pub const fn breaks_a_decision(self) -> bool {
+        use Mutation::*;
+        matches!(
+            self,
+            PrefersOldData
+                | IgnoresBitmapId
+                | IgnoresMissedFinish
+                | ForgetsMissedFinish
+                | MissedFinishIsInSync
+                | IgnoresHistory
+                | MissesSplitBrain
+                | SyncsFromInconsistent
+                | OverwritesPrimary
+                | CrashedPrimaryLosesInA
+                | FreshDisksAreRelated
+        )
+    }
 }

@@ -34,6 +34,8 @@ pub(crate) fn run() -> Result<()> {
         &mut simulator(&["--seeds", SEEDS, "--protocol", "all"].map(String::from)),
     );
     suite.step("simulator, seeded bugs", &mut simulator(&["--mutations".into()]));
+    suite.step("every short history", &mut histories(&[]));
+    suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step(
         "build as shipped",
         repo::cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm"]),
@@ -67,6 +69,15 @@ pub(crate) fn simulator(args: &[String]) -> Command {
     let mut sim = repo::cargo();
     sim.args(["run", "--quiet", "--profile", "sim", "-p", "tandem-tests", "--bin", "sim", "--"]).args(args);
     sim
+}
+
+/// The enumeration of short histories.
+fn histories(args: &[&str]) -> Command {
+    let mut histories = repo::cargo();
+    histories
+        .args(["run", "--quiet", "--profile", "sim", "-p", "tandem-tests", "--bin", "histories", "--"])
+        .args(args);
+    histories
 }
 
 #[derive(Default)]

@@ -10,7 +10,7 @@ use crate::state::{DiskState, Role};
 use crate::units::{HandlerId, NodeId};
 
 /// Handlers that run.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Running {
     handlers: BTreeMap<HandlerId, (Handler, Option<NodeId>)>,
     last_id: u64,

@@ -102,7 +102,11 @@ impl Engine {
     }
 
     fn conclude_round(&mut self, id: NodeId) {
-        let sides = Sides { me: self.config.node, peer: id };
+        let sides = Sides {
+            #[cfg(feature = "mutations")]
+            mutation: self.mutation,
+            ..Sides::new(self.config.node, id)
+        };
         let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.our_handshake.is_none() || peer.their_handshake.is_none() {
@@ -145,7 +149,7 @@ impl Engine {
             self.announce_to(id);
         }
         match verdict {
-            Verdict::Source { full } => self.become_source(id, full),
+            Verdict::Source { full } => self.become_source(id, full, &theirs),
             Verdict::Target { full } => self.become_target(id, full, &theirs),
             Verdict::InSync => self.become_established(id, &mine, &theirs),
             Verdict::BothFresh | Verdict::Refuse(_) => {
@@ -185,10 +189,14 @@ impl Engine {
         if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
             return;
         }
-        if theirs.disk == DiskState::UpToDate && mine.disk < DiskState::UpToDate {
+        // Each may have been the target of a resync with nothing to send whose end it did not see. If nobody else has a
+        // copy, nobody has newer data than two that agree.
+        let both_outdated = (mine.disk, theirs.disk) == (DiskState::Outdated, DiskState::Outdated);
+        let newest = both_outdated && self.peers.len() == 1;
+        if (theirs.disk == DiskState::UpToDate || newest) && mine.disk < DiskState::UpToDate {
             self.set_disk(DiskState::UpToDate);
         }
-        if mine.disk == DiskState::UpToDate && theirs.disk < DiskState::UpToDate {
+        if (mine.disk == DiskState::UpToDate || newest) && theirs.disk < DiskState::UpToDate {
             self.set_peer_disk(id, DiskState::UpToDate);
         }
         let up_to_date = self.disk.state == DiskState::UpToDate;

@@ -242,12 +242,15 @@ impl Engine {
     /// Draws a new current identifier; peers that get no writes have stayed with the old one, or with an older one.
     pub(super) fn begin_generation(&mut self) {
         let id = self.new_generation_id();
+        let fresh_counts = seeded!(self, FreshDisksAreRelated);
 
         let left_behind: Vec<usize> = self.peers.iter().filter(|p| !p.replicates()).map(|p| p.slot).collect();
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let superblock = &mut metadata.superblock;
+        let was_fresh = superblock.generations.is_fresh() && !fresh_counts;
         let old = std::mem::replace(&mut superblock.generations.current, id);
-        for slot in left_behind {
+        // Two fresh disks have no data in common: what never held data is nobody's ancestor.
+        for slot in left_behind.into_iter().filter(|_| !was_fresh) {
             let slot = &mut superblock.peers[slot];
             if slot.bitmap_id == 0 {
                 slot.bitmap_id = old;

@@ -4,6 +4,7 @@
 
 mod activity_log;
 mod commands;
+mod generations;
 mod handlers;
 mod harness;
 mod invalidate;

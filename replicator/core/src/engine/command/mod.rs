@@ -44,7 +44,7 @@ struct Promotion {
     refused: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     /// Its number: the answer to an earlier one says nothing.
     id: u64,

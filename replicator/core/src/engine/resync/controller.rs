@@ -21,7 +21,7 @@ const FIRST_WINDOW_BYTES: u64 = 4 << 20;
 const STEP_MS: u64 = 100;
 
 /// The target's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Controller {
     window_bytes: u64,
     pace: Pace,
@@ -132,7 +132,7 @@ impl Controller {
 }
 
 /// Spreads work over time. What was not used of the last step may be caught up.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Pace {
     free_at: Timestamp,
 }

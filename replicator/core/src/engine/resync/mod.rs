@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::Engine;
 use super::peer::Peer;
 use crate::bitmap::PAGE_BYTES;
+use crate::generation::same;
 use crate::handler::{Handler, HandlerOutcome};
 use crate::io::{Level, Payload};
 use crate::seeded;
@@ -38,7 +39,8 @@ const CLIENTS_ACTIVE_MS: u64 = 20;
 impl Engine {
     // The bitmaps meet.
 
-    pub(super) fn become_source(&mut self, id: NodeId, full: bool) {
+    pub(super) fn become_source(&mut self, id: NodeId, full: bool, theirs: &Handshake) {
+        self.count_from_missed_finish(id, theirs.generations.current);
         self.send_bitmap(id, full);
         if let Some(peer) = self.peer_mut(id) {
             peer.target_is_marked = false;
@@ -54,6 +56,21 @@ impl Engine {
         self.disk.persist.request(false);
         self.set_disk(DiskState::UpToDate);
         self.set_replication(id, ReplicationState::WFBitMapS);
+    }
+
+    /// The peer tells that it saw the end of a resync that we missed, and we have begun another generation since: that
+    /// end is what the bitmap counts from now, for the next resync may be missed as well.
+    fn count_from_missed_finish(&mut self, id: NodeId, has: u64) {
+        let forget = seeded!(self, ForgetsMissedFinish);
+        let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
+        let Some(slot) = self.slot_mut(id) else { return };
+        if !same(slot.resync_id, has) || same(current, has) || forget {
+            return;
+        }
+        let ended = std::mem::replace(&mut slot.bitmap_id, slot.resync_id);
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.superblock.generations.remember(ended);
+        }
     }
 
     pub(super) fn become_target(&mut self, id: NodeId, full: bool, theirs: &Handshake) {

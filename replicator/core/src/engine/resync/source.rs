@@ -18,7 +18,7 @@ use crate::wire::Message;
 const MAX_REQUESTS: u32 = (MAX_WINDOW_BYTES / BLOCK_BYTES) as u32;
 
 /// This node as the source of a resync.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(in crate::engine) struct SourceState {
     /// Asked for and not answered.
     requests: u32,
