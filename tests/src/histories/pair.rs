@@ -36,7 +36,8 @@ pub(super) struct Disk(Vec<Arc<Page>>);
 
 impl Disk {
     fn new() -> Disk {
-        Disk(vec![Arc::new([0; BLOCK_BYTES as usize]); PAGES])
+        let zeroes = Arc::new([0; BLOCK_BYTES as usize]);
+        Disk(vec![zeroes; PAGES])
     }
 
     fn zero(&mut self, range: ByteRange) {
