@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event};
-use tandem_core::metadata::{self, MetaIo, Metadata, Placement};
+use tandem_core::metadata::{self, Carelessness, MetaIo, Metadata, Placement};
 use tandem_core::mutation::Mutation;
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -473,9 +473,12 @@ impl Pair {
     }
 }
 
-/// The bits on a disk that no engine uses.
+/// What a disk that no engine uses says may differ.
 pub(super) fn marked(metadata: &Metadata) -> u64 {
-    (0..BLOCKS as u64).filter(|b| metadata.bitmaps[0].is_set(*b)).fold(0, |mask, block| mask | 1 << block)
+    let bits = (0..BLOCKS as u64).filter(|b| metadata.bitmaps[0].is_set(*b));
+    let hot = metadata.hot_ranges(Carelessness::default());
+    let blocks = hot.iter().flat_map(|range| range.blocks_touched()).filter(|b| *b < BLOCKS as u64);
+    bits.chain(blocks).fold(0, |mask, block| mask | 1 << block)
 }
 
 fn start(n: usize, protocol: Protocol, mutation: Option<Mutation>, entropy: u64) -> Engine {
@@ -487,6 +490,7 @@ fn start(n: usize, protocol: Protocol, mutation: Option<Mutation>, entropy: u64)
         peers: vec![PeerConfig { id: id_of(1 - n), name: name(1 - n) }],
         options: Options { protocol, ..Options::default() },
         handlers: Default::default(),
+        al_extent_bytes: 2 * BLOCK_BYTES,
     };
     let mut engine = Engine::new(config, entropy, Timestamp(0));
     engine.seed_bug(mutation);

@@ -463,7 +463,7 @@ impl World {
         for (n, m) in metadata.iter().enumerate() {
             let f = m.superblock.flags;
             (f.consistent, f.up_to_date, f.primary, f.crashed_primary, marked(m)).hash(&mut hasher);
-            (m.superblock.agreed_bytes, m.superblock.peers[0].bits_volatile).hash(&mut hasher);
+            m.superblock.agreed_bytes.hash(&mut hasher);
             let status = self.pair.status(n);
             let peer = &status.peers[0];
             (status.role as u8, status.disk as u8, self.pair.known_to(n)?).hash(&mut hasher);

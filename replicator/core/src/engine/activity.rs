@@ -22,7 +22,7 @@ use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
 use super::persist::Version;
 
 /// The attached disk's log.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Log {
     /// `None` without a disk, or where no log is kept.
     table: Option<ActivityLog>,

@@ -18,7 +18,7 @@ pub(in crate::engine) struct OwnPause {
 }
 
 /// What both sides know of each other's pauses, of this connection.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(in crate::engine) struct PeerPause {
     /// The peer wants a pause.
     theirs: bool,
