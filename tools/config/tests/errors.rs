@@ -472,3 +472,25 @@ fn columns_count_characters() {
     let error = refuse("common { handlers { } } \"ü\" ; } }").to_string();
     assert!(error.contains("t.conf:1:31\n"), "{error}");
 }
+
+/// The message says what is wrong, with the line, and a colleague may read it.
+#[test]
+fn no_error_shows_a_secret() {
+    for line in [
+        "net { shared-secret \"hunter2\"; timeout 700; }",
+        "net { timeout 700; shared-secret hunter2; }",
+        "net { shared-secret hunter2 hunter2; }",
+        "net { shared-secret\nhunter2 hunter2; timeout 700; }",
+        "net { shared-secret \"hunter2; }",
+        "net { shared-secret \"; \\\"hunter2\"; timeout 700; }",
+        "net { shared-secret hunter2\n timeout 700; }",
+        "net { shared-secret hunter2 { } }",
+        "# net { shared-secret hunter2; } \u{1}\n timeout 700;",
+        "net { shared-secret \u{1} hunter2; }",
+        "net { shared-secret h\u{e4}unter2; timeout 700; }",
+    ] {
+        let error = refuse(&resource_with(line)).to_string();
+        assert!(error.contains("t.conf:"), "{error}");
+        assert!(!error.contains("hunter") && !error.contains("unter2"), "{line}\n{error}");
+    }
+}

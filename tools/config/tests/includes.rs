@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tandem_config::{Config, Stage};
 
@@ -180,4 +180,17 @@ fn errors_of_several_files_are_reported_together() {
     for part in ["a.res:1:14", "found the end of the file", "b.res:2:1", "found `}`"] {
         assert!(error.contains(part), "{part} in {error}");
     }
+}
+
+/// What is shipped takes in the resources beside it, and is good without any.
+#[test]
+fn the_shipped_configuration_is_good() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let [main, common] =
+        ["tandem.conf", "tandem.d/global_common.conf"].map(|f| fs::read(shipped.join(f)).unwrap());
+    let files: [(&str, &[u8]); 2] = [("main.conf", &main), ("tandem.d/global_common.conf", &common)];
+    assert_eq!(Folder::new("shipped-alone", &files).names(), [""; 0]);
+    let r0 = resource("r0", 0);
+    let folder = Folder::new("shipped", &[&files[..], &[("tandem.d/r0.res", &r0)]].concat());
+    assert_eq!(folder.names(), ["r0"]);
 }

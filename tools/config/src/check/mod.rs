@@ -105,7 +105,7 @@ fn words<'a>(
     let found = statement.arguments.as_slice();
     if let Some(excess) = found.get(*count.end()) {
         let error = missing_semicolon(statement, *count.start()).unwrap_or_else(|| {
-            let message = format!("expected `;`, found {}", quote(&excess.text));
+            let message = format!("expected `;`, found {}", quote(excess.span.shown_text()));
             Diagnostic::error(&excess.span, message)
         });
         diagnostics.push(error);
@@ -131,7 +131,8 @@ fn missing_semicolon(statement: &Statement, min: usize) -> Option<Diagnostic> {
         .zip(&statement.arguments)
         .skip(min)
         .find(|(before, after)| before.span.line() != after.span.line())?;
-    let message = format!("expected `;` behind {}, found {}", quote(&before.text), quote(&after.text));
+    let [before_text, after_text] = [before, after].map(|word| quote(word.span.shown_text()));
+    let message = format!("expected `;` behind {before_text}, found {after_text}");
     Some(Diagnostic::error(&before.span.after(), message).label("`;` is missing here"))
 }
 
