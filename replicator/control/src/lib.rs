@@ -5,7 +5,7 @@ mod paths;
 pub use paths::RuntimeDir;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,14 @@ use thiserror::Error;
 
 /// Longest request or reply in bytes, newline included; a longer one ends the connection.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// How long the daemon lets one step take, such as `secondary`; then it answers that the time is up.
+pub const STEP_LIMIT: Duration = Duration::from_secs(120);
+/// Steps of `up` and `down`: secondary, disconnect, detach.
+const MAX_STEPS: u32 = 3;
+/// How long whoever asks for a change has to wait for the answer: longer than all its steps may take.
+pub const CHANGE_LIMIT: Duration =
+    STEP_LIMIT.saturating_mul(MAX_STEPS).saturating_add(Duration::from_secs(30));
 
 /// What is asked of the daemon.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -175,6 +183,12 @@ pub enum ClientError {
         /// What happened.
         source: std::io::Error,
     },
+    /// It hung up.
+    #[error(
+        "tandemd ended the conversation on {0} without an answer: it is stopping, or too many ask it at once; look at \
+         its log"
+    )]
+    NoReply(PathBuf),
     /// The reply made no sense.
     #[error(
         "tandemd's reply on {0} was not understood: {1}; tandemadm and tandemd must be of the same release"
@@ -184,11 +198,13 @@ pub enum ClientError {
 
 /// Asks the daemon one thing. `timeout` bounds the wait for its reply.
 pub fn ask(socket: &Path, request: &Request, timeout: Duration) -> Result<Reply, ClientError> {
-    let io = |source| ClientError::Io { path: socket.to_owned(), source };
+    let io = |source: std::io::Error| match source.kind() {
+        // It hung up on what we said.
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ClientError::NoReply(socket.to_owned()),
+        _ => ClientError::Io { path: socket.to_owned(), source },
+    };
     let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            ClientError::NotRunning(socket.to_owned())
-        }
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(socket.to_owned()),
         _ => io(e),
     })?;
     stream.set_read_timeout(Some(timeout)).map_err(io)?;
@@ -198,5 +214,8 @@ pub fn ask(socket: &Path, request: &Request, timeout: Duration) -> Result<Reply,
     stream.write_all(&line).map_err(io)?;
     let mut reply = String::new();
     BufReader::new(stream).read_line(&mut reply).map_err(io)?;
+    if reply.is_empty() {
+        return Err(ClientError::NoReply(socket.to_owned()));
+    }
     serde_json::from_str(&reply).map_err(|e| ClientError::Reply(socket.to_owned(), e.to_string()))
 }

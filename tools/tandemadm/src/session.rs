@@ -4,15 +4,15 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_control::{Action, ClientError, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir, ask};
+use tandem_control::{
+    Action, CHANGE_LIMIT, ClientError, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir, ask,
+};
 
 use crate::failure::{Failure, GIVE_UP_CODE, additional_info};
 use crate::output::{errln, out, outln};
 
 /// How long a snapshot may take.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
-/// How long a state change may take: longer than the daemon gives its peers and disks.
-const ACT_LIMIT: Duration = Duration::from_secs(120);
 
 /// One run of the program.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Session {
             print_request(request);
             return Ok(());
         }
-        let reply = ask(&self.run.control_socket(), request, ACT_LIMIT)?;
+        let reply = ask(&self.run.control_socket(), request, CHANGE_LIMIT)?;
         if reply.exit_code != 0 || reply.error.is_some() {
             return Err(Failure::Refused(Box::new(at_least_one(reply))));
         }

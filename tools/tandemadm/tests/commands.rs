@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -93,9 +94,18 @@ fn each_command_asks_for_its_action() {
 #[test]
 fn a_resource_that_is_not_up_is_down_already() {
     let node = Node::new(MIB);
-    node.daemon(|_| Reply { exit_code: 10, error: Some("r0: No such resource".into()), ..Reply::default() });
+    let unknown = "r0: Failure: (158) Unknown resource";
+    node.daemon(move |_| Reply { exit_code: 10, error: Some(unknown.into()), ..Reply::default() });
     node.adm("down r0").expect(0, &[]);
-    node.adm("secondary r0").expect(10, &["r0: No such resource"]);
+    node.adm("secondary r0").expect(10, &[unknown]);
+}
+
+#[test]
+fn a_daemon_that_hangs_up_is_not_taken_for_another_release() {
+    let node = Node::new(MIB);
+    let listener = UnixListener::bind(node.run_dir().control_socket()).unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    node.adm("secondary r0").expect(20, &["control.sock without an answer"]);
 }
 
 #[test]
