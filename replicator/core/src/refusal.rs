@@ -112,6 +112,10 @@ impl From<StateChangeRefusal> for CommandError {
     }
 }
 
+/// The disk failed where the metadata is.
+pub const METADATA_IO_ERROR: (u16, &str) = (118, "IO error(s) occurred during initial access to meta-data.");
+/// The metadata has no room for what the configuration asks for.
+pub const INVALID_REQUEST: (u16, &str) = (162, "Invalid configuration request");
 /// `attach` of a volume that has a disk.
 pub const HAS_DISK: (u16, &str) = (124, "Device is attached to a disk (use detach first)");
 /// `connect` of a peer that is connected or connecting.

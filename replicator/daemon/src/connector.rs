@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::failure::Failure;
 use crate::handshake::{into_fd, preamble, receive, send};
+use crate::log_limit::LogLimit;
 use crate::resource::{Attempt, Mailbox, Wish};
 use crate::sockets::{accept_failed, listen, stop};
 
@@ -54,6 +55,7 @@ impl Connector {
             mailbox,
             accepting: RefCell::new(HashSet::new()),
             halves: RefCell::new(HashMap::new()),
+            strangers: LogLimit::new(),
         };
         Ok(Connector { task: tokio::task::spawn_local(Rc::new(hub).run(listener, wishes)) })
     }
@@ -73,6 +75,8 @@ struct Hub {
     accepting: RefCell<HashSet<NodeId>>,
     /// The first stream of a session, waiting for the second.
     halves: RefCell<HashMap<NodeId, Half>>,
+    /// For what those who connect can cause to be logged.
+    strangers: LogLimit,
 }
 
 struct Half {
@@ -214,7 +218,7 @@ impl Hub {
     async fn greet(self: Rc<Self>, mut stream: TcpStream, remote: SocketAddr) {
         let resource = self.spec.name.as_str();
         if !self.spec.peers.iter().any(|peer| peer.address.ip() == remote.ip()) {
-            warn!(resource, %remote, "closed a connection from an address that is no peer's");
+            self.complain(remote, "closed a connection from an address that is no peer's");
             return;
         }
         let theirs =
@@ -226,11 +230,11 @@ impl Hub {
                     return;
                 }
                 Err(error) => {
-                    warn!(resource, %remote, "closed a connection: {error}");
+                    self.complain(remote, &format!("closed a connection: {error}"));
                     return;
                 }
                 Ok(_) => {
-                    warn!(resource, %remote, "closed a connection that did not start with a preamble");
+                    self.complain(remote, "closed a connection that did not start with a preamble");
                     return;
                 }
             };
@@ -239,13 +243,20 @@ impl Hub {
             // Not now: the other side tries again.
             Ok(_) => debug!(resource, %remote, "closed a connection that is not wanted now"),
             Err((peer, reason)) => {
-                warn!(resource, %remote, "connection refused: {reason}");
+                self.complain(remote, &format!("connection refused: {reason}"));
                 // The other side may be gone already.
                 let _ = send(&mut stream, &Message::Refuse { reason: reason.clone() }).await;
                 if let Some(peer) = peer {
                     self.mailbox.peer_refused(peer, reason);
                 }
             }
+        }
+    }
+
+    /// Logs what a stranger did, but not each time.
+    fn complain(&self, remote: SocketAddr, what: &str) {
+        if let Some(permit) = self.strangers.permit() {
+            warn!(resource = self.spec.name, %remote, "{what}{permit}");
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::daemon::Daemon;
+use crate::log_limit::LogLimit;
 use crate::sockets::accept_failed;
 
 /// Conversations at once.
@@ -19,6 +20,7 @@ const MAX_CONVERSATIONS: usize = 64;
 /// Serves administrators.
 pub(crate) async fn serve(daemon: Rc<Daemon>, listener: UnixListener) {
     let conversations = Arc::new(Semaphore::new(MAX_CONVERSATIONS));
+    let refused = LogLimit::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -28,7 +30,9 @@ pub(crate) async fn serve(daemon: Rc<Daemon>, listener: UnixListener) {
             }
         };
         let Ok(permit) = conversations.clone().try_acquire_owned() else {
-            warn!("a conversation on the control socket was refused: too many at once");
+            if let Some(permit) = refused.permit() {
+                warn!("a conversation on the control socket was refused: too many at once{permit}");
+            }
             continue;
         };
         let daemon = daemon.clone();

@@ -12,7 +12,7 @@ use tandem_core::refusal::{HAS_DISK, HAS_NET, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::Status;
 use tokio::sync::{Mutex, Notify, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -20,19 +20,24 @@ use crate::connector::Connector;
 use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
-use crate::resource::{AdminCommand, Resource};
+use crate::resource::{self, AdminCommand, Resource};
 use crate::sockets;
 
 /// NBD clients at once, all resources together.
 const MAX_CLIENTS: usize = 256;
 /// For a resource's thread to end once it has nothing to do.
 const THREAD_END_LIMIT: Duration = Duration::from_secs(10);
-/// For the requests of NBD clients to end when the daemon stops; a peer that hangs must not keep it.
+/// For clients' requests to end and for the peer to agree when the daemon stops. Then the peer is left: one that hangs
+/// must not keep the daemon until ko-count finds out.
+const PEER_LIMIT: Duration = Duration::from_secs(5);
+/// For clients' requests to end once the peer is left; only a disk can keep them then.
 const CLIENT_END_LIMIT: Duration = Duration::from_secs(10);
 /// For a resource to be taken down when the daemon stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// `detach` of a volume that has no disk.
 const NO_DISK_CONFIG: u16 = 138;
+/// Anything asked of a resource that is not up.
+const UNKNOWN_RESOURCE: (u16, &str) = (158, "Unknown resource");
 
 /// A resource that is up.
 pub(crate) struct Entry {
@@ -88,11 +93,13 @@ impl Daemon {
         }
     }
 
-    /// A snapshot of each resource.
+    /// A snapshot of each resource. All are asked at the same time: one that hangs delays no other.
     pub(crate) async fn statuses(&self) -> Vec<ResourceStatus> {
+        let asked: Vec<_> =
+            self.entries().into_iter().map(|e| spawn_local(async move { e.status().await })).collect();
         let mut statuses = Vec::new();
-        for entry in self.entries() {
-            statuses.extend(entry.status().await);
+        for answer in asked {
+            statuses.extend(answer.await.ok().flatten());
         }
         statuses
     }
@@ -105,7 +112,7 @@ impl Daemon {
     /// The resource of this name.
     pub(crate) fn entry(&self, name: &str) -> Result<Rc<Entry>, Failure> {
         let entry = self.entries.borrow().get(name).cloned();
-        entry.ok_or_else(|| Failure::unnumbered("No such resource"))
+        entry.ok_or_else(|| Failure::numbered(UNKNOWN_RESOURCE.0, UNKNOWN_RESOURCE.1))
     }
 
     async fn act(self: &Rc<Self>, name: &str, action: Action) -> Result<(), Failure> {
@@ -165,30 +172,34 @@ impl Daemon {
     }
 
     async fn create(self: &Rc<Self>, spec: &ResourceSpec) -> Result<Rc<Entry>, Failure> {
+        let made = self.make(spec).await;
+        match &made {
+            Ok(entry) => {
+                info!(resource = spec.name, address = %spec.node.address, "created");
+                self.entries.borrow_mut().insert(spec.name.clone(), entry.clone());
+            }
+            // Of a resource that could not be made nothing stays behind.
+            Err(_) => self.stop_unused_listeners().await,
+        }
+        made
+    }
+
+    async fn make(self: &Rc<Self>, spec: &ResourceSpec) -> Result<Rc<Entry>, Failure> {
         if let Some(address) = spec.nbd_listen {
             self.listen_for_clients(address)?;
         }
         let (resource, wishes, handlers) = Resource::start(spec, self.changed.clone())?;
-        let connector = match Connector::start(spec, resource.mailbox().clone(), wishes) {
-            Ok(connector) => connector,
+        match Connector::start(spec, resource.mailbox().clone(), wishes) {
+            Ok(connector) => {
+                // Ends with the resource's thread.
+                spawn_local(handlers::serve(spec.name.clone(), resource.mailbox().clone(), handlers));
+                Ok(Rc::new(Entry::new(spec, resource, Some(connector))))
+            }
             Err(failure) => {
                 resource.end(THREAD_END_LIMIT).await;
-                self.stop_unused_listeners().await;
-                return Err(failure);
+                Err(failure)
             }
-        };
-        // Ends with the resource's thread.
-        tokio::task::spawn_local(handlers::serve(spec.name.clone(), resource.mailbox().clone(), handlers));
-        let entry = Rc::new(Entry {
-            spec: spec.clone(),
-            resource,
-            admin: Mutex::new(()),
-            last_status: RefCell::new(None),
-            connector: RefCell::new(Some(connector)),
-        });
-        info!(resource = spec.name, address = %spec.node.address, "created");
-        self.entries.borrow_mut().insert(spec.name.clone(), entry.clone());
-        Ok(entry)
+        }
     }
 
     /// Secondary, disconnect, detach, forget; stops at the first refusal.
@@ -227,7 +238,7 @@ impl Daemon {
         let mut listeners = self.nbd_listeners.borrow_mut();
         if let hash_map::Entry::Vacant(vacant) = listeners.entry(address) {
             let serve = nbd_listener::serve_tcp(self.clone(), sockets::listen(address)?);
-            vacant.insert(tokio::task::spawn_local(serve));
+            vacant.insert(spawn_local(serve));
         }
         Ok(())
     }
@@ -257,8 +268,7 @@ fn unless(result: Result<(), Failure>, fine: &[Kind]) -> Result<(), Failure> {
 impl Daemon {
     /// Takes every resource down, whoever still uses it.
     pub(crate) async fn shut_down(self: &Rc<Self>) {
-        let tasks: Vec<_> =
-            self.entries().into_iter().map(|entry| tokio::task::spawn_local(shut_down(entry))).collect();
+        let tasks: Vec<_> = self.entries().into_iter().map(|entry| spawn_local(shut_down(entry))).collect();
         for task in tasks {
             // A panic in one of them has been reported.
             let _ = task.await;
@@ -277,15 +287,24 @@ async fn shut_down(entry: Rc<Entry>) {
 
 async fn take_down(entry: &Entry) {
     let resource = entry.spec.name.as_str();
-    if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients()).await.is_err() {
-        warn!(resource, "requests of NBD clients have not ended after {CLIENT_END_LIMIT:?}");
+    let in_agreement = async {
+        entry.resource.stop_clients().await;
+        entry.resource.command(AdminCommand::Secondary).await
+    };
+    let demoted = timeout(PEER_LIMIT, in_agreement).await;
+    if demoted.is_err() {
+        warn!(resource, "the peer does not answer: leaving it");
     }
-    let demoted = entry.resource.command(AdminCommand::Secondary).await;
     let disconnected = unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED);
     // Without the peer there is nothing left to wait for.
     let demoted = match demoted {
-        Ok(()) => Ok(()),
-        Err(_) => entry.resource.command(AdminCommand::Secondary).await,
+        Ok(Ok(())) => Ok(()),
+        _ => {
+            if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients()).await.is_err() {
+                warn!(resource, "requests of NBD clients have not ended after {CLIENT_END_LIMIT:?}");
+            }
+            entry.resource.command(AdminCommand::Secondary).await
+        }
     };
     let detached = unless(entry.resource.command(AdminCommand::Detach).await, &NOT_ATTACHED);
     for failure in [demoted, disconnected, detached].into_iter().filter_map(Result::err) {
@@ -294,9 +313,21 @@ async fn take_down(entry: &Entry) {
 }
 
 impl Entry {
+    fn new(spec: &ResourceSpec, resource: Resource, connector: Option<Connector>) -> Entry {
+        Entry {
+            spec: spec.clone(),
+            resource,
+            admin: Mutex::new(()),
+            last_status: RefCell::new(None),
+            connector: RefCell::new(connector),
+        }
+    }
+
     async fn status(&self) -> Option<ResourceStatus> {
-        if let Some(status) = self.resource.status().await {
-            *self.last_status.borrow_mut() = Some(status);
+        match self.resource.status().await {
+            Some(status) => *self.last_status.borrow_mut() = Some(status),
+            None if self.resource.has_ended() => *self.last_status.borrow_mut() = Some(dead(&self.spec)),
+            None => (),
         }
         let engine = self.last_status.borrow().clone()?;
         Some(ResourceStatus { spec: self.spec.clone(), engine })
@@ -310,3 +341,17 @@ impl Entry {
             && status.peers.iter().all(|peer| peer.connection == ConnectionState::StandAlone)
     }
 }
+
+/// What is left of a resource whose thread has died.
+fn dead(spec: &ResourceSpec) -> Status {
+    let mut status = resource::initial_status(spec);
+    status.role = Role::Unknown;
+    status.disk = DiskState::Failed;
+    for peer in &mut status.peers {
+        peer.standalone_reason = Some(resource::ENDED.into());
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod event_log;
 mod failure;
 mod handlers;
 mod handshake;
+mod log_limit;
 mod nbd_listener;
 mod proc_drbd;
 mod resource;
@@ -50,9 +51,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     start_logging();
     let dir = options.run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
-    let ended =
-        RunDir::acquire(dir).map_err(StartError::from).and_then(|run_dir| tokio_uring::start(run(&run_dir)));
-    match ended {
+    match start(&dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             error!("{e}");
@@ -61,11 +60,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Leaves the folder that it was started in: a daemon must not keep a file system from being unmounted.
+fn start(dir: &RuntimeDir) -> Result<(), StartError> {
+    let dir = RuntimeDir::new(std::path::absolute(dir.path()).map_err(StartError::Folder)?);
+    let run_dir = RunDir::acquire(dir)?;
+    std::env::set_current_dir("/").map_err(StartError::Folder)?;
+    tokio_uring::start(run(&run_dir))
+}
+
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
     RunDir(#[from] RunDirError),
+    #[error("the folder it was started in, or /, cannot be entered: {0}")]
+    Folder(io::Error),
     #[error("signals cannot be caught: {0}")]
     Signals(#[from] io::Error),
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -14,31 +15,38 @@ use tandem_nbd::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::daemon::{Daemon, Entry};
+use crate::log_limit::LogLimit;
 use crate::resource::NbdClient;
 use crate::sockets::accept_failed;
 use crate::utc;
 
 /// For the whole handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Handshakes at once on one listener. Apart from the clients that are served: who has not said what it wants takes
+/// nobody's place, and strangers on TCP none of the local ones'.
+const MAX_HANDSHAKES: usize = 64;
 /// Read at a time during the handshake.
 const INPUT_BYTES: usize = 4096;
 /// A client on TCP that vanished is noticed after about two minutes: idle time, then five probes, in seconds.
 const KEEPALIVE_IDLE_S: u32 = 60;
 const KEEPALIVE_INTERVAL_S: u32 = 10;
 const KEEPALIVE_PROBES: u32 = 5;
+/// The same for one that owes us an acknowledgement, or takes no replies.
+const TCP_USER_TIMEOUT_MS: u32 = 120_000;
 
 /// Serves the clients of the Unix socket.
 pub(crate) async fn serve_unix(daemon: Rc<Daemon>, listener: UnixListener) {
+    let door = Door::new(daemon);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let who = process_name(&stream);
-                spawn(&daemon, stream, who, |stream| stream.into_std().map(OwnedFd::from));
+                door.admit(stream, who, |stream| stream.into_std().map(OwnedFd::from));
             }
             Err(error) => accept_failed(&error).await,
         }
@@ -47,11 +55,12 @@ pub(crate) async fn serve_unix(daemon: Rc<Daemon>, listener: UnixListener) {
 
 /// Serves the clients of a TCP address.
 pub(crate) async fn serve_tcp(daemon: Rc<Daemon>, listener: TcpListener) {
+    let door = Door::new(daemon);
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => match set_options(&stream) {
                 Ok(()) => {
-                    spawn(&daemon, stream, remote_name(remote), |stream| stream.into_std().map(OwnedFd::from))
+                    door.admit(stream, remote_name(remote), |stream| stream.into_std().map(OwnedFd::from))
                 }
                 Err(error) => debug!(%remote, "an NBD client is gone already: {error}"),
             },
@@ -66,30 +75,51 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S)?;
     setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S)?;
     setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &TCP_USER_TIMEOUT_MS)?;
     Ok(())
 }
 
-fn spawn<S>(daemon: &Rc<Daemon>, stream: S, who: String, into_fd: fn(S) -> io::Result<OwnedFd>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let Ok(permit) = daemon.clients.clone().try_acquire_owned() else {
-        warn!(client = who, "NBD client refused: too many are connected");
-        return;
-    };
-    let daemon = daemon.clone();
-    tokio::task::spawn_local(async move {
-        if let Err(error) = negotiate(&daemon, stream, &who, permit, into_fd).await {
-            info!(client = who, "NBD handshake ended: {error}");
-        }
-    });
+/// A listener's clients until their handshake is over.
+struct Door {
+    daemon: Rc<Daemon>,
+    handshakes: Arc<Semaphore>,
+    /// For what those who knock can cause to be logged.
+    strangers: Rc<LogLimit>,
+}
+
+impl Door {
+    fn new(daemon: Rc<Daemon>) -> Door {
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        Door { daemon, handshakes, strangers: Rc::new(LogLimit::new()) }
+    }
+
+    fn admit<S>(&self, stream: S, who: String, into_fd: fn(S) -> io::Result<OwnedFd>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Ok(shaking_hands) = self.handshakes.clone().try_acquire_owned() else {
+            if let Some(permit) = self.strangers.permit() {
+                warn!(client = who, "NBD client refused: too many handshakes at once{permit}");
+            }
+            return;
+        };
+        let (daemon, strangers) = (self.daemon.clone(), self.strangers.clone());
+        tokio::task::spawn_local(async move {
+            let ended = negotiate(&daemon, stream, &who, into_fd).await;
+            drop(shaking_hands);
+            if let Err(error) = ended
+                && let Some(permit) = strangers.permit()
+            {
+                info!(client = who, "NBD handshake ended: {error}{permit}");
+            }
+        });
+    }
 }
 
 async fn negotiate<S>(
     daemon: &Daemon,
     mut stream: S,
     who: &str,
-    permit: OwnedSemaphorePermit,
     into_fd: fn(S) -> io::Result<OwnedFd>,
 ) -> io::Result<()>
 where
@@ -103,6 +133,7 @@ where
     let Ok(entry) = daemon.entry(&export.name) else {
         return Err(io::Error::other("the resource has just been taken down"));
     };
+    let permit = daemon.clients.clone().try_acquire_owned().map_err(io::Error::other)?;
     let fd = into_fd(stream)?;
     // The ring waits for what would block; with O_NONBLOCK it would not.
     nix::fcntl::fcntl(&fd, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty()))?;
@@ -154,6 +185,9 @@ impl ExportCatalog for Daemon {
 
     fn open(&self, name: &str) -> Result<ExportInfo, OpenError> {
         let entry = self.entry(name).map_err(|_| OpenError::Unknown)?;
+        if self.clients.available_permits() == 0 {
+            return Err(OpenError::Refused("too many clients are connected to this daemon".into()));
+        }
         let state = entry.resource.export().lock().clone();
         match (state.role, state.primary_peer, state.size_bytes) {
             (Role::Primary, _, 0) => Err(OpenError::Refused(format!(

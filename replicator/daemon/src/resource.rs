@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_control::ResourceSpec;
+use tandem_core::Engine;
 use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, PeerConfig};
 use tandem_core::status::Status;
+use tandem_core::units::Timestamp;
 use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
 
 use event_loop::{EventLoop, Links};
@@ -29,6 +31,10 @@ use crate::handlers;
 
 /// A thread that does not answer a question for its state within this time is reading metadata, or stuck.
 const STATUS_LIMIT: Duration = Duration::from_secs(1);
+
+/// What became of a resource that died, and what to do.
+pub(crate) const ENDED: &str =
+    "the resource's thread has ended; see the daemon's log, then 'tandemadm down' and 'up'";
 
 /// The main thread's handle to a resource's thread.
 pub(crate) struct Resource {
@@ -124,6 +130,17 @@ impl Resource {
     }
 }
 
+#[cfg(test)]
+impl Resource {
+    /// One whose thread never answers, and what keeps it so: when that is dropped, the thread has died.
+    pub(crate) fn mute() -> (Resource, impl Sized) {
+        let (mailbox, mail, _) = Mailbox::new().unwrap();
+        let (alive_sender, alive) = oneshot::channel::<()>();
+        let resource = Resource { mailbox, export: SharedExport::new(), alive: Mutex::new(alive) };
+        (resource, (mail, alive_sender))
+    }
+}
+
 fn run(spec: ResourceSpec, entropy: u64, links: Links) {
     let name = spec.name.clone();
     let ended = EventLoop::new(spec, entropy, links).and_then(|mut resource| resource.run());
@@ -133,9 +150,12 @@ fn run(spec: ResourceSpec, entropy: u64, links: Links) {
 }
 
 fn ended() -> Failure {
-    Failure::unnumbered(
-        "the resource's thread has ended; see the daemon's log, then 'tandemadm down' and 'up'",
-    )
+    Failure::unnumbered(ENDED)
+}
+
+/// The state of a resource of which nothing is known but its configuration.
+pub(crate) fn initial_status(spec: &ResourceSpec) -> Status {
+    Engine::new(engine_config(spec), 0, Timestamp(0)).status(Timestamp(0))
 }
 
 fn engine_config(spec: &ResourceSpec) -> EngineConfig {

@@ -10,6 +10,9 @@ use tandem_control::RuntimeDir;
 use thiserror::Error;
 use tokio::net::UnixListener;
 
+/// Where sockets are made; a short name, because a socket's path is limited.
+const PRIVATE_FOLDER: &str = "new";
+
 /// Why the runtime folder cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum RunDirError {
@@ -64,11 +67,19 @@ impl Drop for RunDir {
     }
 }
 
-/// Listens on a Unix socket that only its owner may use.
+/// Listens on a Unix socket that only its owner may use. It is made where nobody else can reach it and moved once its
+/// permissions are right: who connects is held by them at every moment.
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, RunDirError> {
+    let private = parent(path).join(PRIVATE_FOLDER);
     let bind = || {
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        // A daemon that was killed here has left it.
+        let _ = std::fs::remove_dir_all(&private);
+        std::fs::DirBuilder::new().mode(0o700).create(&private)?;
+        let born = private.join("s");
+        let listener = UnixListener::bind(&born)?;
+        std::fs::set_permissions(&born, Permissions::from_mode(0o600))?;
+        std::fs::rename(&born, path)?;
+        std::fs::remove_dir(&private)?;
         Ok(listener)
     };
     bind().map_err(|e| RunDirError::Io(path.to_owned(), e))
@@ -95,6 +106,22 @@ fn read_pid(mut file: File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_is_its_owners_alone_from_the_first_moment() {
+        let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("tandemd-bind-XXXXXX")).unwrap();
+        let path = folder.join("a.sock");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _inside = runtime.enter();
+        // What a killed daemon left is in nobody's way.
+        std::fs::create_dir(folder.join(PRIVATE_FOLDER)).unwrap();
+        std::fs::write(&path, "left over").unwrap();
+        let _listener = bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(!folder.join(PRIVATE_FOLDER).exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn a_second_daemon_is_refused_and_told_why() {

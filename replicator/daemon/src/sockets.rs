@@ -2,18 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
+use crate::log_limit::LogLimit;
 
 const BACKLOG: u32 = 128;
 /// Pause after a failed accept: with every descriptor in use, the next one fails at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Listens on `address`; to be called inside the runtime.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -37,13 +36,9 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Logs a failed accept, but not each of a storm, and pauses.
 pub(crate) async fn accept_failed(error: &io::Error) {
-    static LAST_COMPLAINT: Mutex<Option<Instant>> = Mutex::new(None);
-    {
-        let mut last = LAST_COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
-            tracing::warn!("connections cannot be accepted: {error}");
-            *last = Some(Instant::now());
-        }
+    static LIMIT: LogLimit = LogLimit::new();
+    if let Some(permit) = LIMIT.permit() {
+        tracing::warn!("connections cannot be accepted: {error}{permit}");
     }
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }

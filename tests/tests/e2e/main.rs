@@ -9,6 +9,7 @@ mod bad_config;
 mod bad_input;
 mod bad_peer;
 mod clients;
+mod daemon_faults;
 mod disk_faults;
 mod handlers;
 mod history;

@@ -66,6 +66,11 @@ impl NbdClient {
         Ok(client)
     }
 
+    /// The opened connection, for requests that this client would not make.
+    pub(crate) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// The names of all exports.
     pub(crate) fn list(socket: &Path) -> Result<Vec<String>, NbdError> {
         let mut client = NbdClient::greet(socket)?;

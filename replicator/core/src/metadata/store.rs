@@ -43,7 +43,7 @@ pub enum LoadError {
     },
     /// The device is smaller than the data on it.
     #[error(
-        "Low.dev. smaller than requested DRBD-dev. size: the device has room for {room_bytes} bytes of data, {agreed_bytes} were agreed with the peer. Implicit device shrinking not allowed."
+        "the device has room for {room_bytes} bytes of data, {agreed_bytes} were agreed with the peer. Implicit device shrinking not allowed."
     )]
     Shrunk {
         /// Bytes of data it has room for.
@@ -58,7 +58,7 @@ pub enum LoadError {
     #[error(transparent)]
     Geometry(#[from] GeometryError),
     /// The disk failed.
-    #[error("IO error(s) occurred during initial access to meta-data: {0}")]
+    #[error(transparent)]
     Io(#[from] DiskError),
 }
 

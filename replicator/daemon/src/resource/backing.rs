@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tandem_control::VolumeSpec;
 use tandem_core::io::DiskError;
 use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, load};
+use tandem_core::refusal::METADATA_IO_ERROR;
 use tandem_core::units::NodeId;
 
 use super::buffer::BufferPool;
@@ -145,18 +146,19 @@ fn reads_sectors(file: &File, pool: &BufferPool) -> bool {
     file.read_at(&mut pool.take(512), 512).is_ok()
 }
 
+/// DRBD's number and text, and what is the matter.
 fn describe(error: LoadError, resource: &str) -> Failure {
-    let number = match &error {
-        LoadError::NotFound => 119,
-        LoadError::Shrunk { .. } => 111,
-        LoadError::Io(_) | LoadError::Damaged { .. } => 118,
-        LoadError::Geometry(_) => 112,
-        LoadError::Mismatch(_) => 116,
+    let (number, text) = match &error {
+        LoadError::NotFound => {
+            let text = error.to_string().replace("create-md res'", &format!("create-md {resource}'"));
+            return Failure::numbered(119, text.trim_end());
+        }
+        LoadError::Shrunk { .. } => (111, "Low.dev. smaller than requested DRBD-dev. size."),
+        LoadError::Geometry(_) => (112, "Meta device too small."),
+        LoadError::Mismatch(_) => (116, "Lower device / meta device / index combination invalid."),
+        LoadError::Io(_) | LoadError::Damaged { .. } => METADATA_IO_ERROR,
     };
-    Failure::numbered(
-        number,
-        error.to_string().replace("create-md res'", &format!("create-md {resource}'")).trim_end(),
-    )
+    Failure::numbered(number, text).because(error)
 }
 
 /// Reads metadata before the ring has anything to do with the disk.

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tandem_control::ResourceSpec;
+use tandem_control::{ResourceSpec, STEP_LIMIT};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{Command, DiskError};
 use tandem_core::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
@@ -31,8 +31,6 @@ use crate::failure::Failure;
 use crate::handlers;
 use crate::slab::Slab;
 
-/// A command that takes longer is reported as timed out; it may still take effect later.
-const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// Shortest sleep before a deadline that has just been served.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const STREAMS: [Stream; 2] = [Stream::Data, Stream::Control];
@@ -70,6 +68,7 @@ struct PendingRequest {
 /// An administrator's command that the engine has.
 struct PendingCommand {
     reply: CommandReply,
+    /// When it is reported as timed out; it may still take effect later.
     limit: Instant,
     attaches: bool,
 }
@@ -302,7 +301,7 @@ impl EventLoop {
 
     fn command(&mut self, command: Command, attaches: bool, reply: CommandReply) {
         let id = CommandId(self.number());
-        let limit = Instant::now() + COMMAND_LIMIT;
+        let limit = Instant::now() + STEP_LIMIT;
         self.commands.insert(id, PendingCommand { reply, limit, attaches });
         self.feed(Input::Command { id, command });
     }
@@ -464,7 +463,9 @@ impl EventLoop {
     }
 
     fn start_transfers(&mut self) {
+        let now = Instant::now();
         for (id, conn) in &mut self.nbd {
+            conn.progress(now);
             if let Some(send) = conn.next_send() {
                 self.ring.push(Tag::NbdSend(*id), send);
             }
@@ -472,7 +473,6 @@ impl EventLoop {
                 self.ring.push(Tag::NbdReceive(*id), receive);
             }
         }
-        let now = Instant::now();
         for (id, conn) in &mut self.peers {
             for stream in STREAMS {
                 if let Some(send) = conn.next_send(stream) {
@@ -529,7 +529,8 @@ impl EventLoop {
         });
         let commands = self.commands.values().map(|command| command.limit);
         let peers = self.peers.values().filter_map(PeerConn::deadline);
-        let ours = commands.chain(peers).min().map(|end| end.saturating_duration_since(now));
+        let clients = self.nbd.values().filter_map(NbdConn::deadline);
+        let ours = commands.chain(peers).chain(clients).min().map(|end| end.saturating_duration_since(now));
         engine.into_iter().chain(ours).min()
     }
 }

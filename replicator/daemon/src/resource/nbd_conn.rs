@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -23,6 +24,9 @@ const INPUT_BYTES: usize = 128 << 10;
 /// Payloads that lack less than this are received together with what follows them; the rest go straight to their
 /// aligned buffer.
 const DIRECT_PAYLOAD_BYTES: usize = 32 << 10;
+
+/// How long a client that has said goodbye, or sent its last, may take to read the replies it is owed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A client whose handshake is complete.
 pub(crate) struct NbdClient {
@@ -53,6 +57,8 @@ pub(crate) struct NbdConn {
     in_flight_bytes: usize,
     /// No more requests will be taken.
     ending: bool,
+    /// When replies to its last requests that were not read are given up.
+    drained_by: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -88,6 +94,7 @@ impl NbdConn {
             in_flight: 0,
             in_flight_bytes: 0,
             ending: false,
+            drained_by: None,
             _permit: client.permit,
         }
     }
@@ -112,8 +119,7 @@ impl NbdConn {
                 Event::Reject { cookie, errno } => self.reply(cookie, Err(errno)),
                 Event::Close(violation) => {
                     tracing::warn!(client = self.name, "closing an NBD connection: {violation}");
-                    self.end();
-                    self.out.give_up();
+                    self.abort();
                 }
                 Event::Request(request) => {
                     if let Some(request) = self.request(request, pool) {
@@ -270,6 +276,22 @@ impl NbdConn {
     /// Takes no more requests; those in flight are still answered.
     fn end(&mut self) {
         self.ending = true;
+    }
+
+    /// Goes on with ending: a client that does not read what it asked for must not hold the device open.
+    pub(crate) fn progress(&mut self, now: Instant) {
+        if self.ending && self.in_flight == 0 && !self.is_finished() {
+            let drained_by = *self.drained_by.get_or_insert(now + DRAIN_LIMIT);
+            if now >= drained_by && !self.out.is_broken() {
+                tracing::warn!(client = self.name, "closing an NBD connection: its replies are not read");
+                self.abort();
+            }
+        }
+    }
+
+    /// When [`NbdConn::progress`] has something to do at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.drained_by.filter(|_| !self.out.is_broken())
     }
 
     /// Ends the connection without waiting for the client.

@@ -6,7 +6,7 @@ use crate::engine::persist::Then;
 use crate::engine::{Engine, Reign};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::metadata::Metadata;
-use crate::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
+use crate::refusal::{CommandError, HAS_DISK, INVALID_REQUEST, StateChangeRefusal};
 use crate::seeded;
 use crate::state::{DiskState, Role};
 use crate::units::CommandId;
@@ -28,11 +28,8 @@ impl Engine {
         if let Err(text) = self.assign_slots() {
             self.disk.metadata = None;
             self.disk.release_when_idle = true;
-            let error = CommandError::Failure {
-                number: 166,
-                text: "Not enough bitmap slots in the meta-data",
-                detail: vec![text],
-            };
+            let (number, refused) = INVALID_REQUEST;
+            let error = CommandError::Failure { number, text: refused, detail: vec![text] };
             return self.finish_command(id, Err(error));
         }
         self.begin(id, Stage::Persisting);

@@ -10,7 +10,7 @@ mod role;
 
 use super::Engine;
 use crate::io::{Command, Output};
-use crate::refusal::{CommandError, StateChangeRefusal};
+use crate::refusal::{CommandError, METADATA_IO_ERROR, StateChangeRefusal};
 use crate::units::{CommandId, NodeId, Timestamp};
 
 use invalidate::Invalidation;
@@ -143,11 +143,8 @@ impl Engine {
 
 /// The disk failed while the command waited for it.
 pub(super) fn disk_lost() -> CommandError {
-    CommandError::Failure {
-        number: 118,
-        text: "IO error(s) occurred during access to meta-data",
-        detail: vec!["the disk was detached; see the daemon's log".into()],
-    }
+    let (number, text) = METADATA_IO_ERROR;
+    CommandError::Failure { number, text, detail: vec!["the disk was detached; see the daemon's log".into()] }
 }
 
 fn failure((number, text): (u16, &'static str)) -> CommandError {

@@ -1,0 +1,90 @@
+//! What the daemon says of resources, without any of their threads.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tandem_control::{HandlersSpec, NodeSpec, VolumeSpec};
+use tandem_core::config::Options;
+use tandem_core::units::NodeId;
+
+use super::*;
+
+/// As long as a thread that does not answer is waited for, and no more than that for all of them.
+#[test]
+fn resources_that_hang_are_asked_at_the_same_time() {
+    let daemon = Daemon::new();
+    let mute: Vec<_> = ["r0", "r1", "r2"].map(|name| add_mute(&daemon, name)).into();
+    let start = Instant::now();
+    tokio_uring::start(daemon.statuses());
+    assert!(start.elapsed() < Duration::from_secs(2), "they were asked one after the other");
+    drop(mute);
+}
+
+#[test]
+fn a_dead_resource_does_not_keep_its_last_state() {
+    let daemon = Daemon::new();
+    let mute = add_mute(&daemon, "r0");
+    let entry = daemon.entry("r0").unwrap();
+    *entry.last_status.borrow_mut() = Some(Status {
+        role: Role::Primary,
+        disk: DiskState::UpToDate,
+        ..resource::initial_status(&entry.spec)
+    });
+    let status = tokio_uring::start(daemon.statuses()).remove(0).engine;
+    assert_eq!((status.role, status.disk), (Role::Primary, DiskState::UpToDate), "it may only be busy");
+    drop(mute);
+    let status = tokio_uring::start(daemon.statuses()).remove(0).engine;
+    assert_eq!((status.role, status.disk), (Role::Unknown, DiskState::Failed));
+    assert_eq!(status.peers[0].connection, ConnectionState::StandAlone);
+    assert!(status.peers[0].standalone_reason.as_ref().unwrap().contains("thread has ended"));
+}
+
+#[test]
+fn a_resource_that_is_not_up_is_unknown_in_drbds_words() {
+    let daemon = Daemon::new();
+    let act = Request::Act { resource: "r9".into(), action: Action::Secondary };
+    let reply = tokio_uring::start(daemon.handle(act));
+    assert_eq!((reply.exit_code, reply.error.as_deref()), (10, Some("r9: Failure: (158) Unknown resource")));
+}
+
+#[test]
+fn a_resource_that_cannot_be_made_leaves_no_listener_behind() {
+    let taken = StdListener::bind("127.0.0.1:0").unwrap();
+    let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut spec = spec("r0");
+    spec.node.address = taken.local_addr().unwrap();
+    spec.nbd_listen = Some(free);
+    let daemon = Daemon::new();
+    let reply = tokio_uring::start(daemon.handle(Request::Up { spec }));
+    assert_eq!(reply.error.as_deref(), Some("r0: Failure: (102) Local address(port) already in use."));
+    StdListener::bind(free).expect("nobody listens any more");
+}
+
+fn add_mute(daemon: &Daemon, name: &str) -> impl Sized + use<> {
+    let (resource, life) = Resource::mute();
+    let entry = Rc::new(Entry::new(&spec(name), resource, None));
+    daemon.entries.borrow_mut().insert(name.into(), entry);
+    life
+}
+
+fn spec(name: &str) -> ResourceSpec {
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let node = |id, name: &str| NodeSpec { id: NodeId(id), name: name.into(), address };
+    ResourceSpec {
+        name: name.into(),
+        node: node(0, "alpha"),
+        peers: vec![node(1, "bravo")],
+        volume: VolumeSpec {
+            number: 0,
+            minor: 0,
+            device: PathBuf::from("/dev/drbd0"),
+            disk: PathBuf::from("/no/such/disk"),
+            meta_disk: None,
+        },
+        options: Options::default(),
+        handlers: HandlersSpec { commands: [].into(), limit_ms: 1000, config_file: PathBuf::new() },
+        connect_interval_ms: 10_000,
+        nbd_listen: None,
+    }
+}
