@@ -1,6 +1,10 @@
 //! No input makes the parser, the checks or the messages panic.
 
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tandem_config::{Config, OPTIONS};
 
@@ -121,7 +125,7 @@ fn mutated_examples_never_panic_and_what_passes_survives_a_dump() {
 
 #[test]
 fn large_hostile_inputs_are_answered_quickly() {
-    let started = std::time::Instant::now();
+    let before = cpu_time();
     for text in [
         "{".repeat(1 << 20),
         "a{".repeat(1 << 19),
@@ -137,5 +141,12 @@ fn large_hostile_inputs_are_answered_quickly() {
         let error = Config::parse(Path::new("large.conf"), &text).unwrap_err().to_string();
         assert!(!error.is_empty() && error.len() < 1 << 20, "{} bytes of message", error.len());
     }
-    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    let taken = cpu_time() - before;
+    assert!(taken.as_secs() < 60, "{taken:?}");
+}
+
+/// What this thread has had of a processor: how busy the machine is besides says nothing of us.
+fn cpu_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
