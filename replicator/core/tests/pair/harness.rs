@@ -240,6 +240,12 @@ impl Pair {
         self.settle();
     }
 
+    /// What was kept back is lost with the connection it was sent on, and nothing is kept back any longer.
+    pub(crate) fn drop_held(&mut self) {
+        self.hold = None;
+        self.held.clear();
+    }
+
     /// Delivers the first message that was kept back.
     pub(crate) fn deliver_first(&mut self) {
         let (from, message) = self.held.remove(0);
@@ -297,8 +303,17 @@ impl Pair {
 
     pub(crate) fn attach(&mut self, n: usize) -> Result<(), CommandError> {
         let disk = &mut self.nodes[n].disk;
-        let metadata = metadata::load(disk, Placement::Internal, DISK_BYTES as u64, NodeId(n as u8)).unwrap();
+        let bytes = disk.size_bytes();
+        let metadata = metadata::load(disk, Placement::Internal, bytes, NodeId(n as u8)).unwrap();
         self.command(n, Command::Attach { metadata: Box::new(metadata) })
+    }
+
+    /// A new disk in the place of the old one, with room for the bitmaps of so many peers.
+    pub(crate) fn replace_disk(&mut self, n: usize, bytes: usize, max_peers: u8) {
+        self.engines_started += 1;
+        let disk = &mut self.nodes[n].disk;
+        disk.0 = vec![0; bytes];
+        metadata::create(disk, Placement::Internal, bytes as u64, max_peers, self.engines_started).unwrap();
     }
 
     pub(crate) fn client(&mut self, n: usize, op: ClientOp) -> Result<Bytes, ClientError> {

@@ -8,7 +8,9 @@ mod generations;
 mod handlers;
 mod harness;
 mod invalidate;
+mod lifecycle;
 mod resync;
+mod sizes;
 
 use harness::Pair;
 use tandem_core::config::Protocol;
