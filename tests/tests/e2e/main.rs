@@ -8,6 +8,7 @@
 mod bad_config;
 mod bad_input;
 mod bad_peer;
+mod cable;
 mod clients;
 mod daemon_faults;
 mod disk_faults;
@@ -20,5 +21,7 @@ mod node;
 mod pair;
 mod random;
 mod tcp;
+mod torture;
+mod trial;
 mod wait;
 mod workload;

@@ -1,5 +1,6 @@
 //! One node: its disk, its runtime folder, its daemon, and what can be done to it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -26,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) run: RuntimeDir,
     pub(crate) disk: PathBuf,
     pub(crate) config: PathBuf,
+    /// What its programs are started with.
+    pub(crate) prefix: Vec<String>,
 }
 
 /// What a command ended with.
@@ -46,7 +49,9 @@ impl Node {
 
     /// Any program, with this node's environment.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut line = self.prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(line.next().unwrap_or_default());
+        command.args(line);
         command.env("TANDEM_NODE", self.name).env("TANDEM_RUN_DIR", self.run.path());
         command
     }

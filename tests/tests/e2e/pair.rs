@@ -13,6 +13,7 @@ use tandem_control::RuntimeDir;
 use tandem_core::config::Protocol;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
 
+use crate::cable::Cable;
 use crate::node::{Node, RESOURCE};
 use crate::wait;
 
@@ -27,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) net: &'static str,
     /// More of what stands in the resource.
     pub(crate) statements: String,
+    /// Each node in a network namespace of its own, with a cable between them, instead of both on loopback.
+    pub(crate) own_networks: bool,
 }
 
 impl Default for Setup {
@@ -37,14 +40,16 @@ impl Default for Setup {
             alpha_disk: None,
             net: "",
             statements: String::new(),
+            own_networks: false,
         }
     }
 }
 
-/// alpha on 127.0.0.1 and bravo on 127.0.0.2.
+/// alpha on 127.0.0.1 and bravo on 127.0.0.2, or each at its end of a cable.
 pub(crate) struct Pair {
     pub(crate) alpha: Node,
     pub(crate) bravo: Node,
+    cable: Option<Cable>,
     folder: PathBuf,
 }
 
@@ -53,10 +58,15 @@ impl Pair {
     pub(crate) fn new(setup: Setup) -> Pair {
         let folder = mkdtemp(&std::env::temp_dir().join("tandem-e2e-XXXXXX")).unwrap();
         let config = folder.join("r0.res");
+        let cable = setup.own_networks.then(|| Cable::new(&folder));
         let port = free_port();
-        let node = |name, last, disk: PathBuf| Node {
+        let node = |name, end: usize, disk: PathBuf| Node {
             name,
-            address: (Ipv4Addr::new(127, 0, 0, last), port).into(),
+            address: match &cable {
+                Some(cable) => (cable.address(end), port).into(),
+                None => (Ipv4Addr::new(127, 0, 0, end as u8 + 1), port).into(),
+            },
+            prefix: cable.as_ref().map_or(Vec::new(), |cable| cable.prefix(end)),
             run: RuntimeDir::new(folder.join(name)),
             disk,
             config: config.clone(),
@@ -67,8 +77,8 @@ impl Pair {
             path
         };
         let alpha_disk = setup.alpha_disk.unwrap_or_else(|| own_file("alpha.img", setup.disk_bytes[0]));
-        let alpha = node("alpha", 1, alpha_disk);
-        let bravo = node("bravo", 2, own_file("bravo.img", setup.disk_bytes[1]));
+        let alpha = node("alpha", 0, alpha_disk);
+        let bravo = node("bravo", 1, own_file("bravo.img", setup.disk_bytes[1]));
         let mut text = format!("resource {RESOURCE} {{\n  protocol {};\n", setup.protocol.letter());
         writeln!(text, "  net {{ {} }}\n  {}", setup.net, setup.statements).unwrap();
         for Node { name, address, disk, .. } in [&alpha, &bravo] {
@@ -81,7 +91,7 @@ impl Pair {
         }
         text.push_str("}\n");
         fs::write(&config, text).unwrap();
-        Pair { alpha, bravo, folder }
+        Pair { alpha, bravo, cable, folder }
     }
 
     /// Both nodes up, alpha Primary, both disks UpToDate.
@@ -113,6 +123,11 @@ impl Pair {
     /// The one that is not this one.
     pub(crate) fn other(&self, node: &Node) -> &Node {
         if node.name == self.alpha.name { &self.bravo } else { &self.alpha }
+    }
+
+    /// What joins the nodes, if they have networks of their own.
+    pub(crate) fn cable(&self) -> &Cable {
+        self.cable.as_ref().expect("the nodes have networks of their own")
     }
 
     /// The folder that goes with the pair.

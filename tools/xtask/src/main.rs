@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | sim | bench | tidy`.
+//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | bench | tidy`.
 
 mod demo;
 mod packages;
@@ -38,6 +38,21 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Maltreats real daemons: kill -9, SIGSTOP and cut cables under load, every protocol
+    Torture {
+        /// Rounds per protocol
+        #[arg(long, default_value_t = 200)]
+        rounds: u64,
+        /// A, B or C only
+        #[arg(long, value_parser = ["A", "B", "C"], ignore_case = true)]
+        protocol: Option<String>,
+    },
+    /// Kills the primary under a PostgreSQL database and looks for every acknowledged commit
+    Postgres {
+        /// How often
+        #[arg(long, default_value_t = 20)]
+        kills: u64,
+    },
     /// Measures against other NBD servers, side by side; never a gate
     Bench {
         /// Run the criterion benches of the hot functions instead
@@ -62,6 +77,11 @@ fn main() -> ExitCode {
         Task::Demo { keep } => demo::run(keep),
         Task::Test => suite::run(),
         Task::Sim { args } => run(&mut suite::simulator(&args)),
+        Task::Torture { rounds, protocol } => {
+            let letter = protocol.map_or(String::new(), |letter| letter.to_lowercase());
+            suite::run_end_to_end(&format!("torture::protocol_{letter}"), "TANDEM_TORTURE_ROUNDS", rounds)
+        }
+        Task::Postgres { kills } => suite::run_end_to_end("postgres::", "TANDEM_POSTGRES_KILLS", kills),
         Task::Bench { functions, args } => bench(functions, &args),
         Task::Tidy => tidy::report(),
         Task::Guard { folder } => sandbox::guard(std::io::stdin(), &folder),

@@ -1,6 +1,6 @@
 //! Programs that come from Debian's packages.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::unistd::Uid;
@@ -33,12 +33,20 @@ const FIO: Package =
     Package { name: "fio", program: "fio", reason: "loads an export and verifies checksums" };
 const LOSETUP: Package =
     Package { name: "mount", program: "losetup", reason: "loop devices and tmpfs for failing disks" };
+const IPROUTE: Package =
+    Package { name: "iproute2", program: "ip", reason: "the cable between two nodes' network namespaces" };
+const NFTABLES: Package = Package { name: "nftables", program: "nft", reason: "cuts that cable" };
+const UTIL_LINUX: Package =
+    Package { name: "util-linux", program: "unshare", reason: "namespaces: unshare, nsenter, setpriv" };
+const POSTGRESQL: Package =
+    Package { name: "postgresql", program: "postgres", reason: "the database that must not lose a commit" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
 
 /// What the demo runs.
 pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
-pub(crate) const TEST: &[Package] = &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP];
+pub(crate) const TEST: &[Package] =
+    &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL];
 /// What the side-by-side measurement runs.
 pub(crate) const BENCH: &[Package] = &[LIBNBD, QEMU, FIO, NBDKIT];
 
@@ -69,7 +77,14 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
 fn present(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     // A user's PATH often lacks the folders where mke2fs and losetup live.
-    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|folder| Path::new(folder).join(program).is_file())
+    let usual = path.split(':').chain(["/usr/sbin", "/sbin"]).map(PathBuf::from);
+    usual.chain(database_folders()).any(|folder| folder.join(program).is_file())
+}
+
+/// Debian keeps a database server's programs apart, by version.
+fn database_folders() -> impl Iterator<Item = PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin"))
 }
 
 fn lists_present() -> bool {

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::AddAssign;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::packages;
-use crate::process::{Result, shown};
+use crate::process::{self, Result, shown};
 use crate::repo;
 use crate::sandbox::Sandbox;
 
@@ -40,16 +41,27 @@ pub(crate) fn run() -> Result<()> {
         "build as shipped",
         repo::cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm"]),
     );
-    suite.step(
-        "end to end: real daemons, real clients",
-        repo::cargo()
-            .args(["test", "-p", "tandem-tests", "--test", "e2e", "--"])
-            .args(["--ignored", "--nocapture", "--test-threads=1"])
-            .env("TANDEM_BIN_DIR", release)
-            .env("TMPDIR", sandbox.path()),
-    );
+    suite.step("end to end: real daemons, real clients", &mut end_to_end("", &release, &sandbox));
     drop(sandbox);
     suite.finish()
+}
+
+/// Runs the end-to-end tests whose names contain `filter`, with this in their environment.
+pub(crate) fn run_end_to_end(filter: &str, variable: &str, value: u64) -> Result<()> {
+    packages::ensure(packages::TEST)?;
+    repo::build_release()?;
+    let sandbox = Sandbox::new()?;
+    process::run(end_to_end(filter, &repo::release_dir()?, &sandbox).env(variable, value.to_string()))
+}
+
+fn end_to_end(filter: &str, binaries: &Path, sandbox: &Sandbox) -> Command {
+    let mut cargo = repo::cargo();
+    cargo
+        .args(["test", "-p", "tandem-tests", "--test", "e2e", filter, "--"])
+        .args(["--ignored", "--nocapture", "--test-threads=1"])
+        .env("TANDEM_BIN_DIR", binaries)
+        .env("TMPDIR", sandbox.path());
+    cargo
 }
 
 fn lint() -> Command {
