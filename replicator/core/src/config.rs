@@ -106,6 +106,40 @@ pub struct Options {
     pub al_extents: u16,
     /// Keep the activity log; without it everything counts as different after a crash of the Primary.
     pub al_updates: bool,
+    /// What becomes of a peer that cannot keep up.
+    pub congestion: CongestionOptions,
+}
+
+/// When a peer counts as congested.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCongestion {
+    /// Writes wait.
+    Block,
+    /// Writes go on without it; it is resynced later. With protocol A only.
+    PullAhead,
+    /// It is disconnected.
+    Disconnect,
+}
+
+/// What becomes of a peer that cannot keep up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CongestionOptions {
+    /// What is done.
+    pub policy: OnCongestion,
+    /// A peer that has not confirmed so much counts as congested; 0: when the send buffer is full.
+    pub fill_bytes: u64,
+    /// Most that a peer may be sent and has not confirmed; writes wait beyond it.
+    pub send_buffer_bytes: u64,
+}
+
+/// Fills a link of 10 Gbit/s for 50 ms, about what a flush of the peer's disk takes. DRBD leaves it to TCP.
+const SEND_BUFFER_BYTES: u64 = 64 << 20;
+
+impl Default for CongestionOptions {
+    fn default() -> Self {
+        CongestionOptions { policy: OnCongestion::Block, fill_bytes: 0, send_buffer_bytes: SEND_BUFFER_BYTES }
+    }
 }
 
 /// How fast a resync may go. The defaults are not DRBD's, whose users suffer from its ceiling of 100 MiB/s on fast links
@@ -152,6 +186,7 @@ impl Default for Options {
             resync: ResyncOptions::default(),
             al_extents: 1237,
             al_updates: true,
+            congestion: CongestionOptions::default(),
         }
     }
 }

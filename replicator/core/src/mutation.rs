@@ -60,6 +60,12 @@ mutations! {
     TargetStaysUpToDate,
     /// Overlapping writes are applied in any order.
     IgnoresOverlap,
+    /// A Primary that is Ahead does not mark what it writes.
+    AheadForgetsBits,
+    /// A Secondary that is told that it falls behind stays UpToDate.
+    AheadStaysUpToDate,
+    /// A Primary that is Ahead still sends some of its writes.
+    AheadSkipsSome,
     /// A demoted node forgets the bits of its last writes.
     DemotesWithoutBitmap,
     /// A target does not wait for its handler before it changes its data.

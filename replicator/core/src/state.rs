@@ -115,6 +115,10 @@ named!(
         PausedSyncS,
         /// As the target of a resync that is paused.
         PausedSyncT,
+        /// The peer cannot keep up: writes are marked for it and not sent.
+        Ahead,
+        /// The Primary does not send its writes for now.
+        Behind,
     }
 );
 

@@ -71,6 +71,8 @@ fn one_of_each() -> Vec<Message> {
         Message::BarrierAck { epoch: Epoch(5), writes: 6 },
         Message::InvalidateRequest { id: 8, remote: true, reset_bitmap: false },
         Message::InvalidateReply { id: 8, granted: true },
+        Message::Behind { id: 3 },
+        Message::BehindAck { id: 3 },
     ]
 }
 

@@ -6,6 +6,7 @@ use tandem_core::status::{PeerStatus, Status};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 
 use super::disk::{SimDisk, sectors};
+use super::faults::Kind;
 use super::link::End;
 use super::network::peer_of;
 use super::oracle::{Violation, undamaged};
@@ -80,6 +81,7 @@ impl World {
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
         let before_disk = before.as_ref().map(|b| b.disk);
+        let was_target = before.as_ref().is_some_and(|b| b.peers[0].replication.is_target());
         let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
         let new_generation = before.is_some_and(|b| b.generations.current != status.generations.current);
         let primary = status.role == Role::Primary;
@@ -107,6 +109,21 @@ impl World {
         }
         if finished {
             self.oracle.target_finished(n);
+        }
+        if was_target && disk == DiskState::UpToDate {
+            self.oracle.caught_up(n);
+        }
+        if self.oracle.is_behind(n)
+            && disk > DiskState::Outdated
+            && disk != DiskState::Negotiating
+            && !self.split
+        {
+            let text =
+                format!("node {n} calls its data {disk} although its peer pulled ahead; {}", self.describe());
+            return Err(Violation::new("K6", text));
+        }
+        if new_state && replication == ReplicationState::Ahead {
+            self.counts.note(Kind::PullAhead);
         }
         let received_all = self.nodes[n].mixed && complete;
         self.nodes[n].mixed = (self.nodes[n].mixed || receiving) && !complete;
@@ -136,7 +153,10 @@ impl World {
             ReplicationState::SyncTarget | ReplicationState::PausedSyncT | ReplicationState::WFBitMapT => {
                 Some(1 - n)
             }
-            ReplicationState::Off | ReplicationState::Established => None,
+            ReplicationState::Off
+            | ReplicationState::Established
+            | ReplicationState::Ahead
+            | ReplicationState::Behind => None,
         };
         if let Some(source) = source
             && self.sync_source != Some(source)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use tandem_core::io::{ClientError, ClientOp, Input, Payload};
+use tandem_core::state::ReplicationState;
 use tandem_core::units::{ByteRange, RequestId, SECTOR_BYTES};
 
 use super::disk::{put_sector, sectors, token_at};
@@ -146,7 +147,13 @@ impl World {
         self.writes_served[n] += u64::from(matches!(what, What::Write { .. }));
         match what {
             _ if self.split => Ok(()),
-            What::Write { number, fua } => self.oracle.write_completed(number, fua, n, holders),
+            What::Write { number, fua } => {
+                let status = self.nodes[n].status.as_ref();
+                if status.is_some_and(|s| s.peers[0].replication == ReplicationState::Ahead) {
+                    self.oracle.pulled_ahead_of(1 - n);
+                }
+                self.oracle.write_completed(number, fua, n, holders)
+            }
             What::Flush => {
                 self.oracle.flush_completed(since, n, holders);
                 Ok(())

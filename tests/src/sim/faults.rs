@@ -1,7 +1,7 @@
 //! What may go wrong in one history. Every seed draws its own subset and rates ("swarm"): a history with every kind
 //! of fault at once hardly ever gets deep into any of them.
 
-use tandem_core::config::{ResyncOptions, WriteOrdering};
+use tandem_core::config::{CongestionOptions, OnCongestion, ResyncOptions, WriteOrdering};
 
 use super::handlers::Handlers;
 use super::link::Micros;
@@ -69,6 +69,8 @@ kinds! {
     Failover,
     /// Not drawn, but counted: a fault was timed to hit a state change.
     Ambush,
+    /// Not drawn, but counted: a Primary pulled ahead of its peer.
+    PullAhead,
     /// Not drawn, but counted: both nodes were Primary at once, on purpose.
     SplitBrain,
 }
@@ -91,6 +93,8 @@ pub struct Plan {
     pub write_ordering: WriteOrdering,
     /// How fast a resync may go.
     pub resync: ResyncOptions,
+    /// What becomes of a peer that cannot keep up.
+    pub congestion: CongestionOptions,
     /// Metadata on the data's own device.
     pub internal_metadata: bool,
     /// The two disks differ at first.
@@ -163,6 +167,7 @@ impl Plan {
             write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
                 [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
+            congestion: draw_congestion(prng),
             internal_metadata: prng.chance(1, 2),
             diverged: prng.chance(1, 2),
             longest_death: [2_000, 20_000, 200_000][prng.below(3) as usize],
@@ -194,6 +199,15 @@ impl Plan {
     /// Draws a kind of fault.
     pub fn draw_kind(&self, prng: &mut Prng) -> Kind {
         Kind::ALL[prng.weighted(&self.weights)]
+    }
+}
+
+/// Links are slow enough, and writes large enough, that the small bounds are reached often.
+fn draw_congestion(prng: &mut Prng) -> CongestionOptions {
+    CongestionOptions {
+        policy: if prng.chance(1, 2) { OnCongestion::PullAhead } else { OnCongestion::Block },
+        fill_bytes: [0, 4 << 10, 32 << 10][prng.below(3) as usize],
+        send_buffer_bytes: [64 << 20, 64 << 10, 8 << 10][prng.below(3) as usize],
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Oracle {
     missed: [bool; 2],
     /// The node calls itself complete, and its source, which may not know yet, still sends it all writes.
     finished: [bool; 2],
+    /// Writes have completed that the Primary, being Ahead, did not send: until a resync has ended, the data is old.
+    behind: [bool; 2],
     /// How the node died since both copies were last in sync: `Some(true)` by a power loss.
     died: [Option<bool>; 2],
     /// The node that was promoted last, unless it was demoted in good order; and whether it still is Primary.
@@ -137,6 +139,7 @@ impl Oracle {
             stale: [true; 2],
             missed: [true; 2],
             finished: [false; 2],
+            behind: [false; 2],
             died: [None; 2],
             primary: None,
             reigns: false,
@@ -307,6 +310,21 @@ impl Oracle {
         self.stale[node] = true;
     }
 
+    /// The Primary has completed a write that it does not send to this node, and says so.
+    pub fn pulled_ahead_of(&mut self, node: usize) {
+        self.behind[node] = true;
+    }
+
+    /// The node has the end of a resync, or may have noted it when it died.
+    pub fn caught_up(&mut self, node: usize) {
+        self.behind[node] = false;
+    }
+
+    /// True if the node must not call its data UpToDate.
+    pub fn is_behind(&self, node: usize) -> bool {
+        self.behind[node]
+    }
+
     /// The node's process died; with `power`, its disk's cache was lost too.
     pub fn died(&mut self, node: usize, power: bool) {
         self.died[node] = Some(power || self.died[node] == Some(true));
@@ -369,6 +387,7 @@ impl Oracle {
     pub fn target_finished(&mut self, target: usize) {
         self.missed[target] = false;
         self.finished[target] = true;
+        self.behind[target] = false;
     }
 
     /// The Primary goes on without this node, and knows.
@@ -381,6 +400,7 @@ impl Oracle {
         self.stale = [false; 2];
         self.missed = [false; 2];
         self.finished = [false; 2];
+        self.behind = [false; 2];
         self.died = [None; 2];
         self.primary_died = false;
         self.followed = true;

@@ -365,6 +365,7 @@ impl World {
                 resync: self.plan.resync.clone(),
                 al_extents: self.plan.al_extents,
                 al_updates: self.plan.al_updates,
+                congestion: self.plan.congestion.clone(),
             },
             handlers: self.plan.handlers.configured.clone(),
         };

@@ -207,6 +207,12 @@ pub struct NetOptions {
     pub ko_count: u64,
     /// Most writes between two barriers.
     pub max_epoch_size: u64,
+    /// Most that the peer may be sent unconfirmed; 0: as the daemon sees fit.
+    pub send_buffer_bytes: u64,
+    /// What happens when the peer cannot keep up.
+    pub on_congestion: OnCongestion,
+    /// It cannot when it has not confirmed so much; 0: when the send buffer is full.
+    pub congestion_fill_bytes: u64,
 }
 
 impl From<&Settings> for NetOptions {
@@ -224,8 +230,26 @@ impl From<&Settings> for NetOptions {
             connect_interval_ms: number("connect-int") * 1000,
             ko_count: number("ko-count"),
             max_epoch_size: number("max-epoch-size"),
+            send_buffer_bytes: number("sndbuf-size"),
+            on_congestion: match settings.effective(Section::Net, "on-congestion") {
+                Some(Value::Text(word)) if word == "pull-ahead" => OnCongestion::PullAhead,
+                Some(Value::Text(word)) if word == "disconnect" => OnCongestion::Disconnect,
+                _ => OnCongestion::Block,
+            },
+            congestion_fill_bytes: number("congestion-fill") * 512,
         }
     }
+}
+
+/// What happens when a peer cannot keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCongestion {
+    /// Writes wait.
+    Block,
+    /// Writes go on, the peer is resynced later.
+    PullAhead,
+    /// The peer is disconnected.
+    Disconnect,
 }
 
 /// The backing device of a volume, defaults filled in.

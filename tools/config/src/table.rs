@@ -63,7 +63,6 @@ const NO_COMMAND: &str = "no kernel command is waited for";
 const BUFFERS: &str = "buffers are sized by the daemon";
 const SOCKETS: &str = "sockets are tuned by the operating system and the daemon";
 const RESYNC: &str = "resync runs at the speed that links and disks allow";
-const NO_CONGESTION: &str = "writes wait when the link is congested";
 const NO_DIGEST: &str = "not available yet";
 const SAFER: &str = "the safe choice is always made";
 const QUORUM: &str = "quorum needs three nodes and this version supports two";
@@ -188,11 +187,13 @@ pub static OPTIONS: &[OptionDef] = &[
         "peers are connected by TCP only",
         "use `tcp`",
     ),
-    choice("on-congestion", NET, &["block", "pull-ahead", "disconnect"], "When the link cannot keep up").refused(
-        &["block"],
-        "writes wait when the link is congested, the peer is not left behind",
-        "use `block`",
-    ),
+    choice(
+        "on-congestion",
+        NET,
+        &["block", "pull-ahead", "disconnect"],
+        "When the peer cannot keep up: writes wait, or go on without it (protocol A) until it is resynced",
+    )
+    .supported(),
     flag("discard-my-data", NET, false, "Lose the local changes after a split brain").refused(
         &["no"],
         "in the file it would discard data at every connect",
@@ -211,14 +212,27 @@ pub static OPTIONS: &[OptionDef] = &[
         .ignored("`ping-timeout` is used"),
     number("max-buffers", NET, Unit::Count, (2048, 32, 131_072), "Pages for received data").ignored(BUFFERS),
     number("unplug-watermark", NET, Unit::Count, (128, 1, 131_072), "When the disk is kicked").ignored(BUFFERS),
-    number("sndbuf-size", NET, Unit::Bytes, (0, 0, 128 << 20), "Send buffer of a socket").ignored(SOCKETS),
+    number(
+        "sndbuf-size",
+        NET,
+        Unit::Bytes,
+        (0, 0, 128 << 20),
+        "Most that the peer may be sent and has not confirmed; writes wait beyond it; 0: 64 MiB",
+    )
+    .supported(),
     number("rcvbuf-size", NET, Unit::Bytes, (0, 0, 128 << 20), "Receive buffer of a socket").ignored(SOCKETS),
     flag("tcp-cork", NET, true, "Collect small packets").ignored(SOCKETS),
     flag("use-rle", NET, true, "Compress bitmaps on the wire").ignored("the wire format has no compression"),
-    number("congestion-fill", NET, Unit::Sectors, (0, 0, 20 << 20), "Congested with this much in flight")
-        .ignored(NO_CONGESTION),
+    number(
+        "congestion-fill",
+        NET,
+        Unit::Sectors,
+        (0, 0, 20 << 20),
+        "The peer cannot keep up when it has not confirmed this much; 0: when sndbuf-size is reached",
+    )
+    .supported(),
     number("congestion-extents", NET, Unit::Count, (1237, 67, 65_534), "Congested with this many active extents")
-        .ignored(NO_CONGESTION),
+        .ignored("the amount in flight alone tells congestion"),
     flag("allow-remote-read", NET, true, "Reads may be served by this peer")
         .ignored("reads are local while the local disk is usable"),
     flag("load-balance-paths", NET, false, "Use all paths at once").ignored("a connection has one path"),

@@ -158,6 +158,14 @@ fn errors_of_options() {
             &[&["`protocol`: expected `C`, `A` or `B`, found `D`", "t.conf:2:16"]],
         ),
         (
+            resource_with("net { on-congestion pull-ahead; }"),
+            &[&[
+                "on-congestion policy pull-ahead only with prot A allowed",
+                "t.conf:2:7",
+                "use `protocol A`",
+            ]],
+        ),
+        (
             resource_with("disk { disk-flushes maybe; }"),
             &[&["expected `yes` or `no`, found `maybe`", "t.conf:2:21"]],
         ),

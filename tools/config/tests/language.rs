@@ -137,18 +137,18 @@ fn the_same_protocol_in_both_places_is_accepted() {
 #[test]
 fn options_without_effect_give_one_warning_each_and_are_kept() {
     let config = parse(&format!(
-        "global {{ usage-count yes; }} common {{ net {{ sndbuf-size 512K; data-integrity-alg crc32c; }} }} {}",
+        "global {{ usage-count yes; }} common {{ net {{ rcvbuf-size 512K; data-integrity-alg crc32c; }} }} {}",
         resource("disk { max-bio-size 64K; } options { cpu-mask f; }")
     ));
     let warned: Vec<_> =
         config.warnings.iter().map(|w| w.message.split(' ').next().unwrap_or_default().to_owned()).collect();
     assert_eq!(
         warned,
-        ["`sndbuf-size`", "`data-integrity-alg`", "`usage-count`", "`max-bio-size`", "`cpu-mask`"]
+        ["`rcvbuf-size`", "`data-integrity-alg`", "`usage-count`", "`max-bio-size`", "`cpu-mask`"]
     );
     assert!(config.warnings[1].to_string().contains("always on, with CRC-32"), "{}", config.warnings[1]);
     let settings = &config.resources[0].settings;
-    assert_eq!(settings.get(Section::Net, "sndbuf-size"), Some(&Value::Number(512 << 10)));
+    assert_eq!(settings.get(Section::Net, "rcvbuf-size"), Some(&Value::Number(512 << 10)));
     assert_eq!(settings.get(Section::Disk, "max-bio-size"), Some(&Value::Number(64 << 10)));
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tandem_config::{
-    ConfigError, DiskOptions, Host, MetaDisk, NetOptions, Protocol, Resource, Stage, Volume,
+    ConfigError, DiskOptions, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource, Stage, Volume,
 };
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
-use tandem_core::config::{self, Options, ResyncOptions, WriteOrdering};
+use tandem_core::config::{self, CongestionOptions, Options, ResyncOptions, WriteOrdering};
 use tandem_core::handler::Handler;
 use tandem_core::units::NodeId;
 
@@ -127,6 +127,7 @@ fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
         ping_timeout_ms: net.ping_timeout_ms,
         ko_count: narrow("ko-count", net.ko_count)?,
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
+        congestion: congestion(net),
         resync: ResyncOptions {
             fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,
             plan_ahead_ms: disk.resync.plan_ahead_ms,
@@ -158,6 +159,22 @@ fn volume_spec(volume: &Volume) -> Result<VolumeSpec, Failure> {
     })
 }
 
+fn congestion(net: &NetOptions) -> CongestionOptions {
+    let default = CongestionOptions::default();
+    CongestionOptions {
+        policy: match net.on_congestion {
+            OnCongestion::Block => config::OnCongestion::Block,
+            OnCongestion::PullAhead => config::OnCongestion::PullAhead,
+            OnCongestion::Disconnect => config::OnCongestion::Disconnect,
+        },
+        fill_bytes: net.congestion_fill_bytes,
+        send_buffer_bytes: match net.send_buffer_bytes {
+            0 => default.send_buffer_bytes,
+            bytes => bytes,
+        },
+    }
+}
+
 fn protocol(protocol: Protocol) -> config::Protocol {
     match protocol {
         Protocol::A => config::Protocol::A,
@@ -179,7 +196,8 @@ mod tests {
         global { nbd-listen 127.0.0.1:10809; }
         common { net { protocol B; timeout 50; } }
         resource r0 {
-            net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; }
+            net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99;
+                sndbuf-size 1M; congestion-fill 64; on-congestion disconnect; }
             disk { disk-flushes no; al-extents 6433; al-updates no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
             options { handler-timeout 30; }
             handlers { fence-peer "/sbin/fence --hard"; }
@@ -228,6 +246,11 @@ mod tests {
                 max_epoch_size: 99,
                 al_extents: 6433,
                 al_updates: false,
+                congestion: CongestionOptions {
+                    policy: config::OnCongestion::Disconnect,
+                    fill_bytes: 32 << 10,
+                    send_buffer_bytes: 1 << 20,
+                },
                 resync: ResyncOptions {
                     max_bytes_per_s: 100 << 20,
                     fill_target_bytes: 1 << 20,

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::disk::DiskWork;
-use super::{Engine, Locked, MAX_TRANSFER_LOG, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
+use super::{Engine, Locked, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
 use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Output, Payload};
 use crate::seeded;
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, RequestId, SECTOR_BYTES};
 use crate::wire::Message;
 
@@ -212,7 +212,11 @@ impl Engine {
     /// Lets requests in as long as the bounds allow, in the order of their arrival.
     pub(super) fn admit_requests(&mut self) {
         while !self.admission.is_empty() && !self.generation_must_wait() && self.reign_has_begun() {
-            if self.admission.front().is_some_and(|(_, request)| self.is_full_for(request)) {
+            let bytes = match self.admission.front() {
+                Some((_, Request::Write(op))) => Some(op.payload_bytes()),
+                _ => None,
+            };
+            if bytes.is_some_and(|bytes| self.is_full_for(bytes) || self.must_wait_for_peers(bytes)) {
                 return;
             }
             let Some((id, request)) = self.admission.pop_front() else { return };
@@ -246,11 +250,8 @@ impl Engine {
         }
     }
 
-    fn is_full_for(&self, request: &Request) -> bool {
-        let Request::Write(op) = request else { return false };
-        self.write_bytes_in_flight > 0
-            && self.write_bytes_in_flight + op.payload_bytes() > MAX_WRITE_BYTES_IN_FLIGHT
-            || self.peers.iter().any(|p| p.transfer_log.len() >= MAX_TRANSFER_LOG)
+    fn is_full_for(&self, bytes: u64) -> bool {
+        self.write_bytes_in_flight > 0 && self.write_bytes_in_flight + bytes > MAX_WRITE_BYTES_IN_FLIGHT
     }
 
     /// A peer is weighing the generation that our handshake named, or has not yet noted on disk that it is the target:
@@ -298,7 +299,13 @@ impl Engine {
         let (mut awaiting, mut awaiting_durable) = (Vec::new(), Vec::new());
         for peer in self.peer_ids() {
             if !self.peer(peer).is_some_and(|p| p.replicates()) {
-                self.mark_out_of_sync(peer, op.range);
+                let ahead = self.peer(peer).is_some_and(|p| p.replication == ReplicationState::Ahead);
+                if !(ahead && seeded!(self, AheadForgetsBits)) {
+                    self.mark_out_of_sync(peer, op.range);
+                }
+                if ahead && seeded!(self, AheadSkipsSome) && key.is_multiple_of(2) {
+                    self.replicate(peer, key, &op, epoch, protocol, false);
+                }
                 continue;
             }
             self.replicate(peer, key, &op, epoch, protocol, logged);
@@ -338,7 +345,7 @@ impl Engine {
         wants: Protocol,
         logged: bool,
     ) {
-        let Some(seq) = self.log_transfer(peer, key, op.range, epoch, wants, logged) else { return };
+        let Some(seq) = self.log_transfer(peer, key, op, epoch, wants, logged) else { return };
         let message = match &op.content {
             WriteContent::Data(payload) => {
                 Message::Write { seq, offset: op.range.offset, payload: payload.clone() }
@@ -452,7 +459,7 @@ impl Engine {
     }
 
     /// Without a disk of our own the data is nowhere until a peer has written it.
-    fn effective_protocol(&self) -> Protocol {
+    pub(super) fn effective_protocol(&self) -> Protocol {
         if self.disk.is_usable() { self.config.options.protocol } else { Protocol::C }
     }
 
@@ -536,6 +543,10 @@ impl Engine {
 }
 
 impl WriteOp {
+    pub(super) fn range(&self) -> ByteRange {
+        self.range
+    }
+
     /// Zeroes of any length can be asked for; no more than this are written at a time.
     fn first_piece(self, longest_bytes: u64) -> WriteOp {
         let ByteRange { offset, length } = self.range;
@@ -551,7 +562,7 @@ impl WriteOp {
     }
 
     /// Bytes of memory it holds.
-    fn payload_bytes(&self) -> u64 {
+    pub(super) fn payload_bytes(&self) -> u64 {
         match &self.content {
             WriteContent::Data(payload) => payload.len(),
             WriteContent::Zeroes { .. } => 0,

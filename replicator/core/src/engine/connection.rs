@@ -143,6 +143,8 @@ impl Engine {
         peer.their_handshake = None;
         peer.stalled_until = None;
         peer.pause = PeerPause::default();
+        peer.behind_question = None;
+
         peer.ping_sent = None;
         // Never acknowledged, so nobody counts on them.
         peer.deferred.clear();
@@ -207,7 +209,9 @@ impl Engine {
         let handshake = peer
             .is_negotiating()
             .then(|| (peer.round_since.plus_ms(HANDSHAKE_TIMEOUT_MS), Check::HandshakeTimeout));
-        [Some(ping), request, handshake].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let pulling = peer.pulling_ahead.filter(|_| patience_ms > 0);
+        let pulling = pulling.map(|p| (p.asked_at.plus_ms(patience_ms), Check::RequestTimeout));
+        [Some(ping), request, handshake, pulling].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Asks for a sign of life.

@@ -116,6 +116,7 @@ impl Engine {
             return;
         };
         peer.in_round = false;
+        peer.pulling_ahead = None;
         if mine.disk >= DiskState::Negotiating && !self.disk.is_usable() {
             return self.lose_peer(
                 id,

@@ -2,13 +2,14 @@
 //!
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
 //! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying
-//! side), [`connection`] (connecting, heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and
-//! failures), [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its
-//! programs), [`report`] (status).
+//! side), [`congestion`] (peers that cannot keep up), [`connection`] (connecting, heartbeats, loss), [`handshake`],
+//! [`resync`], [`disk`] (disk operations and failures), [`activity`] (the activity log), [`persist`] (metadata),
+//! [`command`] (the administrator), [`handlers`] (its programs), [`report`] (status).
 
 mod activity;
 mod client;
 mod command;
+mod congestion;
 mod connection;
 mod disk;
 mod handlers;
@@ -210,6 +211,7 @@ impl Engine {
         self.progress_commands();
         self.begin_drained_resyncs();
         self.resume_stalled_peers();
+        self.catch_up();
         self.exchange_handshakes();
         self.progress_resyncs();
         self.admit_requests();
@@ -265,6 +267,8 @@ impl Engine {
             Message::ResyncDone => self.resync_done_received(peer),
             Message::ReadRequest { id, range } => self.read_requested(peer, id, range),
             Message::ReadReply { id, payload } => self.read_answered(peer, id, payload),
+            Message::Behind { id } => self.behind_received(peer, id),
+            Message::BehindAck { id } => self.behind_answered(peer, id),
             Message::ReceiveAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::B, true),
             Message::WriteAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, true),
             Message::NegativeAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, false),

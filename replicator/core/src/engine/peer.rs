@@ -7,6 +7,7 @@ use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
+use super::congestion::PullingAhead;
 use super::receiver::Receiver;
 use super::resync::{PeerPause, Progress, SourceState, TargetState};
 
@@ -53,6 +54,12 @@ pub(super) struct Peer {
     pub(super) next_seq: WriteSeq,
     /// Every write before this one has got the ack that its client waits for.
     answered_before: WriteSeq,
+    /// Bytes of the writes in the transfer log that the peer may still hold in memory.
+    pub(super) unconfirmed_bytes: u64,
+    /// It was asked to note that its data grows old.
+    pub(super) pulling_ahead: Option<PullingAhead>,
+    /// As our Primary, it waits until our disk says that our data grows old.
+    pub(super) behind_question: Option<u64>,
     /// Writes sent in the current epoch.
     pub(super) epoch_writes: u32,
     pub(super) barriers: VecDeque<SentBarrier>,
@@ -80,6 +87,8 @@ pub(super) struct Peer {
 pub(super) struct SentWrite {
     pub(super) key: u64,
     pub(super) range: ByteRange,
+    /// Bytes of memory that it costs the peer; 0 once it is known to be on the peer's disk.
+    pub(super) held_bytes: u64,
     pub(super) epoch: Epoch,
     pub(super) sent_at: Timestamp,
     /// The ack that its client waits for.
@@ -126,6 +135,9 @@ impl Peer {
             transfer_log: VecDeque::new(),
             next_seq: WriteSeq(1),
             answered_before: WriteSeq(1),
+            unconfirmed_bytes: 0,
+            pulling_ahead: None,
+            behind_question: None,
             epoch_writes: 0,
             barriers: VecDeque::new(),
             all_durable: true,
@@ -169,7 +181,7 @@ impl Peer {
     /// Writes are sent to it; otherwise they are marked in its bitmap.
     pub(super) fn replicates(&self) -> bool {
         self.is_connected()
-            && self.replication != ReplicationState::Off
+            && !matches!(self.replication, ReplicationState::Off | ReplicationState::Ahead)
             && self.disk > DiskState::Negotiating
             && self.disk != DiskState::DUnknown
     }

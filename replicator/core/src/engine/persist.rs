@@ -62,6 +62,8 @@ pub(super) enum Then {
     Invalidated(CommandId),
     /// The same, because a peer wants it, on this connection and with this number.
     InvalidatedFor(NodeId, u32, u64),
+    /// The Primary may be told that the disk knows it is behind.
+    Behind(NodeId, u32),
     /// The target may ask for its first block.
     TargetReady(NodeId, u32),
     /// The target has the source's generation.
@@ -195,6 +197,7 @@ impl Engine {
                 Then::Leave(peer, id) => self.leave(peer, id),
                 Then::Invalidated(id) => self.invalidated(id),
                 Then::InvalidatedFor(peer, session, id) => self.invalidated_for(peer, session, id),
+                Then::Behind(peer, session) => self.behind_noted(peer, session),
                 Then::TargetReady(peer, session) => self.target_ready(peer, session),
                 Then::TargetFinished(peer, session) => self.target_finished(peer, session),
             }
@@ -217,7 +220,7 @@ impl Engine {
                 Then::InvalidatedFor(peer, _, id) => {
                     self.send(peer, Message::InvalidateReply { id, granted: false });
                 }
-                Then::TargetReady(..) | Then::TargetFinished(..) => {}
+                Then::Behind(..) | Then::TargetReady(..) | Then::TargetFinished(..) => {}
             }
         }
     }

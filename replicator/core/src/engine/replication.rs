@@ -5,6 +5,7 @@
 //! lost is marked out of sync.
 
 use super::Engine;
+use super::client::WriteOp;
 use super::peer::{Peer, SentBarrier, SentWrite};
 use crate::config::Protocol;
 use crate::io::Level;
@@ -72,12 +73,12 @@ impl Engine {
         &mut self,
         id: NodeId,
         key: u64,
-        range: ByteRange,
+        op: &WriteOp,
         epoch: Epoch,
         wants: Protocol,
         logged: bool,
     ) -> Option<WriteSeq> {
-        let now = self.now;
+        let (now, range, held_bytes) = (self.now, op.range(), op.payload_bytes());
         if logged {
             self.hold_for_peer(range);
         }
@@ -86,9 +87,11 @@ impl Engine {
         peer.next_seq = WriteSeq(seq.0 + 1);
         peer.epoch_writes += 1;
         peer.all_durable = false;
+        peer.unconfirmed_bytes += held_bytes;
         peer.transfer_log.push_back(SentWrite {
             key,
             range,
+            held_bytes,
             epoch,
             sent_at: now,
             wants,
@@ -117,7 +120,9 @@ impl Engine {
         let enough = kind == Protocol::C || kind == sent.wants;
         sent.acked |= enough || !ok;
         let SentWrite { key, range, .. } = *sent;
+        let let_go = if kind == Protocol::C || !ok { std::mem::take(&mut sent.held_bytes) } else { 0 };
         let drop_reference = hasty && std::mem::take(&mut sent.logged);
+        peer.unconfirmed_bytes -= let_go;
         peer.note_answers();
         if drop_reference {
             self.release_for_peer(range);
@@ -147,6 +152,7 @@ impl Engine {
         peer.barriers.pop_front();
         let behind = peer.transfer_log.iter().take_while(|w| w.epoch <= epoch).count();
         let behind: Vec<SentWrite> = peer.transfer_log.drain(..behind).collect();
+        peer.unconfirmed_bytes -= behind.iter().map(|w| w.held_bytes).sum::<u64>();
         behind.iter().filter(|w| w.logged).for_each(|w| self.release_for_peer(w.range));
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if barrier.flush {
@@ -161,6 +167,8 @@ impl Engine {
     pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
         let Some(peer) = self.peer_mut(id) else { return };
         let log = std::mem::take(&mut peer.transfer_log);
+        peer.unconfirmed_bytes = 0;
+        peer.pulling_ahead = None;
         peer.barriers.clear();
         peer.epoch_writes = 0;
         peer.all_durable = true;

@@ -141,7 +141,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 27;
+const KINDS: u16 = 29;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -238,6 +238,14 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
         }
         Message::Ping => 21,
         Message::PingAck => 22,
+        Message::Behind { id } => {
+            out.put_u64_le(*id);
+            28
+        }
+        Message::BehindAck { id } => {
+            out.put_u64_le(*id);
+            29
+        }
         Message::ReceiveAck { seq } => put_ack(0, *seq, out),
         Message::WriteAck { seq } => put_ack(1, *seq, out),
         Message::NegativeAck { seq } => put_ack(2, *seq, out),
@@ -325,6 +333,8 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         25 => Message::InvalidateRequest { id: b.u64()?, remote: b.flag()?, reset_bitmap: b.flag()? },
         26 => Message::InvalidateReply { id: b.u64()?, granted: b.flag()? },
         27 => Message::SyncPause { paused: b.flag()? },
+        28 => Message::Behind { id: b.u64()? },
+        29 => Message::BehindAck { id: b.u64()? },
         _ => return None,
     })
 }

@@ -249,6 +249,17 @@ pub enum Message {
     Ping,
     /// Yes.
     PingAck,
+    /// The sender is about to write what it does not send: note that your data grows old. On the stream that is not
+    /// congested.
+    Behind {
+        /// Names the question in the answer.
+        id: u64,
+    },
+    /// It is noted on disk.
+    BehindAck {
+        /// The question.
+        id: u64,
+    },
     /// The write is in the peer's memory (protocol B).
     ReceiveAck {
         /// Which write.
@@ -280,6 +291,8 @@ impl Message {
         match self {
             Message::Ping
             | Message::PingAck
+            | Message::Behind { .. }
+            | Message::BehindAck { .. }
             | Message::ReceiveAck { .. }
             | Message::WriteAck { .. }
             | Message::NegativeAck { .. }

@@ -252,6 +252,20 @@ impl Pair {
         self.feed(1 - from, Input::PeerMessage { peer: NodeId(from as u8), message });
     }
 
+    /// Begins a write that does not complete at once.
+    pub(crate) fn begin_write(&mut self, n: usize, offset: u64, byte: u8) -> RequestId {
+        self.next_id += 1;
+        let id = RequestId(self.next_id);
+        let payload = Payload::new(vec![byte; 4096].into());
+        self.feed(n, Input::Client { id, op: ClientOp::Write { offset, payload, fua: false } });
+        id
+    }
+
+    /// True if the request has completed.
+    pub(crate) fn completed(&mut self, id: RequestId) -> bool {
+        self.completed.remove(&id.0).is_some_and(|r| r.is_ok())
+    }
+
     /// Gives a command that does not end at once; its number.
     pub(crate) fn begin_command(&mut self, n: usize, command: Command) -> CommandId {
         self.next_id += 1;

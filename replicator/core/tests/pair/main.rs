@@ -4,6 +4,7 @@
 
 mod activity_log;
 mod commands;
+mod congestion;
 mod generations;
 mod handlers;
 mod harness;

@@ -72,6 +72,7 @@ pub(super) fn resource(
     }
     let assigned = settings::inherit(common, &own);
     rules::timeouts(&assigned, statement.span(), diagnostics);
+    rules::pull_ahead(&assigned, diagnostics);
     rules::two_hosts(name, &hosts, diagnostics);
     rules::pair_of_hosts(&hosts, diagnostics);
     let ids = node_ids(&hosts, diagnostics);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::host::{HostParts, VolumeParts};
 use super::settings::{Assigned, Assignment};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::model::{MetaDisk, NetOptions};
+use crate::model::{MetaDisk, NetOptions, OnCongestion, Protocol};
 use crate::options::{self, Section};
 use crate::source::Span;
 use crate::tree::Word;
@@ -33,6 +33,19 @@ pub(super) fn timeouts(assigned: &Assigned, resource: &Span, diagnostics: &mut D
             (Some(_), Some(interval)) => error.related(&interval.span, "the interval is set here"),
             _ => error,
         });
+    }
+}
+
+/// DRBD's rule, and its words (155).
+pub(super) fn pull_ahead(assigned: &Assigned, diagnostics: &mut Diagnostics) {
+    let net = NetOptions::from(&super::settings::values(assigned));
+    if net.on_congestion == OnCongestion::PullAhead
+        && net.protocol != Protocol::A
+        && let Some(assignment) = find(assigned, "on-congestion")
+    {
+        let text = "on-congestion policy pull-ahead only with prot A allowed".to_owned();
+        let help = "use `protocol A`, or `on-congestion block`".to_owned();
+        diagnostics.push(Diagnostic::error(&assignment.span, text).help(help));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Promotion and demotion.
 
 use super::{Asked, CurrentCommand, Promotion, Stage};
+use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::engine::{Engine, MAX_OPENERS_NAMED};
 use crate::io::{ClientError, Level};
@@ -212,7 +213,10 @@ impl Engine {
             return;
         }
         self.close_epoch_if_begun(true);
-        if self.peers.iter().any(|p| !p.transfer_log.is_empty() || !p.barriers.is_empty()) {
+        // A peer that was asked to fall behind must not find this node Secondary, and itself Primary, when it hears of it.
+        let open =
+            |p: &Peer| !p.transfer_log.is_empty() || !p.barriers.is_empty() || p.pulling_ahead.is_some();
+        if self.peers.iter().any(open) {
             return;
         }
         let Some(metadata) = self.disk.metadata.as_mut() else { return self.demoted(id) };

@@ -249,6 +249,7 @@ impl Engine {
 
     /// Our disk is gone.
     pub(super) fn abort_resyncs_without_disk(&mut self) {
+        self.part_from_peers_behind();
         for id in self.peer_ids() {
             self.abort_resync(id);
             if self.peer(id).is_some_and(|p| p.is_connected()) {

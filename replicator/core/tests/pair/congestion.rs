@@ -1,0 +1,111 @@
+//! A peer that cannot keep up: writes wait for it, or leave it behind.
+
+use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol};
+use tandem_core::io::Command;
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
+use tandem_core::wire::Message;
+
+use crate::harness::Pair;
+
+/// A pair of which node 0 is Primary; node 1 confirms nothing until [`Pair::deliver`]. Two blocks fill what it may be
+/// sent unconfirmed.
+fn slow_pair(protocol: Protocol, policy: OnCongestion) -> Pair {
+    let congestion = CongestionOptions { policy, fill_bytes: 8192, send_buffer_bytes: 8192 };
+    let mut pair = Pair::with_options(&Options { protocol, congestion, ..Options::default() });
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.hold = Some(|m| matches!(m, Message::BarrierAck { .. }));
+    pair
+}
+
+fn replication(pair: &Pair) -> [ReplicationState; 2] {
+    [0, 1].map(|n| pair.nodes[n].engine.status(pair.now).peers[0].replication)
+}
+
+#[test]
+fn writes_wait_for_a_peer_that_confirms_nothing() {
+    for (protocol, policy) in [
+        (Protocol::A, OnCongestion::Block),
+        (Protocol::B, OnCongestion::Block),
+        (Protocol::B, OnCongestion::PullAhead),
+    ] {
+        let mut pair = slow_pair(protocol, policy);
+        pair.write(0, 0, 1);
+        pair.write(0, 4096, 2);
+        let third = pair.begin_write(0, 8192, 3);
+        assert!(!pair.completed(third));
+        pair.deliver();
+        assert!(pair.completed(third));
+        pair.assert_in_sync();
+    }
+}
+
+#[test]
+fn what_is_on_the_peers_disk_fills_no_buffer() {
+    let mut pair = slow_pair(Protocol::C, OnCongestion::Block);
+    for block in 0..8 {
+        pair.write(0, block * 4096, 1);
+    }
+}
+
+#[test]
+fn the_primary_pulls_ahead_and_the_peer_catches_up() {
+    let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
+    for block in 0..4 {
+        pair.write(0, block * 4096, 7);
+    }
+    assert_eq!(replication(&pair), [ReplicationState::Ahead, ReplicationState::Behind]);
+    assert_eq!(pair.nodes[1].engine.status(pair.now).disk, DiskState::Outdated);
+    assert_eq!(pair.nodes[0].engine.status(pair.now).peers[0].out_of_sync_bytes, 8192);
+    assert_eq!([1, 3].map(|block| pair.nodes[1].disk.0[block * 4096]), [7, 0]);
+    pair.deliver();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn the_peers_disk_says_so_before_the_first_write_that_it_does_not_get() {
+    let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
+    pair.hold = Some(|m| matches!(m, Message::BarrierAck { .. } | Message::BehindAck { .. }));
+    pair.write(0, 0, 1);
+    pair.write(0, 4096, 2);
+    let third = pair.begin_write(0, 8192, 3);
+    assert!(!pair.completed(third));
+    pair.deliver();
+    assert!(pair.completed(third));
+    pair.assert_in_sync();
+}
+
+#[test]
+fn a_node_that_fell_behind_is_not_promoted_and_the_primary_returns_as_source() {
+    let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
+    for block in 0..4 {
+        pair.write(0, block * 4096, 7);
+    }
+    pair.crash(0);
+    let refused = pair.command(1, Command::Primary { force: false }).unwrap_err();
+    assert_eq!(refused.exit_code(), 17);
+    pair.crash(1);
+    pair.attach(1).unwrap();
+    pair.command(1, Command::Primary { force: false }).unwrap_err();
+    pair.hold = None;
+    pair.attach(0).unwrap();
+    for n in 0..2 {
+        pair.command(n, Command::Connect).unwrap();
+    }
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disk.0[3 * 4096], 7);
+}
+
+#[test]
+fn a_congested_peer_is_disconnected_if_that_is_the_policy() {
+    let mut pair = slow_pair(Protocol::A, OnCongestion::Disconnect);
+    for block in 0..3 {
+        pair.write(0, block * 4096, 7);
+    }
+    let status = pair.nodes[0].engine.status(pair.now);
+    assert_eq!(status.peers[0].connection, ConnectionState::StandAlone);
+    assert!(status.peers[0].standalone_reason.as_ref().unwrap().contains("on-congestion"));
+    pair.hold = None;
+    pair.command(0, Command::Connect).unwrap();
+    pair.assert_in_sync();
+}
