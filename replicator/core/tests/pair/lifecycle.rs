@@ -605,3 +605,101 @@ fn process_wakeup() {
         pair.assert_in_sync();
     }
 }
+
+/// A role that changes between a node's handshake and the other's: both end with one view of it.
+#[test]
+fn uuid_send_receive_race() {
+    for n in 0..2 {
+        let mut pair = synced(Protocol::C);
+        pair.command(1, Command::Disconnect).unwrap();
+        pair.write(0, 0, 1);
+        pair.command(0, Command::Disconnect).unwrap();
+        pair.hold = Some(|m| matches!(m, Message::Handshake(_) | Message::State { .. }));
+        for node in [n, 1 - n] {
+            pair.command(node, Command::Connect).unwrap();
+        }
+        let write = begin_write(&mut pair, 0, 4096, 2);
+        let demotion = pair.begin_command(0, Command::Secondary);
+        pair.deliver();
+        assert!(pair.answered(write).unwrap().is_ok());
+        pair.ended(demotion).unwrap().unwrap();
+        pair.assert_in_sync();
+        assert_eq!(peer(&pair, 1).role, Role::Secondary);
+        assert_eq!((pair.nodes[1].disk.0[0], pair.nodes[1].disk.0[4096]), (1, 2));
+    }
+}
+
+/// Both get their disks at the same moment while they are connected.
+#[test]
+fn attach_concurrent() {
+    for newest in 0..2 {
+        let mut pair = synced(Protocol::C);
+        if newest == 1 {
+            pair.command(0, Command::Secondary).unwrap();
+            pair.command(1, PROMOTE).unwrap();
+        }
+        pair.command(1 - newest, Command::Disconnect).unwrap();
+        pair.write(newest, 0, 3);
+        pair.crash(0);
+        pair.crash(1);
+        for n in 0..2 {
+            pair.command(n, Command::Connect).unwrap();
+        }
+        pair.hold = Some(|m| matches!(m, Message::Handshake(_)));
+        for n in 0..2 {
+            pair.attach(n).unwrap();
+        }
+        pair.deliver();
+        pair.assert_in_sync();
+        assert_eq!((pair.nodes[0].disk.0[0], pair.nodes[1].disk.0[0]), (3, 3));
+    }
+}
+
+/// Again and again the link breaks in the middle of the same resync.
+#[test]
+fn resync_multiple_interrupt() {
+    let steps: [fn(&Message) -> bool; 4] = [
+        |m| matches!(m, Message::ResyncData { .. }),
+        |m| matches!(m, Message::BitmapEnd),
+        |m| matches!(m, Message::ResyncWritten { .. }),
+        |m| matches!(m, Message::ResyncDone),
+    ];
+    let mut pair = synced(Protocol::C);
+    pair.command(1, Command::Disconnect).unwrap();
+    (0..100).for_each(|block| pair.write(0, 4096 * block, 1));
+    pair.link_is_down = true;
+    pair.command(1, Command::Connect).unwrap();
+    for round in 0..12_u8 {
+        pair.cut_at = Some(steps[usize::from(round) % steps.len()]);
+        pair.heal();
+        assert!(pair.link_is_down, "round {round} was not interrupted");
+        pair.write(0, 4096 * u64::from(round), round + 2);
+    }
+    pair.heal();
+    pair.assert_in_sync();
+}
+
+/// A target is nobody's source: it is refused the role while it lacks something, and gets it when it is complete.
+#[test]
+fn resync_target_promote() {
+    let mut pair = synced(Protocol::C);
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 0, 1);
+    pair.command(0, Command::Secondary).unwrap();
+    pair.hold = Some(|m| matches!(m, Message::ResyncData { .. }));
+    pair.command(1, Command::Connect).unwrap();
+    assert_eq!(status(&pair, 1).disk, DiskState::Inconsistent);
+    let early = pair.begin_command(1, PROMOTE);
+    if pair.ended(early).is_some_and(|promoted| promoted.is_ok()) {
+        // Through the source it has good data, and shows nothing else.
+        let read = pair.begin_client(1, ClientOp::Read(ByteRange::new(0, 4096)));
+        pair.deliver();
+        assert_eq!(pair.answered(read).unwrap().unwrap()[0], 1);
+    } else {
+        pair.deliver();
+        let _ = pair.command(1, PROMOTE);
+    }
+    assert_eq!(roles(&pair)[1], Role::Primary);
+    pair.assert_in_sync();
+    assert_eq!(read(&mut pair, 1, 0), 1);
+}
