@@ -10,7 +10,10 @@ mod handlers;
 mod harness;
 mod invalidate;
 mod lifecycle;
+mod restarts;
 mod resync;
+mod roles;
+mod scene;
 mod sizes;
 
 use harness::Pair;

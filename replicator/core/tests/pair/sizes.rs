@@ -6,6 +6,7 @@ use tandem_core::state::ConnectionState;
 use tandem_core::units::ByteRange;
 
 use crate::harness::{DISK_BYTES, Pair};
+use crate::scene::synced;
 
 fn size(pair: &Pair, n: usize) -> u64 {
     pair.nodes[n].engine.size_bytes()
@@ -13,13 +14,6 @@ fn size(pair: &Pair, n: usize) -> u64 {
 
 fn connection(pair: &Pair, n: usize) -> ConnectionState {
     pair.nodes[n].engine.status(pair.now).peers[0].connection
-}
-
-fn synced() -> Pair {
-    let mut pair = Pair::new(Protocol::C);
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
-    pair
 }
 
 /// While nobody has data, the smaller disk decides.
@@ -64,7 +58,7 @@ fn connect_differing_sizes() {
 /// A disk of another size comes while the nodes are connected: a larger one is used as far as it is needed.
 #[test]
 fn attach_while_connected_resize() {
-    let mut pair = synced();
+    let mut pair = synced(Protocol::C);
     let before = size(&pair, 0);
     pair.command(1, Command::Detach).unwrap();
     pair.write(0, 0, 1);
@@ -96,7 +90,7 @@ fn max_peers_differ() {
 /// Single sectors at odd places, the device's very end, and what lies behind it.
 #[test]
 fn unusual_bios() {
-    let mut pair = synced();
+    let mut pair = synced(Protocol::C);
     let end = size(&pair, 0);
     for (offset, sectors) in [(512, 1), (4096 - 512, 2), (512 * 13, 3), (end - 512, 1), (end - 512 * 9, 9)] {
         let payload = Payload::new(vec![0x5a; 512 * sectors].into());
@@ -118,7 +112,7 @@ fn unusual_bios() {
 /// Discards that are aligned to nothing zero what they name, no more and no less, on both nodes.
 #[test]
 fn discard_granularity() {
-    let mut pair = synced();
+    let mut pair = synced(Protocol::C);
     let payload = Payload::new(vec![7; 64 << 10].into());
     pair.client(0, ClientOp::Write { offset: 0, payload, fua: false }).unwrap();
     for (offset, length) in [(512, 512), (4096 + 512, 4096), (8192 * 2 + 1536, 12288), (40960, 512 * 5)] {
@@ -135,7 +129,7 @@ fn discard_granularity() {
 /// One request that covers many blocks.
 #[test]
 fn multi_bio_peer_reqs() {
-    let mut pair = synced();
+    let mut pair = synced(Protocol::C);
     let bytes: Vec<u8> = (0..512 << 10).map(|i: u32| (i / 512) as u8).collect();
     for offset in [0, 512, 4096 * 3 + 1024] {
         let payload = Payload::new(bytes.clone().into());

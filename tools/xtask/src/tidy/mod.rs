@@ -1,6 +1,7 @@
 //! The rules of the house that no compiler checks. Each is a function from a file to complaints.
 
 mod code;
+mod scenarios;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,14 @@ fn check() -> Result<Vec<String>> {
     for path in repo::files(false)? {
         let Ok(text) = std::fs::read_to_string(repo::root().join(&path)) else { continue };
         complaints.extend(complaints_about(&path, &text));
+        if path == Path::new(scenarios::TABLE) {
+            let read = |path: &Path| std::fs::read_to_string(repo::root().join(path)).ok();
+            let mut found = Complaints { path: &path, list: Vec::new() };
+            for (line, what) in scenarios::complaints(&text, read) {
+                found.line(line, &what);
+            }
+            complaints.extend(found.list);
+        }
     }
     Ok(complaints)
 }
