@@ -234,6 +234,11 @@ impl World {
             }
         }
         let known = known[0].union(known[1]);
+        let on_disk = self.on_disk(0).union(self.on_disk(1));
+        if let Some(sector) = differences.first_outside(&on_disk) {
+            let text = format!("sector {sector} differs, and neither disk says so: {}", self.describe());
+            return Err(Violation::new("K5", text));
+        }
         let Some(sector) = differences.first_outside(&known) else { return Ok(()) };
         let found = [0, 1].map(|n| self.nodes[n].disk.tokens()[sector]);
         let text = format!(
@@ -276,7 +281,7 @@ impl World {
             && self.nodes[n].status.as_ref().is_some_and(|s| s.peers[0].replication.is_source())
     }
 
-    /// What the node knows may differ, and will still know should it die now.
+    /// What the node knows may differ.
     fn known_to(&mut self, n: usize) -> Mask {
         if self.nodes[n].disk_in_use {
             let mut mask = Mask::default();
@@ -287,6 +292,11 @@ impl World {
             }
             return mask;
         }
+        self.on_disk(n)
+    }
+
+    /// What the node will know if its process dies now: bits, and the extents of its activity log.
+    fn on_disk(&mut self, n: usize) -> Mask {
         let version = self.nodes[n].disk.meta_version();
         if let Some((of, mask)) = self.nodes[n].bits
             && of == version
@@ -298,7 +308,7 @@ impl World {
         mask
     }
 
-    /// What the metadata of a disk that no engine uses says.
+    /// What the metadata of a disk says.
     fn written_down(&mut self, n: usize) -> Mask {
         let placement = self.placement();
         let disk = &mut self.nodes[n].disk;

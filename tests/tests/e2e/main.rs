@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod activity_log;
 mod bad_config;
 mod bad_input;
 mod bad_peer;

@@ -23,6 +23,7 @@ const CMD_FLAG_FUA: u16 = 1;
 const CMD_READ: u16 = 0;
 const CMD_WRITE: u16 = 1;
 const CMD_FLUSH: u16 = 3;
+const CMD_WRITE_ZEROES: u16 = 6;
 
 /// Why something did not happen.
 pub(crate) enum NbdError {
@@ -112,6 +113,11 @@ impl NbdClient {
     pub(crate) fn write(&mut self, offset: u64, data: &[u8], fua: bool) -> Result<(), NbdError> {
         let flags = if fua { CMD_FLAG_FUA } else { 0 };
         self.request(CMD_WRITE, flags, offset, data.len() as u32, data)
+    }
+
+    /// Makes a range read as zeroes.
+    pub(crate) fn zero(&mut self, offset: u64, length: u32) -> Result<(), NbdError> {
+        self.request(CMD_WRITE_ZEROES, 0, offset, length, &[])
     }
 
     /// Makes every completed write durable.

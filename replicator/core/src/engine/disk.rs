@@ -9,7 +9,7 @@ use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
 use super::{Engine, Locked};
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, Placement};
 use crate::state::DiskState;
 use crate::units::{ByteRange, DiskOpId, NodeId};
 
@@ -112,7 +112,12 @@ impl Engine {
     pub(super) fn start_disk_op(&mut self, device: Device, kind: DiskOpKind, work: DiskWork) {
         self.disk.next_op += 1;
         let id = DiskOpId(self.disk.next_op);
+        let shared = self.disk.metadata.as_ref().is_some_and(|m| m.geometry.placement == Placement::Internal);
         let effect = match (device, &kind) {
+            // The metadata lies on the data's device: what is made durable there is durable here.
+            (Device::Meta, DiskOpKind::Flush | DiskOpKind::Write { fua: true, .. }) if shared => {
+                Effect::Flushes(self.disk.writes_done)
+            }
             (Device::Meta, _) => Effect::None,
             (Device::Data, DiskOpKind::Write { data, .. }) => {
                 self.counters.disk_written_bytes += data.len() as u64;

@@ -133,7 +133,7 @@ impl Engine {
         if flush {
             stages.push_back(vec![(Device::Data, DiskOpKind::Flush)]);
         }
-        if pages.is_empty() {
+        if pages.is_empty() && !whole {
             return;
         }
         self.counters.bitmap_writes += pages.len() as u64;
@@ -141,7 +141,10 @@ impl Engine {
             let (offset, data) = (metadata.group_offset(page), Bytes::from(metadata.group(page)));
             (Device::Meta, DiskOpKind::Write { offset, data, fua: false })
         };
-        stages.push_back(pages.into_iter().map(write).collect());
+        if !pages.is_empty() {
+            stages.push_back(pages.into_iter().map(write).collect());
+        }
+        // Also without pages: what was read at attach may have been in the disk's cache only.
         stages.push_back(vec![(Device::Meta, DiskOpKind::Flush)]);
     }
 

@@ -150,11 +150,17 @@ impl Engine {
             ));
         }
         peer.barriers.pop_front();
-        let behind = peer.transfer_log.iter().take_while(|w| w.epoch <= epoch).count();
-        let behind: Vec<SentWrite> = peer.transfer_log.drain(..behind).collect();
-        peer.unconfirmed_bytes -= behind.iter().map(|w| w.held_bytes).sum::<u64>();
-        behind.iter().filter(|w| w.logged).for_each(|w| self.release_for_peer(w.range));
+        let (mut log, mut held_bytes) = (std::mem::take(&mut peer.transfer_log), 0);
+        while let Some(sent) = log.front().copied().filter(|w| w.epoch <= epoch) {
+            log.pop_front();
+            held_bytes += sent.held_bytes;
+            if sent.logged {
+                self.release_for_peer(sent.range);
+            }
+        }
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        peer.transfer_log = log;
+        peer.unconfirmed_bytes -= held_bytes;
         if barrier.flush {
             peer.all_durable =
                 peer.transfer_log.is_empty() && peer.barriers.is_empty() && peer.epoch_writes == 0;

@@ -147,6 +147,34 @@ fn the_bits_of_an_absent_peer_are_not_lost_with_their_extents() {
 }
 
 #[test]
+fn a_write_that_waits_goes_on_through_the_peer_when_the_disk_fails() {
+    let mut pair = pair();
+    pair.client(0, write(3)).unwrap();
+    pair.disk_fails[0] = true;
+    pair.client(0, write(4)).unwrap();
+    assert_eq!(pair.nodes[0].engine.status(pair.now).disk, DiskState::Diskless);
+    let start = (4 * EXTENT_BYTES) as usize;
+    assert_eq!(pair.nodes[1].disk.0[start..start + 4096], [5; 4096]);
+}
+
+/// The survivor is the only copy: what it is sent is marked in its memory, and in its log.
+#[test]
+fn the_only_copy_behind_a_diskless_primary_keeps_a_log_too() {
+    let mut pair = pair();
+    pair.disk_fails[0] = true;
+    pair.client(0, write(3)).unwrap();
+    pair.client(0, write(4)).unwrap();
+    let written = pair.nodes[1].engine.status(pair.now).activity_log_writes;
+    assert!(written > 0, "{written}");
+    pair.crash(1);
+    pair.link_is_down = true;
+    pair.cut();
+    pair.attach(1).unwrap();
+    let out_of_sync = pair.nodes[1].engine.status(pair.now).peers[0].out_of_sync_bytes;
+    assert!(out_of_sync >= 2 * 4096, "{out_of_sync}");
+}
+
+#[test]
 fn zeroes_of_any_length_are_written_in_pieces() {
     let mut pair = pair();
     pair.client(0, write(5)).unwrap();
