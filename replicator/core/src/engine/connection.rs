@@ -2,6 +2,8 @@
 
 use super::Engine;
 use super::peer::Peer;
+use super::peer_reads::PeerReads;
+use super::receiver::Burden;
 use super::resync::PeerPause;
 use crate::config::Protocol;
 use crate::io::{Event, Level, Output};
@@ -148,6 +150,8 @@ impl Engine {
         peer.ping_sent = None;
         // Never acknowledged, so nobody counts on them.
         peer.deferred.clear();
+        peer.deferred_held = Burden::default();
+        peer.reads = PeerReads::default();
         self.set_replication(id, ReplicationState::Off);
         self.set_peer_role(id, Role::Unknown);
         self.set_peer_disk(id, DiskState::DUnknown);

@@ -81,7 +81,7 @@ pub(super) enum DiskWork {
     ClientRead { key: u64 },
     ClientWrite { key: u64 },
     ClientFlush { key: u64 },
-    PeerRead { peer: NodeId, session: u32, id: u64 },
+    PeerRead { peer: NodeId, session: u32, id: u64, bytes: u64 },
     Apply(Applied),
     EpochFlush { peer: NodeId, session: u32 },
     ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: u64 },
@@ -157,7 +157,9 @@ impl Engine {
             DiskWork::ClientRead { key } => self.client_read_done(key, result),
             DiskWork::ClientWrite { key } => self.client_write_done(key, result.is_some()),
             DiskWork::ClientFlush { key } => self.client_flush_done(key, result.is_some()),
-            DiskWork::PeerRead { peer, session, id } => self.peer_read_done(peer, session, id, result),
+            DiskWork::PeerRead { peer, session, id, bytes } => {
+                self.peer_read_done(peer, session, id, bytes, result);
+            }
             DiskWork::Apply(applied) => self.applied(applied, result.is_some()),
             DiskWork::EpochFlush { peer, session } => self.epoch_flushed(peer, session, result.is_some()),
             DiskWork::ResyncRead { peer, session, range, token } => {

@@ -13,7 +13,7 @@ use crate::generation::{Generations, Sides, Verdict, decide, same};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
-use crate::units::NodeId;
+use crate::units::{NodeId, SECTOR_BYTES};
 use crate::wire::{Handshake, Message};
 
 impl Engine {
@@ -222,6 +222,9 @@ impl Engine {
             (_, b) if mine.generations.is_fresh() => b,
             (a, b) => return Err(format!("the sizes differ: {a} bytes here, {b} bytes on the peer")),
         };
+        if !agreed.is_multiple_of(SECTOR_BYTES) {
+            return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));
+        }
         if theirs.disk_bytes < agreed {
             let room = theirs.disk_bytes;
             return Err(format!(
@@ -322,6 +325,7 @@ impl Engine {
             let goes_on = |p: &&mut Peer| p.link_up && !p.is_held_back();
             while let Some(peer) = self.peer_mut(id).filter(goes_on) {
                 let Some(message) = peer.deferred.pop_front() else { break };
+                peer.deferred_held.let_go(message.payload_bytes());
                 self.dispatch(id, message);
             }
         }

@@ -1,9 +1,9 @@
 //! The engine: one resource on one node.
 //!
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
-//! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying
-//! side), [`congestion`] (peers that cannot keep up), [`connection`] (connecting, heartbeats, loss), [`handshake`],
-//! [`resync`], [`disk`] (disk operations and failures), [`activity`] (the activity log), [`persist`] (metadata),
+//! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying side),
+//! [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up), [`connection`] (connecting,
+//! heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and failures), [`activity`] (the activity log), [`persist`] (metadata),
 //! [`command`] (the administrator), [`handlers`] (its programs), [`report`] (status).
 
 mod activity;
@@ -15,6 +15,7 @@ mod disk;
 mod handlers;
 mod handshake;
 mod peer;
+mod peer_reads;
 mod persist;
 mod receiver;
 mod replication;
@@ -229,8 +230,10 @@ impl Engine {
         }
         peer.last_received = now;
         if peer.is_stalled() && message.stream() == crate::wire::Stream::Data {
-            peer.deferred.push_back(message);
-            return;
+            return match peer.deferred_held.take_in(message.payload_bytes()) {
+                Ok(()) => peer.deferred.push_back(message),
+                Err(violation) => self.protocol_error(id, &violation),
+            };
         }
         self.dispatch(id, message);
     }

@@ -8,7 +8,8 @@ use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::congestion::PullingAhead;
-use super::receiver::Receiver;
+use super::peer_reads::PeerReads;
+use super::receiver::{Burden, Receiver};
 use super::resync::{PeerPause, Progress, SourceState, TargetState};
 
 /// One peer.
@@ -44,6 +45,7 @@ pub(super) struct Peer {
     /// Messages on the data stream wait until this version of the metadata is durable.
     pub(super) stalled_until: Option<u64>,
     pub(super) deferred: VecDeque<Message>,
+    pub(super) deferred_held: Burden,
     /// Messages on the data stream, and the resync, wait for this handler.
     pub(super) before_resync: Option<HandlerId>,
     /// We are its target: the bitmaps have met, and what it wrote before is still being applied.
@@ -67,6 +69,7 @@ pub(super) struct Peer {
     pub(super) all_durable: bool,
 
     pub(super) receiver: Receiver,
+    pub(super) reads: PeerReads,
     /// The session whose writes the receiver holds.
     pub(super) receiver_session: u32,
     /// What the receiver counted belongs to a stream of writes that has ended.
@@ -130,6 +133,7 @@ impl Peer {
             their_handshake: None,
             stalled_until: None,
             deferred: VecDeque::new(),
+            deferred_held: Burden::default(),
             before_resync: None,
             draining: false,
             transfer_log: VecDeque::new(),
@@ -142,6 +146,7 @@ impl Peer {
             barriers: VecDeque::new(),
             all_durable: true,
             receiver: Receiver::default(),
+            reads: PeerReads::default(),
             receiver_session: 0,
             receiver_stale: true,
             target: None,

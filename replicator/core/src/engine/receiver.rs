@@ -6,16 +6,20 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use super::disk::DiskWork;
-use super::{Engine, Locked};
+use super::{Engine, Locked, MAX_TRANSFER_LOG};
 use crate::config::{Protocol, WriteOrdering};
 use crate::io::{Device, DiskOpKind, Payload};
 use crate::seeded;
-use crate::state::{DiskState, Role};
+use crate::state::Role;
 use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
-use crate::wire::{MAX_PAYLOAD_BYTES, Message};
+use crate::wire::Message;
+
+/// Most bytes that a peer may have us hold: twice the largest `sndbuf-size`, so that only one that breaks the rules meets
+/// it, and a machine of a few gigabytes survives it.
+const MAX_HELD_BYTES: u64 = 256 << 20;
+/// Most requests, and most epochs: several times the sender's transfer log.
+pub(super) const MAX_HELD_REQUESTS: usize = 4 * MAX_TRANSFER_LOG;
 
 /// Epochs that have begun to arrive, the open one last; never empty.
 #[derive(Clone, Debug)]
@@ -23,7 +27,36 @@ pub(super) struct Receiver {
     epochs: VecDeque<ReceivedEpoch>,
     /// The number of the first of them, counted from the beginning of the stream of writes.
     first: u64,
+    /// What they hold in memory.
+    held: Burden,
     flushing: bool,
+}
+
+/// What a peer has sent that the disk does not have.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Burden {
+    bytes: u64,
+    requests: usize,
+}
+
+impl Burden {
+    /// Takes a request in; an error if a peer that keeps the rules would not have sent it.
+    pub(super) fn take_in(&mut self, bytes: u64) -> Result<(), String> {
+        if self.bytes + bytes > MAX_HELD_BYTES || self.requests >= MAX_HELD_REQUESTS {
+            return Err(format!(
+                "more was sent than a peer may send ahead: {} requests with {} bytes wait for the disk",
+                self.requests, self.bytes
+            ));
+        }
+        self.bytes += bytes;
+        self.requests += 1;
+        Ok(())
+    }
+
+    pub(super) fn let_go(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.requests = self.requests.saturating_sub(1);
+    }
 }
 
 #[derive(Clone, Default, Debug)]
@@ -64,9 +97,23 @@ pub(super) enum What {
     ResyncZeroes,
 }
 
+impl What {
+    fn payload_bytes(&self) -> u64 {
+        match self {
+            What::Write { payload, .. } | What::Resync { payload } => payload.len(),
+            What::Zero { .. } | What::Read { .. } | What::ResyncZeroes => 0,
+        }
+    }
+}
+
 impl Default for Receiver {
     fn default() -> Self {
-        Receiver { epochs: VecDeque::from([ReceivedEpoch::default()]), first: 0, flushing: false }
+        Receiver {
+            epochs: VecDeque::from([ReceivedEpoch::default()]),
+            first: 0,
+            held: Burden::default(),
+            flushing: false,
+        }
     }
 }
 
@@ -114,18 +161,7 @@ impl Engine {
         self.receive(peer, range, What::Zero { seq, unmap }, Some(seq))
     }
 
-    pub(super) fn read_requested(&mut self, peer: NodeId, id: u64, range: ByteRange) -> Result<(), String> {
-        if range.length > u64::from(MAX_PAYLOAD_BYTES) {
-            return Err(format!("a read of {} bytes was asked for", range.length));
-        }
-        if self.disk.state != DiskState::UpToDate {
-            self.send(peer, Message::ReadReply { id, payload: None });
-            return Ok(());
-        }
-        self.receive(peer, range, What::Read { id }, None)
-    }
-
-    fn receive(
+    pub(super) fn receive(
         &mut self,
         id: NodeId,
         range: ByteRange,
@@ -151,10 +187,13 @@ impl Engine {
             }
             return Ok(());
         }
-        peer.received_bytes += if let What::Write { payload, .. } = &what { payload.len() } else { 0 };
+        peer.received_bytes += what.payload_bytes();
         let session = peer.session;
         let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
         if let Some(seq) = seq {
+            if open.received >= MAX_HELD_REQUESTS as u32 {
+                return Err("an epoch has no end".into());
+            }
             open.received += 1;
             if self.primary_relies_on_us(id) {
                 self.mark_out_of_sync(id, range);
@@ -167,16 +206,23 @@ impl Engine {
             }
         }
         let token = self.key();
-        self.enqueue(id, session, range, token, what);
-        Ok(())
+        self.enqueue(id, session, range, token, what)
     }
 
     /// Starts at once, or waits for the epochs before. Resync data keeps its place among the writes: one that came
     /// before it and waits is older, and must not be applied on top of it.
-    pub(super) fn enqueue(&mut self, id: NodeId, session: u32, range: ByteRange, token: u64, what: What) {
+    pub(super) fn enqueue(
+        &mut self,
+        id: NodeId,
+        session: u32,
+        range: ByteRange,
+        token: u64,
+        what: What,
+    ) -> Result<(), String> {
         let unordered =
             self.config.options.write_ordering == WriteOrdering::None || seeded!(self, IgnoresBarrier);
-        let Some(peer) = self.peer_mut(id) else { return };
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        peer.receiver.held.take_in(what.payload_bytes())?;
         let applied = Applied {
             peer: id,
             session,
@@ -187,13 +233,14 @@ impl Engine {
             what,
         };
         let must_wait = peer.receiver.epochs.len() > 1 && !unordered;
-        let Some(open) = peer.receiver.epochs.back_mut() else { return };
+        let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
         if must_wait {
             open.waiting.push_back(applied);
         } else {
             open.in_flight += 1;
             self.acquire(applied.token, applied.range, Locked::Apply(applied));
         }
+        Ok(())
     }
 
     pub(super) fn barrier_received(
@@ -212,6 +259,9 @@ impl Engine {
             ));
         }
         open.barrier = Some(Barrier { epoch, writes, flush });
+        if peer.receiver.epochs.len() >= MAX_HELD_REQUESTS {
+            return Err("more epochs were sent than a peer may send ahead".into());
+        }
         peer.receiver.epochs.push_back(ReceivedEpoch::default());
         self.progress_epochs(id);
         Ok(())
@@ -229,12 +279,11 @@ impl Engine {
             What::Zero { unmap, .. } => DiskOpKind::Zero { range: applied.range, unmap: *unmap },
             What::ResyncZeroes => DiskOpKind::Zero { range: applied.range, unmap: true },
             What::Read { id } => {
-                let work = DiskWork::PeerRead { peer: applied.peer, session: applied.session, id: *id };
                 // The order among reads and writes is kept by the epoch; the range is not needed any longer than that.
-                let (token, range, peer) = (applied.token, applied.range, applied.peer);
-                self.start_disk_op(Device::Data, DiskOpKind::Read(range), work);
+                let Applied { peer, session, range, token, epoch, .. } = applied;
+                self.serve_read(peer, session, *id, range);
                 self.release(token, range);
-                return self.request_ended(peer, applied.session, applied.epoch);
+                return self.request_ended(peer, session, epoch, 0);
             }
         };
         self.start_disk_op(Device::Data, kind, DiskWork::Apply(applied));
@@ -248,6 +297,7 @@ impl Engine {
         }
         self.release(token, range);
         let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
+        let bytes = what.payload_bytes();
         match what {
             What::Write { seq, .. } | What::Zero { seq, .. } => {
                 if live && !ok {
@@ -257,25 +307,17 @@ impl Engine {
                 {
                     self.send(peer, Message::WriteAck { seq });
                 }
-                self.request_ended(peer, session, epoch);
             }
             What::Resync { .. } | What::ResyncZeroes => {
                 self.resync_block_written(peer, session, range, ok);
-                self.request_ended(peer, session, epoch);
             }
             What::Read { id } => {
                 if live {
                     self.send(peer, Message::ReadReply { id, payload: None });
                 }
-                self.request_ended(peer, session, epoch);
             }
         }
-    }
-
-    pub(super) fn peer_read_done(&mut self, peer: NodeId, session: u32, id: u64, data: Option<Bytes>) {
-        if self.peer(peer).is_some_and(|p| p.session == session) {
-            self.send(peer, Message::ReadReply { id, payload: data.map(Payload::new) });
-        }
+        self.request_ended(peer, session, epoch, bytes);
     }
 
     pub(super) fn epoch_flushed(&mut self, id: NodeId, session: u32, ok: bool) {
@@ -290,9 +332,10 @@ impl Engine {
         self.progress_epochs(id);
     }
 
-    fn request_ended(&mut self, id: NodeId, session: u32, epoch: u64) {
+    fn request_ended(&mut self, id: NodeId, session: u32, epoch: u64, bytes: u64) {
         let Some(peer) = self.peer_mut(id).filter(|p| p.receiver_session == session) else { return };
         let receiver = &mut peer.receiver;
+        receiver.held.let_go(bytes);
         let index = epoch.checked_sub(receiver.first);
         let running = index.and_then(|i| receiver.epochs.get_mut(i as usize)).filter(|e| e.in_flight > 0);
         debug_assert!(running.is_some(), "a request of an epoch that has ended");

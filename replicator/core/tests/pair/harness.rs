@@ -126,7 +126,7 @@ impl Pair {
         pair
     }
 
-    fn engine(n: usize, options: &Options, handlers: &[Handler], entropy: u64) -> Engine {
+    pub(crate) fn engine(n: usize, options: &Options, handlers: &[Handler], entropy: u64) -> Engine {
         let name = |n: usize| ["alpha", "bravo"][n].to_owned();
         let config = EngineConfig {
             resource: "r0".into(),

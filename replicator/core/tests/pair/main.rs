@@ -8,6 +8,7 @@ mod congestion;
 mod generations;
 mod handlers;
 mod harness;
+mod hostile;
 mod invalidate;
 mod lifecycle;
 mod restarts;

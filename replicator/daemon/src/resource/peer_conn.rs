@@ -19,6 +19,9 @@ use super::send_queue::SendQueue;
 const INPUT_BYTES: usize = 128 << 10;
 /// Payloads that lack less than this are received together with what follows them.
 const DIRECT_PAYLOAD_BYTES: usize = 32 << 10;
+/// A peer that lets more than this wait for it asks without reading the answers: writes and resync have bounds of their
+/// own far below.
+const MAX_QUEUED_BYTES: usize = 1 << 30;
 /// How long what is queued may take to be sent and taken once the connection is closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long one stream may outlive the other: what the peer said last is still read.
@@ -83,13 +86,18 @@ impl PeerConn {
 
     /// Queues a message.
     pub(crate) fn send(&mut self, stream: Stream, message: &Message) {
-        let out = &mut self.streams[stream as usize].out;
-        if out.is_broken() || !matches!(self.phase, Phase::Open | Phase::HalfClosed(..)) {
+        let stream = &mut self.streams[stream as usize];
+        if stream.out.is_broken() || !matches!(self.phase, Phase::Open | Phase::HalfClosed(..)) {
             return;
         }
-        encode(message, VOLUME, out.tail());
+        encode(message, VOLUME, stream.out.tail());
         if let Some(payload) = message.payload() {
-            out.push(payload.data.clone());
+            stream.out.push(payload.data.clone());
+        }
+        if stream.out.bytes() > MAX_QUEUED_BYTES {
+            tracing::warn!(peer = self.peer.0, "the peer does not take what it has asked for; disconnecting");
+            stream.out.give_up();
+            stream.shut(Shutdown::Both);
         }
     }
 

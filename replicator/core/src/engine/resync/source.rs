@@ -1,6 +1,6 @@
 //! The source: it reads what the target asks for, and forgets a block when the target has written it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -20,8 +20,10 @@ const MAX_REQUESTS: u32 = (MAX_WINDOW_BYTES / BLOCK_BYTES) as u32;
 /// This node as the source of a resync.
 #[derive(Clone, Default, Debug)]
 pub(in crate::engine) struct SourceState {
-    /// Asked for and not answered.
+    /// Asked for and not written by the target.
     requests: u32,
+    /// Sent, and not written by the target: where each begins, and how long it is.
+    sent: BTreeMap<u64, u64>,
     /// Those that wait for their turn beside the clients.
     waiting: VecDeque<ByteRange>,
     pace: Pace,
@@ -99,7 +101,7 @@ impl Engine {
             self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.replication.is_source());
         if let (true, Some(data)) = (live, data) {
             if let Some(peer) = self.peer_mut(id) {
-                peer.source.requests = peer.source.requests.saturating_sub(1);
+                peer.source.sent.insert(range.offset, range.length);
             }
             if data.iter().all(|byte| *byte == 0) {
                 self.send(id, Message::ResyncZeroes { range });
@@ -113,13 +115,14 @@ impl Engine {
         self.release(token, range);
     }
 
+    /// The proof that both copies are equal there: this range was sent, and is on the target's disk.
     pub(in crate::engine) fn resync_written(&mut self, id: NodeId, range: ByteRange) -> Result<(), String> {
-        if !self.is_addressable(range) {
-            return Err(format!("the target says it wrote {range}"));
+        let Some(peer) = self.peer_mut(id).filter(|p| p.replication.is_source()) else { return Ok(()) };
+        if peer.source.sent.remove(&range.offset) != Some(range.length) {
+            return Err(format!("the target says it wrote {range}, which it was not sent"));
         }
-        if self.peer(id).is_some_and(|p| p.replication.is_source()) {
-            self.clear_bits(id, range);
-        }
+        peer.source.requests = peer.source.requests.saturating_sub(1);
+        self.clear_bits(id, range);
         Ok(())
     }
 

@@ -138,8 +138,7 @@ impl Engine {
         }
         peer.received_bytes += if let What::Resync { payload } = &what { payload.len() } else { 0 };
         let session = peer.session;
-        self.enqueue(id, session, range, token, what);
-        Ok(())
+        self.enqueue(id, session, range, token, what)
     }
 
     pub(in crate::engine) fn resync_block_written(
