@@ -1,11 +1,14 @@
 //! A pair's life in commands, as the operator sees it: outputs, refusals, exit statuses.
 
+use std::fs;
+use std::net::TcpListener;
+
 use tandem_core::config::Protocol;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 
 use crate::nbd_client::NbdError;
 use crate::node::RESOURCE;
-use crate::pair::{Pair, Setup};
+use crate::pair::{Pair, Setup, free_port};
 use crate::wait;
 
 #[test]
@@ -71,9 +74,9 @@ fn first_sync(pair: &Pair) {
     let letter = alpha.status().unwrap().protocol.letter();
     let line = format!(" 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate {letter} r-----\n");
     wait::until("the status file agrees", || {
-        std::fs::read_to_string(alpha.run.proc_drbd()).is_ok_and(|file| file.contains(&line))
+        fs::read_to_string(alpha.run.proc_drbd()).is_ok_and(|file| file.contains(&line))
     });
-    let file = std::fs::read_to_string(alpha.run.proc_drbd()).unwrap();
+    let file = fs::read_to_string(alpha.run.proc_drbd()).unwrap();
     assert!(file.starts_with("version: 8.4."), "{file}");
     assert!(file.contains("\n    ns:") && file.contains(" oos:0\n"), "{file}");
     pair.assert_identical();
@@ -179,4 +182,28 @@ fn terminate(pair: &Pair) {
     bravo.adm(&["up", RESOURCE]).ok();
     pair.wait_healed();
     assert_eq!(alpha.status().unwrap().disk_written_bytes, written, "a clean end needs no resync");
+}
+
+/// What runs goes on with the old addresses until it is taken down; then the new ones count.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_changed_configuration_counts_after_down_and_up() {
+    let pair = Pair::synced(Setup::default());
+    let text = fs::read_to_string(&pair.alpha.config).unwrap();
+    let (old, new) = (pair.alpha.address.port(), free_port());
+    fs::write(&pair.alpha.config, text.replace(&format!(":{old};"), &format!(":{new};"))).unwrap();
+    for node in pair.nodes() {
+        let said = node.adm(&["up", RESOURCE]).ok();
+        assert!(said.stderr.contains("it takes effect after 'tandemadm down r0'"), "{said:?}");
+    }
+    assert!(pair.is_healed(), "the running pair was disturbed");
+    for node in pair.nodes() {
+        node.adm(&["down", RESOURCE]).ok();
+    }
+    TcpListener::bind(pair.alpha.address).expect("the old address is free");
+    for node in pair.nodes() {
+        node.adm(&["up", RESOURCE]).ok();
+    }
+    pair.wait_healed();
+    TcpListener::bind((pair.alpha.address.ip(), new)).expect_err("somebody listens at the new address");
 }
