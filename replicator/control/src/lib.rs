@@ -61,7 +61,12 @@ pub enum Action {
     /// Give the disk up.
     Detach,
     /// Connect to the peers.
-    Connect,
+    Connect {
+        /// Give this node's data up for the peer's, where they differ.
+        discard_my_data: bool,
+        /// Only find out what would happen: why the connection is StandAlone afterwards tells.
+        tentative: bool,
+    },
     /// Disconnect from the peers.
     Disconnect,
     /// Become Primary.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::handler::Handler;
+use crate::split_brain::AfterSplitBrain;
 use crate::units::NodeId;
 
 /// When a write completes to the client (DESIGN.md, section 4).
@@ -82,12 +83,51 @@ pub struct EngineConfig {
 /// Bytes of an extent of the activity log: DRBD's.
 pub const AL_EXTENT_BYTES: u64 = 4 << 20;
 
+/// What both nodes must have chosen alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// Replication protocol.
+    pub protocol: Protocol,
+    /// What is done about a split brain.
+    pub after_split_brain: AfterSplitBrain,
+}
+
+impl Terms {
+    /// The first option in which the peer differs, in its own name.
+    pub fn difference(&self, theirs: &Terms) -> Option<&'static str> {
+        let (mine, peer) = (&self.after_split_brain, &theirs.after_split_brain);
+        let differences = [
+            (self.protocol != theirs.protocol, "protocol"),
+            (mine.no_primary != peer.no_primary, "after-sb-0pri"),
+            (mine.one_primary != peer.one_primary, "after-sb-1pri"),
+            (mine.two_primaries != peer.two_primaries, "after-sb-2pri"),
+            (mine.always != peer.always, "always-asbp"),
+        ];
+        differences.into_iter().find(|(differs, _)| *differs).map(|(_, name)| name)
+    }
+}
+
+/// What is done when a Primary would have to become the target of a resync.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RrConflict {
+    /// Both stand alone.
+    #[default]
+    Disconnect,
+    /// Both stand alone, and the Primary runs the handler `pri-lost`.
+    CallPriLost,
+}
+
 /// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says
 /// otherwise.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Options {
     /// Replication protocol.
     pub protocol: Protocol,
+    /// What is done about a split brain.
+    pub after_split_brain: AfterSplitBrain,
+    /// What is done when a Primary would have to become the target of a resync.
+    pub rr_conflict: RrConflict,
     /// How this node, as a secondary, keeps epochs apart.
     pub write_ordering: WriteOrdering,
     /// A peer must answer a request within `timeout_ms * ko_count`.
@@ -173,10 +213,19 @@ impl Default for ResyncOptions {
     }
 }
 
+impl Options {
+    /// What the peer must have chosen alike.
+    pub const fn terms(&self) -> Terms {
+        Terms { protocol: self.protocol, after_split_brain: self.after_split_brain }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
             protocol: Protocol::C,
+            after_split_brain: AfterSplitBrain::default(),
+            rr_conflict: RrConflict::default(),
             write_ordering: WriteOrdering::Flush,
             timeout_ms: 6000,
             ping_interval_ms: 10_000,

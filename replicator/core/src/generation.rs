@@ -9,8 +9,9 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Protocol;
+use crate::config::{Protocol, Terms};
 use crate::seeded;
+use crate::split_brain::{Outcome, SPLIT_BRAIN, SplitBrain, resolve};
 use crate::state::{DiskState, Role};
 use crate::units::NodeId;
 use crate::wire::Handshake;
@@ -21,7 +22,7 @@ pub const HISTORY_SLOTS: usize = 32;
 pub const JUST_CREATED: u64 = 4;
 
 /// The lowest bit tells that the generation began on a Primary; it is no part of the identity.
-const PRIMARY_BIT: u64 = 1;
+pub(crate) const PRIMARY_BIT: u64 = 1;
 
 /// The generations of one node's data, without the per-peer bitmap identifiers. 0 is "none".
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,6 +59,11 @@ impl Generations {
 pub fn new_identifier(random: u64, role: Role) -> u64 {
     let id = (random | 1 << 63) & !PRIMARY_BIT;
     if role == Role::Primary { id | PRIMARY_BIT } else { id }
+}
+
+/// The identifier at which two copies parted, with whether its keeper was Primary then and went on as such.
+pub(crate) const fn parting_identifier(id: u64, stayed_primary: bool) -> u64 {
+    if stayed_primary { id | PRIMARY_BIT } else { id & !PRIMARY_BIT }
 }
 
 /// What the two copies need.
@@ -104,25 +110,88 @@ impl Sides {
     }
 }
 
-/// Decides what the two copies need, and by which rule.
-pub fn decide(
-    mine: &Handshake,
-    theirs: &Handshake,
-    protocol: Protocol,
-    sides: Sides,
-) -> (Verdict, &'static str) {
-    if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-        return (respect_roles(Verdict::InSync, mine, theirs), "diskless");
+/// What was decided, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// What the two copies need.
+    pub verdict: Verdict,
+    /// The rule that said so.
+    pub rule: &'static str,
+    /// Both copies went on: how that ends.
+    pub split_brain: Option<SplitBrain>,
+}
+
+impl Decision {
+    /// This node is Primary and was to receive the peer's data.
+    pub fn primary_lost(&self) -> bool {
+        match self.split_brain.map(|split| split.outcome) {
+            Some(Outcome::PrimaryShouldGiveUp { me }) => me,
+            _ => self.verdict == Verdict::Refuse(PRIMARY_IS_TARGET.into()),
+        }
     }
-    let (verdict, rule) = compare(mine, theirs, protocol, sides);
+}
+
+/// Decides what the two copies need.
+pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides) -> Decision {
+    if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+        let verdict = respect_roles(Verdict::InSync, mine, theirs);
+        return Decision { verdict, rule: "diskless", split_brain: None };
+    }
+    let (relation, rule) = compare(mine, theirs, terms.protocol, sides);
+    let (verdict, split_brain) = match relation {
+        Relation::Plain(verdict) => (follow_wish(verdict, mine, theirs), None),
+        Relation::Split { common, bitmaps_tell } => {
+            let full = !bitmaps_tell;
+            let outcome = resolve(mine, theirs, &terms.after_split_brain, bitmaps_tell, sides);
+            let verdict = match (outcome, inconsistent(mine), inconsistent(theirs)) {
+                // Somebody has given up already.
+                (_, true, false) => Verdict::Target { full },
+                (_, false, true) => Verdict::Source { full },
+                (Outcome::Automatic { i_win } | Outcome::Manual { i_win }, ..) => {
+                    if i_win {
+                        Verdict::Source { full }
+                    } else {
+                        Verdict::Target { full }
+                    }
+                }
+                _ => Verdict::Refuse(SPLIT_BRAIN.into()),
+            };
+            let settled = inconsistent(mine) != inconsistent(theirs);
+            (verdict, Some(SplitBrain { common, outcome }).filter(|_| !settled))
+        }
+        Relation::Unrelated => (Verdict::Refuse("Unrelated data, aborting!".into()), None),
+    };
     if seeded!(sides, SyncsFromInconsistent) {
-        return (respect_roles(verdict, mine, theirs), rule);
+        return Decision { verdict: respect_roles(verdict, mine, theirs), rule, split_brain };
     }
     let (verdict, rule) = follow_disk_states(verdict, rule, mine, theirs);
-    if seeded!(sides, OverwritesPrimary) {
-        return (verdict, rule);
+    let verdict =
+        if seeded!(sides, OverwritesPrimary) { verdict } else { respect_roles(verdict, mine, theirs) };
+    Decision { verdict, rule, split_brain }
+}
+
+/// How two copies are related, as far as the identifiers tell.
+enum Relation {
+    /// One has been through all that the other has.
+    Plain(Verdict),
+    /// Both went on from a common generation.
+    Split {
+        /// Which.
+        common: u64,
+        /// Both bitmaps count from it.
+        bitmaps_tell: bool,
+    },
+    /// They have nothing in common.
+    Unrelated,
+}
+
+/// `--discard-my-data` also takes a node back to older data.
+fn follow_wish(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verdict {
+    match (verdict, mine.discard_my_data, theirs.discard_my_data) {
+        (Verdict::Source { full }, true, false) => Verdict::Target { full },
+        (Verdict::Target { full }, false, true) => Verdict::Source { full },
+        (verdict, ..) => verdict,
     }
-    (respect_roles(verdict, mine, theirs), rule)
 }
 
 fn compare(
@@ -130,49 +199,70 @@ fn compare(
     theirs: &Handshake,
     protocol: Protocol,
     sides: Sides,
-) -> (Verdict, &'static str) {
-    use Verdict::{BothFresh, Refuse, Source, Target};
+) -> (Relation, &'static str) {
+    use Verdict::{BothFresh, Source, Target};
+    let plain = |verdict: Verdict, rule: &'static str| (Relation::Plain(verdict), rule);
     let (me, peer) = (&mine.generations, &theirs.generations);
     match (me.is_fresh(), peer.is_fresh()) {
-        (true, true) => return (BothFresh, "just-created-both"),
-        (true, false) => return (Target { full: true }, "just-created-self"),
-        (false, true) => return (Source { full: true }, "just-created-peer"),
+        (true, true) => return plain(BothFresh, "just-created-both"),
+        (true, false) => return plain(Target { full: true }, "just-created-self"),
+        (false, true) => return plain(Source { full: true }, "just-created-peer"),
         (false, false) => {}
     }
     if same(me.current, peer.current) {
-        return equal_current(mine, theirs, protocol, sides);
+        let (verdict, rule) = equal_current(mine, theirs, protocol, sides);
+        return plain(verdict, rule);
     }
     let counts_from = |id: u64, h: &Handshake| {
         same(id, h.bitmap_id) && !seeded!(sides, IgnoresBitmapId)
             || same(id, h.resync_id) && !seeded!(sides, IgnoresMissedFinish)
     };
     match (counts_from(me.current, theirs), counts_from(peer.current, mine)) {
-        (true, false) if seeded!(sides, PrefersOldData) => return (Source { full: false }, "bitmap-peer"),
-        (false, true) if seeded!(sides, PrefersOldData) => return (Target { full: false }, "bitmap-self"),
-        (true, false) => return (Target { full: false }, "bitmap-peer"),
-        (false, true) => return (Source { full: false }, "bitmap-self"),
+        (true, false) if seeded!(sides, PrefersOldData) => {
+            return plain(Source { full: false }, "bitmap-peer");
+        }
+        (false, true) if seeded!(sides, PrefersOldData) => {
+            return plain(Target { full: false }, "bitmap-self");
+        }
+        (true, false) => return plain(Target { full: false }, "bitmap-peer"),
+        (false, true) => return plain(Source { full: false }, "bitmap-self"),
         _ => {}
     }
     match (peer.knows(me.current), me.knows(peer.current)) {
-        (true, false) => return (Target { full: true }, "history-peer"),
-        (false, true) => return (Source { full: true }, "history-self"),
+        (true, false) => return plain(Target { full: true }, "history-peer"),
+        (false, true) => return plain(Source { full: true }, "history-self"),
         _ => {}
     }
-    let common_bitmap = same(mine.bitmap_id, theirs.bitmap_id);
-    if seeded!(sides, MissesSplitBrain) && common_bitmap {
-        let verdict = if sides.me < sides.peer { Source { full: false } } else { Target { full: false } };
-        return (verdict, "bitmap-both");
+    if let Some(common) = common_bitmap(mine, theirs, sides) {
+        if seeded!(sides, MissesSplitBrain) {
+            let verdict = if sides.me < sides.peer { Source { full: false } } else { Target { full: false } };
+            return plain(verdict, "bitmap-both");
+        }
+        return (Relation::Split { common, bitmaps_tell: true }, "bitmap-both");
     }
-    let remembered = if seeded!(sides, IgnoresHistory) { 0 } else { HISTORY_SLOTS };
-    let ancestors = |h: &Handshake| {
-        let history = h.generations.history.into_iter().take(remembered);
-        [h.bitmap_id].into_iter().chain(history).filter(|id| *id != 0)
-    };
-    if common_bitmap || ancestors(mine).any(|id| ancestors(theirs).any(|other| same(id, other))) {
-        let rule = if common_bitmap { "bitmap-both" } else { "history-both" };
-        return (Refuse("Split-Brain detected but unresolved, dropping connection!".into()), rule);
+    match common_ancestor(mine, theirs, sides).filter(|_| !seeded!(sides, IgnoresHistory)) {
+        Some(common) => (Relation::Split { common, bitmaps_tell: false }, "history-both"),
+        None => (Relation::Unrelated, "unrelated"),
     }
-    (Refuse("Unrelated data, aborting!".into()), "unrelated")
+}
+
+/// The generation that both bitmaps count from; where a missed end of a resync leaves two, the later one.
+fn common_bitmap(mine: &Handshake, theirs: &Handshake, sides: Sides) -> Option<u64> {
+    let (first, second) = if sides.me < sides.peer { (mine, theirs) } else { (theirs, mine) };
+    let pairs = [
+        (first.resync_id, second.resync_id),
+        (first.resync_id, second.bitmap_id),
+        (first.bitmap_id, second.resync_id),
+        (first.bitmap_id, second.bitmap_id),
+    ];
+    pairs.into_iter().find(|(a, b)| same(*a, *b)).map(|(a, _)| a & !PRIMARY_BIT)
+}
+
+/// The latest generation, in the order of the lower node id, that both have been through.
+fn common_ancestor(mine: &Handshake, theirs: &Handshake, sides: Sides) -> Option<u64> {
+    let ancestors = |h: &Handshake| [h.bitmap_id].into_iter().chain(h.generations.history);
+    let (first, second) = if sides.me < sides.peer { (mine, theirs) } else { (theirs, mine) };
+    ancestors(first).find(|id| ancestors(second).any(|other| same(*id, other))).map(|id| id & !PRIMARY_BIT)
 }
 
 /// Both have the same current generation: they were connected when last one of them wrote.
@@ -204,7 +294,9 @@ fn equal_current(
             return (verdict, "crashed-primary");
         }
     }
-    let clean = mine.bitmap_id == theirs.bitmap_id && mine.dirty_blocks == 0 && theirs.dirty_blocks == 0;
+    let clean = (mine.bitmap_id ^ theirs.bitmap_id) & !PRIMARY_BIT == 0
+        && mine.dirty_blocks == 0
+        && theirs.dirty_blocks == 0;
     if clean || seeded!(sides, MissedFinishIsInSync) {
         return (InSync, "no-sync");
     }
@@ -226,7 +318,6 @@ fn follow_disk_states(
     theirs: &Handshake,
 ) -> (Verdict, &'static str) {
     use Verdict::{InSync, Refuse, Source, Target};
-    let inconsistent = |h: &Handshake| h.disk <= DiskState::Inconsistent;
     let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
     match (&verdict, inconsistent(mine), inconsistent(theirs)) {
         (InSync, true, false) => (Target { full: false }, "disk-states"),
@@ -238,13 +329,17 @@ fn follow_disk_states(
     }
 }
 
+fn inconsistent(h: &Handshake) -> bool {
+    h.disk <= DiskState::Inconsistent
+}
+
+const PRIMARY_IS_TARGET: &str = "I shall become SyncTarget, but I am primary!";
+
 /// Data under a running client is never overwritten.
 fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verdict {
     let exposed = |h: &Handshake| h.role == Role::Primary && h.disk >= DiskState::Consistent;
     match verdict {
-        Verdict::Target { .. } if exposed(mine) => {
-            Verdict::Refuse("I shall become SyncTarget, but I am primary!".into())
-        }
+        Verdict::Target { .. } if exposed(mine) => Verdict::Refuse(PRIMARY_IS_TARGET.into()),
         Verdict::Source { .. } if exposed(theirs) => {
             Verdict::Refuse("The peer shall become SyncTarget, but it is primary!".into())
         }
@@ -282,8 +377,9 @@ mod tests {
         ];
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
-        (ids, disk, role, 0u64..2, any::<bool>()).prop_map(
-            |((current, bitmap_id, resync_id, h0, h1), disk, role, dirty_blocks, crashed_primary)| {
+        (ids, disk, role, 0u64..3, any::<bool>(), any::<bool>()).prop_map(
+            |(ids, disk, role, dirty_blocks, crashed_primary, discard_my_data)| {
+                let (current, bitmap_id, resync_id, h0, h1) = ids;
                 let mut history = [0; HISTORY_SLOTS];
                 history[..2].copy_from_slice(&[h0, h1]);
                 Handshake {
@@ -297,9 +393,46 @@ mod tests {
                     resync_id,
                     dirty_blocks,
                     crashed_primary,
+                    discard_my_data,
                 }
             },
         )
+    }
+
+    fn terms() -> impl Strategy<Value = Terms> {
+        use crate::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
+        let protocol = prop_oneof![Just(Protocol::A), Just(Protocol::B), Just(Protocol::C)];
+        let no_primary = prop_oneof![
+            Just(NoPrimary::Disconnect),
+            Just(NoPrimary::DiscardYoungerPrimary),
+            Just(NoPrimary::DiscardOlderPrimary),
+            Just(NoPrimary::DiscardZeroChanges),
+            Just(NoPrimary::DiscardLeastChanges),
+            (0u8..3).prop_map(|n| NoPrimary::DiscardNode(NodeId(n))),
+        ];
+        let one_primary = prop_oneof![
+            Just(OnePrimary::Disconnect),
+            Just(OnePrimary::Consensus),
+            Just(OnePrimary::DiscardSecondary),
+            Just(OnePrimary::CallPriLostAfterSb),
+        ];
+        let two_primaries =
+            prop_oneof![Just(TwoPrimaries::Disconnect), Just(TwoPrimaries::CallPriLostAfterSb)];
+        (protocol, no_primary, one_primary, two_primaries, any::<bool>()).prop_map(
+            |(protocol, no_primary, one_primary, two_primaries, always)| Terms {
+                protocol,
+                after_split_brain: AfterSplitBrain { no_primary, one_primary, two_primaries, always },
+            },
+        )
+    }
+
+    fn mirrored(outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Unresolved => Outcome::Unresolved,
+            Outcome::PrimaryShouldGiveUp { me } => Outcome::PrimaryShouldGiveUp { me: !me },
+            Outcome::Automatic { i_win } => Outcome::Automatic { i_win: !i_win },
+            Outcome::Manual { i_win } => Outcome::Manual { i_win: !i_win },
+        }
     }
 
     fn mirror(verdict: &Verdict) -> Verdict {
@@ -317,13 +450,19 @@ mod tests {
         fn both_sides_come_to_mirrored_verdicts(
             a in handshake(),
             b in handshake(),
-            protocol in prop_oneof![Just(Protocol::A), Just(Protocol::B), Just(Protocol::C)],
+            terms in terms(),
         ) {
             let (x, y) = (NodeId(0), NodeId(1));
-            let (at_a, _) = decide(&a, &b, protocol, Sides::new(x, y));
-            let (at_b, _) = decide(&b, &a, protocol, Sides::new(y, x));
-            let at_b = if let Verdict::Refuse(_) = at_b { Verdict::Refuse(String::new()) } else { at_b };
-            prop_assert_eq!(mirror(&at_a), at_b, "{:?}", at_a);
+            let at_a = decide(&a, &b, &terms, Sides::new(x, y));
+            let at_b = decide(&b, &a, &terms, Sides::new(y, x));
+            prop_assert_eq!(mirror(&at_a.verdict), mirror(&mirror(&at_b.verdict)), "{:?}", at_a);
+            prop_assert_eq!(at_a.split_brain.map(|s| s.common), at_b.split_brain.map(|s| s.common));
+            let outcomes = (at_a.split_brain.map(|s| s.outcome), at_b.split_brain.map(|s| s.outcome));
+            prop_assert_eq!(outcomes.0.map(mirrored), outcomes.1, "{:?}", at_a);
+            // Data under a running client is never overwritten, whatever the policies say.
+            let exposed = a.role == Role::Primary && a.disk >= DiskState::Consistent;
+            let overwritten = exposed && matches!(at_a.verdict, Verdict::Target { .. });
+            prop_assert!(!overwritten, "{:?}", at_a);
         }
     }
 

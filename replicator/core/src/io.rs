@@ -158,6 +158,13 @@ pub enum Command {
     Detach,
     /// Connect to every peer.
     Connect,
+    /// Connect to every peer, with a wish.
+    ConnectWith {
+        /// Give this node's data up for the peer's, where they differ.
+        discard_my_data: bool,
+        /// Only find out what would happen; the connection's reason for being StandAlone tells.
+        tentative: bool,
+    },
     /// Disconnect from every peer.
     Disconnect,
     /// Become Primary.

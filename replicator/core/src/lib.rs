@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod mutation;
 mod range_lock;
 pub mod refusal;
+pub mod split_brain;
 pub mod state;
 pub mod status;
 pub mod units;

@@ -112,6 +112,12 @@ mutations! {
     OverwritesPrimary,
     /// After protocol A, the survivor's copy wins over that of the crashed Primary.
     CrashedPrimaryLosesInA,
+    /// Where both went on, the policies make the wrong side give up.
+    DiscardsWrongSide,
+    /// `--discard-my-data` is not looked at.
+    IgnoresDiscardMyData,
+    /// What a connection that only asks would do is done.
+    TentativeIsNot,
     /// Two disks that never held data count as copies of each other.
     FreshDisksAreRelated,
 }
@@ -132,6 +138,8 @@ impl Mutation {
                 | SyncsFromInconsistent
                 | OverwritesPrimary
                 | CrashedPrimaryLosesInA
+                | IgnoresDiscardMyData
+                | TentativeIsNot
                 | FreshDisksAreRelated
         )
     }

@@ -118,6 +118,8 @@ pub const METADATA_IO_ERROR: (u16, &str) = (118, "IO error(s) occurred during in
 pub const INVALID_REQUEST: (u16, &str) = (162, "Invalid configuration request");
 /// `attach` of a volume that has a disk.
 pub const HAS_DISK: (u16, &str) = (124, "Device is attached to a disk (use detach first)");
+/// `connect --discard-my-data` on a Primary.
+pub const DISCARD_ON_PRIMARY: (u16, &str) = (123, "--discard-my-data not allowed when primary.");
 /// `connect` of a peer that is connected or connecting.
 pub const HAS_NET: (u16, &str) = (125, "Device has a net-config (use disconnect first)");
 /// A command that needs a disk, on a volume without.

@@ -4,9 +4,10 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use tandem_core::config::Protocol;
+use tandem_core::config::{Protocol, Terms};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::io::Payload;
+use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::state::{DiskState, Role};
 use tandem_core::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
 use tandem_core::wire::{
@@ -31,7 +32,8 @@ fn one_of_each() -> Vec<Message> {
             node_name: "alpha".into(),
         }),
         Message::Refuse { reason: "no".into() },
-        Message::Options { protocol: Protocol::B },
+        options(NoPrimary::DiscardLeastChanges, true),
+        options(NoPrimary::DiscardNode(NodeId(7)), false),
         Message::Handshake(Handshake {
             round: 1,
             role: Role::Primary,
@@ -43,6 +45,7 @@ fn one_of_each() -> Vec<Message> {
             resync_id: 5,
             dirty_blocks: 6,
             crashed_primary: true,
+            discard_my_data: true,
         }),
         Message::BitmapChunk { chunk: 1, words: Payload::new(Bytes::from(vec![1; 4096])) },
         Message::BitmapChunk { chunk: 2, words: Payload::new(Bytes::new()) },
@@ -168,4 +171,14 @@ proptest! {
         }
         prop_assert!(read(&bytes).is_err());
     }
+}
+
+fn options(no_primary: NoPrimary, tentative: bool) -> Message {
+    let after_split_brain = AfterSplitBrain {
+        no_primary,
+        one_primary: OnePrimary::Consensus,
+        two_primaries: TwoPrimaries::CallPriLostAfterSb,
+        always: true,
+    };
+    Message::Options { terms: Terms { protocol: Protocol::B, after_split_brain }, tentative }
 }

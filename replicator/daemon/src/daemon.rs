@@ -122,7 +122,9 @@ impl Daemon {
             Action::Attach => return entry.resource.attach().await,
             Action::Down => return self.down(&entry).await,
             Action::Detach => AdminCommand::Detach,
-            Action::Connect => AdminCommand::Connect,
+            Action::Connect { discard_my_data, tentative } => {
+                AdminCommand::Connect { discard_my_data, tentative }
+            }
             Action::Disconnect => AdminCommand::Disconnect,
             Action::Primary { force } => AdminCommand::Primary { force },
             Action::Secondary => AdminCommand::Secondary,
@@ -164,7 +166,10 @@ impl Daemon {
                 detail.push(text);
             }
             unless(entry.resource.attach().await, &[Kind::Numbered(HAS_DISK.0)])?;
-            let connected = entry.resource.command(AdminCommand::Connect).await;
+            let connected = entry
+                .resource
+                .command(AdminCommand::Connect { discard_my_data: false, tentative: false })
+                .await;
             let no_peers = Kind::Refused(StateChangeRefusal::NoNetConfig);
             unless(connected, &[Kind::Numbered(HAS_NET.0), no_peers])?;
             return Ok(detail);

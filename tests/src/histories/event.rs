@@ -45,6 +45,10 @@ pub enum Event {
     },
     /// Both connect, and whatever follows runs to its end.
     Connect,
+    /// Both connect; this node's data is given up.
+    Discard(usize),
+    /// This node asks what would happen if both connected, and it gave its data up.
+    Ask(usize),
     /// Both connect, and the link is cut in the middle of what follows.
     ConnectUntil(Point),
 }
@@ -65,6 +69,8 @@ impl Event {
                 Event::Detach(n),
                 Event::Attach(n),
                 Event::Crash(n),
+                Event::Discard(n),
+                Event::Ask(n),
                 Event::ConnectUntil(Point::Handshake(n)),
                 Event::ConnectUntil(Point::BitmapEnd(n)),
             ]);

@@ -115,6 +115,13 @@ impl Point {
     }
 }
 
+/// This node's data is to be given up, or only asked about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) node: usize,
+    pub(super) tentative: bool,
+}
+
 /// A write of which the Primary hears nothing more: where it arrived.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
@@ -314,14 +321,18 @@ impl Pair {
     }
 
     /// The link works, both want to connect; with a point, it is cut there.
-    pub(super) fn connect(&mut self, until: Option<Point>) -> Result<(), Violation> {
+    pub(super) fn connect(&mut self, until: Option<Point>, wish: Option<Wish>) -> Result<(), Violation> {
         self.watch();
         self.cut_at = until;
         self.link_is_down = false;
         for n in 0..2 {
             if self.status(n).peers[0].connection == ConnectionState::StandAlone {
                 self.next_id += 1;
-                let input = Input::Command { id: CommandId(self.next_id), command: Command::Connect };
+                let command = match wish.filter(|wish| wish.node == n) {
+                    Some(Wish { tentative, .. }) => Command::ConnectWith { discard_my_data: true, tentative },
+                    None => Command::Connect,
+                };
+                let input = Input::Command { id: CommandId(self.next_id), command };
                 self.nodes[n].engine.handle(self.now, input);
                 // Both begin before either is served.
                 while let Some(output) = self.nodes[n].engine.poll_output() {

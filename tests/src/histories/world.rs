@@ -11,7 +11,7 @@ use tandem_core::units::{BLOCK_BYTES, ByteRange};
 
 use super::Violation;
 use super::event::Event;
-use super::pair::{Contents, Pair, Point, Seen, marked};
+use super::pair::{Contents, Pair, Point, Seen, Wish, marked};
 use super::truth::{Relation, Truth};
 
 /// A pair and the truth about it.
@@ -30,8 +30,21 @@ struct Before {
     contents: [Contents; 2],
     roles: [Role; 2],
     disks: [bool; 2],
+    /// The disk does not call itself Inconsistent.
+    consistent: [bool; 2],
     /// Blocks that either bitmap marks.
     known: u64,
+    /// Whose data was to be given up.
+    loser: Option<usize>,
+}
+
+impl Before {
+    /// The copies differ, or may, and the other one is worth having.
+    fn gives_up_something(&self, loser: usize) -> bool {
+        let related = matches!(self.relation, Relation::Diverged | Relation::Newer(_));
+        let worth = self.consistent[1 - loser];
+        worth && (related || self.relation == Relation::Equal && self.truth.owed.is_some())
+    }
 }
 
 /// What must come of a meeting.
@@ -76,6 +89,8 @@ impl World {
             Event::CutInFlight { node, there } => self.cut_in_flight(node, there),
             Event::Connect => self.connect(),
             Event::ConnectUntil(point) => self.connect_until(point),
+            Event::Discard(n) => self.discard(n),
+            Event::Ask(n) => self.ask(n),
         }
     }
 
@@ -250,7 +265,7 @@ impl World {
             return Ok(false);
         }
         let before = self.before()?;
-        self.pair.connect(None)?;
+        self.pair.connect(None, None)?;
         if self.pair.seen.rules.is_empty() {
             return Err("the nodes do not meet".into());
         }
@@ -263,11 +278,42 @@ impl World {
             return Ok(false);
         }
         let before = self.before()?;
-        self.pair.connect(Some(point))?;
+        self.pair.connect(Some(point), None)?;
         if !self.pair.seen.cut {
             return Ok(false);
         }
         self.interrupted(&before)?;
+        Ok(true)
+    }
+
+    /// Only a node that stands alone can be told to connect.
+    fn may_wish(&self, n: usize) -> bool {
+        !self.connected() && self.stands_alone()[n] && self.role(n) == Role::Secondary
+    }
+
+    fn discard(&mut self, n: usize) -> Result<bool, Violation> {
+        if !self.may_wish(n) {
+            return Ok(false);
+        }
+        let before = Before { loser: Some(n), ..self.before()? };
+        self.pair.connect(None, Some(Wish { node: n, tentative: false }))?;
+        self.met(&before)?;
+        Ok(true)
+    }
+
+    /// Whatever the answer: nothing changes.
+    fn ask(&mut self, n: usize) -> Result<bool, Violation> {
+        if !self.may_wish(n) {
+            return Ok(false);
+        }
+        let before = self.before()?;
+        let generations = self.generations();
+        self.pair.connect(None, Some(Wish { node: n, tentative: true }))?;
+        let contents = [self.pair.contents(0), self.pair.contents(1)];
+        let unchanged = contents == before.contents && generations == self.generations();
+        if !unchanged || self.connected() || !self.stands_alone()[n] || self.stands_alone()[1 - n] {
+            return Err(self.wrong(&before, Due::Nothing));
+        }
         Ok(true)
     }
 
@@ -283,18 +329,23 @@ impl World {
             true => Due::Refusal("primar"),
             false => Due::Sync([winner == 0, winner == 1]),
         };
+        match (before.truth.mixed, before.loser) {
+            ([true, false], _) => return sync(1),
+            ([false, true], _) => return sync(0),
+            // The newer data may be given up, too; data that never was cannot win.
+            (_, Some(loser)) if before.gives_up_something(loser) => return sync(1 - loser),
+            _ => {}
+        }
         match before.relation {
             Relation::BothFresh => Due::Nothing,
             Relation::Unrelated => Due::Refusal("Unrelated"),
             Relation::Diverged => Due::Refusal("Split-Brain"),
             Relation::Newer(n) => sync(n),
-            Relation::Equal => match (before.truth.mixed, [primary(0), primary(1)], before.truth.owed) {
-                ([true, false], ..) => sync(1),
-                ([false, true], ..) => sync(0),
-                (_, [true, true], _) => Due::Refusal("primar"),
-                (_, [true, false], _) => sync(0),
-                (_, [false, true], _) => sync(1),
-                (_, _, Some(n)) => sync(n),
+            Relation::Equal => match ([primary(0), primary(1)], before.truth.owed) {
+                ([true, true], _) => Due::Refusal("primar"),
+                ([true, false], _) => sync(0),
+                ([false, true], _) => sync(1),
+                (_, Some(n)) => sync(n),
                 _ => Due::Sync([true; 2]),
             },
         }
@@ -413,7 +464,13 @@ impl World {
             roles: [self.role(0), self.role(1)],
             disks: [0, 1].map(|n| self.has_disk(n)),
             known: self.pair.known_to(0)? | self.pair.known_to(1)?,
+            loser: None,
+            consistent: [0, 1].map(|n| self.disk(n) > DiskState::Inconsistent),
         })
+    }
+
+    fn generations(&self) -> [tandem_core::generation::Generations; 2] {
+        [0, 1].map(|n| self.pair.status(n).generations)
     }
 
     fn role(&self, n: usize) -> Role {

@@ -36,6 +36,8 @@ pub(super) enum Errand {
     Detach,
     /// Connect.
     Connect,
+    /// Connect, with a wish.
+    ConnectWith { discard_my_data: bool, tentative: bool },
     /// Disconnect.
     Disconnect,
     /// Become Primary.
@@ -147,6 +149,9 @@ impl World {
             Errand::Attach => self.attach_command(n)?,
             Errand::Detach => Command::Detach,
             Errand::Connect => Command::Connect,
+            Errand::ConnectWith { discard_my_data, tentative } => {
+                Command::ConnectWith { discard_my_data, tentative }
+            }
             Errand::Disconnect => Command::Disconnect,
             Errand::Primary { force } => Command::Primary { force },
             Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,

@@ -4,6 +4,9 @@
 use tandem_core::config::{CongestionOptions, OnCongestion, ResyncOptions, WriteOrdering};
 
 use super::handlers::Handlers;
+use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
+use tandem_core::units::NodeId;
+
 use super::link::Micros;
 use super::prng::Prng;
 
@@ -89,6 +92,8 @@ pub struct Plan {
     pub ambush: bool,
     /// Both nodes shall be Primary at once.
     pub split_brain: bool,
+    /// What both are configured to do about it.
+    pub after_split_brain: AfterSplitBrain,
     /// How the receiving side keeps epochs apart; the disks' caches are volatile if it flushes.
     pub write_ordering: WriteOrdering,
     /// How fast a resync may go.
@@ -163,7 +168,8 @@ impl Plan {
             weights,
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
             ambush: prng.chance(1, 2),
-            split_brain: prng.chance(1, 40),
+            split_brain: prng.chance(1, 30),
+            after_split_brain: draw_policies(prng),
             write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
                 [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
@@ -221,6 +227,30 @@ fn draw_resync(prng: &mut Prng) -> ResyncOptions {
         fill_target_bytes: [0, 4 * KIB, 64 * KIB][prng.below(3) as usize],
         max_bytes_per_s: [0, 256 * KIB, 4096 * KIB][prng.weighted(&[6, 1, 2])],
         min_bytes_per_s: [0, 128 * KIB, 1024 * KIB][prng.weighted(&[4, 1, 2])],
+    }
+}
+
+fn draw_policies(prng: &mut Prng) -> AfterSplitBrain {
+    let no_primary = [
+        NoPrimary::Disconnect,
+        NoPrimary::DiscardYoungerPrimary,
+        NoPrimary::DiscardOlderPrimary,
+        NoPrimary::DiscardZeroChanges,
+        NoPrimary::DiscardLeastChanges,
+        NoPrimary::DiscardNode(NodeId(prng.node() as u8)),
+    ];
+    let one_primary = [
+        OnePrimary::Disconnect,
+        OnePrimary::Consensus,
+        OnePrimary::DiscardSecondary,
+        OnePrimary::CallPriLostAfterSb,
+    ];
+    let two_primaries = [TwoPrimaries::Disconnect, TwoPrimaries::CallPriLostAfterSb];
+    AfterSplitBrain {
+        no_primary: no_primary[prng.below(6) as usize],
+        one_primary: one_primary[prng.below(4) as usize],
+        two_primaries: two_primaries[prng.below(2) as usize],
+        always: prng.chance(1, 4),
     }
 }
 

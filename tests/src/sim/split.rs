@@ -1,6 +1,8 @@
 //! Split brain, on purpose: the link is cut, both nodes are promoted and written to, then they meet again. From the
-//! cut on, all that is checked is that both go StandAlone, say why, and overwrite nothing.
+//! cut on, what is checked is whose data wins: what the policies say, or else the administrator, once asked; and until
+//! then that both go StandAlone, say why, and overwrite nothing.
 
+use tandem_core::split_brain::{NoPrimary, OnePrimary};
 use tandem_core::state::{ConnectionState, Role};
 
 use super::admin::Errand;
@@ -9,15 +11,23 @@ use super::link::Micros;
 use super::oracle::Violation;
 use super::world::{PATIENCE, World};
 
+/// What each disk holds.
+type Held = [Vec<u64>; 2];
+
 /// How far the drama has come.
 #[derive(Debug)]
 pub(super) enum Act {
-    /// The link is cut; both shall become Primary and serve a write. How many each had served at the cut.
-    Parted { since: Micros, served: [u64; 2] },
+    /// The link is cut; both shall become Primary and serve a write. How many each had served at the cut, and who was
+    /// Primary then.
+    Parted { since: Micros, served: [u64; 2], stayed: usize },
     /// The clients leave, perhaps the Primaries step down.
-    Ending { step_down: [bool; 2] },
+    Ending { step_down: [bool; 2], stayed: usize },
     /// The link stands again. What each held then.
-    Rejoined { since: Micros, held: [Vec<u64>; 2] },
+    Rejoined { since: Micros, held: Held },
+    /// The administrator has chosen the loser, and asks once more what would happen.
+    Asking { since: Micros, held: Held, loser: usize },
+    /// The winner's data comes to the loser, however often that is interrupted.
+    Resolving { since: Micros, held: Held, winner: usize, manually: bool },
 }
 
 impl World {
@@ -26,7 +36,8 @@ impl World {
         let primary = (0..2).find(|n| self.role(*n) == Some(Role::Primary));
         let calm = self.in_sync && self.healing.is_none() && self.script.is_none() && !self.link.down;
         let errands = self.nodes.iter().any(|n| n.errand.is_some());
-        if !self.plan.split_brain || !calm || errands || primary.is_none() || self.prng.chance(3, 4) {
+        let Some(stayed) = primary.filter(|_| self.plan.split_brain && calm && !errands) else { return };
+        if self.prng.chance(3, 4) {
             return;
         }
         self.counts.note(Kind::SplitBrain);
@@ -36,56 +47,179 @@ impl World {
         self.link.down = true;
         let hears = [self.prng.chance(1, 2), self.prng.chance(1, 2)];
         self.break_connection(hears);
-        self.act = Some(Act::Parted { since: self.now, served: self.writes_served });
+        self.act = Some(Act::Parted { since: self.now, served: self.writes_served, stayed });
     }
 
     /// The next step of the drama.
     pub(super) fn drive_split_brain(&mut self) -> Result<(), Violation> {
         let Some(act) = self.act.take() else { return Ok(()) };
         let next = match act {
-            Act::Parted { since, served } => {
+            Act::Parted { since, served, stayed } => {
                 self.patient_since(since)?;
                 self.promote_both()?;
                 let alone = (0..2).all(|n| self.connection(n) != Some(ConnectionState::Connected));
                 let both_served = (0..2).all(|n| self.writes_served[n] > served[n]);
                 if !alone {
-                    Act::Parted { since, served: self.writes_served }
+                    Act::Parted { since, served: self.writes_served, stayed }
                 } else if both_served {
                     self.requests_left = 0;
-                    Act::Ending { step_down: [self.prng.chance(1, 2), self.prng.chance(1, 2)] }
+                    Act::Ending { step_down: [self.prng.chance(1, 2), self.prng.chance(1, 2)], stayed }
                 } else {
-                    Act::Parted { since, served }
+                    Act::Parted { since, served, stayed }
                 }
             }
-            Act::Ending { step_down } => {
+            Act::Ending { step_down, stayed } => {
                 if self.end_writing(step_down)? {
-                    self.link_up();
-                    Act::Rejoined { since: self.now, held: self.contents() }
+                    self.rejoin(stayed)
                 } else {
-                    Act::Ending { step_down }
+                    Act::Ending { step_down, stayed }
                 }
             }
-            Act::Rejoined { since, held } => {
-                self.patient_since(since)?;
-                if self.contents() != held {
-                    return Err(Violation::new(
-                        "K7",
-                        format!("split brain: data was overwritten; {}", self.describe()),
-                    ));
-                }
-                let settled = (0..2).all(|n| {
-                    let status = self.nodes[n].status.as_ref();
-                    status.is_some_and(|s| {
-                        s.peers[0].connection == ConnectionState::StandAlone
-                            && s.peers[0].standalone_reason.is_some()
-                    })
-                });
-                self.finished = settled && self.now > since + 200_000;
-                Act::Rejoined { since, held }
+            Act::Rejoined { since, held } => self.both_stand_alone(since, held)?,
+            Act::Asking { since, held, loser } => self.ask_what_would_happen(since, held, loser)?,
+            Act::Resolving { since, held, winner, manually } => {
+                self.resolve(since, held, winner, manually)?
             }
         };
         self.act = Some(next);
         Ok(())
+    }
+
+    /// The link stands again: either the policies decide, or nobody gives up.
+    fn rejoin(&mut self, stayed: usize) -> Act {
+        let (since, held) = (self.now, self.contents());
+        let winner = self.winner_by_policy(stayed);
+        self.trace(None, "split", || format!("winner by policy: {winner:?}"));
+        self.link_up();
+        match winner {
+            Some(winner) => Act::Resolving { since, held, winner, manually: false },
+            None => Act::Rejoined { since, held },
+        }
+    }
+
+    /// Whom the policies let win; both have written.
+    fn winner_by_policy(&self, stayed: usize) -> Option<usize> {
+        let policies = &self.plan.after_split_brain;
+        let changes =
+            [0, 1].map(|n| self.nodes[n].status.as_ref().map_or(0, |s| s.peers[0].out_of_sync_bytes));
+        let without_primary = match policies.no_primary {
+            NoPrimary::Disconnect | NoPrimary::DiscardZeroChanges => None,
+            NoPrimary::DiscardYoungerPrimary => Some(stayed),
+            NoPrimary::DiscardOlderPrimary => Some(1 - stayed),
+            NoPrimary::DiscardLeastChanges => Some(usize::from(changes[1] > changes[0])),
+            NoPrimary::DiscardNode(node) => Some(1 - usize::from(node.0)),
+        };
+        let primaries: Vec<usize> = (0..2).filter(|n| self.role(*n) == Some(Role::Primary)).collect();
+        match (primaries.as_slice(), policies.one_primary) {
+            ([], _) => without_primary,
+            ([primary], OnePrimary::DiscardSecondary) => Some(*primary),
+            ([_], OnePrimary::Disconnect) => None,
+            ([primary], OnePrimary::Consensus | OnePrimary::CallPriLostAfterSb) => {
+                without_primary.filter(|winner| winner == primary)
+            }
+            _ => None,
+        }
+    }
+
+    fn both_stand_alone(&mut self, since: Micros, held: Held) -> Result<Act, Violation> {
+        self.patient_since(since)?;
+        self.nothing_is_overwritten(&held)?;
+        let settled = (0..2).all(|n| self.stands_alone_and_says_why(n));
+        if !settled || self.now < since + 200_000 {
+            return Ok(Act::Rejoined { since, held });
+        }
+        let loser = self.prng.node();
+        Ok(Act::Asking { since: self.now, held, loser })
+    }
+
+    /// A connection that only asks changes nothing. Then the administrator decides: the loser gives its data up.
+    fn ask_what_would_happen(&mut self, since: Micros, held: Held, loser: usize) -> Result<Act, Violation> {
+        self.patient_since(since)?;
+        self.nothing_is_overwritten(&held)?;
+        if self.nodes.iter().any(|n| n.errand.is_some()) {
+            return Ok(Act::Asking { since, held, loser });
+        }
+        if self.role(loser) == Some(Role::Primary) {
+            self.send_errand(loser, Errand::Secondary)?;
+            return Ok(Act::Asking { since, held, loser });
+        }
+        let answered = self.nodes[loser].status.as_ref().is_some_and(|s| {
+            let reason = s.peers[0].standalone_reason.as_ref();
+            reason.is_some_and(|r| r.contains("dry-run connect: Would become SyncTarget"))
+        });
+        if answered {
+            return Ok(Act::Resolving { since: self.now, held, winner: 1 - loser, manually: true });
+        }
+        if self.connection(1 - loser) == Some(ConnectionState::StandAlone) {
+            self.send_errand(1 - loser, Errand::Connect)?;
+        } else if self.connection(loser) == Some(ConnectionState::StandAlone) {
+            self.send_errand(loser, Errand::ConnectWith { discard_my_data: true, tentative: true })?;
+        }
+        Ok(Act::Asking { since, held, loser })
+    }
+
+    /// Until both hold the winner's data: the connection breaks now and then, and processes die if the administrator
+    /// is there to say again who gives up.
+    fn resolve(
+        &mut self,
+        since: Micros,
+        held: Held,
+        winner: usize,
+        manually: bool,
+    ) -> Result<Act, Violation> {
+        self.patient_since(since)?;
+        let now = self.contents();
+        if now[winner] != held[winner] {
+            let text =
+                format!("split brain: the winner, node {winner}, was overwritten; {}", self.describe());
+            return Err(Violation::new("K7", text));
+        }
+        if self.in_sync && self.nodes.iter().all(|n| n.errand.is_none() && n.disk.in_flight() == 0) {
+            if now[1 - winner] != held[winner] {
+                let text =
+                    format!("split brain: in sync, and node {winner} has not won; {}", self.describe());
+                return Err(Violation::new("K6", text));
+            }
+            self.finished = true;
+            return Ok(Act::Resolving { since, held, winner, manually });
+        }
+        let early = self.now < since + 300_000;
+        // A loser that dies forgets its administrator's word, and a policy may then say otherwise.
+        let undecided = [NoPrimary::Disconnect, NoPrimary::DiscardZeroChanges];
+        let loser_may_die = undecided.contains(&self.plan.after_split_brain.no_primary);
+        for n in (0..2).filter(|_| manually) {
+            let stands = self.connection(n) == Some(ConnectionState::StandAlone);
+            if stands && self.nodes[n].errand.is_none() {
+                let wish = Errand::ConnectWith { discard_my_data: true, tentative: false };
+                self.send_errand(n, if n == winner { Errand::Connect } else { wish })?;
+            } else if early
+                && (n == winner || loser_may_die)
+                && self.prng.chance(1, 20)
+                && self.nodes[n].engine.is_some()
+            {
+                self.die(n, false);
+            }
+        }
+        if early && self.prng.chance(1, 6) {
+            self.break_connection([true; 2]);
+        }
+        Ok(Act::Resolving { since, held, winner, manually })
+    }
+
+    fn nothing_is_overwritten(&self, held: &Held) -> Result<(), Violation> {
+        if self.contents() == *held {
+            return Ok(());
+        }
+        let text = format!("split brain: data was overwritten; {}", self.describe());
+        Err(Violation::new("K7", text))
+    }
+
+    fn stands_alone_and_says_why(&self, n: usize) -> bool {
+        self.nodes[n].status.as_ref().is_some_and(|s| {
+            let reason = s.peers[0].standalone_reason.as_ref();
+            s.peers[0].connection == ConnectionState::StandAlone
+                && reason.is_some_and(|r| r.contains("Split-Brain") && r.contains("written since"))
+        })
     }
 
     fn promote_both(&mut self) -> Result<(), Violation> {
@@ -125,7 +259,7 @@ impl World {
         self.nodes[n].status.as_ref().map(|s| s.peers[0].connection)
     }
 
-    fn contents(&self) -> [Vec<u64>; 2] {
+    fn contents(&self) -> Held {
         [0, 1].map(|n| self.nodes[n].disk.tokens().to_vec())
     }
 }

@@ -355,6 +355,8 @@ impl World {
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: format!("node{}", 1 - n) }],
             al_extent_bytes: self.plan.al_extent_bytes,
             options: Options {
+                after_split_brain: self.plan.after_split_brain,
+                rr_conflict: Default::default(),
                 protocol: self.protocol,
                 write_ordering: self.plan.write_ordering,
                 timeout_ms: 100,

@@ -213,11 +213,21 @@ pub struct NetOptions {
     pub on_congestion: OnCongestion,
     /// It cannot when it has not confirmed so much; 0: when the send buffer is full.
     pub congestion_fill_bytes: u64,
+    /// What is done about a split brain, in the option's own words: with no Primary, with one, with two.
+    pub after_split_brain: [String; 3],
+    /// Also where the bitmaps do not tell.
+    pub always_after_split_brain: bool,
+    /// What is done when a Primary would have to become a target, in the option's own words.
+    pub rr_conflict: String,
 }
 
 impl From<&Settings> for NetOptions {
     fn from(settings: &Settings) -> Self {
         let number = |name| settings.number(Section::Net, name);
+        let word = |name| match settings.effective(Section::Net, name) {
+            Some(Value::Text(word)) => word,
+            _ => String::new(),
+        };
         Self {
             protocol: match settings.effective(Section::Net, "protocol") {
                 Some(Value::Text(word)) if word == "A" => Protocol::A,
@@ -237,6 +247,10 @@ impl From<&Settings> for NetOptions {
                 _ => OnCongestion::Block,
             },
             congestion_fill_bytes: number("congestion-fill") * 512,
+            after_split_brain: ["after-sb-0pri", "after-sb-1pri", "after-sb-2pri"].map(word),
+            always_after_split_brain: settings.effective(Section::Net, "always-asbp")
+                == Some(Value::Flag(true)),
+            rr_conflict: word("rr-conflict"),
         }
     }
 }

@@ -66,9 +66,7 @@ const RESYNC: &str = "resync runs at the speed that links and disks allow";
 const NO_DIGEST: &str = "not available yet";
 const SAFER: &str = "the safe choice is always made";
 const QUORUM: &str = "quorum needs three nodes and this version supports two";
-const NO_AFTER_SB: &str = "split brain is never resolved automatically";
-const NO_AFTER_SB_INSTEAD: &str =
-    "use `disconnect`, and resolve with `connect --discard-my-data` on the node that loses";
+const NO_VIOLENCE: &str = "data never changes under a running client";
 const NO_AUTH: &str = "peers are not authenticated, and the option would promise that they are";
 const NO_AUTH_INSTEAD: &str =
     "remove it, and keep the replication link private (own network, VPN or firewall)";
@@ -137,36 +135,51 @@ pub static OPTIONS: &[OptionDef] = &[
             "discard-least-changes",
             "discard-local",
             "discard-remote",
+            "discard-node-NAME",
         ],
-        "After a split brain with no primary left",
+        "Who gives up its data after a split brain with no primary left",
     )
-    .refused(&["disconnect"], NO_AFTER_SB, NO_AFTER_SB_INSTEAD),
+    .supported(),
     choice(
         "after-sb-1pri",
         NET,
         &["disconnect", "consensus", "violently-as0p", "discard-secondary", "call-pri-lost-after-sb"],
-        "After a split brain with one primary left",
+        "Who gives up its data after a split brain with one primary left",
     )
-    .refused(&["disconnect"], NO_AFTER_SB, NO_AFTER_SB_INSTEAD),
+    .refused(
+        &["disconnect", "consensus", "discard-secondary", "call-pri-lost-after-sb"],
+        NO_VIOLENCE,
+        "use `consensus`, or `call-pri-lost-after-sb` with a handler",
+    ),
     choice(
         "after-sb-2pri",
         NET,
         &["disconnect", "violently-as0p", "call-pri-lost-after-sb"],
-        "After a split brain with two primaries",
+        "What is done after a split brain with two primaries",
     )
-    .refused(&["disconnect"], NO_AFTER_SB, NO_AFTER_SB_INSTEAD),
-    flag("always-asbp", NET, false, "Apply the after-sb policies in more cases").refused(
-        &["no"],
-        NO_AFTER_SB,
-        "remove it",
+    .refused(
+        &["disconnect", "call-pri-lost-after-sb"],
+        NO_VIOLENCE,
+        "use `disconnect`, or `call-pri-lost-after-sb` with a handler",
     ),
+    flag(
+        "always-asbp",
+        NET,
+        false,
+        "Apply the after-sb policies also where the bitmaps do not tell, with a full resync",
+    )
+    .supported(),
     choice(
         "rr-conflict",
         NET,
         &["disconnect", "retry-connect", "auto-discard", "violently", "call-pri-lost"],
         "When the primary would have to be the target of a resync",
     )
-    .refused(&["disconnect"], "a primary never becomes the target of a resync", "use `disconnect`"),
+    .refused(
+        &["disconnect", "call-pri-lost"],
+        "a primary never becomes the target of a resync",
+        "use `disconnect`, or `call-pri-lost` with a handler",
+    ),
     flag("allow-two-primaries", NET, false, "Both nodes may be primary").refused(
         &["no"],
         "only one node may be primary",

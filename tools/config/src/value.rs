@@ -19,10 +19,20 @@ pub(crate) fn parse(kind: &Kind, word: &str) -> Result<Value, String> {
             _ => Err(expected(kind, word)),
         },
         Kind::Number { unit, min, max, .. } => number(kind, *unit, *min..=*max, word),
-        Kind::Choice(words) if words.contains(&word) => Ok(Value::Text(word.to_owned())),
+        Kind::Choice(words) if words.iter().any(|choice| is_choice(choice, word)) => {
+            Ok(Value::Text(word.to_owned()))
+        }
         Kind::Text if !word.is_empty() => Ok(Value::Text(word.to_owned())),
         Kind::Address => address(word).map(Value::Address),
         Kind::Choice(_) | Kind::Text => Err(expected(kind, word)),
+    }
+}
+
+/// A choice that ends with `NAME` leaves the rest of the word open.
+fn is_choice(choice: &str, word: &str) -> bool {
+    match choice.strip_suffix("NAME") {
+        Some(beginning) => word.strip_prefix(beginning).is_some_and(|name| !name.is_empty()),
+        None => choice == word,
     }
 }
 

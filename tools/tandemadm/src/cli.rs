@@ -104,7 +104,17 @@ pub enum Command {
     /// Give the disk up.
     Detach(Names),
     /// Connect to the peers.
-    Connect(Names),
+    Connect {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Give up what this node has written and its peer has not: the peer's data wins.
+        #[arg(long)]
+        discard_my_data: bool,
+        /// Print what would happen, and change nothing.
+        #[arg(long)]
+        tentative: bool,
+    },
     /// Disconnect from the peers.
     Disconnect(Names),
     /// Become Primary.

@@ -7,8 +7,9 @@ use tandem_config::{
     ConfigError, DiskOptions, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource, Stage, Volume,
 };
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
-use tandem_core::config::{self, CongestionOptions, Options, ResyncOptions, WriteOrdering};
+use tandem_core::config::{self, CongestionOptions, Options, ResyncOptions, RrConflict, WriteOrdering};
 use tandem_core::handler::Handler;
+use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::units::NodeId;
 
 use crate::failure::Failure;
@@ -71,7 +72,7 @@ impl Config {
             node: node_spec(local)?,
             peers: resource.peers(&self.node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
             volume: volume_spec(volume)?,
-            options: options(&resource.net, &volume.disk_options)?,
+            options: options(&resource.net, &volume.disk_options, resource, local)?,
             handlers: HandlersSpec {
                 commands: handlers(resource),
                 limit_ms: resource.handler_limit_ms(),
@@ -114,8 +115,18 @@ fn handlers(resource: &Resource) -> BTreeMap<Handler, String> {
         .collect()
 }
 
-fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
+fn options(
+    net: &NetOptions,
+    disk: &DiskOptions,
+    resource: &Resource,
+    local: &Host,
+) -> Result<Options, Failure> {
     Ok(Options {
+        after_split_brain: after_split_brain(net, resource, local)?,
+        rr_conflict: match net.rr_conflict.as_str() {
+            "call-pri-lost" => RrConflict::CallPriLost,
+            _ => RrConflict::Disconnect,
+        },
         protocol: protocol(net.protocol),
         write_ordering: match (disk.disk_flushes, disk.disk_drain) {
             (true, _) => WriteOrdering::Flush,
@@ -138,6 +149,50 @@ fn options(net: &NetOptions, disk: &DiskOptions) -> Result<Options, Failure> {
         },
         al_extents: narrow("al-extents", disk.al_extents)?,
         al_updates: disk.al_updates,
+    })
+}
+
+/// The table lets pass what the engine does, and no other word.
+fn after_split_brain(
+    net: &NetOptions,
+    resource: &Resource,
+    local: &Host,
+) -> Result<AfterSplitBrain, Failure> {
+    let node = |host: Option<&Host>| -> Result<NodeId, Failure> {
+        let unknown = || {
+            let text =
+                format!("after-sb-0pri {} names no host of {}", net.after_split_brain[0], resource.name);
+            Failure::Config(text, 10)
+        };
+        Ok(NodeId(narrow("node-id", host.ok_or_else(unknown)?.node_id)?))
+    };
+    let [no_primary, one_primary, two_primaries] = net.after_split_brain.each_ref().map(String::as_str);
+    Ok(AfterSplitBrain {
+        no_primary: match no_primary {
+            "discard-younger-primary" => NoPrimary::DiscardYoungerPrimary,
+            "discard-older-primary" => NoPrimary::DiscardOlderPrimary,
+            "discard-zero-changes" => NoPrimary::DiscardZeroChanges,
+            "discard-least-changes" => NoPrimary::DiscardLeastChanges,
+            "discard-local" => NoPrimary::DiscardNode(node(Some(local))?),
+            "discard-remote" => {
+                NoPrimary::DiscardNode(node(resource.hosts.iter().find(|h| h.node_id != local.node_id))?)
+            }
+            word => match word.strip_prefix("discard-node-") {
+                Some(name) => NoPrimary::DiscardNode(node(resource.local(name))?),
+                None => NoPrimary::Disconnect,
+            },
+        },
+        one_primary: match one_primary {
+            "consensus" => OnePrimary::Consensus,
+            "discard-secondary" => OnePrimary::DiscardSecondary,
+            "call-pri-lost-after-sb" => OnePrimary::CallPriLostAfterSb,
+            _ => OnePrimary::Disconnect,
+        },
+        two_primaries: match two_primaries {
+            "call-pri-lost-after-sb" => TwoPrimaries::CallPriLostAfterSb,
+            _ => TwoPrimaries::Disconnect,
+        },
+        always: net.always_after_split_brain,
     })
 }
 
@@ -198,6 +253,7 @@ mod tests {
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99;
                 sndbuf-size 1M; congestion-fill 64; on-congestion disconnect; }
+            net { after-sb-0pri discard-node-bravo; after-sb-1pri consensus; rr-conflict call-pri-lost; }
             disk { disk-flushes no; al-extents 6433; al-updates no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
             options { handler-timeout 30; }
             handlers { fence-peer "/sbin/fence --hard"; }
@@ -244,6 +300,12 @@ mod tests {
                 ping_timeout_ms: 700,
                 ko_count: 3,
                 max_epoch_size: 99,
+                after_split_brain: AfterSplitBrain {
+                    no_primary: NoPrimary::DiscardNode(NodeId(2)),
+                    one_primary: OnePrimary::Consensus,
+                    ..AfterSplitBrain::default()
+                },
+                rr_conflict: RrConflict::CallPriLost,
                 al_extents: 6433,
                 al_updates: false,
                 congestion: CongestionOptions {

@@ -76,7 +76,8 @@ fn each_command_asks_for_its_action() {
     let expected = [
         ("attach r0", Action::Attach),
         ("detach r0", Action::Detach),
-        ("connect r0", Action::Connect),
+        ("connect r0", Action::Connect { discard_my_data: false, tentative: false }),
+        ("connect --discard-my-data r0", Action::Connect { discard_my_data: true, tentative: false }),
         ("disconnect r0", Action::Disconnect),
         ("primary r0", Action::Primary { force: false }),
         ("primary --force r0", Action::Primary { force: true }),

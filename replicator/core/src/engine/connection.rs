@@ -5,7 +5,7 @@ use super::peer::Peer;
 use super::peer_reads::PeerReads;
 use super::receiver::Burden;
 use super::resync::PeerPause;
-use crate::config::Protocol;
+use crate::config::Terms;
 use crate::io::{Event, Level, Output};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, Timestamp};
@@ -28,7 +28,7 @@ impl Engine {
 
     pub(super) fn peer_connected(&mut self, id: NodeId) {
         let now = self.now;
-        let protocol = self.config.options.protocol;
+        let terms = self.config.options.terms();
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.connection != ConnectionState::Connecting || peer.link_up {
             self.outputs.push_back(Output::ClosePeer(id));
@@ -42,20 +42,26 @@ impl Engine {
         peer.last_received = now;
         peer.ping_sent = None;
         peer.ping_answered = false;
-
-        self.send(id, Message::Options { protocol });
+        peer.options_known = false;
+        peer.peer_is_tentative = false;
+        let tentative = peer.tentative;
+        self.send(id, Message::Options { terms, tentative });
         self.begin_handshake(id);
     }
 
-    pub(super) fn options_received(&mut self, id: NodeId, theirs: Protocol) -> Result<(), String> {
-        let ours = self.config.options.protocol;
-        if ours != theirs {
-            let text = format!(
-                "incompatible protocol settings: {} here, {} on the peer; make the configuration files equal on both \
-                 nodes",
-                ours.letter(),
-                theirs.letter()
-            );
+    pub(super) fn options_received(
+        &mut self,
+        id: NodeId,
+        theirs: Terms,
+        tentative: bool,
+    ) -> Result<(), String> {
+        let ours = self.config.options.terms();
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        peer.options_known = true;
+        peer.peer_is_tentative = tentative;
+        if let Some(option) = ours.difference(&theirs) {
+            let text =
+                format!("incompatible {option} settings: make the configuration files equal on both nodes");
             self.refuse(id, text);
         }
         Ok(())
@@ -65,6 +71,9 @@ impl Engine {
 
     /// We will not talk to this peer: tell it why, and stay StandAlone until the administrator says connect.
     pub(super) fn refuse(&mut self, id: NodeId, reason: String) {
+        if self.is_tentative(id) {
+            return self.end_tentative(id, &format!("Would be refused: {reason}"));
+        }
         self.send(id, Message::Refuse { reason: reason.clone() });
         self.stand_alone(id, ConnectionState::Disconnecting, Some(reason));
     }
@@ -85,6 +94,7 @@ impl Engine {
     pub(super) fn stand_alone(&mut self, id: NodeId, how: ConnectionState, reason: Option<String>) {
         let Some(peer) = self.peer_mut(id) else { return };
         let was_up = std::mem::take(&mut peer.link_up);
+        (peer.discard_my_data, peer.tentative) = (false, false);
         peer.standalone_reason.clone_from(&reason);
         if was_up {
             self.outputs.push_back(Output::ClosePeer(id));
@@ -95,6 +105,7 @@ impl Engine {
         self.set_connection(id, how);
         self.set_connection(id, ConnectionState::StandAlone);
         self.forget_connection(id);
+        self.end_question_if_answered();
     }
 
     pub(super) fn goodbye_received(&mut self, id: NodeId) -> Result<(), String> {
@@ -138,7 +149,11 @@ impl Engine {
 
     /// Everything that depended on the connection goes on without it.
     fn forget_connection(&mut self, id: NodeId) {
+        let primary = self.role == Role::Primary;
         let Some(peer) = self.peer_mut(id) else { return };
+        if peer.replication != ReplicationState::Off {
+            peer.parted_as_primary = primary;
+        }
         peer.in_round = false;
         peer.round_again = false;
         peer.our_handshake = None;

@@ -45,12 +45,6 @@ impl Engine {
 
     // Moments at which a handler is told.
 
-    /// A split brain was detected, and nothing resolves it.
-    pub(super) fn tell_of_split_brain(&mut self, peer: NodeId) {
-        self.tell_handler(Handler::InitialSplitBrain, Some(peer));
-        self.tell_handler(Handler::SplitBrain, Some(peer));
-    }
-
     /// The emergency of a Primary that has no good data to work on.
     pub(super) fn tell_of_degradation(&mut self) {
         let degraded = self.role == Role::Primary

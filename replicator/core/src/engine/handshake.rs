@@ -65,8 +65,12 @@ impl Engine {
     }
 
     pub(super) fn handshake_received(&mut self, id: NodeId, theirs: Handshake) -> Result<(), String> {
+        theirs.check()?;
         let now = self.now;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        if !peer.options_known {
+            return Err("a handshake before the options".into());
+        }
         if !peer.in_round && theirs.round == peer.round + 1 {
             peer.in_round = true;
             peer.round_since = now;
@@ -98,6 +102,8 @@ impl Engine {
             dirty_blocks: self.dirty_blocks(id),
             crashed_primary: metadata.is_some_and(|m| m.superblock.flags.crashed_primary)
                 && !seeded!(self, IgnoresCrashFlag),
+            discard_my_data: self.peer(id).is_some_and(|p| p.discard_my_data)
+                && !seeded!(self, IgnoresDiscardMyData),
         }
     }
 
@@ -107,7 +113,7 @@ impl Engine {
             mutation: self.mutation,
             ..Sides::new(self.config.node, id)
         };
-        let protocol = self.config.options.protocol;
+        let terms = self.config.options.terms();
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.our_handshake.is_none() || peer.their_handshake.is_none() {
             return;
@@ -125,19 +131,31 @@ impl Engine {
             );
         }
         self.note_handshake(id, &mine, &theirs);
+        if mine.discard_my_data && theirs.discard_my_data {
+            let text = "incompatible discard-my-data settings: only one node can give up its data";
+            return self.refuse(id, text.into());
+        }
         if let Err(reason) = self.know_the_data_we_lost(&theirs) {
             return self.refuse(id, reason);
         }
-        if let Err(reason) = self.agree_on_size(&mine, &theirs) {
+        let agreed_bytes = match agreed_size(&mine, &theirs) {
+            Ok(agreed_bytes) => agreed_bytes,
+            Err(reason) => return self.refuse(id, reason),
+        };
+        let decision = decide(&mine, &theirs, &terms, sides);
+        let (verdict, rule) = (decision.verdict.clone(), decision.rule);
+        self.note(Some(id), Level::Info, format!("handshake: {verdict:?} by rule {rule}"));
+        let refusal = self.why_refused(id, &decision, &mine, &theirs);
+        if self.is_tentative(id) && !seeded!(self, TentativeIsNot) {
+            let verdict = refusal.map_or(verdict, Verdict::Refuse);
+            return self.answer_tentatively(id, &verdict, &mine, &theirs);
+        }
+        self.tell_of_conflicts(id, &decision, &mine, &theirs);
+        if let Some(reason) = refusal {
             return self.refuse(id, reason);
         }
-        let (verdict, rule) = decide(&mine, &theirs, protocol, sides);
-        self.note(Some(id), Level::Info, format!("handshake: {verdict:?} by rule {rule}"));
-        if let Verdict::Refuse(reason) = verdict {
-            if reason.starts_with("Split-Brain") {
-                self.tell_of_split_brain(id);
-            }
-            return self.refuse(id, reason);
+        if let Some(agreed_bytes) = agreed_bytes {
+            self.set_size(agreed_bytes);
         }
         self.restart_receiver_if_stale(id);
         if self.peer(id).is_some_and(|p| !p.round_again) {
@@ -148,6 +166,10 @@ impl Engine {
         self.set_peer_disk(id, theirs.disk);
         if (mine.role, mine.disk) != (self.role, self.announced_disk()) {
             self.announce_to(id);
+        }
+        self.serve_diskless_primary(id);
+        if let Some(peer) = self.peer_mut(id).filter(|_| !matches!(verdict, Verdict::Target { .. })) {
+            peer.discard_my_data = false;
         }
         match verdict {
             Verdict::Source { full } => self.become_source(id, full, &theirs),
@@ -208,39 +230,6 @@ impl Engine {
         }
     }
 
-    /// The smaller disk decides while there is no data; afterwards the size stands.
-    fn agree_on_size(&mut self, mine: &Handshake, theirs: &Handshake) -> Result<(), String> {
-        if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-            return Ok(());
-        }
-        let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
-            (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),
-            (0, theirs) => theirs,
-            (mine, 0) => mine,
-            (a, b) if a == b => a,
-            (a, _) if theirs.generations.is_fresh() => a,
-            (_, b) if mine.generations.is_fresh() => b,
-            (a, b) => return Err(format!("the sizes differ: {a} bytes here, {b} bytes on the peer")),
-        };
-        if !agreed.is_multiple_of(SECTOR_BYTES) {
-            return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));
-        }
-        if theirs.disk_bytes < agreed {
-            let room = theirs.disk_bytes;
-            return Err(format!(
-                "The peer's disk size is too small! It has room for {room} bytes of data, {agreed} are needed"
-            ));
-        }
-        if mine.disk_bytes < agreed {
-            let room = mine.disk_bytes;
-            return Err(format!(
-                "The local disk size is too small! It has room for {room} bytes of data, the peer has {agreed}"
-            ));
-        }
-        self.set_size(agreed);
-        Ok(())
-    }
-
     /// Fixes the volume's size.
     pub(super) fn set_size(&mut self, bytes: u64) {
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
@@ -277,19 +266,39 @@ impl Engine {
 
     /// The peer's role or disk changed while we are connected.
     pub(super) fn state_received(&mut self, id: NodeId, role: Role, disk: DiskState) -> Result<(), String> {
+        if role == Role::Unknown || disk == DiskState::DUnknown {
+            return Err("a state that is not known".into());
+        }
         let Some(peer) = self.peer(id) else { return Ok(()) };
         if !peer.is_connected() {
             // It concluded the round before us; its next word on the matter is in the handshake.
             return Ok(());
         }
         let had_disk = !peer.lost_disk();
+        let was_primary = peer.role == Role::Primary;
         self.set_peer_role(id, role);
-
         self.set_peer_disk(id, disk);
         if had_disk && self.peer(id).is_some_and(Peer::lost_disk) {
             self.peer_lost_disk(id, disk == DiskState::Failed);
         }
+        if had_disk || !was_primary {
+            self.serve_diskless_primary(id);
+        }
         Ok(())
+    }
+
+    /// From now on a Primary writes through our copy alone: what it writes belongs to a generation that its own disk does
+    /// not have, and that ours names before the first write.
+    fn serve_diskless_primary(&mut self, id: NodeId) {
+        let serves = |p: &Peer| p.is_connected() && p.role == Role::Primary && p.lost_disk();
+        if !self.disk.is_usable() || !self.peer(id).is_some_and(serves) {
+            return;
+        }
+        self.begin_generation_if_alone();
+        let version = self.disk.persist.request(false);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.stalled_until = Some(version);
+        }
     }
 
     /// From now on the peer lacks what is written. After a failure nobody knows what it lacks besides.
@@ -302,15 +311,11 @@ impl Engine {
             metadata.bitmaps[slot].set_all();
             self.disk.persist.request(true);
         }
-        self.abandon_transfer_log(id);
-        if !self.disk.is_usable() || self.peer(id).is_none_or(|p| p.role != Role::Primary) {
-            return;
-        }
-        // The Primary goes on writing through us: what it writes now belongs to the new generation.
-        let version = self.disk.persist.request(false);
+        let primary = self.role == Role::Primary;
         if let Some(peer) = self.peer_mut(id) {
-            peer.stalled_until = Some(version);
+            peer.parted_as_primary = primary;
         }
+        self.abandon_transfer_log(id);
     }
 
     /// Lets the data stream of peers that need not wait any longer go on.
@@ -330,4 +335,36 @@ impl Engine {
             }
         }
     }
+}
+
+/// The smaller disk decides while there is no data; afterwards the size stands.
+fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, String> {
+    if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+        return Ok(None);
+    }
+    let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
+        (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),
+        (0, theirs) => theirs,
+        (mine, 0) => mine,
+        (a, b) if a == b => a,
+        (a, _) if theirs.generations.is_fresh() => a,
+        (_, b) if mine.generations.is_fresh() => b,
+        (a, b) => return Err(format!("the sizes differ: {a} bytes here, {b} bytes on the peer")),
+    };
+    if !agreed.is_multiple_of(SECTOR_BYTES) {
+        return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));
+    }
+    if theirs.disk_bytes < agreed {
+        let room = theirs.disk_bytes;
+        return Err(format!(
+            "The peer's disk size is too small! It has room for {room} bytes of data, {agreed} are needed"
+        ));
+    }
+    if mine.disk_bytes < agreed {
+        let room = mine.disk_bytes;
+        return Err(format!(
+            "The local disk size is too small! It has room for {room} bytes of data, the peer has {agreed}"
+        ));
+    }
+    Ok(Some(agreed))
 }

@@ -21,6 +21,7 @@ mod receiver;
 mod replication;
 mod report;
 mod resync;
+mod split_brain;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -247,7 +248,7 @@ impl Engine {
             Message::PingAck => self.ping_answered(peer),
             Message::Preamble(_) => Err("a preamble in the middle of a connection".into()),
             Message::Refuse { reason } => self.refused_by_peer(peer, &reason),
-            Message::Options { protocol } => self.options_received(peer, protocol),
+            Message::Options { terms, tentative } => self.options_received(peer, terms, tentative),
             Message::Handshake(h) => self.handshake_received(peer, h),
             Message::BitmapChunk { chunk, words } => self.bitmap_chunk_received(peer, chunk, &words.data),
             Message::BitmapEnd => self.bitmap_end_received(peer),
@@ -336,6 +337,10 @@ impl Engine {
             let old = std::mem::replace(&mut self.role, role);
             if role == Role::Secondary {
                 self.reign = Reign::Idle;
+                self.peers.iter_mut().for_each(|p| p.parted_as_primary = false);
+            } else {
+                // Whoever is promoted keeps what it has.
+                self.peers.iter_mut().for_each(|p| p.discard_my_data = false);
             }
 
             self.event(Event::Role { old, new: role });

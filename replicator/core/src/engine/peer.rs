@@ -25,6 +25,16 @@ pub(super) struct Peer {
     /// Counts the connections, so that late disk completions are told apart.
     pub(super) session: u32,
     pub(super) standalone_reason: Option<String>,
+    /// The administrator gives our data up for the peer's.
+    pub(super) discard_my_data: bool,
+    /// We only want to know what would happen.
+    pub(super) tentative: bool,
+    /// The peer only wants to know.
+    pub(super) peer_is_tentative: bool,
+    /// The peer has said what it was configured for.
+    pub(super) options_known: bool,
+    /// We were Primary when we lost it, and have been since.
+    pub(super) parted_as_primary: bool,
     pub(super) round_since: Timestamp,
     pub(super) last_received: Timestamp,
     pub(super) ping_sent: Option<Timestamp>,
@@ -119,6 +129,11 @@ impl Peer {
             link_up: false,
             session: 0,
             standalone_reason: None,
+            discard_my_data: false,
+            tentative: false,
+            peer_is_tentative: false,
+            options_known: false,
+            parted_as_primary: false,
             round_since: now,
             last_received: now,
             ping_sent: None,

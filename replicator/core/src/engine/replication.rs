@@ -8,6 +8,7 @@ use super::Engine;
 use super::client::WriteOp;
 use super::peer::{Peer, SentBarrier, SentWrite};
 use crate::config::Protocol;
+use crate::generation::parting_identifier;
 use crate::io::Level;
 use crate::metadata::PeerSlot;
 use crate::seeded;
@@ -258,16 +259,17 @@ impl Engine {
         let id = self.new_generation_id();
         let fresh_counts = seeded!(self, FreshDisksAreRelated);
 
-        let left_behind: Vec<usize> = self.peers.iter().filter(|p| !p.replicates()).map(|p| p.slot).collect();
+        let left_behind: Vec<(usize, bool)> =
+            self.peers.iter().filter(|p| !p.replicates()).map(|p| (p.slot, p.parted_as_primary)).collect();
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let superblock = &mut metadata.superblock;
         let was_fresh = superblock.generations.is_fresh() && !fresh_counts;
         let old = std::mem::replace(&mut superblock.generations.current, id);
         // Two fresh disks have no data in common: what never held data is nobody's ancestor.
-        for slot in left_behind.into_iter().filter(|_| !was_fresh) {
+        for (slot, stayed_primary) in left_behind.into_iter().filter(|_| !was_fresh) {
             let slot = &mut superblock.peers[slot];
             if slot.bitmap_id == 0 {
-                slot.bitmap_id = old;
+                slot.bitmap_id = parting_identifier(old, stayed_primary);
             } else {
                 superblock.generations.remember(old);
             }

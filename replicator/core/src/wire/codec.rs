@@ -17,9 +17,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::{Handshake, Message, Preamble, Stream};
-use crate::config::Protocol;
+use crate::config::{Protocol, Terms};
 use crate::generation::{Generations, HISTORY_SLOTS};
 use crate::io::Payload;
+use crate::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
 
@@ -160,8 +161,9 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             put_text(reason, out);
             2
         }
-        Message::Options { protocol } => {
-            out.put_u8(protocol.letter() as u8);
+        Message::Options { terms, tentative } => {
+            put_terms(terms, out);
+            out.put_u8(u8::from(*tentative));
             3
         }
         Message::Handshake(h) => {
@@ -289,7 +291,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             node_name: b.text()?,
         }),
         2 => Message::Refuse { reason: b.text()? },
-        3 => Message::Options { protocol: Protocol::from_letter(b.u8()?)? },
+        3 => Message::Options { terms: take_terms(b)?, tentative: b.flag()? },
         4 => Message::Handshake(take_handshake(b)?),
         5 => Message::BitmapChunk { chunk: b.u64()?, words: payload },
         6 => Message::BitmapEnd,
@@ -345,6 +347,59 @@ fn put_ack(which: u8, seq: WriteSeq, out: &mut BytesMut) -> u16 {
     23
 }
 
+/// Each policy is a byte; the node that one of them may name follows, 0 for the others.
+fn put_terms(terms: &Terms, out: &mut BytesMut) {
+    let policies = &terms.after_split_brain;
+    let (no_primary, node) = match policies.no_primary {
+        NoPrimary::Disconnect => (0, 0),
+        NoPrimary::DiscardYoungerPrimary => (1, 0),
+        NoPrimary::DiscardOlderPrimary => (2, 0),
+        NoPrimary::DiscardZeroChanges => (3, 0),
+        NoPrimary::DiscardLeastChanges => (4, 0),
+        NoPrimary::DiscardNode(node) => (5, node.0),
+    };
+    let one_primary = match policies.one_primary {
+        OnePrimary::Disconnect => 0,
+        OnePrimary::Consensus => 1,
+        OnePrimary::DiscardSecondary => 2,
+        OnePrimary::CallPriLostAfterSb => 3,
+    };
+    let two_primaries = match policies.two_primaries {
+        TwoPrimaries::Disconnect => 0,
+        TwoPrimaries::CallPriLostAfterSb => 1,
+    };
+    let bytes =
+        [terms.protocol.letter() as u8, no_primary, node, one_primary, two_primaries, policies.always.into()];
+    out.put_slice(&bytes);
+}
+
+fn take_terms(b: &mut Body<'_>) -> Option<Terms> {
+    let protocol = Protocol::from_letter(b.u8()?)?;
+    let no_primary = match (b.u8()?, b.u8()?) {
+        (0, 0) => NoPrimary::Disconnect,
+        (1, 0) => NoPrimary::DiscardYoungerPrimary,
+        (2, 0) => NoPrimary::DiscardOlderPrimary,
+        (3, 0) => NoPrimary::DiscardZeroChanges,
+        (4, 0) => NoPrimary::DiscardLeastChanges,
+        (5, node) => NoPrimary::DiscardNode(NodeId(node)),
+        _ => return None,
+    };
+    let one_primary = match b.u8()? {
+        0 => OnePrimary::Disconnect,
+        1 => OnePrimary::Consensus,
+        2 => OnePrimary::DiscardSecondary,
+        3 => OnePrimary::CallPriLostAfterSb,
+        _ => return None,
+    };
+    let two_primaries = match b.u8()? {
+        0 => TwoPrimaries::Disconnect,
+        1 => TwoPrimaries::CallPriLostAfterSb,
+        _ => return None,
+    };
+    let after_split_brain = AfterSplitBrain { no_primary, one_primary, two_primaries, always: b.flag()? };
+    Some(Terms { protocol, after_split_brain })
+}
+
 fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u32_le(h.round);
     out.put_u8(h.role as u8);
@@ -359,6 +414,7 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u64_le(h.resync_id);
     out.put_u64_le(h.dirty_blocks);
     out.put_u8(u8::from(h.crashed_primary));
+    out.put_u8(u8::from(h.discard_my_data));
 }
 
 fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
@@ -380,6 +436,7 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
         resync_id: b.u64()?,
         dirty_blocks: b.u64()?,
         crashed_primary: b.flag()?,
+        discard_my_data: b.flag()?,
     })
 }
 

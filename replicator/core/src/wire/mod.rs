@@ -10,7 +10,7 @@ pub use codec::{
     FRAME_HEADER_BYTES, FrameError, FrameHeader, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, decode, encode,
 };
 
-use crate::config::Protocol;
+use crate::config::Terms;
 use crate::generation::Generations;
 use crate::io::Payload;
 use crate::state::{DiskState, Role};
@@ -109,6 +109,26 @@ pub struct Handshake {
     pub dirty_blocks: u64,
     /// The sender was Primary when it crashed and has not met an UpToDate peer since.
     pub crashed_primary: bool,
+    /// The sender's administrator gives its data up for the receiver's.
+    pub discard_my_data: bool,
+}
+
+impl Handshake {
+    /// What no node can mean: a sentence about the first thing that is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let has_disk = self.disk >= DiskState::Negotiating;
+        match () {
+            () if self.role == Role::Unknown => Err("a handshake without a role".into()),
+            () if self.disk == DiskState::DUnknown => Err("a handshake without a disk state".into()),
+            () if has_disk && (self.disk_bytes == 0 || self.disk_bytes < self.agreed_bytes) => {
+                Err(format!("a handshake with room for {} of {} bytes", self.disk_bytes, self.agreed_bytes))
+            }
+            () if has_disk && self.generations.current == 0 => {
+                Err("a handshake with a disk of no generation".into())
+            }
+            () => Ok(()),
+        }
+    }
 }
 
 /// A message between two engines.
@@ -123,8 +143,10 @@ pub enum Message {
     },
     /// The options on which both sides must agree.
     Options {
-        /// Replication protocol.
-        protocol: Protocol,
+        /// What both nodes must have chosen alike.
+        terms: Terms,
+        /// The sender only wants to know what would happen.
+        tentative: bool,
     },
     /// What the sender's data is worth.
     Handshake(Handshake),

@@ -299,7 +299,7 @@ impl Victim {
         let length = self.chance.pick(&[512, 4096, 4096, 1 << 20]);
         match self.chance.below(32) {
             0 => Message::Refuse { reason: "no".into() },
-            1 => Message::Options { protocol: self.chance.pick(&[Protocol::A, Protocol::B, Protocol::C]) },
+            1 => self.options(),
             2..=4 => {
                 let h = self.handshake();
                 Message::Handshake(h)
@@ -393,7 +393,14 @@ impl Victim {
             resync_id: self.number(),
             dirty_blocks: self.number(),
             crashed_primary: self.chance.one_in(2),
+            discard_my_data: self.chance.one_in(4),
         }
+    }
+
+    fn options(&mut self) -> Message {
+        let protocol = self.chance.pick(&[Protocol::A, Protocol::B, Protocol::C]);
+        let terms = Options { protocol, ..Options::default() }.terms();
+        Message::Options { terms, tentative: self.chance.one_in(4) }
     }
 }
 

@@ -16,6 +16,7 @@ mod resync;
 mod roles;
 mod scene;
 mod sizes;
+mod split_brain;
 
 use harness::Pair;
 use tandem_core::config::Protocol;

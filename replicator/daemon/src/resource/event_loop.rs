@@ -264,7 +264,9 @@ impl EventLoop {
             Mail::Command(command, reply) => {
                 let command = match command {
                     AdminCommand::Detach => Command::Detach,
-                    AdminCommand::Connect => Command::Connect,
+                    AdminCommand::Connect { discard_my_data, tentative } => {
+                        Command::ConnectWith { discard_my_data, tentative }
+                    }
                     AdminCommand::Disconnect => Command::Disconnect,
                     AdminCommand::Primary { force } => Command::Primary { force },
                     AdminCommand::Secondary => Command::Secondary,

@@ -42,7 +42,7 @@ pub(crate) enum Mail {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AdminCommand {
     Detach,
-    Connect,
+    Connect { discard_my_data: bool, tentative: bool },
     Disconnect,
     Primary { force: bool },
     Secondary,

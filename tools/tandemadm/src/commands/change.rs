@@ -4,10 +4,30 @@ use tandem_control::{Action, ClientError, Request, ResourceSpec};
 
 use crate::daemon_start;
 use crate::failure::Failure;
+use crate::output::outln;
 use crate::session::Session;
 
 pub(crate) fn act(session: &Session, word: &str, specs: &[ResourceSpec], action: Action) -> u8 {
     session.for_each(word, specs, |spec| session.act(&spec.name, action))
+}
+
+/// With `tentative`, prints what each peer answered.
+pub(crate) fn connect(
+    session: &Session,
+    specs: &[ResourceSpec],
+    discard_my_data: bool,
+    tentative: bool,
+) -> u8 {
+    session.for_each("connect", specs, |spec| {
+        session.act(&spec.name, Action::Connect { discard_my_data, tentative })?;
+        if tentative && !session.dry_run {
+            for peer in session.require_status(&spec.name)?.engine.peers {
+                let answer = peer.standalone_reason.unwrap_or_default();
+                outln!("{}: {}: {answer}", spec.name, peer.name);
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The only command that starts the daemon.

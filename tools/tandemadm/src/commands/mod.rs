@@ -44,7 +44,9 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
         Command::Detach(names) => act("detach", &names, Action::Detach),
-        Command::Connect(names) => act("connect", &names, Action::Connect),
+        Command::Connect { names, discard_my_data, tentative } => {
+            Ok(change::connect(session, &specs(&names)?, discard_my_data, tentative))
+        }
         Command::Disconnect(names) => act("disconnect", &names, Action::Disconnect),
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary(names) => act("secondary", &names, Action::Secondary),

@@ -68,6 +68,8 @@ impl Engine {
         let flags = &mut metadata.superblock.flags;
         let crashed = std::mem::take(&mut flags.primary) && !forget;
         flags.crashed_primary |= crashed;
+        let died_as_primary = flags.crashed_primary;
+        self.peers.iter_mut().for_each(|p| p.parted_as_primary = died_as_primary);
         if crashed {
             self.note(None, Level::Warn, "this node crashed as Primary");
         }

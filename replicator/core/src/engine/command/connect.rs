@@ -1,16 +1,16 @@
 //! Connecting and disconnecting on purpose.
 
-use super::{Stage, failure};
+use super::{CurrentCommand, Stage, failure};
 use crate::engine::Engine;
 use crate::engine::persist::Then;
 use crate::io::Output;
-use crate::refusal::{HAS_NET, StateChangeRefusal};
+use crate::refusal::{DISCARD_ON_PRIMARY, HAS_NET, StateChangeRefusal};
 use crate::state::{ConnectionState, DiskState, Role};
 use crate::units::{CommandId, NodeId};
 use crate::wire::Message;
 
 impl Engine {
-    pub(super) fn connect(&mut self, id: CommandId) {
+    pub(super) fn connect(&mut self, id: CommandId, discard_my_data: bool, tentative: bool) {
         if self.peers.is_empty() {
             return self.refuse_command(id, StateChangeRefusal::NoNetConfig, Vec::new());
         }
@@ -23,10 +23,37 @@ impl Engine {
         if standing.is_empty() {
             return self.finish_command(id, Err(failure(HAS_NET)));
         }
+        if discard_my_data && self.role == Role::Primary {
+            return self.finish_command(id, Err(failure(DISCARD_ON_PRIMARY)));
+        }
         for peer in standing {
+            if let Some(p) = self.peer_mut(peer) {
+                (p.discard_my_data, p.tentative) = (discard_my_data, tentative);
+            }
             self.begin_connecting(peer);
         }
+        if tentative {
+            return self.begin(id, Stage::Asking);
+        }
         self.finish_command(id, Ok(()));
+    }
+
+    /// Ends once every peer has been asked; why it stands alone is the answer.
+    pub(in crate::engine) fn end_question_if_answered(&mut self) {
+        if let Some(CurrentCommand { id, stage: Stage::Asking }) = self.current_command
+            && !self.peers.iter().any(|p| p.tentative)
+        {
+            self.finish_command(id, Ok(()));
+        }
+    }
+
+    /// Nobody waits for the answer any longer.
+    pub(super) fn stop_asking(&mut self) {
+        for peer in self.peer_ids() {
+            if self.peer(peer).is_some_and(|p| p.tentative) {
+                self.leave_now(peer);
+            }
+        }
     }
 
     /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk.

@@ -30,6 +30,8 @@ enum Stage {
     /// A forced promotion waits for the metadata.
     Forcing,
     Demoting,
+    /// Waits until the peers have been asked what would happen.
+    Asking,
     Invalidating(Invalidation),
     Detaching {
         flushing: bool,
@@ -62,7 +64,10 @@ impl Engine {
                 Some((id, Stage::Demoting)) => self.progress_demotion(id),
                 Some((id, Stage::Invalidating(_))) => self.progress_invalidation(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
-                Some((_, Stage::Persisting | Stage::Forcing | Stage::Detaching { flushing: true }))
+                Some((
+                    _,
+                    Stage::Persisting | Stage::Forcing | Stage::Asking | Stage::Detaching { flushing: true },
+                ))
                 | None => {}
             }
             if self.current_command.is_some() {
@@ -90,7 +95,10 @@ impl Engine {
         match command {
             Command::Attach { metadata } => self.attach(id, *metadata),
             Command::Detach => self.start_detach(id),
-            Command::Connect => self.connect(id),
+            Command::Connect => self.connect(id, false, false),
+            Command::ConnectWith { discard_my_data, tentative } => {
+                self.connect(id, discard_my_data, tentative)
+            }
             Command::Disconnect => self.disconnect(id),
             Command::Primary { force } => self.start_promotion(id, force),
             Command::Secondary => self.start_demotion(id),
@@ -116,11 +124,13 @@ impl Engine {
         let Some(current) = self.current_command.as_ref().filter(|c| c.id == id) else { return };
         let may_end = match current.stage {
             Stage::Promoting(_) | Stage::Demoting | Stage::Invalidating(_) => true,
+            Stage::Asking => true,
             // Once the peers were told that the disk goes, it goes.
             Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
             Stage::Persisting | Stage::Forcing => false,
         };
         if may_end {
+            self.stop_asking();
             self.refuse_command(id, StateChangeRefusal::Timeout, Vec::new());
         }
     }

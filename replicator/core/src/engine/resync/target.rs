@@ -188,6 +188,9 @@ impl Engine {
     /// Whether or not the source still listens: the disk is as good as it was when the last block arrived.
     pub(in crate::engine) fn target_finished(&mut self, id: NodeId, session: u32) {
         self.set_disk(DiskState::UpToDate);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.discard_my_data = false;
+        }
         self.tell_handler(Handler::AfterResyncTarget, Some(id));
         if self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.target.is_some()) {
             self.send(id, Message::ResyncDone);

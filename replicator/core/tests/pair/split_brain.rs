@@ -1,0 +1,233 @@
+//! Split brain: found, told, and resolved by the administrator or by policy (drbd9-tests: split-brain,
+//! revert-older-data).
+
+use tandem_core::config::{Options, Protocol, ResyncOptions};
+use tandem_core::handler::Handler;
+use tandem_core::io::Command;
+use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
+use tandem_core::state::{ConnectionState, DiskState};
+
+use tandem_core::units::NodeId;
+use tandem_core::wire::Message;
+
+use crate::harness::Pair;
+use crate::primary;
+
+/// Both have gone on: alpha, which was Primary, has written block 1; bravo blocks 2 and 3. Both are Secondary now.
+fn diverged(after_split_brain: AfterSplitBrain) -> Pair {
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    let options = Options { after_split_brain, resync, ..Options::default() };
+    let handlers = [Handler::InitialSplitBrain, Handler::SplitBrain, Handler::PriLostAfterSb];
+    let mut pair = Pair::with_handlers(&options, &handlers);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    for n in [0, 1] {
+        pair.command(n, Command::Disconnect).unwrap();
+    }
+    primary(&mut pair, 1);
+    pair.write(0, 4096, 1);
+    pair.write(1, 2 * 4096, 2);
+    pair.write(1, 3 * 4096, 3);
+    for n in [0, 1] {
+        pair.command(n, Command::Secondary).unwrap();
+    }
+    pair
+}
+
+fn meet(pair: &mut Pair) {
+    for n in [0, 1] {
+        pair.command(n, Command::Connect).unwrap();
+    }
+}
+
+fn reason(pair: &Pair, n: usize) -> String {
+    let status = pair.nodes[n].engine.status(pair.now);
+    assert_eq!(status.peers[0].connection, ConnectionState::StandAlone);
+    status.peers[0].standalone_reason.clone().unwrap()
+}
+
+/// The first bytes of blocks 1 to 3.
+fn blocks(pair: &Pair, n: usize) -> [u8; 3] {
+    [1, 2, 3].map(|block| pair.nodes[n].disk.0[block * 4096])
+}
+
+fn no_primary(no_primary: NoPrimary) -> AfterSplitBrain {
+    AfterSplitBrain { no_primary, ..AfterSplitBrain::default() }
+}
+
+#[test]
+fn both_sides_name_the_last_common_generation_and_what_each_has_written() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    meet(&mut pair);
+    let here =
+        ["at most 4 KiB here (Secondary), 8 KiB on bravo", "at most 8 KiB here (Secondary), 4 KiB on alpha"];
+    let common = |reason: &str| reason.split("generation ").nth(1).unwrap()[..16].to_owned();
+    for n in [0, 1] {
+        let reason = reason(&pair, n);
+        assert!(reason.contains("Split-Brain detected but unresolved, dropping connection!"), "{reason}");
+        assert!(reason.contains(here[n]), "{reason}");
+        assert!(reason.contains("tandemadm connect --discard-my-data r0"), "{reason}");
+    }
+    assert_eq!(common(&reason(&pair, 0)), common(&reason(&pair, 1)));
+    assert_eq!(pair.running(0), [Handler::InitialSplitBrain, Handler::SplitBrain]);
+}
+
+#[test]
+fn who_discards_its_data_receives_the_other_sides_alone() {
+    for loser in [0, 1] {
+        let mut pair = diverged(AfterSplitBrain::default());
+        meet(&mut pair);
+        let winner = blocks(&pair, 1 - loser);
+        pair.command(loser, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+        pair.command(1 - loser, Command::Connect).unwrap();
+        pair.assert_in_sync();
+        assert_eq!(blocks(&pair, loser), winner);
+        let received = pair.nodes[loser].engine.status(pair.now).peers[0].received_bytes;
+        assert!(received <= 3 * 4096, "{received}");
+    }
+}
+
+/// Once the loser has begun to take the winner's data, nothing else can come of it.
+#[test]
+fn an_interrupted_discard_goes_on_without_being_asked_again() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    pair.cut_at = Some(|m| matches!(m, Message::ResyncWritten { .. }));
+    pair.command(0, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+    pair.command(1, Command::Connect).unwrap();
+    pair.crash(0);
+    pair.attach(0).unwrap();
+    pair.command(0, Command::Connect).unwrap();
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(blocks(&pair, 0), [0, 2, 3]);
+}
+
+#[test]
+fn both_discarding_and_a_primary_discarding_are_refused() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    for n in [0, 1] {
+        pair.command(n, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+    }
+    assert!(reason(&pair, 0).contains("incompatible discard-my-data settings"));
+    assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[1, 0, 0], [0, 2, 3]]);
+    primary(&mut pair, 0);
+    let refused =
+        pair.command(0, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap_err();
+    assert_eq!(refused.to_string(), "Failure: (123) --discard-my-data not allowed when primary.");
+    assert_eq!(refused.exit_code(), 10);
+}
+
+/// DRBD's revert-older-data: without a split brain, the newer side may be given up too.
+#[test]
+fn newer_data_can_be_given_up_for_older() {
+    let mut pair = Pair::new(Protocol::C);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.write(0, 4096, 1);
+    pair.command(0, Command::Disconnect).unwrap();
+    pair.write(0, 4096, 9);
+    pair.command(0, Command::Secondary).unwrap();
+    pair.command(0, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(blocks(&pair, 0)[0], 1);
+}
+
+#[test]
+fn a_tentative_connection_answers_and_changes_nothing() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    pair.command(1, Command::Connect).unwrap();
+    let ask = |pair: &mut Pair, discard_my_data| {
+        pair.command(0, Command::ConnectWith { discard_my_data, tentative: true }).unwrap();
+        reason(pair, 0)
+    };
+    let answer = ask(&mut pair, false);
+    assert!(answer.starts_with("dry-run connect: Would be refused: Split-Brain detected"), "{answer}");
+    let answer = ask(&mut pair, true);
+    let expected = "dry-run connect: Would become SyncTarget, doing a bitmap based resync of at most 12 KiB.";
+    assert_eq!(answer, expected);
+    assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[1, 0, 0], [0, 2, 3]]);
+    let peer = pair.nodes[1].engine.status(pair.now);
+    assert_eq!((peer.disk, peer.peers[0].connection), (DiskState::UpToDate, ConnectionState::Connecting));
+    pair.command(0, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(blocks(&pair, 0), [0, 2, 3]);
+}
+
+#[test]
+fn policies_without_a_primary() {
+    // Who wins: alpha stayed Primary and wrote less.
+    let cases = [
+        (NoPrimary::DiscardYoungerPrimary, 0),
+        (NoPrimary::DiscardOlderPrimary, 1),
+        (NoPrimary::DiscardLeastChanges, 1),
+        (NoPrimary::DiscardNode(NodeId(0)), 1),
+        (NoPrimary::DiscardNode(NodeId(1)), 0),
+    ];
+    for (policy, winner) in cases {
+        let mut pair = diverged(no_primary(policy));
+        let kept = blocks(&pair, winner);
+        meet(&mut pair);
+        pair.assert_in_sync();
+        assert_eq!(blocks(&pair, 1 - winner), kept, "{policy:?}");
+    }
+    let mut pair = diverged(no_primary(NoPrimary::DiscardZeroChanges));
+    meet(&mut pair);
+    assert!(reason(&pair, 1).contains("Split-Brain"), "both have written");
+}
+
+#[test]
+fn policies_with_one_primary() {
+    let policies =
+        |no_primary, one_primary| AfterSplitBrain { no_primary, one_primary, ..AfterSplitBrain::default() };
+    let least = NoPrimary::DiscardLeastChanges;
+    // The Primary, the policies, and who wins. Bravo has written more.
+    let cases = [
+        (0, policies(NoPrimary::Disconnect, OnePrimary::DiscardSecondary), Some(0)),
+        (1, policies(least, OnePrimary::DiscardSecondary), Some(1)),
+        (0, policies(least, OnePrimary::Consensus), None),
+        (1, policies(least, OnePrimary::Consensus), Some(1)),
+        (0, policies(least, OnePrimary::CallPriLostAfterSb), None),
+        (1, policies(least, OnePrimary::CallPriLostAfterSb), Some(1)),
+        (1, policies(least, OnePrimary::Disconnect), None),
+    ];
+    for (role, policy, winner) in cases {
+        let mut pair = diverged(policy);
+        primary(&mut pair, role);
+        let kept = winner.map(|winner| blocks(&pair, winner));
+        meet(&mut pair);
+        match kept {
+            Some(kept) => {
+                pair.assert_in_sync();
+                assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [kept; 2], "{policy:?}");
+            }
+            None => assert!(reason(&pair, role).contains("Split-Brain"), "{policy:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_primary_that_should_give_up_is_told_so() {
+    let policy = AfterSplitBrain {
+        no_primary: NoPrimary::DiscardLeastChanges,
+        two_primaries: TwoPrimaries::CallPriLostAfterSb,
+        ..AfterSplitBrain::default()
+    };
+    let mut pair = diverged(policy);
+    primary(&mut pair, 0);
+    primary(&mut pair, 1);
+    meet(&mut pair);
+    assert!(reason(&pair, 0).contains("This node should give up its data, and is Primary."));
+    assert!(reason(&pair, 1).contains("The peer should give up its data, and is Primary."));
+    assert!(pair.running(0).contains(&Handler::PriLostAfterSb));
+    assert!(!pair.running(1).contains(&Handler::PriLostAfterSb));
+}
+
+#[test]
+fn peers_with_other_policies_are_refused_by_the_options_name() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    pair.options.after_split_brain = no_primary(NoPrimary::DiscardZeroChanges);
+    pair.crash(1);
+    pair.attach(1).unwrap();
+    meet(&mut pair);
+    assert!(reason(&pair, 0).contains("incompatible after-sb-0pri settings"), "{}", reason(&pair, 0));
+}
