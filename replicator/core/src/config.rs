@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::DigestAlgorithm;
 use crate::handler::Handler;
 use crate::split_brain::AfterSplitBrain;
 use crate::units::NodeId;
@@ -140,7 +141,7 @@ pub struct Options {
     pub ko_count: u32,
     /// Writes in an epoch.
     pub max_epoch_size: u32,
-    /// How fast a resync may go.
+    /// How a resync goes, and how fast.
     pub resync: ResyncOptions,
     /// Extents that the activity log has room for, at most [`crate::metadata::MAX_LOG_SLOTS`].
     pub al_extents: u16,
@@ -182,7 +183,7 @@ impl Default for CongestionOptions {
     }
 }
 
-/// How fast a resync may go. The defaults are not DRBD's, whose users suffer from its ceiling of 100 MiB/s on fast links
+/// How a resync goes, and how fast. The defaults are not DRBD's, whose users suffer from its ceiling of 100 MiB/s on fast links
 /// and from its floor of 250 KiB/s beside clients.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ResyncOptions {
@@ -198,6 +199,10 @@ pub struct ResyncOptions {
     pub max_bytes_per_s: u64,
     /// The limit while clients are at work; 0: none.
     pub min_bytes_per_s: u64,
+    /// A target asks by digest, and gets only what differs.
+    pub csums_algorithm: Option<DigestAlgorithm>,
+    /// It does so only after a Primary has crashed.
+    pub csums_after_crash_only: bool,
 }
 
 impl Default for ResyncOptions {
@@ -209,6 +214,8 @@ impl Default for ResyncOptions {
             fill_target_bytes: 0,
             max_bytes_per_s: 0,
             min_bytes_per_s: 10 << 20,
+            csums_algorithm: None,
+            csums_after_crash_only: false,
         }
     }
 }

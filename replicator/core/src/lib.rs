@@ -7,6 +7,7 @@
 mod activity_log;
 pub mod bitmap;
 pub mod config;
+pub mod digest;
 pub mod engine;
 pub mod generation;
 pub mod handler;

@@ -52,6 +52,8 @@ mutations! {
     ClearsBeforeFlush,
     /// The source reads a block for the target while a client's write to it is in flight.
     ResyncIgnoresWrites,
+    /// The source takes blocks for equal whose digests are of the same length.
+    ComparesDigestLengths,
     /// A target whose resync is paused takes it for complete.
     PauseEndsResync,
     /// The source forgets a block when it has sent it, not when the target wrote it.

@@ -105,6 +105,8 @@ pub struct ResyncProgress {
     pub total_bytes: u64,
     /// Bytes still out of sync.
     pub left_bytes: u64,
+    /// Bytes that had equal checksums: they did not travel.
+    pub equal_bytes: u64,
     /// Milliseconds since it began.
     pub elapsed_ms: u64,
     /// Bytes per second over the last seconds.

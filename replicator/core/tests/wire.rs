@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use tandem_core::config::{Protocol, Terms};
+use tandem_core::digest::DigestAlgorithm;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::io::Payload;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
@@ -62,6 +63,8 @@ fn one_of_each() -> Vec<Message> {
         Message::ResyncZeroes { range },
         Message::ResyncWritten { range },
         Message::ResyncDone,
+        Message::ResyncCompare { range, algorithm: DigestAlgorithm::Sha1, digests: payload.clone() },
+        Message::ResyncInSync { range },
         Message::SyncPause { paused: true },
         Message::ReadRequest { id: 1, range },
         Message::ReadReply { id: 1, payload: Some(payload) },

@@ -2,6 +2,7 @@
 //! of fault at once hardly ever gets deep into any of them.
 
 use tandem_core::config::{CongestionOptions, OnCongestion, ResyncOptions, WriteOrdering};
+use tandem_core::digest::DigestAlgorithm;
 
 use super::handlers::Handlers;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
@@ -227,6 +228,8 @@ fn draw_resync(prng: &mut Prng) -> ResyncOptions {
         fill_target_bytes: [0, 4 * KIB, 64 * KIB][prng.below(3) as usize],
         max_bytes_per_s: [0, 256 * KIB, 4096 * KIB][prng.weighted(&[6, 1, 2])],
         min_bytes_per_s: [0, 128 * KIB, 1024 * KIB][prng.weighted(&[4, 1, 2])],
+        csums_algorithm: prng.chance(1, 3).then_some(DigestAlgorithm::Sha1),
+        csums_after_crash_only: prng.chance(1, 4),
     }
 }
 

@@ -219,6 +219,10 @@ pub struct NetOptions {
     pub always_after_split_brain: bool,
     /// What is done when a Primary would have to become a target, in the option's own words.
     pub rr_conflict: String,
+    /// The digest for resync by checksums; none if all blocks are sent.
+    pub csums_algorithm: Option<String>,
+    /// Resync by checksums only after a primary has crashed.
+    pub csums_after_crash_only: bool,
 }
 
 impl From<&Settings> for NetOptions {
@@ -251,6 +255,12 @@ impl From<&Settings> for NetOptions {
             always_after_split_brain: settings.effective(Section::Net, "always-asbp")
                 == Some(Value::Flag(true)),
             rr_conflict: word("rr-conflict"),
+            csums_algorithm: match settings.effective(Section::Net, "csums-alg") {
+                Some(Value::Text(word)) if word != "none" => Some(word),
+                _ => None,
+            },
+            csums_after_crash_only: settings.effective(Section::Net, "csums-after-crash-only")
+                == Some(Value::Flag(true)),
         }
     }
 }

@@ -63,6 +63,8 @@ const NO_COMMAND: &str = "no kernel command is waited for";
 const BUFFERS: &str = "buffers are sized by the daemon";
 const SOCKETS: &str = "sockets are tuned by the operating system and the daemon";
 const RESYNC: &str = "resync runs at the speed that links and disks allow";
+/// The digests that tandem-core has, after the word for none.
+const DIGESTS: &[&str] = &["none", "sha256", "sha1"];
 const NO_DIGEST: &str = "not available yet";
 const SAFER: &str = "the safe choice is always made";
 const QUORUM: &str = "quorum needs three nodes and this version supports two";
@@ -219,8 +221,8 @@ pub static OPTIONS: &[OptionDef] = &[
     ),
     text("data-integrity-alg", NET, "Digest over every replicated block").ignored("always on, with CRC-32"),
     text("verify-alg", NET, "Digest for online verify").ignored(NO_DIGEST),
-    text("csums-alg", NET, "Digest for resync by checksums").ignored(NO_DIGEST),
-    flag("csums-after-crash-only", NET, false, "Resync by checksums only after a crash").ignored(NO_DIGEST),
+    choice("csums-alg", NET, DIGESTS, "Digest for resync by checksums: only the blocks that differ are sent").supported(),
+    flag("csums-after-crash-only", NET, false, "Resync by checksums only after a primary has crashed").supported(),
     number("socket-check-timeout", NET, Unit::Tenths, (0, 0, 300), "Check of accepted sockets")
         .ignored("`ping-timeout` is used"),
     number("max-buffers", NET, Unit::Count, (2048, 32, 131_072), "Pages for received data").ignored(BUFFERS),

@@ -224,7 +224,7 @@ resource r0 {
 fn the_dump_parses_back_to_an_equal_config() {
     let rich = format!(
         "global {{ nbd-listen 127.0.0.1:10809; usage-count no; }} common {{ protocol A; disk {{ al-extents 67; }} }} {}",
-        "resource x { require-drbd-module-version-ge 9.0.16; net { timeout 20; verify-alg \"a b\\\\\\\"c\"; max-buffers 4K; }\n\
+        "resource x { require-drbd-module-version-ge 9.0.16; net { timeout 20; data-integrity-alg \"a b\\\\\\\"c\"; max-buffers 4K; }\n\
            options { cpu-mask \"{;#\"; } startup { wfc-timeout 30; } disk { resync-rate 10M; }\n\
            on a1 a2 { node-id 7; address [fe80::1]:1; device /dev/x\\y minor 3; disk \"/dev/ü;\"; meta-disk /dev/m; }\n\
            on b { address [fe80::2]:2; volume 0 { device minor 4; disk /d; meta-disk internal; disk { c-max-rate 0; disk-flushes no; } } } }"

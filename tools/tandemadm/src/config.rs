@@ -8,6 +8,7 @@ use tandem_config::{
 };
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{self, CongestionOptions, Options, ResyncOptions, RrConflict, WriteOrdering};
+use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::units::NodeId;
@@ -146,6 +147,8 @@ fn options(
             fill_target_bytes: disk.resync.fill_target_bytes,
             max_bytes_per_s: disk.resync.max_bytes_per_s,
             min_bytes_per_s: disk.resync.min_bytes_per_s,
+            csums_algorithm: net.csums_algorithm.as_deref().and_then(DigestAlgorithm::from_name),
+            csums_after_crash_only: net.csums_after_crash_only,
         },
         al_extents: narrow("al-extents", disk.al_extents)?,
         al_updates: disk.al_updates,
@@ -254,6 +257,7 @@ mod tests {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99;
                 sndbuf-size 1M; congestion-fill 64; on-congestion disconnect; }
             net { after-sb-0pri discard-node-bravo; after-sb-1pri consensus; rr-conflict call-pri-lost; }
+            net { csums-alg sha256; csums-after-crash-only; }
             disk { disk-flushes no; al-extents 6433; al-updates no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
             options { handler-timeout 30; }
             handlers { fence-peer "/sbin/fence --hard"; }
@@ -317,6 +321,8 @@ mod tests {
                     max_bytes_per_s: 100 << 20,
                     fill_target_bytes: 1 << 20,
                     min_bytes_per_s: 0,
+                    csums_algorithm: Some(DigestAlgorithm::Sha256),
+                    csums_after_crash_only: true,
                     ..ResyncOptions::default()
                 },
             },

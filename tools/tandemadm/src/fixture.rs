@@ -65,6 +65,7 @@ pub(crate) fn resync(total: u64, left: u64) -> ResyncProgress {
     ResyncProgress {
         total_bytes: total,
         left_bytes: left,
+        equal_bytes: 0,
         elapsed_ms: 1000,
         recent_bytes_per_s: 100,
         average_bytes_per_s: 100,

@@ -180,6 +180,7 @@ fn waiting_ends_when_the_state_is_reached() {
             status.engine.peers[0].replication = ReplicationState::SyncSource;
             status.engine.peers[0].resync = Some(ResyncProgress {
                 total_bytes: 100 * MIB,
+                equal_bytes: 0,
                 left_bytes: 50 * MIB,
                 elapsed_ms: 100,
                 recent_bytes_per_s: 10 * MIB,

@@ -163,7 +163,7 @@ impl Engine {
                 let is_write = matches!(applied.what, What::Write { .. } | What::Zero { .. });
                 (is_write && self.primary_relies_on_us(applied.peer)).then_some(applied.range)
             }
-            Locked::ResyncRead { .. } => None,
+            Locked::ResyncRead(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::activity::Log;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
+use super::resync::ResyncRead;
 use super::{Engine, Locked};
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
 use crate::metadata::{Metadata, Placement};
@@ -84,7 +85,7 @@ pub(super) enum DiskWork {
     PeerRead { peer: NodeId, session: u32, id: u64, bytes: u64 },
     Apply(Applied),
     EpochFlush { peer: NodeId, session: u32 },
-    ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: u64 },
+    ResyncRead(ResyncRead),
     DetachFlush,
     SettleFlush,
 
@@ -162,9 +163,7 @@ impl Engine {
             }
             DiskWork::Apply(applied) => self.applied(applied, result.is_some()),
             DiskWork::EpochFlush { peer, session } => self.epoch_flushed(peer, session, result.is_some()),
-            DiskWork::ResyncRead { peer, session, range, token } => {
-                self.resync_read_done(peer, session, range, token, result);
-            }
+            DiskWork::ResyncRead(read) => self.resync_read_done(read, result),
             DiskWork::DetachFlush => self.detach_flushed(result.is_some()),
             DiskWork::SettleFlush => self.disk.settling = false,
             DiskWork::Metadata => {
@@ -250,9 +249,7 @@ impl Engine {
     pub(super) fn start_work(&mut self, work: Locked, logged: bool) {
         match work {
             Locked::ClientWrite(key) => self.start_client_write(key, logged),
-            Locked::ResyncRead { peer, session, range, token } => {
-                self.start_resync_read(peer, session, range, token)
-            }
+            Locked::ResyncRead(read) => self.start_resync_read(read),
             Locked::Apply(applied) => self.start_apply(Applied { logged, ..applied }),
         }
     }
@@ -275,12 +272,12 @@ impl Engine {
 
 impl DiskWork {
     fn is_read(&self) -> bool {
-        matches!(self, DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead { .. })
+        matches!(self, DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead(_))
     }
 
     fn describe(&self) -> &'static str {
         match self {
-            DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead { .. } => "a read",
+            DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead(_) => "a read",
             DiskWork::ClientWrite { .. } | DiskWork::Apply(_) => "a write",
             DiskWork::ClientFlush { .. }
             | DiskWork::EpochFlush { .. }

@@ -173,7 +173,7 @@ impl Engine {
         }
         match verdict {
             Verdict::Source { full } => self.become_source(id, full, &theirs),
-            Verdict::Target { full } => self.become_target(id, full, &theirs),
+            Verdict::Target { full } => self.become_target(id, full, &mine, &theirs),
             Verdict::InSync => self.become_established(id, &mine, &theirs),
             Verdict::BothFresh | Verdict::Refuse(_) => {
                 self.set_replication(id, ReplicationState::Established)

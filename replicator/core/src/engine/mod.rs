@@ -30,7 +30,7 @@ use crate::generation::{Generations, new_identifier};
 use crate::io::{ClientError, Command, Event, Input, Level, Output};
 use crate::range_lock::{RangeLock, Token};
 use crate::state::{DiskState, Role};
-use crate::units::{ByteRange, CommandId, Epoch, NodeId, RequestId, Timestamp};
+use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
 use client::{ClientFlush, ClientRead, ClientWrite, Held, Request};
@@ -39,7 +39,7 @@ use disk::Disk;
 use peer::Peer;
 use persist::Version;
 use receiver::Applied;
-use resync::OwnPause;
+use resync::{OwnPause, ResyncRead};
 
 /// Bytes of writes that may be under way at a time, so that a slow peer or disk costs bounded memory. One larger
 /// request is let through alone.
@@ -115,7 +115,7 @@ struct Counters {
 #[derive(Clone, Debug)]
 enum Locked {
     ClientWrite(u64),
-    ResyncRead { peer: NodeId, session: u32, range: ByteRange, token: Token },
+    ResyncRead(ResyncRead),
     Apply(Applied),
 }
 
@@ -267,6 +267,10 @@ impl Engine {
             Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
             Message::ResyncZeroes { range } => self.resync_zeroes_received(peer, range),
             Message::ResyncWritten { range } => self.resync_written(peer, range),
+            Message::ResyncCompare { range, algorithm, digests } => {
+                self.resync_compare_received(peer, range, algorithm, digests)
+            }
+            Message::ResyncInSync { range } => self.resync_in_sync_received(peer, range),
             Message::SyncPause { paused } => self.sync_pause_received(peer, paused),
             Message::ResyncDone => self.resync_done_received(peer),
             Message::ReadRequest { id, range } => self.read_requested(peer, id, range),

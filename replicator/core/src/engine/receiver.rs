@@ -90,11 +90,23 @@ pub(super) struct Applied {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    Write { seq: WriteSeq, payload: Payload },
-    Zero { seq: WriteSeq, unmap: bool },
-    Read { id: u64 },
-    Resync { payload: Payload },
+    Write {
+        seq: WriteSeq,
+        payload: Payload,
+    },
+    Zero {
+        seq: WriteSeq,
+        unmap: bool,
+    },
+    Read {
+        id: u64,
+    },
+    Resync {
+        payload: Payload,
+    },
     ResyncZeroes,
+    /// The source has compared: what we have is what it has.
+    ResyncInSync,
 }
 
 impl What {
@@ -278,6 +290,7 @@ impl Engine {
             }
             What::Zero { unmap, .. } => DiskOpKind::Zero { range: applied.range, unmap: *unmap },
             What::ResyncZeroes => DiskOpKind::Zero { range: applied.range, unmap: true },
+            What::ResyncInSync => return self.applied(applied, true),
             What::Read { id } => {
                 // The order among reads and writes is kept by the epoch; the range is not needed any longer than that.
                 let Applied { peer, session, range, token, epoch, .. } = applied;
@@ -308,7 +321,7 @@ impl Engine {
                     self.send(peer, Message::WriteAck { seq });
                 }
             }
-            What::Resync { .. } | What::ResyncZeroes => {
+            What::Resync { .. } | What::ResyncZeroes | What::ResyncInSync => {
                 self.resync_block_written(peer, session, range, ok);
             }
             What::Read { id } => {

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::{Handshake, Message, Preamble, Stream};
 use crate::config::{Protocol, Terms};
+use crate::digest::DigestAlgorithm;
 use crate::generation::{Generations, HISTORY_SLOTS};
 use crate::io::Payload;
 use crate::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
@@ -142,7 +143,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 29;
+const KINDS: u16 = 31;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -224,6 +225,15 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             17
         }
         Message::ResyncDone => 18,
+        Message::ResyncCompare { range, algorithm, .. } => {
+            put_range(*range, out);
+            out.put_u8(*algorithm as u8);
+            30
+        }
+        Message::ResyncInSync { range } => {
+            put_range(*range, out);
+            31
+        }
         Message::SyncPause { paused } => {
             out.put_u8(u8::from(*paused));
             27
@@ -271,7 +281,7 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
 }
 
 fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
-    let carries_payload = matches!(kind, 5 | 11 | 15 | 20);
+    let carries_payload = matches!(kind, 5 | 11 | 15 | 20 | 30);
     if !carries_payload && !payload.is_empty() {
         return None;
     }
@@ -337,6 +347,12 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         27 => Message::SyncPause { paused: b.flag()? },
         28 => Message::Behind { id: b.u64()? },
         29 => Message::BehindAck { id: b.u64()? },
+        30 => Message::ResyncCompare {
+            range: b.range()?,
+            algorithm: DigestAlgorithm::from_u8(b.u8()?)?,
+            digests: Some(payload).filter(|p| !p.is_empty())?,
+        },
+        31 => Message::ResyncInSync { range: b.range()? },
         _ => return None,
     })
 }

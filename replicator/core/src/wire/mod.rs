@@ -11,6 +11,7 @@ pub use codec::{
 };
 
 use crate::config::Terms;
+use crate::digest::DigestAlgorithm;
 use crate::generation::Generations;
 use crate::io::Payload;
 use crate::state::{DiskState, Role};
@@ -248,6 +249,20 @@ pub enum Message {
     },
     /// The target is complete and durable.
     ResyncDone,
+    /// The target asks for what differs from what it has.
+    ResyncCompare {
+        /// The range, whole blocks (but for the volume's end).
+        range: ByteRange,
+        /// How the digests are made.
+        algorithm: DigestAlgorithm,
+        /// Of every block of the target's, one after the other.
+        digests: Payload,
+    },
+    /// The source answers: the range is equal.
+    ResyncInSync {
+        /// The range.
+        range: ByteRange,
+    },
     /// The sender wants resyncs to wait, or no longer; not so at first.
     SyncPause {
         /// To wait.
@@ -334,6 +349,7 @@ impl Message {
             Message::Write { payload, .. }
             | Message::ResyncData { payload, .. }
             | Message::BitmapChunk { words: payload, .. }
+            | Message::ResyncCompare { digests: payload, .. }
             | Message::ReadReply { payload: Some(payload), .. } => Some(payload),
             _ => None,
         }

@@ -2,10 +2,12 @@
 
 use tandem_core::Input;
 use tandem_core::config::{Options, Protocol, ResyncOptions};
-use tandem_core::io::Command;
+use tandem_core::digest::DigestAlgorithm;
+use tandem_core::io::{ClientOp, Command};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{DiskState, ReplicationState};
-use tandem_core::units::BLOCK_BYTES;
+use tandem_core::units::{BLOCK_BYTES, ByteRange};
+use tandem_core::wire::Message;
 
 use crate::harness::{DISK_BYTES, Pair};
 
@@ -135,4 +137,105 @@ fn resync_after() {
     assert_eq!(replication(&pair), [ReplicationState::PausedSyncS, ReplicationState::PausedSyncT]);
     pair.feed(0, Input::ResyncMustWait(false));
     pair.assert_in_sync();
+}
+
+fn received(pair: &Pair, n: usize) -> u64 {
+    pair.nodes[n].engine.status(pair.now).peers[0].received_bytes
+}
+
+/// A pair whose target asks by digest. Node 1 was away while 100 blocks were written, two of them with something new.
+fn rewritten(after_crash_only: bool, crash: bool) -> (Pair, u64) {
+    let resync = ResyncOptions {
+        min_bytes_per_s: 0,
+        csums_algorithm: Some(DigestAlgorithm::Sha256),
+        csums_after_crash_only: after_crash_only,
+        ..ResyncOptions::default()
+    };
+    let mut pair = Pair::with_options(&options(resync));
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    for block in 0..100 {
+        pair.write(0, block * BLOCK_BYTES, 7);
+    }
+    pair.command(1, Command::Disconnect).unwrap();
+    for block in 0..100 {
+        pair.write(0, block * BLOCK_BYTES, if [13, 77].contains(&block) { 8 } else { 7 });
+    }
+    if crash {
+        pair.crash(0);
+        pair.attach(0).unwrap();
+        pair.command(0, Command::Connect).unwrap();
+    }
+    let before = received(&pair, 1);
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+    let received = received(&pair, 1) - before;
+    (pair, received)
+}
+
+#[test]
+fn checksum_resync() {
+    let (pair, received) = rewritten(false, false);
+    assert_eq!(received, 2 * BLOCK_BYTES);
+    assert_eq!((pair.nodes[1].disk.0[13 * 4096], pair.nodes[1].disk.0[14 * 4096]), (8, 7));
+}
+
+#[test]
+fn checksum_resync_after_a_crash_only() {
+    assert_eq!(rewritten(true, false).1, 100 * BLOCK_BYTES);
+    assert!(rewritten(true, true).1 <= 3 * BLOCK_BYTES);
+}
+
+/// DRBD: resync-interrupt-variants.
+#[test]
+fn a_resync_goes_on_where_it_was_after_a_cut() {
+    let resync = ResyncOptions { max_bytes_per_s: 256 << 10, ..ResyncOptions::default() };
+    let mut pair = resyncing(&options(resync));
+    let before = received(&pair, 1);
+    let left = |pair: &Pair| pair.nodes[0].engine.status(pair.now).peers[0].out_of_sync_bytes;
+    pair.run_until(|pair| left(pair) <= 256 << 10);
+    pair.cut();
+    pair.settle();
+    pair.run_until(|pair| !is_resyncing(pair));
+    pair.assert_in_sync();
+    assert!(received(&pair, 1) - before <= 512 << 10);
+}
+
+/// DRBD: resync-finish.
+#[test]
+fn resync_finish() {
+    let mut pair = paused();
+    pair.cut_at = Some(|m| matches!(m, Message::ResyncDone));
+    pair.command(1, Command::ResumeSync).unwrap();
+    let status = pair.nodes[0].engine.status(pair.now);
+    assert_eq!((status.disk, status.peers[0].out_of_sync_bytes), (DiskState::UpToDate, 0));
+    pair.heal();
+    pair.assert_in_sync();
+}
+
+/// DRBD: brief-resync-oos. A client writes while the last block is under way.
+#[test]
+fn brief_resync_oos() {
+    let mut pair = paused();
+    pair.cut_at = Some(|m| matches!(m, Message::ResyncWritten { .. }));
+    pair.command(1, Command::ResumeSync).unwrap();
+    pair.write(0, 0, 9);
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disk.0[0], 9);
+}
+
+/// DRBD: resync-discard. Zeroes travel as such.
+#[test]
+fn resync_discard() {
+    let mut pair = Pair::new(Protocol::C);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.write(0, 0, 1);
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.client(0, ClientOp::Zero { range: ByteRange::new(0, 65_536), unmap: true, fua: false }).unwrap();
+    let before = received(&pair, 1);
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+    assert_eq!((received(&pair, 1), pair.nodes[1].disk.0[0]), (before, 0));
 }

@@ -121,6 +121,7 @@ fn the_sync_source_of_a_users_report() {
     peer.resync = Some(ResyncProgress {
         total_bytes: 952_288 << 20,
         left_bytes: 776_076 << 20,
+        equal_bytes: 0,
         elapsed_ms: 4_000_000,
         recent_bytes_per_s: 40_480 << 10,
         average_bytes_per_s: 45_110 << 10,
@@ -142,6 +143,7 @@ fn a_small_resync_counts_in_kib_and_says_when_it_stalls() {
     status.engine.peers[0].resync = Some(ResyncProgress {
         total_bytes: 1 << 30,
         left_bytes: 838_860 << 10,
+        equal_bytes: 0,
         elapsed_ms: 1000,
         recent_bytes_per_s: 0,
         average_bytes_per_s: 31_104 << 10,
@@ -159,6 +161,8 @@ fn the_bar_is_whole_at_both_ends() {
         let progress = ResyncProgress {
             total_bytes: 1 << 20,
             left_bytes,
+
+            equal_bytes: 0,
             elapsed_ms: 0,
             recent_bytes_per_s: 0,
             average_bytes_per_s: 0,

@@ -5,8 +5,10 @@
 //! the target says so; on disk only behind a flush of the data. Writes of the Primary are replicated from the moment
 //! its bitmap was sent, and take turns with resync reads and writes of the same range.
 //!
-//! Rooms: [`target`], [`source`], [`controller`] (how fast), [`pause`], [`progress`] (for the operator). Here: how it begins and ends.
+//! Rooms: [`target`], [`source`], [`compare`] (by checksums), [`controller`] (how fast), [`pause`], [`progress`] (for the
+//! operator). Here: how it begins and ends.
 
+mod compare;
 mod controller;
 mod pause;
 mod progress;
@@ -26,6 +28,7 @@ use crate::state::{DiskState, ReplicationState};
 use crate::units::{BLOCK_BYTES, ByteRange, HandlerId, NodeId, Timestamp};
 use crate::wire::{Handshake, Message};
 
+pub(super) use compare::ResyncRead;
 pub(super) use pause::{OwnPause, PeerPause};
 pub(super) use progress::Progress;
 pub(super) use source::SourceState;
@@ -73,13 +76,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn become_target(&mut self, id: NodeId, full: bool, theirs: &Handshake) {
+    pub(super) fn become_target(&mut self, id: NodeId, full: bool, mine: &Handshake, theirs: &Handshake) {
         self.send_bitmap(id, full);
         let now = self.now;
+        let options = &self.config.options.resync;
+        let wanted = !options.csums_after_crash_only || mine.crashed_primary || theirs.crashed_primary;
+        let csums = options.csums_algorithm.filter(|_| wanted);
         let mut source = theirs.generations;
         source.remember(theirs.bitmap_id);
         if let Some(peer) = self.peer_mut(id) {
-            peer.target = Some(TargetState::new(source, now));
+            peer.target = Some(TargetState::new(source, csums, now));
         }
         self.set_replication(id, ReplicationState::WFBitMapT);
         // The peer's data is newer: ours may not be promoted, whatever becomes of the connection.

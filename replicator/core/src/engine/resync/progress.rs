@@ -22,12 +22,19 @@ pub(in crate::engine) struct Progress {
     marks: VecDeque<(Timestamp, u64)>,
     paused_since: Option<Timestamp>,
     paused_ms: u64,
+    /// Compared and found equal.
+    equal_bytes: u64,
 }
 
 impl Progress {
     pub(super) fn new(began: Timestamp, total_blocks: u64) -> Self {
         let marks = VecDeque::from([(began, total_blocks)]);
-        Progress { began, total_blocks, marks, paused_since: None, paused_ms: 0 }
+        Progress { began, total_blocks, marks, paused_since: None, paused_ms: 0, equal_bytes: 0 }
+    }
+
+    /// So much was compared and is equal.
+    pub(super) fn note_equal(&mut self, bytes: u64) {
+        self.equal_bytes += bytes;
     }
 
     /// Whether the resync is paused at this time.
@@ -52,7 +59,15 @@ impl Engine {
         let (seconds, paused) = ((elapsed_ms / 1000).max(1), paused_ms / 1000);
         let speed = progress.total_blocks * BLOCK_BYTES / 1024 / seconds;
         let text = format!("Resync done (total {seconds} sec; paused {paused} sec; {speed} K/sec)");
+        let (total, equal) = (progress.total_blocks * BLOCK_BYTES / 1024, progress.equal_bytes / 1024);
         self.note(Some(id), Level::Info, text);
+        if equal > 0 {
+            let (percent, sent) = (equal * 100 / total.max(1), total.saturating_sub(equal));
+            let text = format!(
+                "{percent} % had equal checksums, eliminated: {equal}K; transferred {sent}K total {total}K"
+            );
+            self.note(Some(id), Level::Info, text);
+        }
     }
 
     pub(super) fn note_progress(&mut self, id: NodeId) {
@@ -78,6 +93,7 @@ impl Engine {
         Some(ResyncProgress {
             total_bytes: progress.total_blocks * BLOCK_BYTES,
             left_bytes: left * BLOCK_BYTES,
+            equal_bytes: progress.equal_bytes,
             elapsed_ms: now.ms_since(progress.began),
             recent_bytes_per_s: rate(recent, blocks_then),
             average_bytes_per_s: rate(progress.began, progress.total_blocks),

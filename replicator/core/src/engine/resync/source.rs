@@ -5,28 +5,32 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::REQUEST_BYTES;
+use super::compare::{Digests, Purpose, ResyncRead};
 use super::controller::{MAX_WINDOW_BYTES, Pace, source_limit};
-use crate::engine::disk::DiskWork;
 use crate::engine::{Engine, Locked};
-use crate::io::{Device, DiskOpKind, Payload};
+use crate::io::Payload;
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState};
-use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
+use crate::units::{ByteRange, NodeId, Timestamp};
 use crate::wire::Message;
-
-/// Requests a source has at a time; a target that asks for more breaks the protocol.
-const MAX_REQUESTS: u32 = (MAX_WINDOW_BYTES / BLOCK_BYTES) as u32;
 
 /// This node as the source of a resync.
 #[derive(Clone, Default, Debug)]
 pub(in crate::engine) struct SourceState {
     /// Asked for and not written by the target.
-    requests: u32,
+    asked_bytes: u64,
     /// Sent, and not written by the target: where each begins, and how long it is.
     sent: BTreeMap<u64, u64>,
     /// Those that wait for their turn beside the clients.
-    waiting: VecDeque<ByteRange>,
+    waiting: VecDeque<Asked>,
     pace: Pace,
+}
+
+/// What a target asks for; with digests, only as far as it differs.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) range: ByteRange,
+    pub(super) digests: Option<Digests>,
 }
 
 impl SourceState {
@@ -38,20 +42,24 @@ impl SourceState {
 
 impl Engine {
     pub(in crate::engine) fn resync_requested(&mut self, id: NodeId, range: ByteRange) -> Result<(), String> {
-        if !self.is_addressable(range) || range.length > REQUEST_BYTES {
-            return Err(format!("the target asked for {range}"));
+        self.resync_asked(id, Asked { range, digests: None })
+    }
+
+    pub(super) fn resync_asked(&mut self, id: NodeId, asked: Asked) -> Result<(), String> {
+        if !self.is_addressable(asked.range) || asked.range.length > REQUEST_BYTES {
+            return Err(format!("the target asked for {}", asked.range));
         }
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         if !peer.replication.is_source() {
             // Our disk failed meanwhile; the target will hear of it.
             return Ok(());
         }
-        if peer.source.requests >= MAX_REQUESTS {
+        if peer.source.asked_bytes + asked.range.length > MAX_WINDOW_BYTES {
             return Err("the target asks for more than its window allows".into());
         }
         peer.target_is_marked = true;
-        peer.source.requests += 1;
-        peer.source.waiting.push_back(range);
+        peer.source.asked_bytes += asked.range.length;
+        peer.source.waiting.push_back(asked);
         Ok(())
     }
 
@@ -63,56 +71,47 @@ impl Engine {
         if peer.source.next_read_at().is_none_or(|at| at > now) {
             return false;
         }
-        let Some(range) = peer.source.waiting.pop_front() else { return false };
+        let Some(Asked { range, digests }) = peer.source.waiting.pop_front() else { return false };
         peer.source.pace.spend(now, range.length, limit);
         let (session, token) = (peer.session, self.key());
+        let read = ResyncRead { peer: id, session, range, token, purpose: Purpose::Answer(digests) };
         if seeded!(self, ResyncIgnoresWrites) {
-            self.start_resync_read(id, session, range, token);
+            self.start_resync_read(read);
         } else {
-            self.acquire(token, range, Locked::ResyncRead { peer: id, session, range, token });
+            self.acquire(token, range, Locked::ResyncRead(read));
         }
         true
     }
 
-    pub(in crate::engine) fn start_resync_read(
-        &mut self,
-        peer: NodeId,
-        session: u32,
-        range: ByteRange,
-        token: u64,
-    ) {
-        if self.disk.is_usable() {
-            let work = DiskWork::ResyncRead { peer, session, range, token };
-            self.start_disk_op(Device::Data, DiskOpKind::Read(range), work);
-        } else {
-            self.resync_read_done(peer, session, range, token, None);
+    /// What the target asked for was read.
+    pub(super) fn answer(&mut self, id: NodeId, range: ByteRange, data: Bytes, digests: Option<Digests>) {
+        if self.peer(id).is_none_or(|p| !p.replication.is_source()) {
+            return;
+        }
+        match digests {
+            None => self.answer_with_data(id, range, data),
+            Some(digests) => self.answer_what_differs(id, range, &data, &digests),
+        }
+        if seeded!(self, ClearsOnSend) {
+            self.clear_bits(id, range);
         }
     }
 
-    pub(in crate::engine) fn resync_read_done(
-        &mut self,
-        id: NodeId,
-        session: u32,
-        range: ByteRange,
-        token: u64,
-        data: Option<Bytes>,
-    ) {
-        let live =
-            self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.replication.is_source());
-        if let (true, Some(data)) = (live, data) {
-            if let Some(peer) = self.peer_mut(id) {
-                peer.source.sent.insert(range.offset, range.length);
-            }
-            if data.iter().all(|byte| *byte == 0) {
-                self.send(id, Message::ResyncZeroes { range });
-            } else {
-                self.send(id, Message::ResyncData { offset: range.offset, payload: Payload::new(data) });
-            }
-            if seeded!(self, ClearsOnSend) {
-                self.clear_bits(id, range);
-            }
+    /// Zeroes travel as such, and leave a hole where the target's disk can have one.
+    pub(super) fn answer_with_data(&mut self, id: NodeId, range: ByteRange, data: Bytes) {
+        self.note_sent(id, range);
+        if data.iter().all(|byte| *byte == 0) {
+            self.send(id, Message::ResyncZeroes { range });
+        } else {
+            self.send(id, Message::ResyncData { offset: range.offset, payload: Payload::new(data) });
         }
-        self.release(token, range);
+    }
+
+    /// The target's word that it has this range will be believed, once.
+    pub(super) fn note_sent(&mut self, id: NodeId, range: ByteRange) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.source.sent.insert(range.offset, range.length);
+        }
     }
 
     /// The proof that both copies are equal there: this range was sent, and is on the target's disk.
@@ -121,7 +120,7 @@ impl Engine {
         if peer.source.sent.remove(&range.offset) != Some(range.length) {
             return Err(format!("the target says it wrote {range}, which it was not sent"));
         }
-        peer.source.requests = peer.source.requests.saturating_sub(1);
+        peer.source.asked_bytes = peer.source.asked_bytes.saturating_sub(range.length);
         self.clear_bits(id, range);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The target: it notes on disk that it is one, asks for what its bitmap says, and writes what comes.
 
 use super::controller::{Controller, Turn};
+use crate::digest::DigestAlgorithm;
 use crate::engine::Engine;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
@@ -21,14 +22,16 @@ pub(in crate::engine) struct TargetState {
     /// The disk says that it is Inconsistent: blocks may be changed.
     ready: bool,
     finishing: bool,
+    /// It asks by digest.
+    csums: Option<DigestAlgorithm>,
     next_block: u64,
     controller: Controller,
 }
 
 impl TargetState {
-    pub(super) fn new(source: Generations, now: Timestamp) -> Self {
+    pub(super) fn new(source: Generations, csums: Option<DigestAlgorithm>, now: Timestamp) -> Self {
         let controller = Controller::new(now);
-        TargetState { source, ready: false, finishing: false, next_block: 0, controller }
+        TargetState { source, ready: false, finishing: false, csums, next_block: 0, controller }
     }
 }
 
@@ -87,7 +90,10 @@ impl Engine {
                 let range = ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset);
                 target.next_block = run.end;
                 target.controller.asked(options, now, active, range.length);
-                self.send(id, Message::ResyncRequest { range });
+                match target.csums {
+                    Some(algorithm) => self.read_to_compare(id, range, algorithm),
+                    None => self.send(id, Message::ResyncRequest { range }),
+                }
                 true
             }
             None if outstanding => false,
@@ -126,7 +132,7 @@ impl Engine {
         self.resync_answer(id, range, What::ResyncZeroes)
     }
 
-    fn resync_answer(&mut self, id: NodeId, range: ByteRange, what: What) -> Result<(), String> {
+    pub(super) fn resync_answer(&mut self, id: NodeId, range: ByteRange, what: What) -> Result<(), String> {
         if !self.is_addressable(range) {
             return Err(format!("resync data for {range} lies outside the volume"));
         }
