@@ -82,6 +82,8 @@ impl World {
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
         let before_disk = before.as_ref().map(|b| b.disk);
         let was_target = before.as_ref().is_some_and(|b| b.peers[0].replication.is_target());
+        let finishing = |b: &Status| b.disk == DiskState::Inconsistent && b.peers[0].out_of_sync_bytes == 0;
+        let was_finishing = before.as_ref().is_some_and(finishing);
         let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
         let new_generation = before.is_some_and(|b| b.generations.current != status.generations.current);
         let primary = status.role == Role::Primary;
@@ -110,7 +112,9 @@ impl World {
         if finished {
             self.oracle.target_finished(n);
         }
-        if was_target && disk == DiskState::UpToDate {
+        // A disk that is being detached notes the end of its resync before it is gone, and nobody sees it UpToDate.
+        let finished_leaving = was_finishing && disk == DiskState::Diskless;
+        if was_target && disk == DiskState::UpToDate || finished_leaving {
             self.oracle.caught_up(n);
         }
         if self.oracle.is_behind(n)

@@ -113,7 +113,7 @@ impl What {
     fn payload_bytes(&self) -> u64 {
         match self {
             What::Write { payload, .. } | What::Resync { payload } => payload.len(),
-            What::Zero { .. } | What::Read { .. } | What::ResyncZeroes => 0,
+            What::Zero { .. } | What::Read { .. } | What::ResyncZeroes | What::ResyncInSync => 0,
         }
     }
 }
