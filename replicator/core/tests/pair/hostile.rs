@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol, WriteOrdering};
+use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol, ResyncOptions, WriteOrdering};
+use tandem_core::digest::DigestAlgorithm;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
@@ -84,6 +85,10 @@ impl Victim {
             write_ordering: chance.pick(&[WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]),
             congestion,
             al_extents: 67,
+            resync: ResyncOptions {
+                csums_algorithm: chance.pick(&[None, Some(DigestAlgorithm::Sha256)]),
+                ..ResyncOptions::default()
+            },
             ..Options::default()
         };
         let mut disk = MemoryDisk(vec![0; DISK_BYTES]);
@@ -127,12 +132,11 @@ impl Victim {
             match output {
                 Output::Disk(op) => self.operations.push(op),
                 Output::Send { message, .. } => {
-                    if let Message::ResyncData { .. } | Message::ResyncZeroes { .. } = &message {
-                        self.resynced_bytes += match &message {
-                            Message::ResyncZeroes { range } => range.length,
-                            other => other.payload_bytes(),
-                        };
-                    }
+                    self.resynced_bytes += match &message {
+                        Message::ResyncZeroes { range } | Message::ResyncInSync { range } => range.length,
+                        Message::ResyncData { payload, .. } => payload.len(),
+                        _ => 0,
+                    };
                     self.told.push(message);
                     if self.told.len() > 16 {
                         self.told.remove(0);
@@ -217,7 +221,8 @@ impl Victim {
                 };
                 self.command(command);
             }
-            8..=11 => self.request(),
+            // Several at a time now and then: a peer is congested by what it has not confirmed.
+            8..=11 => (0..=self.chance.below(4)).for_each(|_| self.request()),
             12 => {
                 if let Some(due) = self.engine.deadline().filter(|_| self.chance.one_in(8)) {
                     self.now = self.now.max(due);
@@ -283,7 +288,13 @@ impl Victim {
             Message::ResyncData { offset, payload } => {
                 Message::ResyncWritten { range: ByteRange::new(offset, payload.len()) }
             }
-            Message::ResyncZeroes { range } => Message::ResyncWritten { range },
+            Message::ResyncZeroes { range } | Message::ResyncInSync { range } => {
+                Message::ResyncWritten { range }
+            }
+            Message::ResyncCompare { range, .. } => {
+                self.resynced_bytes += range.length;
+                Message::ResyncInSync { range }
+            }
             Message::ReadRequest { id, range } => {
                 Message::ReadReply { id, payload: Some(data(range.length as usize)) }
             }
@@ -297,7 +308,7 @@ impl Victim {
         let (id, range) = (self.number(), self.range());
         let flag = self.chance.one_in(2);
         let length = self.chance.pick(&[512, 4096, 4096, 1 << 20]);
-        match self.chance.below(32) {
+        match self.chance.below(34) {
             0 => Message::Refuse { reason: "no".into() },
             1 => self.options(),
             2..=4 => {
@@ -327,6 +338,12 @@ impl Victim {
             27 => Message::ReadRequest { id, range },
             28 => Message::ReadReply { id, payload: flag.then(|| data(length)) },
             29 => Message::Behind { id },
+            31 => Message::ResyncInSync { range },
+            32 => {
+                let (algorithm, digests) =
+                    (DigestAlgorithm::Sha256, data(self.chance.pick(&[32, 32, 8192, 31])));
+                Message::ResyncCompare { range, algorithm, digests }
+            }
             30 => Message::BarrierAck { epoch: Epoch(id), writes: id as u32 },
             _ => self.ack(WriteSeq(id)),
         }

@@ -86,7 +86,11 @@ impl Engine {
         id: NodeId,
         range: ByteRange,
     ) -> Result<(), String> {
-        if let Some(progress) = self.peer_mut(id).and_then(|p| p.progress.as_mut()) {
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        if peer.target.as_ref().is_some_and(|target| !target.compares()) {
+            return Err(format!("{range} is said to be equal, and was not to be compared"));
+        }
+        if let Some(progress) = peer.progress.as_mut() {
             progress.note_equal(range.length);
         }
         self.resync_answer(id, range, What::ResyncInSync)

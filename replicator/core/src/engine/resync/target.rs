@@ -33,6 +33,11 @@ impl TargetState {
         let controller = Controller::new(now);
         TargetState { source, ready: false, finishing: false, csums, next_block: 0, controller }
     }
+
+    /// It asks by digest.
+    pub(super) fn compares(&self) -> bool {
+        self.csums.is_some()
+    }
 }
 
 impl Engine {
