@@ -52,10 +52,10 @@ const fn large(name: &'static str, pattern: &'static str) -> Workload {
     Workload { name, pattern, block: "1M", depth: "8", extra: &[], unit: Unit::MibPerSecond }
 }
 
-/// Loads the export for some seconds; returns the rate in the workload's unit.
-pub(crate) fn run(workload: &Workload, uri: &str, seconds: u32, folder: &Path) -> Result<f64> {
-    let seconds = format!("--runtime={seconds}");
-    let report = fio(workload, uri, &["--size=256M", "--time_based", &seconds], folder)?;
+/// Loads the first bytes of the export for some seconds; returns the rate in the workload's unit.
+pub(crate) fn run(workload: &Workload, uri: &str, bytes: u64, seconds: u32, folder: &Path) -> Result<f64> {
+    let (size, seconds) = (format!("--size={bytes}"), format!("--runtime={seconds}"));
+    let report = fio(workload, uri, &[&size, "--time_based", &seconds], folder)?;
     let side = if workload.pattern.ends_with("read") { "read" } else { "write" };
     let job = &report["jobs"][0][side];
     let (value, divisor) = match workload.unit {

@@ -1,5 +1,6 @@
 //! Tandem beside other NBD servers, on the same kind of file, in one run: medians and ratios. Never a gate.
 
+mod activity_log;
 mod fio;
 mod memory;
 mod servers;
@@ -20,6 +21,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Size of the file behind each export.
 const FILE_BYTES: u64 = 512 << 20;
+/// Bytes of it that are loaded.
+const LOADED_BYTES: u64 = 256 << 20;
 
 #[derive(Parser)]
 #[command(about = "Measures Tandem beside nbdkit and qemu-nbd")]
@@ -36,6 +39,9 @@ struct Cli {
     /// Only workloads whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+    /// Measure the price of the activity log, and nothing else
+    #[arg(long)]
+    activity_log: bool,
     /// Leave out the memory of daemons with a disk of 100 GiB
     #[arg(long)]
     no_memory: bool,
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
 
 fn measure(cli: &Cli) -> Result<()> {
     let folder = Folder::new(&cli.folder)?;
+    if cli.activity_log {
+        return activity_log::report(&folder.0, cli.rounds, cli.seconds);
+    }
     let workloads: Vec<_> = WORKLOADS.iter().filter(|w| w.name.contains(&cli.only)).collect();
     let mut table = Table::default();
     for round in 0..cli.rounds {
@@ -61,7 +70,7 @@ fn measure(cli: &Cli) -> Result<()> {
         for kind in order {
             let server = Server::start(kind, &folder.0, FILE_BYTES)?;
             for workload in &workloads {
-                let value = fio::run(workload, &server.uri, cli.seconds, &folder.0)?;
+                let value = fio::run(workload, &server.uri, LOADED_BYTES, cli.seconds, &folder.0)?;
                 eprintln!("round {} of {}: {kind}: {}: {value:.0}", round + 1, cli.rounds, workload.name);
                 table.add(workload, kind, value);
             }
@@ -98,6 +107,11 @@ impl Drop for Folder {
             eprintln!("bench: cannot remove {}: {error}", self.0.display());
         }
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Runs a program that must succeed; returns what it printed.

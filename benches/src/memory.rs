@@ -12,7 +12,7 @@ const WRITES: u32 = 50_000;
 
 /// Prints the resident memory of both daemons, idle and after writes all over the disk.
 pub(crate) fn report(folder: &Path) -> Result<()> {
-    let pair = Pair::new(folder, |disk| {
+    let pair = Pair::new(folder, "", |disk| {
         let _ = fs::remove_file(disk);
         Ok(File::create(disk)?.set_len(DISK_BYTES)?)
     })?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -14,6 +15,8 @@ use crate::{Result, run};
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// The resource's name.
 const RESOURCE: &str = "r0";
+/// Both nodes' replication port.
+const PORT: u16 = 17788;
 
 /// Which server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +85,7 @@ impl Server {
     }
 
     fn tandem(kind: Kind, folder: &Path, bytes: u64) -> Result<Server> {
-        let pair = Pair::new(folder, |disk| fill(disk, bytes))?;
+        let pair = Pair::new(folder, "", |disk| fill(disk, bytes))?;
         pair.alpha(&["up", RESOURCE])?;
         if kind == Kind::TandemPair {
             pair.bravo(&["up", RESOURCE])?;
@@ -105,16 +108,21 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Configuration, disks made by `make_disk`, metadata; nothing runs.
-    pub(crate) fn new(folder: &Path, make_disk: impl Fn(&Path) -> Result<()>) -> Result<Pair> {
+    /// Configuration with some more statements, disks made by `make_disk`, metadata; nothing runs.
+    pub(crate) fn new(
+        folder: &Path,
+        statements: &str,
+        make_disk: impl Fn(&Path) -> Result<()>,
+    ) -> Result<Pair> {
         let pair = Pair { folder: folder.to_owned(), config: folder.join("r0.res") };
-        let mut text = format!("resource {RESOURCE} {{\n  protocol C;\n");
-        for (name, last) in [("alpha", 1), ("bravo", 2)] {
+        let mut text = format!("resource {RESOURCE} {{\n  protocol C;\n  {statements}\n");
+        for name in ["alpha", "bravo"] {
             let disk = folder.join(name).with_extension("img");
             make_disk(&disk)?;
             text += &format!(
-                "  on {name} {{ device /dev/drbd0; disk {}; address 127.0.0.{last}:17788; meta-disk internal; }}\n",
-                disk.display()
+                "  on {name} {{ device /dev/drbd0; disk {}; address {}:{PORT}; meta-disk internal; }}\n",
+                disk.display(),
+                address(name)
             );
         }
         fs::write(&pair.config, text + "}\n")?;
@@ -162,12 +170,19 @@ impl Drop for Pair {
                 continue;
             }
             let killed = run(Command::new("kill").args(["-9", &pid]));
-            if let Err(error) = killed.and_then(|_| until("the daemon has ended", ended)) {
+            // The kernel ends what the ring still does after the process is gone.
+            let gone = || ended() && TcpListener::bind((address(node), PORT)).is_ok();
+            if let Err(error) = killed.and_then(|_| until("the daemon has ended", gone)) {
                 eprintln!("bench: {error}");
             }
             let _ = fs::remove_dir_all(self.folder.join(node));
         }
     }
+}
+
+/// Where a node listens for its peer.
+fn address(node: &str) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, if node == "alpha" { 1 } else { 2 })
 }
 
 /// A child that does not outlive this.

@@ -34,9 +34,7 @@ impl Table {
 
 impl Row {
     fn median(&self, kind: Kind) -> f64 {
-        let mut values: Vec<f64> = self.values.iter().filter(|(k, _)| *k == kind).map(|(_, v)| *v).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        crate::median(self.values.iter().filter(|(k, _)| *k == kind).map(|(_, v)| *v).collect())
     }
 }
 
