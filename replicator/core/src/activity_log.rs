@@ -91,7 +91,12 @@ impl ActivityLog {
 
     /// True if somebody holds an extent.
     pub(crate) fn is_held(&self) -> bool {
-        self.idle < self.slots.len()
+        self.held_extents() > 0
+    }
+
+    /// Number of extents that somebody holds.
+    pub(crate) fn held_extents(&self) -> usize {
+        self.slots.len() - self.idle
     }
 
     /// Holds the extents of a range if all of them are on disk.

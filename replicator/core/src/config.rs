@@ -170,6 +170,8 @@ pub struct CongestionOptions {
     pub policy: OnCongestion,
     /// A peer that has not confirmed so much counts as congested; 0: when the send buffer is full.
     pub fill_bytes: u64,
+    /// So does one that keeps so many extents of the activity log from being let go.
+    pub extents: u16,
     /// Most that a peer may be sent and has not confirmed; writes wait beyond it.
     pub send_buffer_bytes: u64,
 }
@@ -179,7 +181,12 @@ const SEND_BUFFER_BYTES: u64 = 64 << 20;
 
 impl Default for CongestionOptions {
     fn default() -> Self {
-        CongestionOptions { policy: OnCongestion::Block, fill_bytes: 0, send_buffer_bytes: SEND_BUFFER_BYTES }
+        CongestionOptions {
+            policy: OnCongestion::Block,
+            fill_bytes: 0,
+            extents: 1237,
+            send_buffer_bytes: SEND_BUFFER_BYTES,
+        }
     }
 }
 

@@ -46,6 +46,8 @@ mutations! {
     CompletesBeforeGeneration,
     /// No new generation is created when a primary loses a peer.
     KeepsGeneration,
+    /// A generation begins while the peer weighs the one that the handshake named.
+    BeginsGenerationInHandshake,
     /// A crashed primary does not mark its disk out of sync.
     ForgetsCrash,
     /// The target drops its bits before the resynced data is durable.

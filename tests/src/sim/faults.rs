@@ -214,6 +214,7 @@ fn draw_congestion(prng: &mut Prng) -> CongestionOptions {
     CongestionOptions {
         policy: if prng.chance(1, 2) { OnCongestion::PullAhead } else { OnCongestion::Block },
         fill_bytes: [0, 4 << 10, 32 << 10][prng.below(3) as usize],
+        extents: [1237, 3][prng.below(2) as usize],
         send_buffer_bytes: [64 << 20, 64 << 10, 8 << 10][prng.below(3) as usize],
     }
 }

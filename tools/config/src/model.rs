@@ -213,6 +213,8 @@ pub struct NetOptions {
     pub on_congestion: OnCongestion,
     /// It cannot when it has not confirmed so much; 0: when the send buffer is full.
     pub congestion_fill_bytes: u64,
+    /// Or keeps so many extents of the activity log hot.
+    pub congestion_extents: u64,
     /// What is done about a split brain, in the option's own words: with no Primary, with one, with two.
     pub after_split_brain: [String; 3],
     /// Also where the bitmaps do not tell.
@@ -251,6 +253,7 @@ impl From<&Settings> for NetOptions {
                 _ => OnCongestion::Block,
             },
             congestion_fill_bytes: number("congestion-fill") * 512,
+            congestion_extents: number("congestion-extents"),
             after_split_brain: ["after-sb-0pri", "after-sb-1pri", "after-sb-2pri"].map(word),
             always_after_split_brain: settings.effective(Section::Net, "always-asbp")
                 == Some(Value::Flag(true)),

@@ -246,8 +246,14 @@ pub static OPTIONS: &[OptionDef] = &[
         "The peer cannot keep up when it has not confirmed this much; 0: when sndbuf-size is reached",
     )
     .supported(),
-    number("congestion-extents", NET, Unit::Count, (1237, 67, 65_534), "Congested with this many active extents")
-        .ignored("the amount in flight alone tells congestion"),
+    number(
+        "congestion-extents",
+        NET,
+        Unit::Count,
+        (1237, 67, 65_534),
+        "The peer cannot keep up, either, when it keeps this many extents of the activity log hot",
+    )
+    .supported(),
     flag("allow-remote-read", NET, true, "Reads may be served by this peer")
         .ignored("reads are local while the local disk is usable"),
     flag("load-balance-paths", NET, false, "Use all paths at once").ignored("a connection has one path"),

@@ -139,7 +139,7 @@ fn options(
         ping_timeout_ms: net.ping_timeout_ms,
         ko_count: narrow("ko-count", net.ko_count)?,
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
-        congestion: congestion(net),
+        congestion: congestion(net)?,
         resync: ResyncOptions {
             fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,
             plan_ahead_ms: disk.resync.plan_ahead_ms,
@@ -217,20 +217,21 @@ fn volume_spec(volume: &Volume) -> Result<VolumeSpec, Failure> {
     })
 }
 
-fn congestion(net: &NetOptions) -> CongestionOptions {
+fn congestion(net: &NetOptions) -> Result<CongestionOptions, Failure> {
     let default = CongestionOptions::default();
-    CongestionOptions {
+    Ok(CongestionOptions {
         policy: match net.on_congestion {
             OnCongestion::Block => config::OnCongestion::Block,
             OnCongestion::PullAhead => config::OnCongestion::PullAhead,
             OnCongestion::Disconnect => config::OnCongestion::Disconnect,
         },
         fill_bytes: net.congestion_fill_bytes,
+        extents: narrow("congestion-extents", net.congestion_extents)?,
         send_buffer_bytes: match net.send_buffer_bytes {
             0 => default.send_buffer_bytes,
             bytes => bytes,
         },
-    }
+    })
 }
 
 fn protocol(protocol: Protocol) -> config::Protocol {
@@ -255,7 +256,7 @@ mod tests {
         common { net { protocol B; timeout 50; } }
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99;
-                sndbuf-size 1M; congestion-fill 64; on-congestion disconnect; }
+                sndbuf-size 1M; congestion-fill 64; congestion-extents 99; on-congestion disconnect; }
             net { after-sb-0pri discard-node-bravo; after-sb-1pri consensus; rr-conflict call-pri-lost; }
             net { csums-alg sha256; csums-after-crash-only; }
             disk { disk-flushes no; al-extents 6433; al-updates no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
@@ -315,6 +316,7 @@ mod tests {
                 congestion: CongestionOptions {
                     policy: config::OnCongestion::Disconnect,
                     fill_bytes: 32 << 10,
+                    extents: 99,
                     send_buffer_bytes: 1 << 20,
                 },
                 resync: ResyncOptions {

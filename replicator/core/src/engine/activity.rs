@@ -46,6 +46,11 @@ impl Log {
             && !self.table.as_ref().is_some_and(ActivityLog::is_held)
     }
 
+    /// Extents that writes hold.
+    pub(super) fn held_extents(&self) -> usize {
+        self.table.as_ref().map_or(0, ActivityLog::held_extents)
+    }
+
     /// The transaction is to be written.
     pub(super) fn has_changes(&self) -> bool {
         self.table.as_ref().is_some_and(ActivityLog::has_changes)

@@ -257,6 +257,9 @@ impl Engine {
     /// A peer is weighing the generation that our handshake named, or has not yet noted on disk that it is the target:
     /// no other generation or reign may begin until both have decided.
     fn generation_must_wait(&self) -> bool {
+        if seeded!(self, BeginsGenerationInHandshake) {
+            return false;
+        }
         let weighing = self.peers.iter().any(|p| p.our_handshake.is_some());
         let unmarked = self.peers.iter().any(|p| p.is_unmarked_target());
         (weighing || unmarked) && self.reign == Reign::Idle || weighing && self.is_alone_in_generation()

@@ -64,10 +64,12 @@ impl Engine {
             fill => fill.min(options.send_buffer_bytes),
         };
         let in_sync = peer.replication == ReplicationState::Established && peer.disk == DiskState::UpToDate;
+        let holds_log =
+            !peer.transfer_log.is_empty() && self.disk.log.held_extents() >= usize::from(options.extents);
         self.effective_protocol() == Protocol::A
             && in_sync
             && !peer.in_round
-            && peer.is_full_for(bytes, threshold_bytes)
+            && (peer.is_full_for(bytes, threshold_bytes) || holds_log)
     }
 
     fn ask_to_pull_ahead(&mut self, id: NodeId) {

@@ -5,12 +5,12 @@ use tandem_core::io::Command;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
 use tandem_core::wire::Message;
 
-use crate::harness::Pair;
+use crate::harness::{EXTENT_BYTES, Pair};
 
 /// A pair of which node 0 is Primary; node 1 confirms nothing until [`Pair::deliver`]. Two blocks fill what it may be
 /// sent unconfirmed.
 fn slow_pair(protocol: Protocol, policy: OnCongestion) -> Pair {
-    let congestion = CongestionOptions { policy, fill_bytes: 8192, send_buffer_bytes: 8192 };
+    let congestion = CongestionOptions { policy, fill_bytes: 8192, extents: 1237, send_buffer_bytes: 8192 };
     let mut pair = Pair::with_options(&Options { protocol, congestion, ..Options::default() });
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
@@ -94,6 +94,22 @@ fn a_node_that_fell_behind_is_not_promoted_and_the_primary_returns_as_source() {
     }
     pair.assert_in_sync();
     assert_eq!(pair.nodes[1].disk.0[3 * 4096], 7);
+}
+
+#[test]
+fn a_peer_that_keeps_the_activity_log_hot_is_left_behind() {
+    let congestion =
+        CongestionOptions { policy: OnCongestion::PullAhead, extents: 2, ..CongestionOptions::default() };
+    let mut pair = Pair::with_options(&Options { protocol: Protocol::A, congestion, ..Options::default() });
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.hold = Some(|m| matches!(m, Message::BarrierAck { .. }));
+    for extent in 0..3 {
+        pair.write(0, extent * EXTENT_BYTES, 7);
+    }
+    assert_eq!(replication(&pair)[0], ReplicationState::Ahead);
+    pair.deliver();
+    pair.assert_in_sync();
 }
 
 #[test]

@@ -75,6 +75,11 @@ pub(crate) struct Pair {
     pub(crate) written_first: Option<u64>,
     /// Flushes of each node's data.
     pub(crate) data_flushes: [u32; 2],
+    /// The node whose disk ends operations on the data when it is told to.
+    pub(crate) slow_disk: Option<usize>,
+    slow_operations: Vec<(usize, DiskOp)>,
+    /// The barriers that were sent: how many writes each counts, and whether it asks for a flush.
+    pub(crate) barriers: Vec<(u32, bool)>,
     /// Every operation on the node's disk fails.
     pub(crate) disk_fails: [bool; 2],
     next_id: u64,
@@ -114,6 +119,9 @@ impl Pair {
             engines_started: 2,
             written_first: None,
             data_flushes: [0; 2],
+            slow_disk: None,
+            slow_operations: Vec::new(),
+            barriers: Vec::new(),
             disk_fails: [false; 2],
             next_id: 0,
             done: BTreeMap::new(),
@@ -194,13 +202,16 @@ impl Pair {
                 if (op.device, &op.kind) == (Device::Data, &DiskOpKind::Flush) {
                     self.data_flushes[n] += 1;
                 }
-                let result = match self.disk_fails[n] {
-                    true => Err(DiskError("broken".into())),
-                    false => self.nodes[n].disk.carry_out(&op),
-                };
-                self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });
+                if self.slow_disk == Some(n) && op.device == Device::Data {
+                    self.slow_operations.push((n, op));
+                } else {
+                    self.finish_operation(n, op);
+                }
             }
             Output::Send { message, .. } => {
+                if let Message::Barrier { writes, flush, .. } = &message {
+                    self.barriers.push((*writes, *flush));
+                }
                 if self.cut_at.is_some_and(|cut| cut(&message)) {
                     self.cut_at = None;
                     self.link_is_down = true;
@@ -228,6 +239,25 @@ impl Pair {
             Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
             Output::ReleaseDisk | Output::Event(_) => {}
         }
+    }
+
+    fn finish_operation(&mut self, n: usize, op: DiskOp) {
+        let result = match self.disk_fails[n] {
+            true => Err(DiskError("broken".into())),
+            false => self.nodes[n].disk.carry_out(&op),
+        };
+        self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });
+    }
+
+    /// The slow disk ends all that it was given until now; how many operations that was.
+    pub(crate) fn finish_slow(&mut self) -> usize {
+        let operations = std::mem::take(&mut self.slow_operations);
+        let count = operations.len();
+        for (n, op) in operations {
+            self.finish_operation(n, op);
+        }
+        self.settle();
+        count
     }
 
     /// Delivers what was kept back, and keeps nothing back any longer.

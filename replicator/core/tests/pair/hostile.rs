@@ -78,6 +78,7 @@ impl Victim {
                 OnCongestion::Disconnect,
             ]),
             fill_bytes: 4096,
+            extents: 1237,
             send_buffer_bytes: 16384,
         };
         let options = Options {

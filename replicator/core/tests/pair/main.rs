@@ -5,6 +5,7 @@
 mod activity_log;
 mod commands;
 mod congestion;
+mod epochs;
 mod generations;
 mod handlers;
 mod harness;
