@@ -96,6 +96,26 @@ fn a_node_that_fell_behind_is_not_promoted_and_the_primary_returns_as_source() {
     assert_eq!(pair.nodes[1].disk.0[3 * 4096], 7);
 }
 
+/// Writes that only the dead Primary has are not rolled back in silence.
+#[test]
+fn forcing_a_node_that_fell_behind_is_a_split_brain() {
+    let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
+    for block in 0..4 {
+        pair.write(0, block * 4096, 7);
+    }
+    pair.crash(0);
+    pair.drop_held();
+    pair.command(1, Command::Primary { force: true }).unwrap();
+    pair.write(1, 0, 8);
+    pair.attach(0).unwrap();
+    pair.command(0, Command::Connect).unwrap();
+    for n in 0..2 {
+        let status = pair.nodes[n].engine.status(pair.now);
+        assert!(status.peers[0].standalone_reason.as_ref().unwrap().contains("Split-Brain"));
+    }
+    assert_eq!((pair.nodes[0].disk.0[3 * 4096], pair.nodes[1].disk.0[0]), (7, 8));
+}
+
 #[test]
 fn a_peer_that_keeps_the_activity_log_hot_is_left_behind() {
     let congestion =
