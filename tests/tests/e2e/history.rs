@@ -31,6 +31,8 @@ struct Block {
 struct BlockWrite {
     version: u64,
     completed: Option<u64>,
+    /// It was written with FUA, or a flush was issued behind its completion and has completed.
+    durable: bool,
 }
 
 impl History {
@@ -48,17 +50,30 @@ impl History {
         let mut all = self.blocks.lock().unwrap();
         let version = self.tick();
         for block in blocks {
-            all[block as usize].writes.push(BlockWrite { version, completed: None });
+            all[block as usize].writes.push(BlockWrite { version, completed: None, durable: false });
         }
         version
     }
 
-    /// The reply to the last write of these blocks has come.
-    pub(crate) fn complete(&self, blocks: Range<u64>) {
+    /// The reply to the last write of these blocks has come; with FUA it is durable.
+    pub(crate) fn complete(&self, blocks: Range<u64>, fua: bool) {
         let mut all = self.blocks.lock().unwrap();
         let now = self.tick();
         for block in blocks {
-            all[block as usize].writes.last_mut().unwrap().completed = Some(now);
+            let write = all[block as usize].writes.last_mut().unwrap();
+            (write.completed, write.durable) = (Some(now), fua);
+        }
+    }
+
+    /// A flush is about to be sent; to be named when it has completed.
+    pub(crate) fn issue_flush(&self) -> u64 {
+        self.tick()
+    }
+
+    /// The reply to the flush that was issued at this time has come.
+    pub(crate) fn complete_flush(&self, issued: u64) {
+        for write in self.blocks.lock().unwrap().iter_mut().flat_map(|block| &mut block.writes) {
+            write.durable |= write.completed.is_some_and(|completed| completed < issued);
         }
     }
 
@@ -70,11 +85,25 @@ impl History {
 
     /// Every completed write is there, or a later one that was issued.
     pub(crate) fn check_nothing_lost(&self, found: &[u64]) -> Result<(), String> {
+        self.check_present(found, "had completed", |write| write.completed.is_some())
+    }
+
+    /// Every write is there that a flush has covered, or a later one that was issued.
+    pub(crate) fn check_nothing_durable_lost(&self, found: &[u64]) -> Result<(), String> {
+        self.check_present(found, "was durable", |write| write.durable)
+    }
+
+    fn check_present(
+        &self,
+        found: &[u64],
+        what: &str,
+        must: impl Fn(&BlockWrite) -> bool,
+    ) -> Result<(), String> {
         for (number, (block, version)) in self.blocks.lock().unwrap().iter().zip(found).enumerate() {
             let present = block.present(number, *version)?;
-            if let Some(lost) = block.writes[present..].iter().find(|w| w.completed.is_some()) {
+            if let Some(lost) = block.writes[present..].iter().find(|write| must(write)) {
                 return Err(format!(
-                    "block {number}: version {version} found, version {} had completed",
+                    "block {number}: version {version} found, version {} {what}",
                     lost.version
                 ));
             }
@@ -148,16 +177,32 @@ mod tests {
     fn a_lost_write_is_seen() {
         let history = History::new(2);
         let first = history.issue(0..1);
-        history.complete(0..1);
+        history.complete(0..1, false);
         let second = history.issue(0..1);
         assert!(history.check_nothing_lost(&[first, 0]).is_ok());
         assert!(history.check_nothing_lost(&[second, 0]).is_ok());
         assert!(history.check_nothing_lost(&[0, 0]).is_err());
         assert!(history.check_nothing_lost(&[first, 77]).is_err());
-        history.complete(0..1);
+        history.complete(0..1, false);
         assert!(history.check_nothing_lost(&[first, 0]).is_err());
         history.rebase(&[second, 0]);
         assert!(history.check_nothing_lost(&[second, 0]).is_ok());
+        assert!(history.check_nothing_lost(&[first, 0]).is_err());
+    }
+
+    #[test]
+    fn what_a_flush_covers_must_be_there() {
+        let history = History::new(2);
+        let first = history.issue(0..1);
+        history.complete(0..1, false);
+        let flush = history.issue_flush();
+        let second = history.issue(0..2);
+        history.complete(0..2, false);
+        assert!(history.check_nothing_durable_lost(&[0, 0]).is_ok(), "the flush has not completed");
+        history.complete_flush(flush);
+        assert!(history.check_nothing_durable_lost(&[0, 0]).is_err());
+        assert!(history.check_nothing_durable_lost(&[first, 0]).is_ok());
+        assert!(history.check_nothing_durable_lost(&[second, second]).is_ok());
         assert!(history.check_nothing_lost(&[first, 0]).is_err());
     }
 
@@ -166,9 +211,9 @@ mod tests {
         let history = History::new(3);
         let a = history.issue(0..1);
         let c = history.issue(2..3);
-        history.complete(0..1);
+        history.complete(0..1, false);
         let b = history.issue(1..2);
-        history.complete(1..2);
+        history.complete(1..2, false);
         for good in [[0, 0, 0], [a, 0, 0], [a, b, 0], [a, b, c], [0, 0, c]] {
             assert!(history.check_causal_cut(&good).is_ok(), "{good:?}");
         }

@@ -159,6 +159,7 @@ impl Torture {
         clients.wait_for_loss();
         secondary.adm(&["up", RESOURCE]).ok();
         self.trial.primary_returns();
+        self.trial.check_after_both_died();
     }
 
     /// Clients wait, or go on without it; they see no error.

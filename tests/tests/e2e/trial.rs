@@ -74,6 +74,15 @@ impl Trial {
         self.primary().adm(&["primary", RESOURCE]).ok();
     }
 
+    /// Both were killed and are back. In protocol B a completed write may have been in the memory of the secondary only
+    /// received: what a flush has covered must be there, and of the rest what both have.
+    pub(crate) fn check_after_both_died(&self) {
+        match self.protocol {
+            Protocol::B => self.check("both died", History::check_nothing_durable_lost),
+            Protocol::A | Protocol::C => self.check("both died", History::check_nothing_lost),
+        }
+    }
+
     /// The secondary comes back, and is resynced while clients write.
     pub(crate) fn secondary_returns_under_load(&self, random: &mut Random) {
         let clients = self.clients(random);

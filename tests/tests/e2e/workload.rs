@@ -93,7 +93,7 @@ impl Client {
     fn step(&mut self) -> Result<(), NbdError> {
         let blocks = self.own_blocks();
         match self.random.below(16) {
-            0 => self.connection.flush(),
+            0 => self.flush(),
             1..3 => self.look(blocks.start),
             _ => self.write(blocks),
         }
@@ -104,7 +104,14 @@ impl Client {
         let data: Vec<u8> = blocks.clone().flat_map(|block| content(block, version)).collect();
         let fua = self.random.one_in(8);
         self.connection.write(blocks.start * BLOCK_BYTES as u64, &data, fua)?;
-        self.history.complete(blocks);
+        self.history.complete(blocks, fua);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), NbdError> {
+        let issued = self.history.issue_flush();
+        self.connection.flush()?;
+        self.history.complete_flush(issued);
         Ok(())
     }
 
