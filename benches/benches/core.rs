@@ -5,9 +5,9 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tandem_core::bitmap::Bitmap;
-use tandem_core::io::Payload;
-use tandem_core::metadata::{Placement, Superblock};
-use tandem_core::units::{BLOCK_BYTES, ByteRange, VolumeNumber, WriteSeq};
+use tandem_core::io::{DiskError, Payload};
+use tandem_core::metadata::{self, MetaIo, Placement, Superblock};
+use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, VolumeNumber, WriteSeq};
 use tandem_core::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, decode, encode};
 
 const PAYLOADS: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -97,6 +97,60 @@ fn superblock(c: &mut Criterion) {
     c.bench_function("superblock: encode", |b| b.iter(|| black_box(&superblock).encode()));
 }
 
+/// What attach and handshake do with the metadata of a large disk that is in sync: under a second, and little memory.
+fn large_disk(c: &mut Criterion) {
+    let mut group = c.benchmark_group("16 TiB, clean");
+    group.sample_size(10);
+    let mut disk = CleanDisk { bytes: 16 << 40, written: Vec::new() };
+    let size = disk.bytes;
+    metadata::create(&mut disk, Placement::Internal, size, 1, 7).expect("the metadata fits");
+    group.bench_function("read the metadata", |b| {
+        b.iter(|| metadata::load(&mut disk, Placement::Internal, size, NodeId(0)).is_ok());
+    });
+    let metadata = metadata::load(&mut disk, Placement::Internal, size, NodeId(0)).expect("it was created");
+    let bitmap = &metadata.bitmaps[0];
+    group.bench_function("find what the handshake has to send, and the first block to ask for", |b| {
+        b.iter(|| {
+            ((0..bitmap.pages()).filter(|page| bitmap.page_has_bits(*page)).count(), bitmap.next_set(0))
+        });
+    });
+}
+
+/// Keeps what is not zero.
+struct CleanDisk {
+    bytes: u64,
+    written: Vec<(u64, Vec<u8>)>,
+}
+
+impl MetaIo for CleanDisk {
+    fn size_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        buffer.fill(0);
+        for (at, data) in &self.written {
+            if let Some(part) = at.checked_sub(offset).and_then(|from| buffer.get_mut(from as usize..)) {
+                let length = part.len().min(data.len());
+                part[..length].copy_from_slice(&data[..length]);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.written.retain(|(at, _)| *at != offset);
+        if data.iter().any(|byte| *byte != 0) {
+            self.written.push((offset, data.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
 /// Walks the bitmap as a resync does, in requests of up to 128 KiB.
 fn runs(bitmap: &Bitmap) -> u64 {
     let (mut block, mut count) = (0, 0);
@@ -125,5 +179,5 @@ fn received(message: &Message) -> ([u8; FRAME_HEADER_BYTES], Vec<u8>, Bytes) {
     (header, out[FRAME_HEADER_BYTES..].to_vec(), payload)
 }
 
-criterion_group!(benches, checksum, frames, bitmap, superblock);
+criterion_group!(benches, checksum, frames, bitmap, superblock, large_disk);
 criterion_main!(benches);

@@ -9,12 +9,16 @@ pub const PAGE_BYTES: usize = 4096;
 
 const WORDS_PER_PAGE: usize = PAGE_BYTES / 8;
 
-/// A bit per block of the volume, a count of the bits set, and which pages the disk does not have yet.
+/// A bit per block of the volume, the bits set in each page, and which pages the disk does not have yet.
+///
+/// Of 16 TiB the bits take 512 MiB of addresses, but memory only where a bit was set: fresh pages are the kernel's zeroes,
+/// and one without bits is never looked into. The rest is 640 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bitmap {
     words: Vec<u64>,
     blocks: u64,
     set: u64,
+    set_in_page: Vec<u32>,
     unwritten_pages: Vec<bool>,
 }
 
@@ -27,6 +31,7 @@ impl Bitmap {
             words: vec![0; blocks.div_ceil(64) as usize],
             blocks,
             set: 0,
+            set_in_page: vec![0; pages],
             unwritten_pages: vec![false; pages],
         }
     }
@@ -72,16 +77,29 @@ impl Bitmap {
 
     /// The first set bit at or after `block`.
     pub fn next_set(&self, block: u64) -> Option<u64> {
-        if block >= self.blocks {
-            return None;
+        let mut from = block;
+        while let Some(set) = self.set_in_page.get((from / PAGE_BITS) as usize) {
+            if *set > 0
+                && let Some(bit) = self.next_set_in_page(from)
+            {
+                return Some(bit);
+            }
+            from = (from / PAGE_BITS + 1) * PAGE_BITS;
         }
-        let mut index = (block / 64) as usize;
-        let mut word = self.words[index] & (!0 << (block % 64));
-        while word == 0 {
-            index += 1;
-            word = *self.words.get(index)?;
+        None
+    }
+
+    fn next_set_in_page(&self, from: u64) -> Option<u64> {
+        let end = ((from / PAGE_BITS) as usize + 1) * WORDS_PER_PAGE;
+        let mut mask = !0 << (from % 64);
+        for index in (from / 64) as usize..end.min(self.words.len()) {
+            let word = self.words[index] & mask;
+            if word != 0 {
+                return Some(index as u64 * 64 + u64::from(word.trailing_zeros()));
+            }
+            mask = !0;
         }
-        Some(index as u64 * 64 + u64::from(word.trailing_zeros()))
+        None
     }
 
     /// The run of at most `max_blocks` set bits that starts with the first one at or after `block`.
@@ -124,17 +142,13 @@ impl Bitmap {
 
     /// True if every bit of the page that belongs to the volume is set.
     pub fn page_is_full(&self, page: u64) -> bool {
-        let start = page * PAGE_BITS;
-        (start..(start + PAGE_BITS).min(self.blocks)).step_by(64).all(|bit| {
-            let wanted = (self.blocks - bit).min(64);
-            let mask = if wanted == 64 { !0 } else { (1 << wanted) - 1 };
-            self.words[(bit / 64) as usize] & mask == mask
-        })
+        let bits = self.blocks.saturating_sub(page * PAGE_BITS).min(PAGE_BITS);
+        self.set_in_page.get(page as usize).is_some_and(|set| u64::from(*set) == bits)
     }
 
     /// True if a bit of the page is set.
     pub fn page_has_bits(&self, page: u64) -> bool {
-        self.next_set(page * PAGE_BITS).is_some_and(|bit| bit < (page + 1) * PAGE_BITS)
+        self.set_in_page.get(page as usize).is_some_and(|set| *set > 0)
     }
 
     /// True if the page changed since it was last taken; it counts as written from now on.
@@ -161,9 +175,12 @@ impl Bitmap {
             let word = &mut self.words[(block / 64) as usize];
             let changed = change(*word, mask);
             if changed != *word {
-                self.set = self.set + u64::from(changed.count_ones()) - u64::from(word.count_ones());
+                let (before, after) = (word.count_ones(), changed.count_ones());
                 *word = changed;
-                self.unwritten_pages[(block / PAGE_BITS) as usize] = true;
+                let page = (block / PAGE_BITS) as usize;
+                self.set = self.set + u64::from(after) - u64::from(before);
+                self.set_in_page[page] = self.set_in_page[page] + after - before;
+                self.unwritten_pages[page] = true;
             }
             block += count;
         }
@@ -200,6 +217,18 @@ mod tests {
         assert_eq!(b.next_run(0, 256), Some(60..70));
         assert_eq!(b.next_run(62, 4), Some(62..66));
         assert_eq!(b.next_run(70, 4), None);
+        assert_eq!((b.next_set(999), b.next_set(1000), b.next_set(1 << 40)), (None, None, None));
+    }
+
+    #[test]
+    fn pages_without_bits_are_passed_over() {
+        let mut b = Bitmap::new(16 << 40);
+        let last = b.blocks() - 1;
+        b.set_range(ByteRange::new(last * BLOCK_BYTES, 1));
+        assert_eq!(b.next_set(0), Some(last));
+        assert_eq!((0..b.pages()).filter(|page| b.page_has_bits(*page)).count(), 1);
+        b.clear_range(ByteRange::new(last * BLOCK_BYTES, BLOCK_BYTES), 16 << 40);
+        assert_eq!(b.next_set(0), None);
     }
 
     #[test]

@@ -73,6 +73,10 @@ pub enum CreateError {
     Io(#[from] DiskError),
 }
 
+/// Bytes of the bitmaps that are read at a time.
+const READ_BYTES: u64 = 4 << 20;
+const NO_BITS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+
 /// Reads the superblock copies: the newest valid one, or why there is none.
 pub fn probe(io: &mut dyn MetaIo, placement: Placement) -> Result<Superblock, LoadError> {
     newest(io, placement).map(|(superblock, _)| superblock)
@@ -139,15 +143,10 @@ pub fn load(
         geometry,
         log_ring,
         newest_copy,
-        bitmaps: vec![Bitmap::new(volume_bytes); superblock.peers.len()],
+        bitmaps: superblock.peers.iter().map(|_| Bitmap::new(volume_bytes)).collect(),
         superblock,
     };
-    let mut group = vec![0; metadata.group_bytes(0)];
-    for number in 0..metadata.bitmaps[0].pages() {
-        let bytes = metadata.group_bytes(number);
-        io.read_at(metadata.group_offset(number), &mut group[..bytes])?;
-        metadata.merge_group(number, &group[..bytes]);
-    }
+    metadata.read_groups(io)?;
     metadata.bitmaps.iter_mut().for_each(Bitmap::mark_written);
     Ok(metadata)
 }
@@ -230,6 +229,24 @@ impl Metadata {
     pub(crate) fn take_unwritten_groups(&mut self) -> Vec<u64> {
         let groups = self.bitmaps.first().map_or(0, Bitmap::pages);
         (0..groups).filter(|number| self.take_unwritten_group(*number)).collect()
+    }
+
+    /// Reads many groups at a time: of 16 TiB there are 131072. Most have no bit.
+    fn read_groups(&mut self, io: &mut dyn MetaIo) -> Result<(), DiskError> {
+        let pages = self.bitmaps.first().map_or(0, Bitmap::pages);
+        let at_once = (READ_BYTES / self.full_group_bytes()).max(1);
+        let mut buffer = vec![0; (at_once * self.full_group_bytes()) as usize];
+        for first in (0..pages).step_by(at_once as usize) {
+            let numbers = first..(first + at_once).min(pages);
+            let bytes: usize = numbers.clone().map(|number| self.group_bytes(number)).sum();
+            io.read_at(self.group_offset(first), &mut buffer[..bytes])?;
+            for (number, group) in numbers.zip(buffer[..bytes].chunks(self.full_group_bytes() as usize)) {
+                if group.chunks(PAGE_BYTES).any(|part| part != &NO_BITS[..part.len()]) {
+                    self.merge_group(number, group);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn merge_group(&mut self, number: u64, bytes: &[u8]) {
