@@ -109,6 +109,8 @@ pub struct ResourceSpec {
     pub options: Options,
     /// The administrator's programs.
     pub handlers: HandlersSpec,
+    /// The resource whose resync comes first.
+    pub resync_after: Option<String>,
     /// Longest pause between attempts to connect.
     pub connect_interval_ms: u64,
     /// TCP address on which the daemon also offers its exports.

@@ -15,6 +15,7 @@ mod log_limit;
 mod nbd_listener;
 mod proc_drbd;
 mod resource;
+mod resync_order;
 mod run_dir;
 mod slab;
 mod sockets;

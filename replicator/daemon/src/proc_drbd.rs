@@ -149,4 +149,4 @@ fn with_commas(number: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -104,6 +104,11 @@ impl Resource {
         self.mailbox.send(Mail::Nbd(client));
     }
 
+    /// The resync of another resource comes first, or no longer.
+    pub(crate) fn resync_must_wait(&self, wait: bool) {
+        self.mailbox.send(Mail::ResyncMustWait(wait));
+    }
+
     /// Drops the NBD clients and waits until their requests have ended.
     pub(crate) async fn stop_clients(&self) {
         let (stopped, answer) = oneshot::channel();

@@ -1,4 +1,5 @@
-//! Keeps the status file: written when a state changes and each second, if its content differs.
+//! Keeps the status file: written when a state changes and each second, if its content differs. What is looked at then
+//! also tells which resyncs must wait for others.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tokio_uring::fs::{File, rename};
 use tracing::warn;
 
 use crate::daemon::Daemon;
-use crate::proc_drbd;
+use crate::{proc_drbd, resync_order};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -19,7 +20,9 @@ pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
     let mut written = None;
     let mut complained = false;
     loop {
-        let text = proc_drbd::render(&daemon.statuses().await);
+        let statuses = daemon.statuses().await;
+        resync_order::keep(&daemon, &statuses);
+        let text = proc_drbd::render(&statuses);
         if written.as_ref() != Some(&text) {
             match replace(&path, text.clone().into_bytes()).await {
                 Ok(()) => (written, complained) = (Some(text), false),

@@ -99,6 +99,14 @@ impl Resource {
         })
     }
 
+    /// The resource whose resync comes first. Volumes are not told apart: there is one.
+    pub fn resync_after(&self) -> Option<&str> {
+        match self.settings.get(Section::Disk, "resync-after") {
+            Some(Value::Text(name)) => Some(name.split('/').next().unwrap_or(name)),
+            _ => None,
+        }
+    }
+
     /// A handler that takes longer is killed.
     pub fn handler_limit_ms(&self) -> u64 {
         self.settings.number(Section::Options, "handler-timeout") * 1000

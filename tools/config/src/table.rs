@@ -62,7 +62,7 @@ const NO_PHONE: &str = "Tandem never reports to anybody";
 const NO_COMMAND: &str = "no kernel command is waited for";
 const BUFFERS: &str = "buffers are sized by the daemon";
 const SOCKETS: &str = "sockets are tuned by the operating system and the daemon";
-const RESYNC: &str = "resync runs at the speed that links and disks allow";
+const ZEROES: &str = "zeroes always travel as such, and leave holes where the disk can have them";
 /// The digests that tandem-core has, after the word for none.
 const DIGESTS: &[&str] = &["none", "sha256", "sha1"];
 const NO_DIGEST: &str = "not available yet";
@@ -313,8 +313,8 @@ pub static OPTIONS: &[OptionDef] = &[
         "Which replica serves reads",
     )
     .ignored("reads are local while the local disk is usable"),
-    text("resync-after", DISK, "Resync only after this resource").ignored(RESYNC),
-    number("rs-discard-granularity", DISK, Unit::Bytes, (0, 0, 1 << 20), "Resync zeroes as discards").ignored(RESYNC),
+    text("resync-after", DISK, "Resync only while the resource of this name has no resync to do").supported(),
+    number("rs-discard-granularity", DISK, Unit::Bytes, (0, 0, 1 << 20), "Resync zeroes as discards").ignored(ZEROES),
     flag("discard-zeroes-if-aligned", DISK, true, "Aligned discards zero").ignored(IO_LIMITS),
     flag("disable-write-same", DISK, false, "Do not offer write-same").ignored(IO_LIMITS),
     number("size", DISK, Unit::Bytes, (0, 0, MAX_BYTES), "Use only this much of the backing device").refused(

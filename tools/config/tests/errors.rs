@@ -492,3 +492,18 @@ fn no_error_shows_a_secret() {
         assert!(!error.contains("hunter") && !error.contains("unter2"), "{line}\n{error}");
     }
 }
+
+#[test]
+fn resync_after_names_another_resource_and_leads_in_no_circle() {
+    let after = |name: &str, minor, before: &str| {
+        let text = complete(name, minor, &format!("/dev/sd{minor}"), 7780 + minor as u16);
+        text.replacen('{', &format!("{{ disk {{ resync-after {before}; }}"), 1)
+    };
+    let error = refuse(&after("r0", 1, "r9"));
+    assert!(error.to_string().contains("`resync-after` names `r9`, which is not defined"), "{error}");
+    let error = refuse(&(after("r0", 1, "r1/0") + &after("r1", 2, "r0")));
+    assert!(error.to_string().contains("`resync-after` of `r0` leads in a circle"), "{error}");
+    let good = after("r1", 1, "r0/0") + &complete("r0", 2, "/dev/sdx", 7999);
+    let config = Config::parse(Path::new("t.conf"), &good).unwrap();
+    assert_eq!((config.resources[0].resync_after(), config.resources[1].resync_after()), (Some("r0"), None));
+}

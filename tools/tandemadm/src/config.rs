@@ -79,6 +79,7 @@ impl Config {
                 limit_ms: resource.handler_limit_ms(),
                 config_file: self.file.clone(),
             },
+            resync_after: resource.resync_after().map(String::from),
             connect_interval_ms: resource.net.connect_interval_ms,
             nbd_listen: self.config.global.nbd_listen,
         })
@@ -333,6 +334,7 @@ mod tests {
                 limit_ms: 30_000,
                 config_file: "/etc/tandem.conf".into(),
             },
+            resync_after: None,
             connect_interval_ms: 30_000,
             nbd_listen: Some("127.0.0.1:10809".parse().unwrap()),
         };

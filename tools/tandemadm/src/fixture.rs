@@ -97,6 +97,7 @@ pub(crate) fn spec() -> ResourceSpec {
             limit_ms: 60_000,
             config_file: "/etc/tandem.conf".into(),
         },
+        resync_after: None,
         connect_interval_ms: 10_000,
         nbd_listen: None,
     }

@@ -84,6 +84,7 @@ fn spec(name: &str) -> ResourceSpec {
         },
         options: Options::default(),
         handlers: HandlersSpec { commands: [].into(), limit_ms: 1000, config_file: PathBuf::new() },
+        resync_after: None,
         connect_interval_ms: 10_000,
         nbd_listen: None,
     }

@@ -17,7 +17,7 @@ fn node(id: u8, name: &str) -> NodeSpec {
     NodeSpec { id: NodeId(id), name: name.into(), address: format!("127.0.0.{id}:7789").parse().unwrap() }
 }
 
-fn peer() -> PeerStatus {
+pub(crate) fn peer() -> PeerStatus {
     PeerStatus {
         id: NodeId(2),
         name: "bravo".into(),
@@ -36,7 +36,7 @@ fn peer() -> PeerStatus {
     }
 }
 
-fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
+pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
     ResourceStatus {
         spec: ResourceSpec {
             name: format!("r{minor}"),
@@ -55,6 +55,7 @@ fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
                 limit_ms: 60_000,
                 config_file: "/etc/tandem.conf".into(),
             },
+            resync_after: None,
             connect_interval_ms: 10_000,
             nbd_listen: None,
         },

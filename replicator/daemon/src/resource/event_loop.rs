@@ -292,6 +292,7 @@ impl EventLoop {
             Mail::Status(reply) => {
                 let _ = reply.send(self.engine.status(self.now()));
             }
+            Mail::ResyncMustWait(wait) => self.feed(Input::ResyncMustWait(wait)),
             Mail::StopClients(stopped) => {
                 self.admits_clients = false;
                 self.nbd.values_mut().for_each(NbdConn::abort);

@@ -30,6 +30,8 @@ pub(crate) enum Mail {
     PeerRefused { peer: NodeId, reason: String },
     /// A handler has ended.
     HandlerDone { id: HandlerId, outcome: HandlerOutcome },
+    /// The resync of another resource comes first, or no longer.
+    ResyncMustWait(bool),
     /// Say how you are.
     Status(oneshot::Sender<Status>),
     /// Drop every NBD client, admit no more, and say when their last request has ended.

@@ -12,7 +12,7 @@ use crate::model::{Global, Resource};
 use crate::options::{self, OPTIONS, Section};
 use crate::source::Span;
 use crate::tree::{Statement, Word};
-use rules::Claims;
+use rules::{Claims, ResyncOrder};
 use settings::Assigned;
 
 /// Checks all statements. The result is complete only if no error was reported.
@@ -20,7 +20,7 @@ pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> 
     let common = common(statements, diagnostics);
     let mut global = Assigned::new();
     let mut resources = Vec::new();
-    let mut claims = Claims::default();
+    let (mut claims, mut order) = (Claims::default(), ResyncOrder::default());
     let mut names: BTreeMap<&str, &Span> = BTreeMap::new();
     let mut first_global = None;
     for statement in statements {
@@ -41,12 +41,15 @@ pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> 
                         );
                         diagnostics.push(error.related(earlier, "it is first defined here"));
                     }
-                    resources.extend(resource::resource(name, statement, &common, &mut claims, diagnostics));
+                    let read =
+                        resource::resource(name, statement, &common, &mut claims, &mut order, diagnostics);
+                    resources.extend(read);
                 }
             }
             _ => unknown(statement, "here", &["global", "common", "resource", "include"], None, diagnostics),
         }
     }
+    order.check(&names, diagnostics);
     (Global::new(settings::values(&global)), resources)
 }
 

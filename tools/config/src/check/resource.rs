@@ -1,7 +1,7 @@
 //! One `resource` section.
 
 use super::host::{self, HostParts, Volumes};
-use super::rules::{self, Claims};
+use super::rules::{self, Claims, ResyncOrder};
 use super::settings::{self, Assigned};
 use super::{body, unknown};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
@@ -57,6 +57,7 @@ pub(super) fn resource(
     statement: &Statement,
     common: &Assigned,
     claims: &mut Claims,
+    order: &mut ResyncOrder,
     diagnostics: &mut Diagnostics,
 ) -> Option<Resource> {
     let mut own = Assigned::new();
@@ -73,6 +74,7 @@ pub(super) fn resource(
     let assigned = settings::inherit(common, &own);
     rules::timeouts(&assigned, statement.span(), diagnostics);
     rules::pull_ahead(&assigned, diagnostics);
+    order.note(&name.text, &assigned);
     rules::two_hosts(name, &hosts, diagnostics);
     rules::pair_of_hosts(&hosts, diagnostics);
     let ids = node_ids(&hosts, diagnostics);

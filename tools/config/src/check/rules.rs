@@ -8,7 +8,7 @@ use super::host::{HostParts, VolumeParts};
 use super::settings::{Assigned, Assignment};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::model::{MetaDisk, NetOptions, OnCongestion, Protocol};
-use crate::options::{self, Section};
+use crate::options::{self, Section, Value};
 use crate::source::Span;
 use crate::tree::Word;
 
@@ -46,6 +46,50 @@ pub(super) fn pull_ahead(assigned: &Assigned, diagnostics: &mut Diagnostics) {
         let text = "on-congestion policy pull-ahead only with prot A allowed".to_owned();
         let help = "use `protocol A`, or `on-congestion block`".to_owned();
         diagnostics.push(Diagnostic::error(&assignment.span, text).help(help));
+    }
+}
+
+/// What each resource's resync waits for: it must be there, and not wait for this one.
+#[derive(Default)]
+pub(super) struct ResyncOrder {
+    after: BTreeMap<String, (String, Span)>,
+}
+
+impl ResyncOrder {
+    /// Notes what the resource says.
+    pub(super) fn note(&mut self, resource: &str, assigned: &Assigned) {
+        let (index, _) = options::find(Section::Disk, "resync-after").unzip();
+        if let Some(Assignment { value: Value::Text(name), span, .. }) = index.and_then(|i| assigned.get(&i))
+        {
+            let name = name.split('/').next().unwrap_or(name).to_owned();
+            self.after.insert(resource.to_owned(), (name, span.clone()));
+        }
+    }
+
+    /// Reports what cannot be.
+    pub(super) fn check(&self, resources: &BTreeMap<&str, &Span>, diagnostics: &mut Diagnostics) {
+        for (resource, (after, span)) in &self.after {
+            if !resources.contains_key(after.as_str()) {
+                let text = format!("`resync-after` names {}, which is not defined", quote(after));
+                diagnostics.push(Diagnostic::error(span, text));
+            } else if self.leads_back_to(resource, after) {
+                let text = format!("`resync-after` of {} leads in a circle", quote(resource));
+                let help = "every resync of the circle would wait for ever: leave one of them out";
+                diagnostics.push(Diagnostic::error(span, text).help(help));
+            }
+        }
+    }
+
+    fn leads_back_to(&self, resource: &str, after: &str) -> bool {
+        let mut name = after;
+        for _ in 0..=self.after.len() {
+            if name == resource {
+                return true;
+            }
+            let Some((next, _)) = self.after.get(name) else { return false };
+            name = next;
+        }
+        false
     }
 }
 
