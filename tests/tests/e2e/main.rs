@@ -23,6 +23,7 @@ mod node;
 mod pair;
 mod postgres;
 mod random;
+mod resync;
 mod tcp;
 mod torture;
 mod trial;
