@@ -3,6 +3,7 @@
 mod activity_log;
 mod fio;
 mod memory;
+mod resync;
 mod servers;
 mod table;
 
@@ -42,6 +43,9 @@ struct Cli {
     /// Measure the price of the activity log, and nothing else
     #[arg(long)]
     activity_log: bool,
+    /// Measure a first sync beside nbdcopy, and nothing else
+    #[arg(long)]
+    resync: bool,
     /// Leave out the memory of daemons with a disk of 100 GiB
     #[arg(long)]
     no_memory: bool,
@@ -61,6 +65,9 @@ fn measure(cli: &Cli) -> Result<()> {
     let folder = Folder::new(&cli.folder)?;
     if cli.activity_log {
         return activity_log::report(&folder.0, cli.rounds, cli.seconds);
+    }
+    if cli.resync {
+        return resync::report(&folder.0, cli.rounds);
     }
     let workloads: Vec<_> = WORKLOADS.iter().filter(|w| w.name.contains(&cli.only)).collect();
     let mut table = Table::default();

@@ -185,8 +185,18 @@ fn address(node: &str) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, if node == "alpha" { 1 } else { 2 })
 }
 
+/// nbdkit with this file, and the address of its export.
+pub(crate) fn nbdkit_on_tcp(image: &Path) -> Result<(Process, String)> {
+    let mut command = Command::new("nbdkit");
+    command.args(["-f", "-i", "127.0.0.1", "-p", &PORT.to_string(), "file"]).arg(image);
+    let process = Process(command.stdout(Stdio::null()).spawn().map_err(|e| format!("{command:?}: {e}"))?);
+    let uri = format!("nbd://127.0.0.1:{PORT}");
+    until("the server answers", || run(Command::new("nbdinfo").arg("--size").arg(&uri)).is_ok())?;
+    Ok((process, uri))
+}
+
 /// A child that does not outlive this.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -197,7 +207,7 @@ impl Drop for Process {
 }
 
 /// A file without holes, and without zeroes that a server could treat in a special way.
-fn fill(path: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn fill(path: &Path, bytes: u64) -> Result<()> {
     const CHUNK_BYTES: u64 = 1 << 20;
     let mut file = File::create(path)?;
     for number in 0..bytes / CHUNK_BYTES {
@@ -207,7 +217,7 @@ fn fill(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     let start = Instant::now();
     while !condition() {
         if start.elapsed() > START_LIMIT {
