@@ -15,12 +15,17 @@ use crate::wait;
 fn a_sparse_disk_is_resynced_to_a_sparse_disk() {
     const ISLAND_BYTES: usize = 64 << 10;
     let pair = Pair::new(Setup { disk_bytes: [256 << 20; 2], ..Setup::default() });
+    pair.create_md();
     let disk = File::options().write(true).open(&pair.alpha.disk).unwrap();
     let mut random = Random::new(7);
     for island in 0..8 {
         disk.write_all_at(&random.bytes(ISLAND_BYTES), island * (30 << 20)).unwrap();
     }
-    pair.bring_up();
+    for node in pair.nodes() {
+        node.adm(&["up", RESOURCE]).ok();
+    }
+    pair.alpha.adm(&["primary", "--force", RESOURCE]).ok();
+    pair.wait_healed();
     pair.assert_identical();
     // The islands come in requests of a megabyte, besides the metadata.
     let allocated_bytes = fs::metadata(&pair.bravo.disk).unwrap().blocks() * 512;
