@@ -90,6 +90,12 @@ pub enum Action {
     PauseSync,
     /// Let them go on.
     ResumeSync,
+    /// Consider the local data old.
+    Outdate,
+    /// Let clients' requests wait.
+    SuspendIo,
+    /// Let clients' requests go on.
+    ResumeIo,
     /// Secondary, disconnect, detach, forget.
     Down,
 }

@@ -53,6 +53,18 @@ pub enum WriteOrdering {
     None,
 }
 
+/// What the loss of a peer requires (reference/drbd.md, B15).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fencing {
+    /// Nothing.
+    DontCare,
+    /// fence-peer is run.
+    ResourceOnly,
+    /// fence-peer is run, and clients' requests wait until it has succeeded or the peer is back.
+    ResourceAndStonith,
+}
+
 /// One peer of the resource.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerConfig {
@@ -141,6 +153,8 @@ pub struct Options {
     pub ko_count: u32,
     /// Writes in an epoch.
     pub max_epoch_size: u32,
+    /// What the loss of a peer requires.
+    pub fencing: Fencing,
     /// How a resync goes, and how fast.
     pub resync: ResyncOptions,
     /// Extents that the activity log has room for, at most [`crate::metadata::MAX_LOG_SLOTS`].
@@ -246,6 +260,7 @@ impl Default for Options {
             ping_timeout_ms: 500,
             ko_count: 7,
             max_epoch_size: 2048,
+            fencing: Fencing::DontCare,
             resync: ResyncOptions::default(),
             al_extents: 1237,
             al_updates: true,

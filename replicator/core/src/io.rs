@@ -188,6 +188,12 @@ pub enum Command {
     PauseSync,
     /// Let them go on.
     ResumeSync,
+    /// Consider the local data old, for good.
+    Outdate,
+    /// Let clients' requests wait, and those under way end.
+    SuspendIo,
+    /// Let clients' requests go on, whatever they wait for.
+    ResumeIo,
 }
 
 /// Which disk an operation is for.

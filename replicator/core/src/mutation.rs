@@ -72,6 +72,18 @@ mutations! {
     AheadSkipsSome,
     /// A demoted node forgets the bits of its last writes.
     DemotesWithoutBitmap,
+    /// A Primary completes requests while they are frozen.
+    WritesWhileFrozen,
+    /// A fence-peer handler that fails lets a frozen Primary go on.
+    ThawsOnFailedFencing,
+    /// A fence-peer handler that fails lets a node be promoted.
+    PromotesOnFailedFencing,
+    /// A node that may have old data is promoted without the peer being fenced.
+    PromotesConsistentWithoutFencing,
+    /// A peer that was outdated counts as such after it was met again.
+    RemembersOutdatedPeer,
+    /// A Primary goes on as soon as a lost peer is back, before that one has noted that it lacks data.
+    ThawsBeforeTargetIsMarked,
     /// A target does not wait for its handler before it changes its data.
     ResyncIgnoresHandler,
     /// Writes begin without a word in the activity log.

@@ -15,6 +15,10 @@ pub enum StateChangeRefusal {
     NoRemoteDisk = -5,
     /// A resync or verify is under way.
     ResyncRunning = -8,
+    /// A connected node knows better what its data is worth.
+    OutdateConnected = -6,
+    /// A peer that is not connected may have other data.
+    PeerNotOutdated = -7,
     /// There is no connection to take down.
     AlreadyStandAlone = -9,
     /// A peer said no.
@@ -27,6 +31,8 @@ pub enum StateChangeRefusal {
     NoNetConfig = -13,
     /// No peer is connected.
     NeedConnection = -15,
+    /// The disk is not even Outdated.
+    LowerThanOutdated = -16,
     /// Another change is under way.
     InTransientState = -18,
     /// The peer or the disk did not answer in time.
@@ -46,12 +52,15 @@ impl StateChangeRefusal {
             Self::NoUpToDateDisk => "Need access to UpToDate data",
             Self::NoRemoteDisk => "Can not resync without remote disk",
             Self::ResyncRunning => "Can not start OV/resync since it is already active",
+            Self::OutdateConnected => "Refusing to be Outdated while Connected",
+            Self::PeerNotOutdated => "Refusing to be Primary while peer is not outdated",
             Self::AlreadyStandAlone => "Can not disconnect a StandAlone device",
             Self::PeerRefused => "State change was refused by peer node",
             Self::Diskless => "Device is diskless, the requested operation requires a disk",
             Self::HeldOpen => "Device is held open by someone",
             Self::NoNetConfig => "Have no net/connection configuration",
             Self::NeedConnection => "State change requires a connection",
+            Self::LowerThanOutdated => "Disk state is lower than outdated",
             Self::InTransientState => "In transient state, retry after next state change",
             Self::Timeout => "Timeout in operation",
         }
@@ -61,6 +70,7 @@ impl StateChangeRefusal {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::NoUpToDateDisk => 17,
+            Self::LowerThanOutdated => 5,
             _ => 11,
         }
     }

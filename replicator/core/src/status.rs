@@ -1,5 +1,7 @@
 //! A snapshot of the engine, for `status`, the status file and monitoring.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
@@ -37,12 +39,39 @@ pub struct Status {
     pub client_pending: u64,
     /// Epochs not yet acknowledged.
     pub epochs: u64,
+    /// Why clients' requests wait.
+    pub suspended: Suspended,
     /// Clients that hold the device open.
     pub openers: Vec<String>,
     /// The generation identifiers.
     pub generations: crate::generation::Generations,
     /// One entry per peer, in the order of the configuration.
     pub peers: Vec<PeerStatus>,
+}
+
+/// Why clients' requests wait; they do not if nothing is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Suspended {
+    /// The administrator has said suspend-io.
+    pub user: bool,
+    /// A lost peer has to be fenced.
+    pub fencing: bool,
+}
+
+impl Suspended {
+    /// They wait.
+    pub fn any(self) -> bool {
+        self.user || self.fencing
+    }
+}
+
+impl fmt::Display for Suspended {
+    /// As DRBD lists it: `no`, or the reasons with commas between.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = [(self.user, "user"), (self.fencing, "fencing")];
+        let reasons: Vec<&str> = reasons.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+        if reasons.is_empty() { f.write_str("no") } else { f.write_str(&reasons.join(",")) }
+    }
 }
 
 /// One peer.
@@ -89,9 +118,9 @@ pub struct ResyncSuspended {
     pub dependency: bool,
 }
 
-impl std::fmt::Display for ResyncSuspended {
+impl fmt::Display for ResyncSuspended {
     /// As DRBD lists them: `no`, or `user,peer,dependency`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons = [(self.user, "user"), (self.peer, "peer"), (self.dependency, "dependency")];
         let set: Vec<&str> = reasons.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
         if set.is_empty() { f.write_str("no") } else { f.write_str(&set.join(",")) }

@@ -132,6 +132,9 @@ impl Daemon {
             Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
             Action::PauseSync => AdminCommand::PauseSync,
             Action::ResumeSync => AdminCommand::ResumeSync,
+            Action::Outdate => AdminCommand::Outdate,
+            Action::SuspendIo => AdminCommand::SuspendIo,
+            Action::ResumeIo => AdminCommand::ResumeIo,
         };
         entry.resource.command(command).await
     }

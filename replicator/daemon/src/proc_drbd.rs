@@ -50,12 +50,13 @@ fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result 
     let protocol = if connection == ConnectionState::StandAlone { ' ' } else { status.protocol.letter() };
     writeln!(
         text,
-        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} r{}--",
+        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} {}{}--",
         connection_name(connection, replication),
         status.role,
         peer.map_or(Role::Unknown, |peer| peer.role),
         status.disk,
         peer.map_or(DiskState::DUnknown, |peer| peer.disk),
+        if status.suspended.any() { 's' } else { 'r' },
         pause_flags(peer.map(|peer| peer.resync_suspended).unwrap_or_default()),
     )?;
     let of_peer = |get: fn(&PeerStatus) -> u64| peer.map_or(0, get);

@@ -11,7 +11,7 @@ use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::{CommandId, NodeId};
 
-use super::checks::sees_good_peer;
+use super::checks::{Mask, sees_good_peer};
 use super::client::Client;
 use super::faults::Kind;
 use super::link::Micros;
@@ -44,6 +44,12 @@ pub(super) enum Errand {
     Primary { force: bool },
     /// Become Secondary.
     Secondary,
+    /// Consider the data old.
+    Outdate,
+    /// Let requests wait.
+    SuspendIo,
+    /// Let requests go on.
+    ResumeIo,
     /// Become Secondary although a client is there: must be refused.
     SecondaryWhileOpen,
     /// Give up the own copy.
@@ -130,6 +136,9 @@ impl World {
         let connect = node.want_net
             && status.peers[0].connection == ConnectionState::StandAlone
             && (status.peers[0].standalone_reason.is_none() || node.resync_refused);
+        if node.suspended && self.script.is_none() {
+            return self.send_errand(n, Errand::ResumeIo);
+        }
         let serve = status.role == Role::Primary && node.client.is_none();
         let serve = serve && self.script.is_none() && self.requests_left > 0;
         match (attach, connect) {
@@ -159,7 +168,13 @@ impl World {
             Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             Errand::PauseSync => Command::PauseSync,
             Errand::ResumeSync => Command::ResumeSync,
+            Errand::Outdate => Command::Outdate,
+            Errand::SuspendIo => Command::SuspendIo,
+            Errand::ResumeIo => Command::ResumeIo,
         };
+        if errand == Errand::ResumeIo {
+            self.nodes[n].suspended = false;
+        }
         if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
             self.lone_promotions += 1;
         }
@@ -202,6 +217,12 @@ impl World {
         match (errand, &result) {
             (Errand::Attach, Err(_)) => self.nodes[n].disk_in_use = false,
             (Errand::Primary { .. }, Ok(())) => self.promoted(n)?,
+            (Errand::SuspendIo, Ok(())) => self.suspended(n)?,
+            (Errand::Outdate, result) => {
+                if let Some(by) = self.nodes[n].outdating.take() {
+                    return self.outdated(n, by, result);
+                }
+            }
             (Errand::Secondary, Ok(())) => self.oracle.demoted(n, self.in_sync),
             (Errand::Invalidate { reset_bitmap: true }, Ok(())) => self.gave_up(n),
             (Errand::InvalidateRemote { reset_bitmap: true }, Ok(())) => self.gave_up(1 - n),
@@ -228,6 +249,18 @@ impl World {
         Ok(())
     }
 
+    /// Nothing is under way: copies that are in sync are equal.
+    fn suspended(&mut self, n: usize) -> Result<(), Violation> {
+        self.nodes[n].suspended = true;
+        let differences = Mask::of_differences(&self.nodes[0].disk, &self.nodes[1].disk);
+        if self.role(n) == Some(Role::Primary) && self.in_sync && differences.is_some() {
+            let text =
+                format!("requests on node {n} are suspended, and the copies differ: {}", self.describe());
+            return Err(Violation::new("suspended", text));
+        }
+        Ok(())
+    }
+
     fn promoted(&mut self, n: usize) -> Result<(), Violation> {
         self.counts.promotions += 1;
         if !self.oracle.has_begun() {
@@ -235,6 +268,7 @@ impl World {
         } else if !self.split {
             let holder = self.holders(n);
             let holder = if holder[n] { n } else { 1 - n };
+            self.check_fenced_promotion(n, holder)?;
             if self.nodes[1 - n].engine.is_none() {
                 self.counts.note(Kind::Failover);
             }
@@ -262,6 +296,9 @@ impl World {
     /// Promotes a node if none is Primary and one may be.
     fn see_to_a_primary(&mut self) -> Result<(), Violation> {
         let busy = (0..2).any(|n| matches!(self.nodes[n].errand, Some((_, Errand::Primary { .. }, _))));
+        if self.is_trusting() && self.oracle.has_begun() && self.healing.is_none() && !busy {
+            self.promote_recklessly()?;
+        }
         if busy || (0..2).any(|n| self.role(n) == Some(Role::Primary)) {
             return Ok(());
         }
@@ -437,7 +474,8 @@ impl World {
                 if !self.may_give_up(any) && self.prng.chance(7, 8) {
                     return None;
                 }
-                if self.met && self.prng.chance(2, 3) {
+                // Whoever resolves a split brain looks at every sector.
+                if self.met && !self.plan.split_brain && self.prng.chance(2, 3) {
                     self.rot(any);
                 }
                 vec![if remote {
@@ -456,6 +494,16 @@ impl World {
                 ];
                 if primary == Some(any) { [demotion(any), leave].concat() } else { leave }
             }
+            Kind::Suspension => {
+                vec![Step::Do(any, Errand::SuspendIo), pause, Step::Do(any, Errand::ResumeIo)]
+            }
+            Kind::Outdate => vec![
+                Step::WantNet(any, false),
+                Step::Do(any, Errand::Disconnect),
+                Step::Do(any, Errand::Outdate),
+                pause,
+                Step::WantNet(any, true),
+            ],
             _ => return None,
         })
     }

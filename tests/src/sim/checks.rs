@@ -44,7 +44,7 @@ impl Mask {
         words.filter(|(_, w)| *w != 0).map(|(i, w)| i * 64 + w.trailing_zeros() as usize).next()
     }
 
-    fn of_differences(a: &SimDisk, b: &SimDisk) -> Option<Mask> {
+    pub(super) fn of_differences(a: &SimDisk, b: &SimDisk) -> Option<Mask> {
         let (a, b) = (a.tokens(), b.tokens());
         if a == b {
             return None;
@@ -101,7 +101,8 @@ impl World {
         let gave_up = before_disk.is_some_and(|b| b > DiskState::Inconsistent)
             && status.disk == DiskState::Inconsistent
             && !(replication == ReplicationState::WFBitMapT || replication.is_target());
-        let finished = status.disk == DiskState::UpToDate && was_inconsistent;
+        // With fencing, one that has lost its source at that moment is not sure of being the newest.
+        let finished = status.disk >= DiskState::Consistent && was_inconsistent;
         let disk = status.disk;
         let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
         // A disk that is being detached while a resync has nothing to send stays whole.
@@ -206,6 +207,7 @@ impl World {
 
     /// K5 and the standing half of K6.
     pub(super) fn check(&mut self) -> Result<(), Violation> {
+        self.check_fencing()?;
         if !self.met || self.split {
             return Ok(());
         }

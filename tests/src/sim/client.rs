@@ -143,6 +143,9 @@ impl World {
                 return self.failed(n, error);
             }
         };
+        if !matches!(what, What::Read) {
+            self.check_suspended(n)?;
+        }
         self.counts.requests += 1;
         self.writes_served[n] += u64::from(matches!(what, What::Write { .. }));
         match what {

@@ -1,7 +1,7 @@
 //! What may go wrong in one history. Every seed draws its own subset and rates ("swarm"): a history with every kind
 //! of fault at once hardly ever gets deep into any of them.
 
-use tandem_core::config::{CongestionOptions, OnCongestion, ResyncOptions, WriteOrdering};
+use tandem_core::config::{CongestionOptions, Fencing, OnCongestion, ResyncOptions, WriteOrdering};
 use tandem_core::digest::DigestAlgorithm;
 
 use super::handlers::Handlers;
@@ -69,12 +69,18 @@ kinds! {
     Invalidate,
     /// Resyncs are paused, and go on.
     PauseSync,
+    /// Requests are suspended, and resumed.
+    Suspension,
+    /// A node is disconnected and outdated, and connected again.
+    Outdate,
     /// Not drawn, but counted: a survivor was promoted while its peer was away.
     Failover,
     /// Not drawn, but counted: a fault was timed to hit a state change.
     Ambush,
     /// Not drawn, but counted: a Primary pulled ahead of its peer.
     PullAhead,
+    /// Not drawn, but counted: fence-peer came to its point.
+    Fencing,
     /// Not drawn, but counted: both nodes were Primary at once, on purpose.
     SplitBrain,
 }
@@ -115,6 +121,11 @@ pub struct Plan {
     pub link_delay: (Micros, Micros),
     /// The clients.
     pub workload: Workload,
+    /// Of 100 chances, how many the administrator takes to promote a node while the other is Primary, if it relies on
+    /// fencing.
+    pub recklessness: u64,
+    /// What a lost peer requires.
+    pub fencing: Fencing,
     /// The administrator's programs.
     pub handlers: Handlers,
     /// Extents that the activity log has room for, and their size: small ones are few enough to be evicted.
@@ -165,6 +176,12 @@ impl Plan {
         if weights.iter().sum::<u64>() == 0 {
             weights[Kind::ProcessCrash as usize] = 1;
         }
+        let fencing = [Fencing::DontCare, Fencing::ResourceOnly, Fencing::ResourceAndStonith]
+            [prng.weighted(&[4, 1, 3])];
+        if fencing != Fencing::DontCare && prng.chance(1, 2) {
+            // Nothing to fence without a cut.
+            weights[Kind::LinkCut as usize] += 6;
+        }
         let mut plan = Plan {
             weights,
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
@@ -182,7 +199,9 @@ impl Plan {
             disk_delay: [(10, 100), (50, 500), (10, 3_000)][prng.below(3) as usize],
             link_delay: [(10, 60), (50, 300), (10, 3_000)][prng.below(3) as usize],
             workload: Workload::draw(prng),
-            handlers: Handlers::draw(prng),
+            recklessness: [1, 5, 40][prng.below(3) as usize],
+            fencing,
+            handlers: Handlers::draw(prng, fencing),
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
             al_updates: prng.chance(15, 16),

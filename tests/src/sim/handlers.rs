@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tandem_core::config::Fencing;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::Input;
 use tandem_core::state::ConnectionState;
@@ -23,6 +24,8 @@ pub struct Handlers {
     pub configured: BTreeSet<Handler>,
     /// Of 100 runs, how many fail.
     pub failing: u64,
+    /// Of 100 runs of fence-peer, how many fail.
+    pub fence_failing: u64,
     /// Of 100 runs, how many hang.
     pub hanging: u64,
     /// A run takes at most.
@@ -30,12 +33,20 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    pub(super) fn draw(prng: &mut Prng) -> Handlers {
+    pub(super) fn draw(prng: &mut Prng, fencing: Fencing) -> Handlers {
         let any = prng.chance(1, 3);
-        let configured = Handler::ALL.iter().copied().filter(|_| any && prng.chance(1, 2)).collect();
+        let mut configured: BTreeSet<Handler> =
+            Handler::ALL.iter().copied().filter(|_| any && prng.chance(1, 2)).collect();
+        // Who fences must unfence.
+        for handler in [Handler::FencePeer, Handler::UnfencePeer] {
+            if fencing != Fencing::DontCare {
+                configured.insert(handler);
+            }
+        }
         Handlers {
             configured,
             failing: [0, 10, 40][prng.below(3) as usize],
+            fence_failing: [0, 30, 80][prng.below(3) as usize],
             hanging: [0, 0, 5][prng.below(3) as usize],
             longest: [100, 2_000, 30_000][prng.below(3) as usize],
         }
@@ -52,8 +63,10 @@ impl World {
         if handler == Handler::BeforeResyncTarget {
             self.nodes[n].snapshot = Some((id, self.nodes[n].disk.tokens().to_vec()));
         }
-        let Handlers { failing, hanging, longest, .. } = self.plan.handlers;
-        let healing = self.healing.is_some();
+        let Handlers { failing, fence_failing, hanging, longest, .. } = self.plan.handlers;
+        let failing = if handler == Handler::FencePeer { fence_failing } else { failing };
+        // A refusal after a split brain has marked the loser, and the next decision may weigh that.
+        let healing = self.healing.is_some() || self.split;
         let (outcome, delay) = if !healing && self.prng.chance(hanging, 100) {
             (HandlerOutcome::TimedOut, LIMIT)
         } else if !healing && self.prng.chance(failing, 100) {
@@ -74,6 +87,11 @@ impl World {
         handler: Handler,
         outcome: HandlerOutcome,
     ) -> Result<(), Violation> {
+        match (handler, outcome) {
+            (Handler::FencePeer, HandlerOutcome::Exited(0)) => return self.fence(n, id),
+            (Handler::UnfencePeer, HandlerOutcome::Exited(0)) => self.unfence(n),
+            _ => {}
+        }
         self.trace(Some(n), "handler", || format!("{handler} {outcome}"));
         let node = &mut self.nodes[n];
         if let Some((_, then)) = node.snapshot.take_if(|(run, _)| *run == id)

@@ -26,22 +26,27 @@
 //!
 //! **The administrator** knows everything. It connects and attaches, promotes and demotes, disconnects, detaches, and
 //! takes nodes down, at any moment, but never promotes a node while the other may be writing, nor one that lacks
-//! completed writes. A few histories split the brain on purpose.
+//! completed writes; unless fencing is resource-and-stonith: then it promotes what it likes ([`fencing`]). It suspends
+//! and resumes requests, and outdates disks. A few histories split the brain on purpose.
 //!
-//! **Handlers** are configured on both nodes or not, take their time, and may fail or hang until their limit.
+//! **Handlers** are configured on both nodes or not, take their time, and may fail or hang until their limit. fence-peer
+//! does what its exit code says.
 //!
 //! # What must hold
 //!
 //! The checkers are those of the reference (K1 to K11), in [`oracle`] (versions: K1 to K4, K7, K11) and [`checks`]
 //! (after every event: K5; at rest: K6), besides K8 (a split brain is only ever found where there is one) and K10
 //! (nothing takes forever). "handlers": the data is at rest
-//! while a handler sees it before a resync. "contract" is a breach of the contract between engine and driver.
+//! while a handler sees it before a resync. "fencing": with resource-and-stonith, there is one Primary at most, and it
+//! has every completed write. "suspended": what is frozen does not complete, and both copies are equal once suspend-io
+//! is done. "contract" is a breach of the contract between engine and driver.
 
 mod admin;
 mod checks;
 mod client;
 pub mod disk;
 pub mod faults;
+mod fencing;
 pub mod handlers;
 mod inject;
 pub mod link;

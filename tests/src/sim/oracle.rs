@@ -177,6 +177,18 @@ impl Oracle {
         self.stale[node]
     }
 
+    /// A write that completed without this node, that it lacks, and that the other has.
+    pub fn missed_write(&self, node: usize, disks: [&SimDisk; 2]) -> Option<u32> {
+        let (here, there) = (disks[node].tokens(), disks[1 - node].tokens());
+        let lacks = |(sector, versions): (usize, &Vec<Version>)| {
+            let find = |token| versions.iter().rev().find(|v| v.token == token && !v.void);
+            let (found, other) = (find(here[sector])?, find(there[sector])?);
+            let completed = self.writes[other.write as usize].completed.is_some();
+            (completed && self.supersedes(other, found)).then_some(other.write)
+        };
+        self.missed[node].then(|| self.sectors.iter().enumerate().find_map(lacks)).flatten()
+    }
+
     /// The moment, for comparing with later ones.
     pub fn now(&mut self) -> u64 {
         self.clock += 1;

@@ -22,6 +22,7 @@ use super::checks::Mask;
 use super::client::Client;
 use super::disk::{Layout, SimDisk};
 use super::faults::{Kind, Plan};
+use super::fencing::Outdating;
 use super::link::{Link, Micros};
 use super::network::EpochLog;
 use super::oracle::{Oracle, Violation};
@@ -102,6 +103,10 @@ pub(super) struct Node {
     pub(super) mixed: bool,
     /// What its disk held when the handler before a resync was run.
     pub(super) snapshot: Option<(HandlerId, Vec<u64>)>,
+    /// It was told to outdate itself, on behalf of fence-peer.
+    pub(super) outdating: Option<Outdating>,
+    /// The administrator has suspended requests.
+    pub(super) suspended: bool,
     /// A handler has refused a resync: the node stands alone until the administrator connects it.
     pub(super) resync_refused: bool,
     /// The version of the data that was last found to be a causal cut.
@@ -139,6 +144,8 @@ pub(super) struct World {
     pub(super) split: bool,
     /// How far that has come.
     pub(super) act: Option<Act>,
+    /// Whose fence-peer has succeeded, and unfence-peer has not.
+    pub(super) holds_data: Option<usize>,
     /// Both engines say that they are in sync.
     pub(super) in_sync: bool,
     /// Both were in sync once: from then on every difference must be known.
@@ -186,6 +193,7 @@ impl World {
             healing: None,
             split: false,
             act: None,
+            holds_data: None,
             in_sync: false,
             met: false,
             differences: ([0; 2], None),
@@ -368,6 +376,7 @@ impl World {
                 al_extents: self.plan.al_extents,
                 al_updates: self.plan.al_updates,
                 congestion: self.plan.congestion.clone(),
+                fencing: self.fencing(),
             },
             handlers: self.plan.handlers.configured.clone(),
         };
@@ -391,6 +400,8 @@ impl World {
         node.disk_in_use = false;
         node.status = None;
         node.snapshot = None;
+        node.outdating = None;
+        node.suspended = false;
         node.tick_at = None;
         node.errand = None;
         if let Some(client) = node.client.take() {
@@ -548,6 +559,8 @@ impl Node {
             want_net: true,
             mixed: false,
             snapshot: None,
+            outdating: None,
+            suspended: false,
             resync_refused: false,
             cut_checked: 0,
             bits: None,

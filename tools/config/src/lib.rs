@@ -25,8 +25,8 @@ use std::path::Path;
 
 pub use diagnostic::{ConfigError, Diagnostic, Severity, Stage};
 pub use model::{
-    Config, DiskOptions, Global, Host, MetaDisk, NetOptions, NotDefined, OnCongestion, Protocol, Resource,
-    Settings, Volume,
+    Config, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, NotDefined, OnCongestion, Protocol,
+    Resource, Settings, Volume,
 };
 pub use options::{Kind, OPTIONS, OptionDef, Section, Support, Unit, Value, help};
 pub use source::Span;

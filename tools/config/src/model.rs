@@ -198,6 +198,17 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// What a lost peer requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fencing {
+    /// Nothing.
+    DontCare,
+    /// The fence-peer handler is run.
+    ResourceOnly,
+    /// It is run, and requests wait until it has succeeded.
+    ResourceAndStonith,
+}
+
 /// The connection of a resource, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetOptions {
@@ -233,6 +244,8 @@ pub struct NetOptions {
     pub csums_algorithm: Option<String>,
     /// Resync by checksums only after a primary has crashed.
     pub csums_after_crash_only: bool,
+    /// What a lost peer requires.
+    pub fencing: Fencing,
 }
 
 impl From<&Settings> for NetOptions {
@@ -272,6 +285,11 @@ impl From<&Settings> for NetOptions {
             },
             csums_after_crash_only: settings.effective(Section::Net, "csums-after-crash-only")
                 == Some(Value::Flag(true)),
+            fencing: match settings.effective(Section::Net, "fencing") {
+                Some(Value::Text(word)) if word == "resource-only" => Fencing::ResourceOnly,
+                Some(Value::Text(word)) if word == "resource-and-stonith" => Fencing::ResourceAndStonith,
+                _ => Fencing::DontCare,
+            },
         }
     }
 }

@@ -120,12 +120,13 @@ pub static OPTIONS: &[OptionDef] = &[
     )
     .supported(),
     number("max-epoch-size", NET, Unit::Count, (2048, 1, 20_000), "Most writes between two barriers").supported(),
-    choice("fencing", NET_OR_DISK, &["dont-care", "resource-only", "resource-and-stonith"], "What a lost peer requires")
-        .refused(
-            &["dont-care"],
-            "fence-peer handlers are not run, so a lost peer would not be fenced",
-            "use `dont-care`, and let the cluster manager fence the peer before it promotes",
-        ),
+    choice(
+        "fencing",
+        NET_OR_DISK,
+        &["dont-care", "resource-only", "resource-and-stonith"],
+        "A lost peer must be fenced by the fence-peer handler; with stonith, requests wait until it is",
+    )
+    .supported(),
     choice(
         "after-sb-0pri",
         NET,

@@ -221,12 +221,6 @@ fn errors_of_options() {
 #[test]
 fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
     let refused = [
-        (
-            "net { fencing resource-only; }",
-            "`fencing resource-only`",
-            "let the cluster manager fence the peer",
-        ),
-        ("disk { fencing resource-and-stonith; }", "`fencing resource-and-stonith`", "use `dont-care`"),
         ("net { after-sb-1pri violently-as0p; }", "`after-sb-1pri violently-as0p`", "use `consensus`"),
         ("net { after-sb-2pri violently-as0p; }", "`after-sb-2pri violently-as0p`", "use `disconnect`"),
         ("net { rr-conflict violently; }", "`rr-conflict violently`", "use `disconnect`"),

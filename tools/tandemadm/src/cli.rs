@@ -136,6 +136,12 @@ pub enum Command {
     PauseSync(Names),
     /// Let paused resyncs go on.
     ResumeSync(Names),
+    /// Consider the local data old; without the daemon, on the disk.
+    Outdate(Names),
+    /// Let clients' requests wait until `resume-io`; returns when those under way are done, here and on the peers.
+    SuspendIo(Names),
+    /// Let clients' requests go on, even if they wait for a peer to be fenced.
+    ResumeIo(Names),
     /// Show roles, disks and connections.
     Status {
         /// The resources; all that are up if none is named.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tandem_config::{
-    ConfigError, DiskOptions, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource, Stage, Volume,
+    ConfigError, DiskOptions, Fencing, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource, Stage,
+    Volume,
 };
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{self, CongestionOptions, Options, ResyncOptions, RrConflict, WriteOrdering};
@@ -141,6 +142,7 @@ fn options(
         ko_count: narrow("ko-count", net.ko_count)?,
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
         congestion: congestion(net)?,
+        fencing: fencing(net.fencing),
         resync: ResyncOptions {
             fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,
             plan_ahead_ms: disk.resync.plan_ahead_ms,
@@ -235,6 +237,14 @@ fn congestion(net: &NetOptions) -> Result<CongestionOptions, Failure> {
     })
 }
 
+fn fencing(fencing: Fencing) -> config::Fencing {
+    match fencing {
+        Fencing::DontCare => config::Fencing::DontCare,
+        Fencing::ResourceOnly => config::Fencing::ResourceOnly,
+        Fencing::ResourceAndStonith => config::Fencing::ResourceAndStonith,
+    }
+}
+
 fn protocol(protocol: Protocol) -> config::Protocol {
     match protocol {
         Protocol::A => config::Protocol::A,
@@ -256,7 +266,7 @@ mod tests {
         global { nbd-listen 127.0.0.1:10809; }
         common { net { protocol B; timeout 50; } }
         resource r0 {
-            net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99;
+            net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; fencing resource-and-stonith;
                 sndbuf-size 1M; congestion-fill 64; congestion-extents 99; on-congestion disconnect; }
             net { after-sb-0pri discard-node-bravo; after-sb-1pri consensus; rr-conflict call-pri-lost; }
             net { csums-alg sha256; csums-after-crash-only; }
@@ -320,6 +330,7 @@ mod tests {
                     extents: 99,
                     send_buffer_bytes: 1 << 20,
                 },
+                fencing: config::Fencing::ResourceAndStonith,
                 resync: ResyncOptions {
                     max_bytes_per_s: 100 << 20,
                     fill_target_bytes: 1 << 20,

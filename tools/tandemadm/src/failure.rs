@@ -45,6 +45,9 @@ pub enum Failure {
     /// There is no readable metadata.
     #[error("{0}")]
     Load(#[from] LoadError),
+    /// The data cannot be outdated.
+    #[error("Device is inconsistent.")]
+    Inconsistent,
     /// A disk failed.
     #[error("{0}")]
     Disk(#[from] DiskError),
@@ -65,7 +68,7 @@ impl Failure {
         match self {
             Failure::NotDefined(_) | Failure::Cancelled => 1,
             Failure::Load(LoadError::NotFound) => 1,
-            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) => 5,
+            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) | Failure::Inconsistent => 5,
             Failure::NotUp(_) | Failure::Load(_) => 10,
             Failure::Config(_, code) => *code,
             Failure::Refused(reply) => reply.exit_code,

@@ -6,7 +6,7 @@ use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, ResourceStatus, Volum
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, Status};
+use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, Status, Suspended};
 use tandem_core::units::NodeId;
 
 /// `r0`, Primary on alpha, connected to bravo, nothing to do.
@@ -28,6 +28,7 @@ pub(crate) fn connected() -> ResourceStatus {
             local_pending: 0,
             client_pending: 0,
             epochs: 0,
+            suspended: Suspended::default(),
             openers: Vec::new(),
             generations: Generations { current: 0x4B0F, history: [0; HISTORY_SLOTS] },
             peers: vec![PeerStatus {

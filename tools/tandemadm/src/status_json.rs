@@ -20,7 +20,11 @@ fn resource(status: &ResourceStatus) -> Value {
         "name": engine.resource,
         "node-id": engine.node,
         "role": engine.role,
-        "suspended": false,
+        "suspended": engine.suspended.any(),
+        "suspended-user": engine.suspended.user,
+        "suspended-no-data": false,
+        "suspended-fencing": engine.suspended.fencing,
+        "suspended-quorum": false,
         "write-ordering": match engine.write_ordering {
             'f' => "flush",
             'd' => "drain",

@@ -12,7 +12,11 @@ pub const NONE_CONFIGURED: &str = "# No currently configured DRBD found.\n";
 /// One resource, its empty line at the end included.
 pub fn resource(status: &ResourceStatus) -> String {
     let engine = &status.engine;
-    let mut text = format!("{} role:{}\n", engine.resource, engine.role);
+    let mut text = format!("{} role:{}", engine.resource, engine.role);
+    if engine.suspended.any() {
+        let _ = write!(text, " suspended:{}", engine.suspended);
+    }
+    text.push('\n');
     // Writing to a string does not fail.
     let _ = device(&mut text, status);
     for peer in &engine.peers {

@@ -96,7 +96,7 @@ impl Engine {
             return self.fail_client(id, ClientError::NotPrimary);
         }
         let (range, write) = match op {
-            ClientOp::Flush if self.must_wait_for_reign() => {
+            ClientOp::Flush if self.must_wait() => {
                 return self.admission.push_back((id, Request::Flush));
             }
             ClientOp::Flush => return self.client_flush(id),
@@ -115,9 +115,14 @@ impl Engine {
         self.note_client_request();
         match write {
             Some(op) => self.admission.push_back((id, Request::Write(op))),
-            None if self.must_wait_for_reign() => self.admission.push_back((id, Request::Read(range))),
+            None if self.must_wait() => self.admission.push_back((id, Request::Read(range))),
             None => self.client_read(id, range),
         }
+    }
+
+    /// A read or flush waits behind what came before.
+    fn must_wait(&self) -> bool {
+        self.must_wait_for_reign() || self.is_suspended()
     }
 
     /// Without an equal peer, a node shows its data, or calls it durable, only once the disk says that it went its own way:
@@ -211,7 +216,11 @@ impl Engine {
 
     /// Lets requests in as long as the bounds allow, in the order of their arrival.
     pub(super) fn admit_requests(&mut self) {
-        while !self.admission.is_empty() && !self.generation_must_wait() && self.reign_has_begun() {
+        while !self.admission.is_empty()
+            && !self.is_suspended()
+            && !self.generation_must_wait()
+            && self.reign_has_begun()
+        {
             let bytes = match self.admission.front() {
                 Some((_, Request::Write(op))) => Some(op.payload_bytes()),
                 _ => None,
@@ -433,7 +442,8 @@ impl Engine {
 
     /// A completion is held back until the generation it belongs to is on disk.
     fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch, remote_done: bool) {
-        if self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration) {
+        let may_complete = self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration);
+        if may_complete && (!self.is_frozen() || seeded!(self, WritesWhileFrozen)) {
             self.complete_write(id, epoch);
         } else {
             self.held.push(Held { id, epoch, remote_done });
@@ -441,7 +451,7 @@ impl Engine {
     }
 
     pub(super) fn release_held_completions(&mut self) {
-        if self.generation_is_durable() {
+        if self.generation_is_durable() && !self.is_frozen() {
             for held in std::mem::take(&mut self.held) {
                 self.complete_write(held.id, held.epoch);
             }
@@ -453,7 +463,9 @@ impl Engine {
         self.writes.values_mut().filter(|w| w.local == Leg::Done).for_each(|w| w.local = Leg::Failed);
         self.flushes.values_mut().filter(|f| f.local == Leg::Done).for_each(|f| f.local = Leg::Failed);
         for Held { id, epoch, remote_done } in std::mem::take(&mut self.held) {
-            if remote_done {
+            if remote_done && self.is_frozen() {
+                self.held.push(Held { id, epoch, remote_done });
+            } else if remote_done {
                 self.complete_write(id, epoch);
             } else {
                 self.fail_client(id, ClientError::Io);
@@ -522,6 +534,11 @@ impl Engine {
         } else {
             self.fail_client(flush.id, ClientError::Io);
         }
+    }
+
+    /// Nothing that was let in is under way.
+    pub(super) fn admitted_are_done(&self) -> bool {
+        self.writes.is_empty() && self.flushes.is_empty() && self.reads.is_empty() && self.held.is_empty()
     }
 
     /// No write or flush is under way.

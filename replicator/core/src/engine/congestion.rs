@@ -81,9 +81,8 @@ impl Engine {
     }
 
     fn drop_congested(&mut self, id: NodeId) {
-        self.send(id, Message::Goodbye);
         let reason = "Congestion-fill threshold reached: disconnected, as on-congestion asks";
-        self.stand_alone(id, ConnectionState::Disconnecting, Some(reason.into()));
+        self.leave_because(id, reason.into());
     }
 
     /// The peer's disk says that its data is old: from here on it gets no writes.

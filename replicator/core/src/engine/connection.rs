@@ -108,14 +108,19 @@ impl Engine {
         self.end_question_if_answered();
     }
 
-    pub(super) fn goodbye_received(&mut self, id: NodeId) -> Result<(), String> {
-        let outdated = self.role == Role::Primary
-            && self.peer(id).is_some_and(|p| p.role == Role::Secondary && p.disk == DiskState::UpToDate);
-        self.lose_peer(id, ConnectionState::TearDown, "the peer disconnects");
+    pub(super) fn goodbye_received(&mut self, id: NodeId, outdated: bool) -> Result<(), String> {
         if outdated {
-            self.set_peer_disk(id, DiskState::Outdated);
+            self.note_outdated_peer(id);
         }
+        self.lose_peer(id, ConnectionState::TearDown, "the peer disconnects");
         Ok(())
+    }
+
+    /// The last word on a connection that is given up on purpose.
+    pub(super) fn say_goodbye(&mut self, id: NodeId) {
+        let on_record = self.disk.metadata.as_ref().is_some_and(|m| !m.superblock.flags.up_to_date);
+        let outdated = on_record && self.disk.persist.is_idle();
+        self.send(id, Message::Goodbye { outdated });
     }
 
     // Losing a peer.
@@ -149,6 +154,7 @@ impl Engine {
 
     /// Everything that depended on the connection goes on without it.
     fn forget_connection(&mut self, id: NodeId) {
+        self.fence_if_lost(id);
         let primary = self.role == Role::Primary;
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.replication != ReplicationState::Off {
@@ -169,7 +175,7 @@ impl Engine {
         peer.reads = PeerReads::default();
         self.set_replication(id, ReplicationState::Off);
         self.set_peer_role(id, Role::Unknown);
-        self.set_peer_disk(id, DiskState::DUnknown);
+        self.set_peer_disk(id, self.disk_of_absent_peer(id));
         self.abort_resync(id);
         self.abandon_transfer_log(id);
         if !self.peers.iter().any(|p| p.link_up) {

@@ -190,12 +190,14 @@ impl Engine {
         self.resume_stalled_peers();
     }
 
-    /// What the metadata says that the data is worth. Without fencing, data that was UpToDate still counts as such.
+    /// What the metadata says that the data is worth. Without fencing, data that was UpToDate still counts as such; with it,
+    /// only if no peer can have gone on.
     pub(super) fn disk_state_on_record(&self) -> DiskState {
         match self.disk.metadata.as_ref().map(|m| m.superblock.flags) {
             None => DiskState::Diskless,
             Some(flags) if !flags.consistent => DiskState::Inconsistent,
             Some(flags) if !flags.up_to_date => DiskState::Outdated,
+            Some(_) if self.may_be_superseded() => DiskState::Consistent,
             Some(_) => DiskState::UpToDate,
         }
     }

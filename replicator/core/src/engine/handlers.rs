@@ -38,8 +38,14 @@ impl Engine {
     pub(super) fn handler_done(&mut self, id: HandlerId, outcome: HandlerOutcome) {
         let Some((handler, peer)) = self.running.handlers.remove(&id) else { return };
         self.event(Event::HandlerDone { handler, peer, outcome });
-        if let (Handler::BeforeResyncTarget | Handler::BeforeResyncSource, Some(peer)) = (handler, peer) {
-            self.before_resync_done(peer, id, handler, outcome);
+        let Some(peer) = peer else { return };
+        match handler {
+            Handler::BeforeResyncTarget | Handler::BeforeResyncSource => {
+                self.before_resync_done(peer, id, handler, outcome);
+            }
+            Handler::FencePeer => self.fence_peer_done(peer, id, outcome),
+            Handler::UnfencePeer => self.unfence_peer_done(peer, id, outcome),
+            _ => {}
         }
     }
 

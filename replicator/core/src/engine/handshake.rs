@@ -40,7 +40,7 @@ impl Engine {
                 let drained = p.receiver.is_drained() || p.is_connected();
                 p.link_up && p.in_round && p.our_handshake.is_none() && drained
             });
-            if due && self.is_settled() {
+            if due && self.is_settled() && self.is_ready_to_meet(id) {
                 let ours = self.handshake(id);
                 if let Some(peer) = self.peer_mut(id) {
                     peer.our_handshake = Some(ours.clone());
@@ -168,7 +168,11 @@ impl Engine {
             self.announce_to(id);
         }
         self.serve_diskless_primary(id);
-        if let Some(peer) = self.peer_mut(id).filter(|_| !matches!(verdict, Verdict::Target { .. })) {
+        // Without a disk on either side nothing was decided yet.
+        let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
+        if let Some(peer) =
+            self.peer_mut(id).filter(|_| decided && !matches!(verdict, Verdict::Target { .. }))
+        {
             peer.discard_my_data = false;
         }
         match verdict {
@@ -212,14 +216,13 @@ impl Engine {
         if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
             return;
         }
-        // Each may have been the target of a resync with nothing to send whose end it did not see. If nobody else has a
-        // copy, nobody has newer data than two that agree.
-        let both_outdated = (mine.disk, theirs.disk) == (DiskState::Outdated, DiskState::Outdated);
-        let newest = both_outdated && self.peers.len() == 1;
-        if (theirs.disk == DiskState::UpToDate || newest) && mine.disk < DiskState::UpToDate {
+        // Each may have been the target of a resync with nothing to send whose end it did not see, or be unsure because it
+        // was alone. If nobody else has a copy, nobody has newer data than two that agree.
+        let agreed = mine.disk.min(theirs.disk) >= DiskState::Outdated && self.peers.len() == 1;
+        if (theirs.disk == DiskState::UpToDate || agreed) && mine.disk < DiskState::UpToDate {
             self.set_disk(DiskState::UpToDate);
         }
-        if (mine.disk == DiskState::UpToDate || newest) && theirs.disk < DiskState::UpToDate {
+        if (mine.disk == DiskState::UpToDate || agreed) && theirs.disk < DiskState::UpToDate {
             self.set_peer_disk(id, DiskState::UpToDate);
         }
         let up_to_date = self.disk.state == DiskState::UpToDate;

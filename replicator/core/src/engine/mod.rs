@@ -4,7 +4,7 @@
 //! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying side),
 //! [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up), [`connection`] (connecting,
 //! heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and failures), [`activity`] (the activity log), [`persist`] (metadata),
-//! [`command`] (the administrator), [`handlers`] (its programs), [`report`] (status).
+//! [`command`] (the administrator), [`handlers`] (its programs), [`fencing`], [`report`] (status).
 
 mod activity;
 mod client;
@@ -12,6 +12,7 @@ mod command;
 mod congestion;
 mod connection;
 mod disk;
+mod fencing;
 mod handlers;
 mod handshake;
 mod peer;
@@ -85,6 +86,10 @@ pub struct Engine {
     current_command: Option<CurrentCommand>,
     running: handlers::Running,
     told_of_degradation: bool,
+    /// The administrator has said suspend-io.
+    user_suspends: bool,
+    /// A generation would have begun, had requests not been frozen.
+    generation_deferred: bool,
 
     #[cfg(feature = "mutations")]
     mutation: Option<crate::mutation::Mutation>,
@@ -154,6 +159,8 @@ impl Engine {
             current_command: None,
             running: handlers::Running::default(),
             told_of_degradation: false,
+            user_suspends: false,
+            generation_deferred: false,
             #[cfg(feature = "mutations")]
             mutation: None,
         }
@@ -210,6 +217,7 @@ impl Engine {
     fn advance(&mut self) {
         self.check_liveness();
         self.check_promotion_time();
+        self.progress_fencing();
         self.progress_commands();
         self.begin_drained_resyncs();
         self.resume_stalled_peers();
@@ -259,7 +267,8 @@ impl Engine {
                 self.invalidate_requested(peer, id, remote, reset_bitmap)
             }
             Message::InvalidateReply { id, granted } => self.invalidate_answered(peer, id, granted),
-            Message::Goodbye => self.goodbye_received(peer),
+            Message::Goodbye { outdated } => self.goodbye_received(peer, outdated),
+            Message::OutdateRequest => self.outdate_requested(peer),
             Message::Write { seq, offset, payload } => self.write_received(peer, seq, offset, payload),
             Message::Zero { seq, range, unmap } => self.zero_received(peer, seq, range, unmap),
             Message::Barrier { epoch, writes, flush } => self.barrier_received(peer, epoch, writes, flush),
@@ -341,6 +350,7 @@ impl Engine {
             let old = std::mem::replace(&mut self.role, role);
             if role == Role::Secondary {
                 self.reign = Reign::Idle;
+                self.forget_fences();
                 self.peers.iter_mut().for_each(|p| p.parted_as_primary = false);
             } else {
                 // Whoever is promoted keeps what it has.

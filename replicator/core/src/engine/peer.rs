@@ -8,6 +8,7 @@ use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::congestion::PullingAhead;
+use super::fencing::Fence;
 use super::peer_reads::PeerReads;
 use super::receiver::{Burden, Receiver};
 use super::resync::{PeerPause, Progress, SourceState, TargetState};
@@ -40,6 +41,7 @@ pub(super) struct Peer {
     pub(super) ping_sent: Option<Timestamp>,
     /// It has answered since a command asked whether it lives.
     pub(super) ping_answered: bool,
+    pub(super) fence: Fence,
 
     pub(super) role: Role,
     pub(super) disk: DiskState,
@@ -138,6 +140,7 @@ impl Peer {
             last_received: now,
             ping_sent: None,
             ping_answered: false,
+            fence: Fence::default(),
             role: Role::Unknown,
             disk: DiskState::DUnknown,
             replication: ReplicationState::Off,

@@ -64,6 +64,10 @@ pub(super) enum Then {
     InvalidatedFor(NodeId, u32, u64),
     /// The Primary may be told that the disk knows it is behind.
     Behind(NodeId, u32),
+    /// The node may tell the peer, which wants to leave, goodbye.
+    Outdated(NodeId, u32),
+    /// The data is old, as the administrator has said.
+    OutdateDone(CommandId),
     /// The target may ask for its first block.
     TargetReady(NodeId, u32),
     /// The target has the source's generation.
@@ -88,6 +92,11 @@ impl Persist {
         self.requested += 1;
         self.bitmap_requested |= with_bitmap;
         self.requested
+    }
+
+    /// The peer has asked for this node to be outdated, and waits.
+    pub(super) fn is_outdating_for(&self, peer: NodeId) -> bool {
+        self.then.iter().any(|(_, then)| matches!(then, Then::Outdated(p, _) if *p == peer))
     }
 
     /// Asks, and remembers what is to happen then.
@@ -201,6 +210,8 @@ impl Engine {
                 Then::Invalidated(id) => self.invalidated(id),
                 Then::InvalidatedFor(peer, session, id) => self.invalidated_for(peer, session, id),
                 Then::Behind(peer, session) => self.behind_noted(peer, session),
+                Then::Outdated(peer, session) => self.dismissed(peer, session),
+                Then::OutdateDone(id) => self.outdated(id),
                 Then::TargetReady(peer, session) => self.target_ready(peer, session),
                 Then::TargetFinished(peer, session) => self.target_finished(peer, session),
             }
@@ -219,7 +230,10 @@ impl Engine {
                 | Then::Demoted(id)
                 | Then::Detached(id)
                 | Then::Invalidated(id)
-                | Then::Leave(_, id) => self.finish_command(id, Err(command::disk_lost())),
+                | Then::OutdateDone(id) => self.finish_command(id, Err(command::disk_lost())),
+                // There is nothing left to note on it.
+                Then::Leave(peer, id) => self.leave(peer, id),
+                Then::Outdated(peer, session) => self.dismissed(peer, session),
                 Then::InvalidatedFor(peer, _, id) => {
                     self.send(peer, Message::InvalidateReply { id, granted: false });
                 }

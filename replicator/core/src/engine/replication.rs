@@ -189,7 +189,9 @@ impl Engine {
             }
         }
         let undecided = !log.is_empty() || !self.writes.is_empty();
-        if undecided || self.role != Role::Primary {
+        if self.is_frozen() {
+            self.generation_deferred |= undecided;
+        } else if undecided || self.role != Role::Primary {
             self.begin_generation_if_alone();
         }
         for sent in &log {

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::config::WriteOrdering;
-use crate::status::{PeerStatus, Status};
+use crate::status::{PeerStatus, Status, Suspended};
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 
 impl Engine {
@@ -27,6 +27,7 @@ impl Engine {
             local_pending: self.disk.operations.len() as u64,
             client_pending: self.clients_pending(),
             epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
+            suspended: Suspended { user: self.user_suspends, fencing: self.is_frozen() },
             openers: self.openers.clone(),
             generations: self
                 .disk

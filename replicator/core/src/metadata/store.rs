@@ -84,10 +84,7 @@ pub fn probe(io: &mut dyn MetaIo, placement: Placement) -> Result<Superblock, Lo
 
 /// The newest valid superblock, and which copy it is.
 fn newest(io: &mut dyn MetaIo, placement: Placement) -> Result<(Superblock, usize), LoadError> {
-    let offsets = match placement {
-        Placement::Internal => Geometry::internal_superblocks(io.size_bytes()).ok_or(LoadError::NotFound)?,
-        Placement::External => Geometry::EXTERNAL_SUPERBLOCKS,
-    };
+    let offsets = superblock_offsets(io, placement).ok_or(LoadError::NotFound)?;
     if io.size_bytes() < offsets[0].max(offsets[1]) + SUPERBLOCK_BYTES as u64 {
         return Err(LoadError::NotFound);
     }
@@ -182,13 +179,33 @@ pub fn create(
     Ok(geometry)
 }
 
-/// Destroys the superblocks, so that no metadata is found any more.
-pub fn wipe(io: &mut dyn MetaIo, placement: Placement) -> Result<(), DiskError> {
-    let offsets = match placement {
+/// Notes that the data is old; false if it is not even consistent, and nothing is noted.
+pub fn outdate(io: &mut dyn MetaIo, placement: Placement) -> Result<bool, LoadError> {
+    let (mut superblock, newest_copy) = newest(io, placement)?;
+    if !superblock.flags.consistent {
+        return Ok(false);
+    }
+    superblock.flags.up_to_date = false;
+    superblock.sequence += 1;
+    let copy = superblock.encode();
+    let offsets = superblock_offsets(io, placement).ok_or(LoadError::NotFound)?;
+    for which in [1 - newest_copy, newest_copy] {
+        io.write_at(offsets[which], &copy)?;
+        io.flush()?;
+    }
+    Ok(true)
+}
+
+fn superblock_offsets(io: &dyn MetaIo, placement: Placement) -> Option<[u64; 2]> {
+    match placement {
         Placement::Internal => Geometry::internal_superblocks(io.size_bytes()),
         Placement::External => Some(Geometry::EXTERNAL_SUPERBLOCKS),
-    };
-    for offset in offsets.into_iter().flatten() {
+    }
+}
+
+/// Destroys the superblocks, so that no metadata is found any more.
+pub fn wipe(io: &mut dyn MetaIo, placement: Placement) -> Result<(), DiskError> {
+    for offset in superblock_offsets(io, placement).into_iter().flatten() {
         io.write_at(offset, &[0; SUPERBLOCK_BYTES])?;
     }
     io.flush()

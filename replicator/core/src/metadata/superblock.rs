@@ -17,7 +17,7 @@
 //! | 56..64 | activity log: number of the first transaction that counts; 0: nothing may differ but what bitmaps mark; all ones: not kept, everything may |
 //! | 64..72 | current generation |
 //! | 72..328 | 32 generations of history, the latest first |
-//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), zero |
+//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run), zero |
 //! | 1072..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
@@ -66,6 +66,10 @@ pub struct PeerSlot {
     /// The generation that the peer has if it saw the end of a resync that we did not see; 0 if there is none. The
     /// bitmap counts from there as well.
     pub resync_id: u64,
+    /// The peer's data is known to be old, and it knows that or is dead: it does not become Primary by itself.
+    pub outdated: bool,
+    /// fence-peer was run against it, and unfence-peer was not.
+    pub fenced: bool,
 }
 
 /// Where, besides the blocks that the bitmaps mark, a crash may have left the copies different.
@@ -81,7 +85,8 @@ pub enum ActivityLogState {
 }
 
 impl PeerSlot {
-    const FREE: PeerSlot = PeerSlot { node: None, bitmap_id: 0, resync_id: 0 };
+    const FREE: PeerSlot =
+        PeerSlot { node: None, bitmap_id: 0, resync_id: 0, outdated: false, fenced: false };
 }
 
 /// The superblock's content.
@@ -181,6 +186,7 @@ impl Superblock {
             put(&mut b, at, slot.bitmap_id);
             put(&mut b, at + 8, slot.resync_id);
             b[at + 16] = slot.node.map_or(NO_NODE, |n| n.0);
+            b[at + 17] = u8::from(slot.outdated) | u8::from(slot.fenced) << 1;
         }
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
@@ -221,7 +227,13 @@ impl Superblock {
         }
         let peers = (0..usize::from(max_peers)).map(|i| {
             let at = PEERS + i * PEER_BYTES;
-            Ok(PeerSlot { node: node(bytes[at + 16])?, bitmap_id: u64_at(at), resync_id: u64_at(at + 8) })
+            Ok(PeerSlot {
+                node: node(bytes[at + 16])?,
+                bitmap_id: u64_at(at),
+                resync_id: u64_at(at + 8),
+                outdated: bytes[at + 17] & 1 != 0,
+                fenced: bytes[at + 17] & 2 != 0,
+            })
         });
         Ok(Superblock {
             sequence: u64_at(16),

@@ -143,7 +143,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 31;
+const KINDS: u16 = 32;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -190,7 +190,11 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u8(u8::from(*granted));
             9
         }
-        Message::Goodbye => 10,
+        Message::Goodbye { outdated } => {
+            out.put_u8(u8::from(*outdated));
+            10
+        }
+        Message::OutdateRequest => 32,
         Message::Write { seq, offset, .. } => {
             out.put_u64_le(seq.0);
             out.put_u64_le(*offset);
@@ -308,7 +312,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         7 => Message::State { role: Role::from_u8(b.u8()?)?, disk: DiskState::from_u8(b.u8()?)? },
         8 => Message::PromoteRequest { id: b.u64()? },
         9 => Message::PromoteReply { id: b.u64()?, granted: b.flag()? },
-        10 => Message::Goodbye,
+        10 => Message::Goodbye { outdated: b.flag()? },
         11 => Message::Write {
             seq: WriteSeq(b.u64()?),
             offset: b.u64()?,
@@ -353,6 +357,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             digests: Some(payload).filter(|p| !p.is_empty())?,
         },
         31 => Message::ResyncInSync { range: b.range()? },
+        32 => Message::OutdateRequest,
         _ => return None,
     })
 }

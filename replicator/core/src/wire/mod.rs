@@ -197,7 +197,12 @@ pub enum Message {
         granted: bool,
     },
     /// The sender leaves on purpose.
-    Goodbye,
+    Goodbye {
+        /// Its disk says that its data is old.
+        outdated: bool,
+    },
+    /// The sender, Primary, wants to leave: note on disk that your data grows old, and say [`Message::Goodbye`].
+    OutdateRequest,
     /// A replicated write.
     Write {
         /// Its number.

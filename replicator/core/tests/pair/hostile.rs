@@ -323,7 +323,8 @@ impl Victim {
             10 => Message::PromoteReply { id, granted: flag },
             11 => Message::InvalidateRequest { id, remote: flag, reset_bitmap: self.chance.one_in(2) },
             12 => Message::InvalidateReply { id, granted: flag },
-            13 => Message::Goodbye,
+            13 if flag => Message::Goodbye { outdated: id.is_multiple_of(2) },
+            13 => Message::OutdateRequest,
             14..=17 => Message::Write { seq: WriteSeq(id), offset: range.offset, payload: data(length) },
             18 => Message::Zero { seq: WriteSeq(id), range, unmap: flag },
             19 | 20 => {

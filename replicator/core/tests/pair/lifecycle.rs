@@ -102,7 +102,7 @@ fn del_path_during_connect() {
 #[test]
 fn concurrent_disconnect() {
     let mut pair = synced(Protocol::C);
-    pair.hold = Some(|m| matches!(m, Message::Goodbye));
+    pair.hold = Some(|m| matches!(m, Message::Goodbye { .. }));
     let leaving = [0, 1].map(|n| pair.begin_command(n, Command::Disconnect));
     pair.drop_held();
     for id in leaving {

@@ -6,6 +6,7 @@ mod activity_log;
 mod commands;
 mod congestion;
 mod epochs;
+mod fencing;
 mod generations;
 mod handlers;
 mod harness;

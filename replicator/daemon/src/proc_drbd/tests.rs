@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
-use tandem_core::status::{ResyncSuspended, Status};
+use tandem_core::status::{ResyncSuspended, Status, Suspended};
 use tandem_core::units::NodeId;
 
 use super::*;
@@ -74,6 +74,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             local_pending: 0,
             client_pending: 0,
             epochs: 0,
+            suspended: Suspended::default(),
             openers: Vec::new(),
             generations: Generations { current: 1, history: [0; HISTORY_SLOTS] },
             peers,

@@ -276,6 +276,9 @@ impl EventLoop {
                     }
                     AdminCommand::PauseSync => Command::PauseSync,
                     AdminCommand::ResumeSync => Command::ResumeSync,
+                    AdminCommand::Outdate => Command::Outdate,
+                    AdminCommand::SuspendIo => Command::SuspendIo,
+                    AdminCommand::ResumeIo => Command::ResumeIo,
                 };
                 self.command(command, false, reply);
             }
@@ -304,7 +307,11 @@ impl EventLoop {
 
     fn command(&mut self, command: Command, attaches: bool, reply: CommandReply) {
         let id = CommandId(self.number());
-        let limit = Instant::now() + STEP_LIMIT;
+        let mut limit = Instant::now() + STEP_LIMIT;
+        if matches!(command, Command::Primary { .. }) {
+            // It may wait for fence-peer.
+            limit += Duration::from_millis(self.spec.handlers.limit_ms);
+        }
         self.commands.insert(id, PendingCommand { reply, limit, attaches });
         self.feed(Input::Command { id, command });
     }

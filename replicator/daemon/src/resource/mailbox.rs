@@ -52,6 +52,9 @@ pub(crate) enum AdminCommand {
     InvalidateRemote { reset_bitmap: bool },
     PauseSync,
     ResumeSync,
+    Outdate,
+    SuspendIo,
+    ResumeIo,
 }
 
 /// Whether streams answer a wish to connect that may have been withdrawn meanwhile.

@@ -75,6 +75,7 @@ pub(super) fn resource(
     rules::timeouts(&assigned, statement.span(), diagnostics);
     rules::pull_ahead(&assigned, diagnostics);
     order.note(&name.text, &assigned);
+    rules::fencing(&assigned, statement.span(), diagnostics);
     rules::two_hosts(name, &hosts, diagnostics);
     rules::pair_of_hosts(&hosts, diagnostics);
     let ids = node_ids(&hosts, diagnostics);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::host::{HostParts, VolumeParts};
 use super::settings::{Assigned, Assignment};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::model::{MetaDisk, NetOptions, OnCongestion, Protocol};
+use crate::model::{Fencing, MetaDisk, NetOptions, OnCongestion, Protocol};
 use crate::options::{self, Section, Value};
 use crate::source::Span;
 use crate::tree::Word;
@@ -90,6 +90,24 @@ impl ResyncOrder {
             name = next;
         }
         false
+    }
+}
+
+/// DRBD's rule (its failure 154), and one of sense: who is to be fenced must be so by somebody.
+pub(super) fn fencing(assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnostics) {
+    let values = super::settings::values(assigned);
+    let net = NetOptions::from(&values);
+    let span = find(assigned, "fencing").map_or(resource, |assignment| &assignment.span);
+    if net.fencing == Fencing::ResourceAndStonith && net.protocol == Protocol::A {
+        let text = "Fencing policy resource-and-stonith only with prot B or C allowed";
+        let error = Diagnostic::error(span, text)
+            .help("with protocol A, writes have completed that the peer lacks, whatever becomes of it");
+        diagnostics.push(error);
+    }
+    if net.fencing != Fencing::DontCare && values.get(Section::Handlers, "fence-peer").is_none() {
+        let text = "`fencing` without a `fence-peer` handler: a lost peer is never fenced, and a node that is alone is \
+                    promoted with --force only";
+        diagnostics.push(Diagnostic::warning(span, text));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use tandem_control::ResourceSpec;
+use tandem_control::{Action, ResourceSpec};
 use tandem_core::metadata::{self, LoadError, Placement, Superblock};
 
 use crate::create_md;
@@ -54,6 +54,25 @@ pub(crate) fn wipe_md(session: &Session, specs: &[ResourceSpec], force: bool) ->
         metadata::wipe(target.metadata_device(), placement)?;
         outln!("Wiping meta data...\ntandem meta data block successfully wiped out.");
         Ok(())
+    })
+}
+
+/// Through the daemon if the resource is up, else on the disk.
+pub(crate) fn outdate(session: &Session, specs: &[ResourceSpec]) -> u8 {
+    session.for_each("outdate", specs, |spec| {
+        if session.find_status(&spec.name)?.is_some() {
+            return session.act(&spec.name, Action::Outdate);
+        }
+        if session.dry_run {
+            outln!("outdate {}", describe(spec));
+            return Ok(());
+        }
+        let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+        let placement = target.placement();
+        match metadata::outdate(target.metadata_device(), placement)? {
+            true => Ok(()),
+            false => Err(Failure::Inconsistent),
+        }
     })
 }
 

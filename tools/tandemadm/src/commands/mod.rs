@@ -60,6 +60,9 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         ),
         Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
         Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
+        Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),
+        Command::SuspendIo(names) => act("suspend-io", &names, Action::SuspendIo),
+        Command::ResumeIo(names) => act("resume-io", &names, Action::ResumeIo),
         Command::Status { names, json } if names.names.is_empty() => show::status_of_all(session, json),
         Command::Status { names, json } => {
             Ok(show::status(session, &config(session)?.specs(&names.names)?, json))

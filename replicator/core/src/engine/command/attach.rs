@@ -79,6 +79,11 @@ impl Engine {
         if let Some(metadata) = self.disk.metadata.as_ref() {
             self.last_size_bytes = volume_bytes(metadata);
         }
+        for peer in self.peer_ids() {
+            if self.peer(peer).is_some_and(|p| !p.is_connected()) {
+                self.set_peer_disk(peer, self.disk_of_absent_peer(peer));
+            }
+        }
         // A peer that is connected has a say in what the data is worth.
         self.set_disk(DiskState::Negotiating);
         for peer in self.peer_ids() {
@@ -115,7 +120,7 @@ impl Engine {
         }
         if !self.disk.leaving {
             // A handshake that is under way counts on the disk.
-            if self.peers.iter().any(|p| p.our_handshake.is_some()) {
+            if self.peers.iter().any(|p| p.our_handshake.is_some()) || !self.notes_that_it_is_left_behind() {
                 return;
             }
             for peer in self.peer_ids() {
@@ -131,6 +136,20 @@ impl Engine {
         }
         self.begin(id, Stage::Detaching { flushing: true });
         self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::DetachFlush);
+    }
+
+    /// With fencing, a disk that is given up under a Primary says that its data grows old before the Primary hears of it,
+    /// and goes on. True once that is durable, or need not be.
+    fn notes_that_it_is_left_behind(&mut self) -> bool {
+        let left_behind =
+            self.fences() && self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
+        if left_behind
+            && let Some(metadata) = self.disk.metadata.as_mut()
+            && std::mem::take(&mut metadata.superblock.flags.up_to_date)
+        {
+            self.disk.persist.request(false);
+        }
+        !left_behind || self.disk.persist.is_idle()
     }
 
     pub(in crate::engine) fn detach_flushed(&mut self, ok: bool) {

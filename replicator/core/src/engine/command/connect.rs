@@ -56,17 +56,24 @@ impl Engine {
         }
     }
 
-    /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk.
+    /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk. With fencing, a
+    /// Primary that leaves has its peers do so.
     pub(super) fn disconnect(&mut self, id: CommandId) {
         if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
             return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
         }
         let primary = self.peers.iter().find(|p| p.is_connected() && p.role == Role::Primary).map(|p| p.id());
         let leaving = self.role == Role::Secondary && self.disk.state == DiskState::UpToDate;
+        let abandoning = self.role == Role::Primary && self.fences();
         for peer in self.peer_ids() {
-            if primary != Some(peer) || !leaving {
+            if abandoning && self.peer(peer).is_some_and(|p| p.has_good_data()) {
+                self.send(peer, Message::OutdateRequest);
+            } else if primary != Some(peer) || !leaving {
                 self.leave_now(peer);
             }
+        }
+        if abandoning {
+            return self.begin(id, Stage::Leaving);
         }
         match (primary.filter(|_| leaving), self.disk.metadata.as_mut()) {
             (Some(peer), Some(metadata)) => {
@@ -80,11 +87,49 @@ impl Engine {
 
     pub(in crate::engine) fn leave(&mut self, peer: NodeId, id: CommandId) {
         self.leave_now(peer);
-        // Unless it has become a target meanwhile.
+        // Unless it has become a target, or was lost, meanwhile.
         if self.disk.state > DiskState::Outdated {
             self.set_disk(DiskState::Outdated);
         }
         self.finish_command(id, Ok(()));
+    }
+
+    /// A Primary wants to leave: it is told when the disk says that the data grows old.
+    pub(in crate::engine) fn outdate_requested(&mut self, id: NodeId) -> Result<(), String> {
+        if self.role == Role::Primary || self.disk.persist.is_outdating_for(id) {
+            return Err("a Primary was asked to outdate itself, or a Secondary twice".into());
+        }
+        let session = self.peer(id).map_or(0, |p| p.session);
+        match self.disk.metadata.as_mut() {
+            Some(metadata) => {
+                metadata.superblock.flags.up_to_date = false;
+                self.disk.persist.request_then(false, Then::Outdated(id, session));
+            }
+            None => self.dismissed(id, session),
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn dismissed(&mut self, id: NodeId, session: u32) {
+        if self.disk.state > DiskState::Outdated {
+            self.set_disk(DiskState::Outdated);
+        }
+        if self.peer(id).is_some_and(|p| p.session == session && p.link_up) {
+            self.say_goodbye(id);
+            self.lose_peer(id, ConnectionState::TearDown, "the peer disconnects");
+        }
+    }
+
+    /// The peers that were asked have said goodbye, or are lost.
+    pub(super) fn progress_leaving(&mut self, id: CommandId) {
+        for peer in self.peer_ids() {
+            if self.peer(peer).is_some_and(|p| !p.link_up) {
+                self.leave_now(peer);
+            }
+        }
+        if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
+            self.finish_command(id, Ok(()));
+        }
     }
 
     pub(super) fn leave_now(&mut self, id: NodeId) {
@@ -93,7 +138,7 @@ impl Engine {
             return;
         }
         if peer.link_up {
-            self.send(id, Message::Goodbye);
+            self.say_goodbye(id);
         } else {
             self.outputs.push_back(Output::StopConnecting(id));
         }
@@ -102,7 +147,7 @@ impl Engine {
 
     /// Leaves a connected peer, which may go on trying, until the administrator says connect.
     pub(in crate::engine) fn leave_because(&mut self, id: NodeId, reason: String) {
-        self.send(id, Message::Goodbye);
+        self.say_goodbye(id);
         self.stand_alone(id, ConnectionState::Disconnecting, Some(reason));
     }
 }

@@ -1,12 +1,14 @@
 //! What the administrator asks: one command at a time, in order, but for `disconnect`, which may end a wait.
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
-//! [`attach`] (the disk), [`connect`] (the peers), [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary).
+//! [`attach`] (the disk), [`connect`] (the peers), [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary),
+//! [`suspend`] (clients' requests).
 
 mod attach;
 mod connect;
 mod invalidate;
 mod role;
+mod suspend;
 
 use super::Engine;
 use crate::io::{Command, Output};
@@ -33,6 +35,9 @@ enum Stage {
     /// Waits until the peers have been asked what would happen.
     Asking,
     Invalidating(Invalidation),
+    Suspending,
+    /// Peers that were asked to outdate themselves say goodbye.
+    Leaving,
     Detaching {
         flushing: bool,
     },
@@ -44,6 +49,8 @@ struct Promotion {
     /// The question to the peers, once it was asked.
     asked: Option<Asked>,
     refused: bool,
+    /// fence-peer was called for.
+    fenced: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -58,11 +65,14 @@ struct Asked {
 impl Engine {
     pub(super) fn progress_commands(&mut self) {
         self.disconnect_at_once();
+        self.refuse_outdate_at_once();
         loop {
             match self.current_command.as_ref().map(|c| (c.id, &c.stage)) {
                 Some((id, Stage::Promoting(_))) => self.progress_promotion(id),
                 Some((id, Stage::Demoting)) => self.progress_demotion(id),
                 Some((id, Stage::Invalidating(_))) => self.progress_invalidation(id),
+                Some((id, Stage::Suspending)) => self.progress_suspension(id),
+                Some((id, Stage::Leaving)) => self.progress_leaving(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
                 Some((
                     _,
@@ -91,6 +101,21 @@ impl Engine {
         }
     }
 
+    /// Who fences this node while it is being promoted must not wait for that: each would wait for the other.
+    fn refuse_outdate_at_once(&mut self) {
+        if matches!(self.current_command, Some(CurrentCommand { stage: Stage::Promoting(_), .. }))
+            && let Some(at) = self.commands.iter().position(|(_, c)| matches!(c, Command::Outdate))
+            && let Some((id, _)) = self.commands.remove(at)
+        {
+            self.refuse_command(id, StateChangeRefusal::InTransientState, Vec::new());
+        }
+    }
+
+    /// A forced promotion waits for the metadata: nothing else may change what the data is worth.
+    pub(super) fn is_forcing(&self) -> bool {
+        matches!(self.current_command, Some(CurrentCommand { stage: Stage::Forcing, .. }))
+    }
+
     fn start_command(&mut self, id: CommandId, command: Command) {
         match command {
             Command::Attach { metadata } => self.attach(id, *metadata),
@@ -112,6 +137,9 @@ impl Engine {
                 let result = self.resume_sync().map_err(failure);
                 self.finish_command(id, result);
             }
+            Command::Outdate => self.outdate(id),
+            Command::SuspendIo => self.start_suspension(id),
+            Command::ResumeIo => self.resume_io(id),
         }
     }
 
@@ -123,8 +151,12 @@ impl Engine {
         }
         let Some(current) = self.current_command.as_ref().filter(|c| c.id == id) else { return };
         let may_end = match current.stage {
-            Stage::Promoting(_) | Stage::Demoting | Stage::Invalidating(_) => true,
+            Stage::Promoting(_) | Stage::Demoting | Stage::Invalidating(_) | Stage::Leaving => true,
             Stage::Asking => true,
+            Stage::Suspending => {
+                self.user_suspends = false;
+                true
+            }
             // Once the peers were told that the disk goes, it goes.
             Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
             Stage::Persisting | Stage::Forcing => false,

@@ -28,7 +28,7 @@ impl Engine {
                 self.ping(peer);
             }
         }
-        let promotion = Promotion { force, asked: None, refused: false };
+        let promotion = Promotion { force, asked: None, refused: false, fenced: false };
         self.begin(id, Stage::Promoting(promotion));
     }
 
@@ -58,6 +58,9 @@ impl Engine {
             return self.refuse_command(id, StateChangeRefusal::PeerRefused, Vec::new());
         }
         let force = promotion.force;
+        if !self.absent_peers_are_fenced(id, force) {
+            return;
+        }
         let good_data = self.disk.state == DiskState::UpToDate;
         let better_peer = self.peers.iter().find(|p| p.has_good_data()).map(|p| p.config.name.clone());
         let forced = force && better_peer.is_none() && self.disk.is_usable();
@@ -71,6 +74,52 @@ impl Engine {
         if self.all_peers_agree() {
             self.become_primary(id, !good_data);
         }
+    }
+
+    /// With fencing, an absent peer must be known to be outdated: if it is not, fence-peer is run, once. False as long as
+    /// that is under way, and if the promotion was refused because of it.
+    fn absent_peers_are_fenced(&mut self, id: CommandId, force: bool) -> bool {
+        let at_large: Vec<NodeId> =
+            self.peers.iter().filter(|p| self.is_at_large(p)).map(|p| p.id()).collect();
+        let fit = self.disk.state >= DiskState::Consistent || force && self.disk.is_usable();
+        if !self.fences() || at_large.is_empty() || !fit {
+            return true;
+        }
+        if seeded!(self, PromotesConsistentWithoutFencing) {
+            self.set_disk(DiskState::UpToDate);
+            return true;
+        }
+        let Some(CurrentCommand { stage: Stage::Promoting(promotion), .. }) = self.current_command.as_mut()
+        else {
+            return false;
+        };
+        if !std::mem::replace(&mut promotion.fenced, true) {
+            for peer in &at_large {
+                self.want_fence(*peer);
+                self.run_fence_peer(*peer);
+            }
+        }
+        if at_large.iter().any(|peer| self.peer(*peer).is_some_and(|p| p.fence.is_under_way())) {
+            return false;
+        }
+        if force {
+            self.note(None, Level::Warn, "Forced into split brain situation!");
+            at_large.into_iter().for_each(|peer| self.note_outdated_peer(peer));
+            return true;
+        }
+        let (refusal, what) = match self.disk.state {
+            DiskState::UpToDate => (StateChangeRefusal::PeerNotOutdated, "is UpToDate"),
+            _ => (StateChangeRefusal::NoUpToDateDisk, "may be old"),
+        };
+        let name = |peer: &NodeId| self.peer(*peer).map_or(String::new(), |p| p.config.name.clone());
+        let names: Vec<String> = at_large.iter().map(name).collect();
+        let detail = format!(
+            "the local disk {what}, and fence-peer has not made sure that {} does not go on: see the log; --force promotes \
+             anyway, and risks a split brain",
+            names.join(", ")
+        );
+        self.refuse_command(id, refusal, vec![detail]);
+        false
     }
 
     /// Asks every connected peer once; true when all have said yes.
@@ -178,6 +227,12 @@ impl Engine {
 
     pub(in crate::engine) fn promoted(&mut self, id: CommandId) {
         self.set_role(Role::Primary);
+        for peer in self.peer_ids() {
+            if self.peer(peer).is_some_and(|p| self.is_at_large(p)) {
+                // It was lost while the promotion was written down.
+                self.fence_as_primary(peer);
+            }
+        }
         self.finish_command(id, Ok(()));
     }
 

@@ -1,0 +1,155 @@
+//! Fencing: an agent that tells the truth, and an administrator who relies on it.
+//!
+//! fence-peer of node n really outdates the other node, or kills it, and remembers that n holds the data: until
+//! unfence-peer, the other may not fence n in turn. With resource-and-stonith, the administrator promotes whatever node
+//! comes to mind, whether or not the other is Primary or has newer data: the engines must see to it that neither loses
+//! a completed write.
+
+use tandem_core::config::{Fencing, Protocol};
+use tandem_core::handler::{Handler, HandlerOutcome};
+use tandem_core::io::Input;
+use tandem_core::refusal::CommandError;
+use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::units::HandlerId;
+
+use super::admin::Errand;
+use super::faults::Kind;
+use super::oracle::Violation;
+use super::world::World;
+
+/// A node that was told to outdate itself, on behalf of the other's fence-peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Outdating {
+    by: usize,
+    incarnation: u32,
+    id: HandlerId,
+}
+
+impl World {
+    /// The policy that both nodes are configured with.
+    pub(super) fn fencing(&self) -> Fencing {
+        match (self.plan.fencing, self.protocol) {
+            (_, _) if self.plan.split_brain => Fencing::DontCare,
+            // Protocol A promises nothing that could be kept.
+            (Fencing::ResourceAndStonith, Protocol::A) => Fencing::ResourceOnly,
+            (fencing, _) => fencing,
+        }
+    }
+
+    /// The administrator relies on fencing.
+    pub(super) fn is_trusting(&self) -> bool {
+        self.fencing() == Fencing::ResourceAndStonith
+    }
+
+    /// fence-peer of a node comes to its point.
+    pub(super) fn fence(&mut self, n: usize, id: HandlerId) -> Result<(), Violation> {
+        let m = 1 - n;
+        if self.holds_data == Some(m) {
+            return self.fenced(n, id, 1);
+        }
+        let alive = self.nodes[m].engine.is_some();
+        let status = self.nodes[m].status.as_ref();
+        let primary = status.is_some_and(|s| s.role == Role::Primary);
+        let inconsistent = status.is_some_and(|s| s.disk == DiskState::Inconsistent);
+        let good = self.nodes[n].status.as_ref().is_some_and(|s| s.disk == DiskState::UpToDate);
+        let code = match self.prng.below(5) {
+            0 if primary => return self.fenced(n, id, 6),
+            0 | 1 if alive && !primary && self.nodes[m].errand.is_none() => {
+                let incarnation = self.nodes[n].incarnation;
+                self.nodes[m].outdating = Some(Outdating { by: n, incarnation, id });
+                return self.send_errand(m, Errand::Outdate);
+            }
+            2 if inconsistent => 3,
+            3 if good && !primary => 5,
+            _ => {
+                if alive {
+                    self.die(m, true);
+                }
+                7
+            }
+        };
+        self.holds_data = Some(n);
+        self.fenced(n, id, code)
+    }
+
+    /// A node was told to outdate itself.
+    pub(super) fn outdated(
+        &mut self,
+        m: usize,
+        by: Outdating,
+        result: &Result<(), CommandError>,
+    ) -> Result<(), Violation> {
+        let Outdating { by: n, incarnation, id } = by;
+        if self.nodes[n].incarnation != incarnation {
+            return Ok(());
+        }
+        let refused = result.is_err() || self.holds_data == Some(m);
+        if !refused {
+            self.holds_data = Some(n);
+        }
+        self.fenced(n, id, if refused { 1 } else { 4 })
+    }
+
+    fn fenced(&mut self, n: usize, id: HandlerId, code: u8) -> Result<(), Violation> {
+        self.counts.note(Kind::Fencing);
+        let outcome = HandlerOutcome::Exited(code);
+        self.trace(Some(n), "handler", || format!("{} {outcome}", Handler::FencePeer));
+        self.feed(n, Input::HandlerDone { id, outcome })
+    }
+
+    /// unfence-peer has succeeded.
+    pub(super) fn unfence(&mut self, n: usize) {
+        self.holds_data.take_if(|holder| *holder == n);
+    }
+
+    /// Promotes a node without asking whether that is wise.
+    pub(super) fn promote_recklessly(&mut self) -> Result<(), Violation> {
+        let n = self.prng.node();
+        let other_reigns = self.role(1 - n) == Some(Role::Primary);
+        let Some(status) = self.nodes[n].status.as_ref() else { return Ok(()) };
+        let connected = status.peers[0].connection == ConnectionState::Connected;
+        let chances = if other_reigns { self.plan.recklessness } else { self.plan.eagerness };
+        let sensible = status.role == Role::Secondary && status.disk > DiskState::Negotiating && !connected;
+        if sensible && self.nodes[n].errand.is_none() && self.prng.chance(chances, 100) {
+            return self.send_errand(n, Errand::Primary { force: false });
+        }
+        Ok(())
+    }
+
+    // What must hold.
+
+    /// With an agent that tells the truth, there is one Primary at most.
+    pub(super) fn check_fencing(&self) -> Result<(), Violation> {
+        if self.is_trusting() && (0..2).all(|n| self.role(n) == Some(Role::Primary)) {
+            return Err(Violation::new("fencing", format!("both nodes are Primary: {}", self.describe())));
+        }
+        Ok(())
+    }
+
+    /// Whoever is promoted on its own data has every completed write.
+    pub(super) fn check_fenced_promotion(&self, n: usize, holder: usize) -> Result<(), Violation> {
+        if !self.is_trusting() || n != holder || self.in_sync {
+            return Ok(());
+        }
+        let disks = [&self.nodes[0].disk, &self.nodes[1].disk];
+        match self.oracle.missed_write(n, disks) {
+            None => Ok(()),
+            Some(w) => {
+                let text =
+                    format!("node {n} was promoted, and lacks w{w}, which completed: {}", self.describe());
+                Err(Violation::new("fencing", text))
+            }
+        }
+    }
+
+    /// What is suspended does not complete.
+    pub(super) fn check_suspended(&self, n: usize) -> Result<(), Violation> {
+        let status = self.nodes[n].status.as_ref();
+        let frozen = status.is_some_and(|s| s.suspended.fencing);
+        if frozen || self.nodes[n].suspended {
+            let text = format!("node {n} completes requests while they are suspended: {}", self.describe());
+            return Err(Violation::new("suspended", text));
+        }
+        Ok(())
+    }
+}
