@@ -245,6 +245,10 @@ impl Victim {
             _ if !self.linked && self.wants_peer => {
                 (self.linked, self.wants_peer) = (true, false);
                 self.feed(Input::PeerConnected(PEER));
+                let options = self.told.iter().rev().find(|m| matches!(m, Message::Options { .. })).cloned();
+                if let Some(options) = options.filter(|_| !self.chance.one_in(8)) {
+                    self.say(options);
+                }
             }
             _ => {
                 let message = self.message();
