@@ -240,7 +240,7 @@ fn compare(
         }
         return (Relation::Split { common, bitmaps_tell: true }, "bitmap-both");
     }
-    match common_ancestor(mine, theirs, sides).filter(|_| !seeded!(sides, IgnoresHistory)) {
+    match common_ancestor(mine, theirs, sides) {
         Some(common) => (Relation::Split { common, bitmaps_tell: false }, "history-both"),
         None => (Relation::Unrelated, "unrelated"),
     }

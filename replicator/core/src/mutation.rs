@@ -118,8 +118,6 @@ mutations! {
     ForgetsMissedFinish,
     /// Two copies of the same generation are in sync, whatever the bitmaps say.
     MissedFinishIsInSync,
-    /// Former generations are not looked at.
-    IgnoresHistory,
     /// Where both went on, the lower node id wins.
     MissesSplitBrain,
     /// An inconsistent copy may be the source.
@@ -149,7 +147,6 @@ impl Mutation {
                 | IgnoresMissedFinish
                 | ForgetsMissedFinish
                 | MissedFinishIsInSync
-                | IgnoresHistory
                 | MissesSplitBrain
                 | SyncsFromInconsistent
                 | OverwritesPrimary

@@ -24,6 +24,7 @@ mod pair;
 mod postgres;
 mod random;
 mod resync;
+mod split_brain;
 mod tcp;
 mod torture;
 mod trial;
