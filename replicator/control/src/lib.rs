@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tandem_core::config::Options;
 use tandem_core::handler::Handler;
+use tandem_core::io::Repair;
 use tandem_core::status::Status;
 use tandem_core::units::NodeId;
 use thiserror::Error;
@@ -76,6 +77,15 @@ pub enum Action {
     },
     /// Become Secondary.
     Secondary,
+    /// Compare the copies.
+    Verify {
+        /// From here; if not given, from where the last one ended early, or from the beginning.
+        start_bytes: Option<u64>,
+        /// To here; if not given, to the end.
+        stop_bytes: Option<u64>,
+        /// Resync what is found at once.
+        repair: Option<Repair>,
+    },
     /// Give up the local copy and have it anew from the peer.
     Invalidate {
         /// Every block, not only those that are marked.

@@ -155,6 +155,8 @@ pub struct Options {
     pub max_epoch_size: u32,
     /// What the loss of a peer requires.
     pub fencing: Fencing,
+    /// The digest of an online verify, if one shall be possible.
+    pub verify_algorithm: Option<DigestAlgorithm>,
     /// How a resync goes, and how fast.
     pub resync: ResyncOptions,
     /// Extents that the activity log has room for, at most [`crate::metadata::MAX_LOG_SLOTS`].
@@ -261,6 +263,7 @@ impl Default for Options {
             ko_count: 7,
             max_epoch_size: 2048,
             fencing: Fencing::DontCare,
+            verify_algorithm: None,
             resync: ResyncOptions::default(),
             al_extents: 1237,
             al_updates: true,

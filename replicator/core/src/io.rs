@@ -1,6 +1,7 @@
 //! What goes into the engine and what comes out.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::handler::{Handler, HandlerOutcome};
 use crate::metadata::Metadata;
@@ -146,6 +147,13 @@ pub enum Input {
 #[error("{0}")]
 pub struct DiskError(pub String);
 
+/// What a verify has found is resynced from the Primary, or from the node that is named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Repair {
+    /// The node whose copy is right, where no Primary says so.
+    pub from: Option<NodeId>,
+}
+
 /// What an administrator asks of a resource.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -174,6 +182,15 @@ pub enum Command {
     },
     /// Become Secondary.
     Secondary,
+    /// Compare the copies, while they are in use.
+    Verify {
+        /// From here; if not given, from where the last one ended early, or from the beginning.
+        start_bytes: Option<u64>,
+        /// To here; if not given, to the end.
+        stop_bytes: Option<u64>,
+        /// Resync what is found at once.
+        repair: Option<Repair>,
+    },
     /// Give up the local copy and have it anew from the peer.
     Invalidate {
         /// Every block, not only those that are marked.
@@ -343,6 +360,22 @@ pub enum Event {
         old: DiskState,
         /// After.
         new: DiskState,
+    },
+    /// A verify has found that the copies differ.
+    OutOfSync {
+        /// From which peer's copy.
+        peer: NodeId,
+        /// Where.
+        range: ByteRange,
+    },
+    /// A verify has come to its end.
+    Verified {
+        /// With which peer.
+        peer: NodeId,
+        /// What was verified.
+        range: ByteRange,
+        /// Blocks that differ.
+        blocks: u64,
     },
     /// A handler is run.
     HandlerCalled {

@@ -108,6 +108,16 @@ mutations! {
     IgnoresCrashFlag,
     /// Data that was given up is not called Inconsistent on disk.
     InvalidateWithoutPersist,
+    /// A verify reads a piece for the peer while it is being written.
+    VerifyIgnoresWrites,
+    /// A verify compares digests that lack writes of the node that compares.
+    VerifyIgnoresRoles,
+    /// A verify leaves the last block out.
+    VerifyMissesTail,
+    /// What a verify has found is not brought to disk.
+    VerifyForgetsFound,
+    /// A repair takes the copy that was to be replaced.
+    RepairFromWrongSide,
     /// The node with the older data is the source.
     PrefersOldData,
     /// The identifier at which both parted is not looked at.

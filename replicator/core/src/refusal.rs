@@ -29,6 +29,8 @@ pub enum StateChangeRefusal {
     HeldOpen = -12,
     /// No peer is configured.
     NoNetConfig = -13,
+    /// No digest is configured for a verify.
+    NoVerifyAlgorithm = -14,
     /// No peer is connected.
     NeedConnection = -15,
     /// The disk is not even Outdated.
@@ -59,6 +61,7 @@ impl StateChangeRefusal {
             Self::Diskless => "Device is diskless, the requested operation requires a disk",
             Self::HeldOpen => "Device is held open by someone",
             Self::NoNetConfig => "Have no net/connection configuration",
+            Self::NoVerifyAlgorithm => "Need a verify algorithm to start online verify",
             Self::NeedConnection => "State change requires a connection",
             Self::LowerThanOutdated => "Disk state is lower than outdated",
             Self::InTransientState => "In transient state, retry after next state change",

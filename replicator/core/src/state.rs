@@ -119,10 +119,19 @@ named!(
         Ahead,
         /// The Primary does not send its writes for now.
         Behind,
+        /// Comparing the copies: this node was told to.
+        VerifyS,
+        /// Comparing the copies: the peer was told to.
+        VerifyT,
     }
 );
 
 impl ReplicationState {
+    /// The copies are being compared.
+    pub const fn is_verify(self) -> bool {
+        matches!(self, ReplicationState::VerifyS | ReplicationState::VerifyT)
+    }
+
     /// The peer gets from us what it lacks, now or after a pause.
     pub const fn is_source(self) -> bool {
         matches!(self, ReplicationState::SyncSource | ReplicationState::PausedSyncS)

@@ -68,7 +68,7 @@ fn one_of_each() -> Vec<Message> {
         Message::ResyncInSync { range },
         Message::SyncPause { paused: true },
         Message::ReadRequest { id: 1, range },
-        Message::ReadReply { id: 1, payload: Some(payload) },
+        Message::ReadReply { id: 1, payload: Some(payload.clone()) },
         Message::ReadReply { id: 2, payload: None },
         Message::Ping,
         Message::PingAck,
@@ -80,6 +80,18 @@ fn one_of_each() -> Vec<Message> {
         Message::InvalidateReply { id: 8, granted: true },
         Message::Behind { id: 3 },
         Message::BehindAck { id: 3 },
+        Message::VerifyStart { id: 9, algorithm: DigestAlgorithm::Sha1, range },
+        Message::VerifyReply { id: 9, granted: true },
+        Message::VerifyRequest { id: 10, range },
+        Message::VerifyDigests {
+            id: 10,
+            range,
+            seen: 3,
+            algorithm: DigestAlgorithm::Sha256,
+            digests: payload.clone(),
+        },
+        Message::VerifyResult { id: 10, range, compared: true, differing: 5 },
+        Message::VerifyEnd { id: 9, complete: true },
     ]
 }
 

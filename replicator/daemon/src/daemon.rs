@@ -129,6 +129,9 @@ impl Daemon {
             Action::Primary { force } => AdminCommand::Primary { force },
             Action::Secondary => AdminCommand::Secondary,
             Action::Invalidate { reset_bitmap } => AdminCommand::Invalidate { reset_bitmap },
+            Action::Verify { start_bytes, stop_bytes, repair } => {
+                AdminCommand::Verify { start_bytes, stop_bytes, repair }
+            }
             Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
             Action::PauseSync => AdminCommand::PauseSync,
             Action::ResumeSync => AdminCommand::ResumeSync,

@@ -3,7 +3,7 @@
 use tandem_control::ResourceSpec;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{Event, Level};
-use tandem_core::units::NodeId;
+use tandem_core::units::{NodeId, SECTOR_BYTES};
 use tracing::{error, info, warn};
 
 /// Writes the event to the log.
@@ -27,7 +27,9 @@ fn peer_of(event: &Event) -> Option<NodeId> {
         Event::Connection { peer, .. }
         | Event::Replication { peer, .. }
         | Event::PeerRole { peer, .. }
-        | Event::PeerDisk { peer, .. } => Some(*peer),
+        | Event::PeerDisk { peer, .. }
+        | Event::OutOfSync { peer, .. }
+        | Event::Verified { peer, .. } => Some(*peer),
         Event::HandlerCalled { peer, .. } | Event::HandlerDone { peer, .. } | Event::Note { peer, .. } => {
             *peer
         }
@@ -46,6 +48,14 @@ fn describe(event: &Event) -> (Level, String) {
         Event::Replication { old, new, .. } => format!("repl( {old} -> {new} )"),
         Event::PeerRole { old, new, .. } => format!("peer( {old} -> {new} )"),
         Event::PeerDisk { old, new, .. } => format!("pdsk( {old} -> {new} )"),
+        Event::OutOfSync { range, .. } => {
+            let (start, size) = (range.offset / SECTOR_BYTES, range.length / SECTOR_BYTES);
+            return (Level::Error, format!("Out of sync: start={start}, size={size} (sectors)"));
+        }
+        Event::Verified { blocks: 0, .. } => "Online verify found no difference".into(),
+        Event::Verified { blocks, .. } => {
+            return (Level::Error, format!("Online verify found {blocks} 4k block out of sync!"));
+        }
         Event::HandlerCalled { handler, .. } => format!("helper command: {handler}"),
         Event::HandlerDone { handler, outcome, .. } => {
             let level = if *outcome == HandlerOutcome::Exited(0) { Level::Info } else { Level::Warn };

@@ -80,7 +80,7 @@ fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result 
     )?;
     let paused = matches!(replication, ReplicationState::PausedSyncS | ReplicationState::PausedSyncT);
     match peer.filter(|_| !paused).and_then(|peer| peer.resync.as_ref()) {
-        Some(progress) => put_progress(text, progress),
+        Some(progress) => put_progress(text, progress, replication.is_verify()),
         None => Ok(()),
     }
 }
@@ -101,7 +101,7 @@ fn connection_name(connection: ConnectionState, replication: ReplicationState) -
     }
 }
 
-fn put_progress(text: &mut String, progress: &ResyncProgress) -> std::fmt::Result {
+fn put_progress(text: &mut String, progress: &ResyncProgress, verify: bool) -> std::fmt::Result {
     let total = progress.total_bytes.max(1);
     let left = progress.left_bytes.min(total);
     // What is left is rounded down, as the module does: 0 only as long as everything is left.
@@ -112,7 +112,8 @@ fn put_progress(text: &mut String, progress: &ResyncProgress) -> std::fmt::Resul
     let (unit_bytes, unit) = if total > MIB_FROM_BYTES { (1 << 20, 'M') } else { (1 << 10, 'K') };
     writeln!(
         text,
-        "\t[{done}>{ahead}] sync'ed:{:3}.{}% ({}/{}){unit}",
+        "\t[{done}>{ahead}] {}{:3}.{}% ({}/{}){unit}",
+        if verify { "verified:" } else { "sync'ed:" },
         permille / 10,
         permille % 10,
         left / unit_bytes,

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use tandem_core::io::{Command, Input};
+use tandem_core::io::{Command, Input, Repair};
 use tandem_core::metadata;
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
@@ -52,6 +52,8 @@ pub(super) enum Errand {
     ResumeIo,
     /// Become Secondary although a client is there: must be refused.
     SecondaryWhileOpen,
+    /// Compare the copies, or a part of them, from block to block; repair what is found, from a node's copy.
+    Verify { part: Option<(u64, u64)>, repair: bool, from: Option<usize> },
     /// Give up the own copy.
     Invalidate { reset_bitmap: bool },
     /// Give up the other node's copy.
@@ -78,6 +80,8 @@ pub(super) enum Step {
     Quiesce(usize),
     /// A command, to be waited for.
     Do(usize, Errand),
+    /// A command, not to be waited for.
+    Start(usize, Errand),
     /// Wait for the answer.
     Await(usize),
     /// From now on the node shall (not) be connected.
@@ -164,6 +168,11 @@ impl World {
             Errand::Disconnect => Command::Disconnect,
             Errand::Primary { force } => Command::Primary { force },
             Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
+            Errand::Verify { part, repair, from } => Command::Verify {
+                start_bytes: part.map(|(start, _)| start * 4096),
+                stop_bytes: part.map(|(_, stop)| stop * 4096),
+                repair: repair.then_some(Repair { from: from.map(|n| NodeId(n as u8)) }),
+            },
             Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             Errand::PauseSync => Command::PauseSync,
@@ -388,7 +397,7 @@ impl World {
     fn take_step(&mut self, step: Step) -> Result<bool, Violation> {
         match step {
             Step::Quiesce(n) => return Ok(self.see_client_off(n)),
-            Step::Do(n, errand) => {
+            Step::Do(n, errand) | Step::Start(n, errand) => {
                 if self.nodes[n].engine.is_none() {
                     self.give_up_script();
                     return Ok(false);
@@ -404,7 +413,7 @@ impl World {
                     self.give_up_script();
                     return Ok(false);
                 }
-                if let Some(script) = self.script.as_mut() {
+                if let Some(script) = self.script.as_mut().filter(|_| matches!(step, Step::Do(..))) {
                     script.steps.insert(1, Step::Await(n));
                 }
                 self.send_errand(n, errand)?;
@@ -468,6 +477,7 @@ impl World {
             }
             Kind::DetachSecondary => detach(1 - primary?),
             Kind::DetachPrimary => detach(primary?),
+            Kind::Verify => self.verify_script(primary)?,
             Kind::Invalidate => {
                 let reset_bitmap = self.prng.chance(3, 4);
                 let remote = self.prng.chance(1, 2);
@@ -544,7 +554,13 @@ impl World {
         }
         let idle = self.nodes.iter().all(|n| n.errand.is_none() && n.disk.in_flight() == 0);
         let served = (0..2).all(|n| self.nodes[n].client.as_ref().is_none_or(|c| c.pending() == 0));
-        if idle && served && self.link_is_quiet() && self.knows_of_no_difference() {
+        if !idle || !served || !self.link_is_quiet() {
+            return Ok(());
+        }
+        if self.nodes[0].disk.tokens() != self.nodes[1].disk.tokens() || self.open_bytes() > 0 {
+            return self.inspect();
+        }
+        if self.knows_of_no_difference() {
             self.check_convergence()?;
             self.finished = true;
         }

@@ -65,6 +65,8 @@ kinds! {
     DetachPrimary,
     /// A node is taken down in good order, and brought up again.
     CleanRestart,
+    /// A disk rots, and the copies are compared, perhaps repaired.
+    Verify,
     /// One copy is given up, by a command on its own node or on the other, to be had anew.
     Invalidate,
     /// Resyncs are paused, and go on.
@@ -167,6 +169,9 @@ impl Plan {
         let mut weights = [0; DRAWN];
         for weight in &mut weights {
             *weight = if prng.chance(1, 3) { prng.between(1, 4) } else { 0 };
+        }
+        if prng.chance(1, 6) {
+            weights[Kind::Verify as usize] += 8;
         }
         if prng.chance(1, 4) {
             // Power matters most: nothing else tells a flush from none.

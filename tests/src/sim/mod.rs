@@ -56,6 +56,7 @@ pub mod prng;
 mod report;
 mod rot;
 mod split;
+mod verify;
 mod world;
 
 use std::cell::RefCell;

@@ -29,6 +29,10 @@ pub struct Counts {
     pub syncs: u64,
     /// Times each kind of fault happened.
     pub kinds: [u64; Kind::ALL.len()],
+    /// Verifies that came to their end.
+    pub verifies: u64,
+    /// Blocks that they found.
+    pub blocks_found: u64,
     /// Virtual time.
     pub micros: Micros,
     /// A digest of every event, to tell whether two runs were the same.
@@ -44,6 +48,8 @@ impl Default for Counts {
             requests_lost: 0,
             promotions: 0,
             syncs: 0,
+            verifies: 0,
+            blocks_found: 0,
             kinds: [0; Kind::ALL.len()],
             micros: 0,
             digest: 0,
@@ -65,6 +71,8 @@ impl Counts {
         self.requests_lost += other.requests_lost;
         self.promotions += other.promotions;
         self.syncs += other.syncs;
+        self.verifies += other.verifies;
+        self.blocks_found += other.blocks_found;
         self.micros += other.micros;
         self.digest ^= other.digest;
         for (sum, n) in self.kinds.iter_mut().zip(other.kinds) {
@@ -77,14 +85,16 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} seeds, {} events, {:.1} s of virtual time, {} requests completed, {} lost, {} promotions, {} times in sync",
+            "{} seeds, {} events, {:.1} s of virtual time, {} requests completed, {} lost, {} promotions, {} times in sync, {} verifies found {} blocks",
             self.seeds,
             self.events,
             self.micros as f64 / 1e6,
             self.requests,
             self.requests_lost,
             self.promotions,
-            self.syncs
+            self.syncs,
+            self.verifies,
+            self.blocks_found
         )?;
         for (kind, n) in Kind::ALL.iter().zip(self.kinds) {
             writeln!(f, "  {:<16} {n:>10}", kind.name())?;
@@ -188,6 +198,8 @@ pub(super) fn show_event(event: &Event) -> String {
         Event::Replication { old, new, .. } => format!("replication {old} -> {new}"),
         Event::PeerRole { old, new, .. } => format!("peer role {old} -> {new}"),
         Event::PeerDisk { old, new, .. } => format!("peer disk {old} -> {new}"),
+        Event::OutOfSync { range, .. } => format!("out of sync: {range}"),
+        Event::Verified { range, blocks, .. } => format!("verified {range}: {blocks} blocks differ"),
         Event::HandlerCalled { handler, .. } => format!("helper {handler}"),
         Event::HandlerDone { handler, outcome, .. } => format!("helper {handler} {outcome}"),
         Event::Note { level, text, .. } => format!("{level:?}: {text}"),

@@ -5,6 +5,7 @@ use tandem_core::state::DiskState;
 
 use super::admin::Errand;
 use super::faults::Kind;
+use super::oracle::undamaged;
 use super::world::{DATA_BYTES, Event, World};
 
 /// Damage that the engines know of.
@@ -20,8 +21,11 @@ impl World {
         for _ in 0..self.prng.between(1, 4) {
             let sector = self.prng.below(DATA_BYTES / 512) as usize;
             let found = self.nodes[n].disk.tokens()[sector];
-            if let Some(token) = self.oracle.rotted(sector, found) {
+            if undamaged(found) == found
+                && let Some(token) = self.oracle.rotted(sector, found)
+            {
                 self.nodes[n].disk.rot(sector, token);
+                self.damage(sector);
                 if let Some((_, then)) = self.nodes[n].snapshot.as_mut() {
                     then[sector] = token;
                 }
@@ -49,7 +53,7 @@ impl World {
     pub(super) fn gave_up(&mut self, n: usize) {
         let tokens = [0, 1].map(|n| self.nodes[n].disk.tokens());
         for (sector, &token) in tokens[n].iter().enumerate() {
-            if token != super::oracle::undamaged(token) && tokens[1 - n][sector] != token {
+            if token != undamaged(token) && tokens[1 - n][sector] != token {
                 self.condemned.push(Condemned { sector, token });
             }
         }

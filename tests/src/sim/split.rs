@@ -8,7 +8,7 @@ use tandem_core::state::{ConnectionState, Role};
 use super::admin::Errand;
 use super::faults::Kind;
 use super::link::Micros;
-use super::oracle::Violation;
+use super::oracle::{Violation, undamaged};
 use super::world::{PATIENCE, World};
 
 /// What each disk holds.
@@ -260,6 +260,6 @@ impl World {
     }
 
     fn contents(&self) -> Held {
-        [0, 1].map(|n| self.nodes[n].disk.tokens().to_vec())
+        [0, 1].map(|n| self.nodes[n].disk.tokens().iter().map(|token| undamaged(*token)).collect())
     }
 }

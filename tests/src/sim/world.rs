@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, WriteOrdering};
+use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, Input, Output};
 use tandem_core::metadata::{self, Placement};
@@ -30,6 +31,7 @@ use super::prng::Prng;
 use super::report::{self, Counts};
 use super::rot::Condemned;
 use super::split::Act;
+use super::verify::Watch;
 
 /// Bytes of data on each disk: 64 blocks, a bit for each in one word.
 pub(super) const DATA_BYTES: u64 = 64 * 4096;
@@ -157,6 +159,8 @@ pub(super) struct World {
     pub(super) finished: bool,
     /// Damage that the engines know of.
     pub(super) condemned: Vec<Condemned>,
+    /// Online verify.
+    pub(super) watch: Watch,
     pub(super) counts: Counts,
     tracing: bool,
     commands_done: Vec<(usize, CommandId, Result<(), CommandError>)>,
@@ -200,6 +204,7 @@ impl World {
             sync_source: None,
             finished: false,
             condemned: Vec::new(),
+            watch: Watch::default(),
             counts: Counts { seeds: 1, ..Counts::default() },
             tracing,
             commands_done: Vec::new(),
@@ -371,6 +376,7 @@ impl World {
                 ping_interval_ms: 150,
                 ping_timeout_ms: 50,
                 ko_count: 3,
+                verify_algorithm: Some(DigestAlgorithm::Sha1),
                 max_epoch_size: 20,
                 resync: self.plan.resync.clone(),
                 al_extents: self.plan.al_extents,
@@ -478,7 +484,10 @@ impl World {
                 self.trace(Some(n), "releases", || "the disk".into());
                 self.nodes[n].disk_in_use = false;
             }
-            Output::Event(event) => self.trace(Some(n), "event", || report::show_event(&event)),
+            Output::Event(event) => {
+                self.trace(Some(n), "event", || report::show_event(&event));
+                self.watch(n, &event)?;
+            }
         }
         Ok(())
     }

@@ -246,6 +246,8 @@ pub struct NetOptions {
     pub csums_after_crash_only: bool,
     /// What a lost peer requires.
     pub fencing: Fencing,
+    /// The digest for online verify; none if it shall not be possible.
+    pub verify_algorithm: Option<String>,
 }
 
 impl From<&Settings> for NetOptions {
@@ -289,6 +291,10 @@ impl From<&Settings> for NetOptions {
                 Some(Value::Text(word)) if word == "resource-only" => Fencing::ResourceOnly,
                 Some(Value::Text(word)) if word == "resource-and-stonith" => Fencing::ResourceAndStonith,
                 _ => Fencing::DontCare,
+            },
+            verify_algorithm: match settings.effective(Section::Net, "verify-alg") {
+                Some(Value::Text(word)) if word != "none" => Some(word),
+                _ => None,
             },
         }
     }

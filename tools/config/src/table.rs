@@ -65,7 +65,6 @@ const SOCKETS: &str = "sockets are tuned by the operating system and the daemon"
 const ZEROES: &str = "zeroes always travel as such, and leave holes where the disk can have them";
 /// The digests that tandem-core has, after the word for none.
 const DIGESTS: &[&str] = &["none", "sha256", "sha1"];
-const NO_DIGEST: &str = "not available yet";
 const SAFER: &str = "the safe choice is always made";
 const QUORUM: &str = "quorum needs three nodes and this version supports two";
 const NO_VIOLENCE: &str = "data never changes under a running client";
@@ -221,7 +220,7 @@ pub static OPTIONS: &[OptionDef] = &[
         "remove it",
     ),
     text("data-integrity-alg", NET, "Digest over every replicated block").ignored("always on, with CRC-32"),
-    text("verify-alg", NET, "Digest for online verify").ignored(NO_DIGEST),
+    choice("verify-alg", NET, DIGESTS, "Digest for online verify").supported(),
     choice("csums-alg", NET, DIGESTS, "Digest for resync by checksums: only the blocks that differ are sent").supported(),
     flag("csums-after-crash-only", NET, false, "Resync by checksums only after a primary has crashed").supported(),
     number("socket-check-timeout", NET, Unit::Tenths, (0, 0, 300), "Check of accepted sockets")

@@ -51,6 +51,40 @@ pub struct WaitOptions {
     pub wfc_timeout: u64,
 }
 
+/// What to compare, and what to do with what is found.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Verify {
+    /// The resources.
+    #[command(flatten)]
+    pub names: Names,
+    /// Begin here: a sector, or with a suffix k, M, G or s; otherwise where the last verify was interrupted, or at 0.
+    #[arg(long, value_name = "POS", value_parser = position)]
+    pub start: Option<u64>,
+    /// Stop here, instead of at the end.
+    #[arg(long, value_name = "POS", value_parser = position)]
+    pub stop: Option<u64>,
+    /// Resync what is found at once: from the Primary, or from the node named with --from.
+    #[arg(long)]
+    pub repair: bool,
+    /// The node whose copy is right, where neither is Primary.
+    #[arg(long, value_name = "NODE", requires = "repair")]
+    pub from: Option<String>,
+}
+
+/// A position on a device in bytes. A plain number counts sectors, as for drbdadm.
+fn position(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_bytes: u64 = match &text[digits.len()..] {
+        "" | "s" | "S" => 512,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return Err("a number of sectors, or a number with k, M, G or s".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number".to_owned())?;
+    number.checked_mul(unit_bytes).ok_or_else(|| "too large".to_owned())
+}
+
 /// Whose copy, and how much of it.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Invalidation {
@@ -128,6 +162,8 @@ pub enum Command {
     },
     /// Become Secondary.
     Secondary(Names),
+    /// Compare the copies while they are in use, and mark the blocks that differ.
+    Verify(Verify),
     /// Give up the local copy: Inconsistent, and all of it had anew from the peer.
     Invalidate(Invalidation),
     /// Give up the peer's copy and send it all of the local one.
@@ -216,6 +252,19 @@ mod tests {
         let wait = Command::WaitConnect(WaitOptions { names: r0(), wfc_timeout: 7 });
         assert_eq!(parse("tandemadm wait-connect -t 7 r0").unwrap(), wait);
         assert_eq!(parse("tandemadm wait-connect --wfc-timeout=7 r0").unwrap(), wait);
+    }
+
+    #[test]
+    fn positions_count_sectors_unless_they_say_otherwise() {
+        let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Verify(verify)) => Some((verify.start, verify.stop)),
+            _ => None,
+        };
+        assert_eq!(parse("tandemadm verify r0"), Some((None, None)));
+        assert_eq!(parse("tandemadm verify --start=8 --stop 4M r0"), Some((Some(4096), Some(4 << 20))));
+        assert_eq!(parse("tandemadm verify --start=8x r0"), None);
+        assert_eq!(parse("tandemadm verify --start=99999999999G r0"), None);
+        assert_eq!(parse("tandemadm verify --from bravo r0"), None);
     }
 
     #[test]

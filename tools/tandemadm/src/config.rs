@@ -143,6 +143,7 @@ fn options(
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
         congestion: congestion(net)?,
         fencing: fencing(net.fencing),
+        verify_algorithm: net.verify_algorithm.as_deref().and_then(DigestAlgorithm::from_name),
         resync: ResyncOptions {
             fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,
             plan_ahead_ms: disk.resync.plan_ahead_ms,
@@ -264,7 +265,7 @@ mod tests {
 
     const TEXT: &str = r#"
         global { nbd-listen 127.0.0.1:10809; }
-        common { net { protocol B; timeout 50; } }
+        common { net { protocol B; timeout 50; verify-alg sha1; } }
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; fencing resource-and-stonith;
                 sndbuf-size 1M; congestion-fill 64; congestion-extents 99; on-congestion disconnect; }
@@ -331,6 +332,7 @@ mod tests {
                     send_buffer_bytes: 1 << 20,
                 },
                 fencing: config::Fencing::ResourceAndStonith,
+                verify_algorithm: Some(DigestAlgorithm::Sha1),
                 resync: ResyncOptions {
                     max_bytes_per_s: 100 << 20,
                     fill_target_bytes: 1 << 20,

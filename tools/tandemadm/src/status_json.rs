@@ -83,8 +83,8 @@ fn peer_device(status: &ResourceStatus, peer: &PeerStatus) -> Value {
         "out-of-sync": peer.out_of_sync_bytes / 1024,
         "pending": peer.pending,
         "unacked": peer.unacked,
-        "has-sync-details": peer.resync.is_some(),
-        "has-online-verify-details": false,
+        "has-sync-details": peer.resync.is_some() && !peer.replication.is_verify(),
+        "has-online-verify-details": peer.resync.is_some() && peer.replication.is_verify(),
         "percent-in-sync": in_sync,
     });
     if let Some(resync) = &peer.resync {

@@ -63,7 +63,8 @@ impl Engine {
             0 => options.send_buffer_bytes,
             fill => fill.min(options.send_buffer_bytes),
         };
-        let in_sync = peer.replication == ReplicationState::Established && peer.disk == DiskState::UpToDate;
+        let idle = peer.replication == ReplicationState::Established || peer.replication.is_verify();
+        let in_sync = idle && peer.disk == DiskState::UpToDate;
         let holds_log =
             !peer.transfer_log.is_empty() && self.disk.log.held_extents() >= usize::from(options.extents);
         self.effective_protocol() == Protocol::A
@@ -76,6 +77,7 @@ impl Engine {
         let (question, asked_at) = (self.key(), self.now);
         let Some(peer) = self.peer_mut(id).filter(|p| p.pulling_ahead.is_none()) else { return };
         peer.pulling_ahead = Some(PullingAhead { id: question, asked_at });
+        self.abort_verify(id);
         self.note(Some(id), Level::Warn, "Congestion-fill threshold reached");
         self.send(id, Message::Behind { id: question });
     }
@@ -141,6 +143,7 @@ impl Engine {
             self.send(id, Message::BehindAck { id: question });
             return Ok(());
         }
+        self.abort_verify(id);
         let Some(metadata) = self.disk.metadata.as_mut() else { return Ok(()) };
         metadata.superblock.flags.up_to_date = false;
         if self.disk.state > DiskState::Outdated {

@@ -36,6 +36,8 @@ impl Engine {
         }
         peer.link_up = true;
         peer.session += 1;
+        peer.writes_sent = 0;
+        peer.writes_received = 0;
         peer.round = 0;
         peer.in_round = false;
         peer.receiver_stale = true;

@@ -86,6 +86,7 @@ pub(super) enum DiskWork {
     Apply(Applied),
     EpochFlush { peer: NodeId, session: u32 },
     ResyncRead(ResyncRead),
+    Verify(Applied),
     DetachFlush,
     SettleFlush,
 
@@ -164,6 +165,7 @@ impl Engine {
             DiskWork::Apply(applied) => self.applied(applied, result.is_some()),
             DiskWork::EpochFlush { peer, session } => self.epoch_flushed(peer, session, result.is_some()),
             DiskWork::ResyncRead(read) => self.resync_read_done(read, result),
+            DiskWork::Verify(applied) => self.verify_step_done(applied, result),
             DiskWork::DetachFlush => self.detach_flushed(result.is_some()),
             DiskWork::SettleFlush => self.disk.settling = false,
             DiskWork::Metadata => {
@@ -274,12 +276,21 @@ impl Engine {
 
 impl DiskWork {
     fn is_read(&self) -> bool {
-        matches!(self, DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead(_))
+        matches!(
+            self,
+            DiskWork::ClientRead { .. }
+                | DiskWork::PeerRead { .. }
+                | DiskWork::ResyncRead(_)
+                | DiskWork::Verify(_)
+        )
     }
 
     fn describe(&self) -> &'static str {
         match self {
-            DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead(_) => "a read",
+            DiskWork::ClientRead { .. }
+            | DiskWork::PeerRead { .. }
+            | DiskWork::ResyncRead(_)
+            | DiskWork::Verify(_) => "a read",
             DiskWork::ClientWrite { .. } | DiskWork::Apply(_) => "a write",
             DiskWork::ClientFlush { .. }
             | DiskWork::EpochFlush { .. }

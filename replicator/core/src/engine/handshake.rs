@@ -40,7 +40,12 @@ impl Engine {
                 let drained = p.receiver.is_drained() || p.is_connected();
                 p.link_up && p.in_round && p.our_handshake.is_none() && drained
             });
-            if due && self.is_settled() && self.is_ready_to_meet(id) {
+            if due {
+                // What it has found until now is in the handshake.
+                self.abort_verify(id);
+            }
+            let written = self.disk.persist.is_idle() || !self.disk.is_usable();
+            if due && written && self.is_settled() && self.is_ready_to_meet(id) {
                 let ours = self.handshake(id);
                 if let Some(peer) = self.peer_mut(id) {
                     peer.our_handshake = Some(ours.clone());

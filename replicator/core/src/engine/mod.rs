@@ -23,6 +23,7 @@ mod replication;
 mod report;
 mod resync;
 mod split_brain;
+mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,7 +36,7 @@ use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
 use client::{ClientFlush, ClientRead, ClientWrite, Held, Request};
-use command::CurrentCommand;
+use command::{CurrentCommand, PendingRepair};
 use disk::Disk;
 use peer::Peer;
 use persist::Version;
@@ -84,6 +85,7 @@ pub struct Engine {
 
     commands: VecDeque<(CommandId, Command)>,
     current_command: Option<CurrentCommand>,
+    repair: Option<PendingRepair>,
     running: handlers::Running,
     told_of_degradation: bool,
     /// The administrator has said suspend-io.
@@ -157,6 +159,7 @@ impl Engine {
             next_key: 1,
             commands: VecDeque::new(),
             current_command: None,
+            repair: None,
             running: handlers::Running::default(),
             told_of_degradation: false,
             user_suspends: false,
@@ -224,6 +227,7 @@ impl Engine {
         self.catch_up();
         self.exchange_handshakes();
         self.progress_resyncs();
+        self.progress_verifies();
         self.admit_requests();
         self.tell_of_degradation();
         self.progress_log();
@@ -269,6 +273,18 @@ impl Engine {
             Message::InvalidateReply { id, granted } => self.invalidate_answered(peer, id, granted),
             Message::Goodbye { outdated } => self.goodbye_received(peer, outdated),
             Message::OutdateRequest => self.outdate_requested(peer),
+            Message::VerifyStart { id, algorithm, range } => {
+                self.verify_start_requested(peer, id, algorithm, range)
+            }
+            Message::VerifyReply { id, granted } => self.verify_start_answered(peer, id, granted),
+            Message::VerifyRequest { id, range } => self.verify_requested(peer, id, range),
+            Message::VerifyDigests { id, range, seen, algorithm, digests } => {
+                self.digests_received(peer, id, range, seen, algorithm, digests)
+            }
+            Message::VerifyResult { id, range, compared, differing } => {
+                self.verify_result_received(peer, id, range, compared, differing)
+            }
+            Message::VerifyEnd { id, complete } => self.verify_ended(peer, id, complete),
             Message::Write { seq, offset, payload } => self.write_received(peer, seq, offset, payload),
             Message::Zero { seq, range, unmap } => self.zero_received(peer, seq, range, unmap),
             Message::Barrier { epoch, writes, flush } => self.barrier_received(peer, epoch, writes, flush),

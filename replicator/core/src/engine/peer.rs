@@ -12,6 +12,7 @@ use super::fencing::Fence;
 use super::peer_reads::PeerReads;
 use super::receiver::{Burden, Receiver};
 use super::resync::{PeerPause, Progress, SourceState, TargetState};
+use super::verify::Verify;
 
 /// One peer.
 #[derive(Clone)]
@@ -92,6 +93,12 @@ pub(super) struct Peer {
     pub(super) source: SourceState,
     pub(super) pause: PeerPause,
     pub(super) progress: Option<Progress>,
+    pub(super) verify: Option<Verify>,
+    /// Where the last verify ended early; 0 if it did not.
+    pub(super) verify_from_bytes: u64,
+    /// Writes of this connection, for telling what a digest includes.
+    pub(super) writes_sent: u64,
+    pub(super) writes_received: u64,
 
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
@@ -172,6 +179,10 @@ impl Peer {
             source: SourceState::default(),
             pause: PeerPause::default(),
             progress: None,
+            verify: None,
+            verify_from_bytes: 0,
+            writes_sent: 0,
+            writes_received: 0,
 
             sent_bytes: 0,
             received_bytes: 0,

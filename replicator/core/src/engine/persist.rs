@@ -60,14 +60,16 @@ pub(super) enum Then {
     Leave(NodeId, CommandId),
     /// The data has been given up.
     Invalidated(CommandId),
-    /// The same, because a peer wants it, on this connection and with this number.
-    InvalidatedFor(NodeId, u32, u64),
+    /// The same, with a peer, on this connection; if it has asked for it, under this number.
+    InvalidatedFor(NodeId, u32, Option<u64>),
     /// The Primary may be told that the disk knows it is behind.
     Behind(NodeId, u32),
     /// The node may tell the peer, which wants to leave, goodbye.
     Outdated(NodeId, u32),
     /// The data is old, as the administrator has said.
     OutdateDone(CommandId),
+    /// What a verify has found is known; the verify is done.
+    Verified(NodeId, u32),
     /// The target may ask for its first block.
     TargetReady(NodeId, u32),
     /// The target has the source's generation.
@@ -212,6 +214,7 @@ impl Engine {
                 Then::Behind(peer, session) => self.behind_noted(peer, session),
                 Then::Outdated(peer, session) => self.dismissed(peer, session),
                 Then::OutdateDone(id) => self.outdated(id),
+                Then::Verified(peer, session) => self.walk_finished(peer, session),
                 Then::TargetReady(peer, session) => self.target_ready(peer, session),
                 Then::TargetFinished(peer, session) => self.target_finished(peer, session),
             }
@@ -234,10 +237,14 @@ impl Engine {
                 // There is nothing left to note on it.
                 Then::Leave(peer, id) => self.leave(peer, id),
                 Then::Outdated(peer, session) => self.dismissed(peer, session),
-                Then::InvalidatedFor(peer, _, id) => {
+                Then::InvalidatedFor(peer, _, Some(id)) => {
                     self.send(peer, Message::InvalidateReply { id, granted: false });
                 }
-                Then::Behind(..) | Then::TargetReady(..) | Then::TargetFinished(..) => {}
+                Then::InvalidatedFor(..)
+                | Then::Verified(..)
+                | Then::Behind(..)
+                | Then::TargetReady(..)
+                | Then::TargetFinished(..) => {}
             }
         }
     }

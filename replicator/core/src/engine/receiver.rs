@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::disk::DiskWork;
+use super::verify::Step;
 use super::{Engine, Locked, MAX_TRANSFER_LOG};
 use crate::config::{Protocol, WriteOrdering};
 use crate::io::{Device, DiskOpKind, Payload};
@@ -107,13 +108,18 @@ pub(super) enum What {
     ResyncZeroes,
     /// The source has compared: what we have is what it has.
     ResyncInSync,
+    Verify(Step),
 }
 
 impl What {
     fn payload_bytes(&self) -> u64 {
         match self {
             What::Write { payload, .. } | What::Resync { payload } => payload.len(),
-            What::Zero { .. } | What::Read { .. } | What::ResyncZeroes | What::ResyncInSync => 0,
+            What::Zero { .. }
+            | What::Read { .. }
+            | What::ResyncZeroes
+            | What::ResyncInSync
+            | What::Verify(_) => 0,
         }
     }
 }
@@ -192,6 +198,7 @@ impl Engine {
         self.note_client_request();
         let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        peer.writes_received += u64::from(seq.is_some());
         if peer.receiver_stale {
             // The disk it was meant for is gone, and the sender was told: it counts on nobody to write this.
             if let What::Read { id: read } = what {
@@ -288,6 +295,7 @@ impl Engine {
             What::Write { payload, .. } | What::Resync { payload } => {
                 DiskOpKind::Write { offset: applied.range.offset, data: payload.data.clone(), fua: false }
             }
+            What::Verify(_) => return self.start_verify_step(applied),
             What::Zero { unmap, .. } => DiskOpKind::Zero { range: applied.range, unmap: *unmap },
             What::ResyncZeroes => DiskOpKind::Zero { range: applied.range, unmap: true },
             What::ResyncInSync => return self.applied(applied, true),
@@ -324,6 +332,7 @@ impl Engine {
             What::Resync { .. } | What::ResyncZeroes | What::ResyncInSync => {
                 self.resync_block_written(peer, session, range, ok);
             }
+            What::Verify(_) => {}
             What::Read { id } => {
                 if live {
                     self.send(peer, Message::ReadReply { id, payload: None });
@@ -345,7 +354,7 @@ impl Engine {
         self.progress_epochs(id);
     }
 
-    fn request_ended(&mut self, id: NodeId, session: u32, epoch: u64, bytes: u64) {
+    pub(super) fn request_ended(&mut self, id: NodeId, session: u32, epoch: u64, bytes: u64) {
         let Some(peer) = self.peer_mut(id).filter(|p| p.receiver_session == session) else { return };
         let receiver = &mut peer.receiver;
         receiver.held.let_go(bytes);

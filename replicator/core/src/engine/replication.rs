@@ -87,6 +87,7 @@ impl Engine {
         let seq = peer.next_seq;
         peer.next_seq = WriteSeq(seq.0 + 1);
         peer.epoch_writes += 1;
+        peer.writes_sent += 1;
         peer.all_durable = false;
         peer.unconfirmed_bytes += held_bytes;
         peer.transfer_log.push_back(SentWrite {

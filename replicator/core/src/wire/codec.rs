@@ -143,7 +143,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 32;
+const KINDS: u16 = 38;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -281,11 +281,46 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u8(u8::from(*granted));
             26
         }
+        Message::VerifyStart { id, algorithm, range } => {
+            out.put_u64_le(*id);
+            out.put_u8(*algorithm as u8);
+            put_range(*range, out);
+            33
+        }
+        Message::VerifyReply { id, granted } => {
+            out.put_u64_le(*id);
+            out.put_u8(u8::from(*granted));
+            34
+        }
+        Message::VerifyRequest { id, range } => {
+            out.put_u64_le(*id);
+            put_range(*range, out);
+            35
+        }
+        Message::VerifyDigests { id, range, seen, algorithm, .. } => {
+            out.put_u64_le(*id);
+            put_range(*range, out);
+            out.put_u64_le(*seen);
+            out.put_u8(*algorithm as u8);
+            36
+        }
+        Message::VerifyResult { id, range, compared, differing } => {
+            out.put_u64_le(*id);
+            put_range(*range, out);
+            out.put_u8(u8::from(*compared));
+            out.put_u64_le(*differing);
+            37
+        }
+        Message::VerifyEnd { id, complete } => {
+            out.put_u64_le(*id);
+            out.put_u8(u8::from(*complete));
+            38
+        }
     }
 }
 
 fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
-    let carries_payload = matches!(kind, 5 | 11 | 15 | 20 | 30);
+    let carries_payload = matches!(kind, 5 | 11 | 15 | 20 | 30 | 36);
     if !carries_payload && !payload.is_empty() {
         return None;
     }
@@ -358,6 +393,23 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         },
         31 => Message::ResyncInSync { range: b.range()? },
         32 => Message::OutdateRequest,
+        33 => Message::VerifyStart { id: b.u64()?, algorithm: b.algorithm()?, range: b.range()? },
+        34 => Message::VerifyReply { id: b.u64()?, granted: b.flag()? },
+        35 => Message::VerifyRequest { id: b.u64()?, range: b.range()? },
+        36 => Message::VerifyDigests {
+            id: b.u64()?,
+            range: b.range()?,
+            seen: b.u64()?,
+            algorithm: b.algorithm()?,
+            digests: Some(payload).filter(|p| !p.is_empty())?,
+        },
+        37 => Message::VerifyResult {
+            id: b.u64()?,
+            range: b.range()?,
+            compared: b.flag()?,
+            differing: b.u64()?,
+        },
+        38 => Message::VerifyEnd { id: b.u64()?, complete: b.flag()? },
         _ => return None,
     })
 }
@@ -512,6 +564,10 @@ impl<'a> Body<'a> {
             1 => Some(true),
             _ => None,
         }
+    }
+
+    fn algorithm(&mut self) -> Option<DigestAlgorithm> {
+        DigestAlgorithm::from_u8(self.u8()?)
     }
 
     fn node(&mut self) -> Option<NodeId> {

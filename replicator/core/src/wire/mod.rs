@@ -196,6 +196,60 @@ pub enum Message {
         /// Yes.
         granted: bool,
     },
+    /// The sender would compare the copies.
+    VerifyStart {
+        /// Named in the reply and at the end.
+        id: u64,
+        /// How.
+        algorithm: DigestAlgorithm,
+        /// Which part: from a block's start to a block's end, or to the volume's.
+        range: ByteRange,
+    },
+    /// Yes or no.
+    VerifyReply {
+        /// Names the request.
+        id: u64,
+        /// Yes.
+        granted: bool,
+    },
+    /// The receiver, which is Primary, is to send the digests of a piece.
+    VerifyRequest {
+        /// Named in the digests.
+        id: u64,
+        /// At most 16 whole blocks, but for the volume's end.
+        range: ByteRange,
+    },
+    /// The digests of a piece at this place in the order of the sender's writes.
+    VerifyDigests {
+        /// Names the piece.
+        id: u64,
+        /// Which blocks.
+        range: ByteRange,
+        /// How many of the receiver's writes on this connection they include.
+        seen: u64,
+        /// How they were made.
+        algorithm: DigestAlgorithm,
+        /// One for each block.
+        digests: Payload,
+    },
+    /// What came of a piece.
+    VerifyResult {
+        /// Names the piece.
+        id: u64,
+        /// Which blocks.
+        range: ByteRange,
+        /// It was compared; otherwise it is to be tried again.
+        compared: bool,
+        /// A bit for each block that differs, the first the lowest.
+        differing: u64,
+    },
+    /// The sender, which began it, ends the verify.
+    VerifyEnd {
+        /// Which verify.
+        id: u64,
+        /// Everything was compared.
+        complete: bool,
+    },
     /// The sender leaves on purpose.
     Goodbye {
         /// Its disk says that its data is old.
@@ -353,6 +407,7 @@ impl Message {
         match self {
             Message::Write { payload, .. }
             | Message::ResyncData { payload, .. }
+            | Message::VerifyDigests { digests: payload, .. }
             | Message::BitmapChunk { words: payload, .. }
             | Message::ResyncCompare { digests: payload, .. }
             | Message::ReadReply { payload: Some(payload), .. } => Some(payload),

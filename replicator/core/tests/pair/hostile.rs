@@ -90,6 +90,7 @@ impl Victim {
                 csums_algorithm: chance.pick(&[None, Some(DigestAlgorithm::Sha256)]),
                 ..ResyncOptions::default()
             },
+            verify_algorithm: Some(DigestAlgorithm::Sha1),
             ..Options::default()
         };
         let mut disk = MemoryDisk(vec![0; DISK_BYTES]);
@@ -113,6 +114,15 @@ impl Victim {
         };
         if let Some(primary) = [None, Some(0), Some(1)][seed as usize % 3] {
             victim.join_in_sync(&options, primary);
+            // While the peer has not said anything that ends the connection.
+            for _ in 0..victim.chance.below(16) {
+                victim.request();
+                victim.finish_operation();
+            }
+            if victim.chance.one_in(4) {
+                let range = ByteRange::new(0, 1 << 19);
+                victim.say(Message::VerifyStart { id: 1, algorithm: DigestAlgorithm::Sha1, range });
+            }
         }
         victim
     }
@@ -214,10 +224,11 @@ impl Victim {
             6 => self.command(Command::Connect),
             7 => {
                 let reset_bitmap = self.chance.one_in(2);
-                let command = match self.chance.below(4) {
+                let command = match self.chance.below(6) {
                     0 => Command::Invalidate { reset_bitmap },
                     1 => Command::InvalidateRemote { reset_bitmap },
                     2 => Command::PauseSync,
+                    3 | 4 => Command::Verify { start_bytes: None, stop_bytes: None, repair: None },
                     _ => Command::ResumeSync,
                 };
                 self.command(command);
@@ -304,6 +315,11 @@ impl Victim {
                 Message::ReadReply { id, payload: Some(data(range.length as usize)) }
             }
             Message::Behind { id } => Message::BehindAck { id },
+            Message::VerifyStart { id, .. } => Message::VerifyReply { id, granted: true },
+            Message::VerifyRequest { id, range } => digests(id, range),
+            Message::VerifyDigests { id, range, .. } => {
+                Message::VerifyResult { id, range, compared: self.chance.one_in(2), differing: u64::MAX }
+            }
             Message::Ping => Message::PingAck,
             other => other,
         }
@@ -351,7 +367,19 @@ impl Victim {
                 Message::ResyncCompare { range, algorithm, digests }
             }
             30 => Message::BarrierAck { epoch: Epoch(id), writes: id as u32 },
+            _ if flag => self.verify(id, range),
             _ => self.ack(WriteSeq(id)),
+        }
+    }
+
+    fn verify(&mut self, id: u64, range: ByteRange) -> Message {
+        let algorithm = DigestAlgorithm::Sha1;
+        match self.chance.below(6) {
+            0 | 1 => Message::VerifyStart { id, algorithm, range: ByteRange::new(0, 8192) },
+            2 => Message::VerifyRequest { id, range },
+            3 => digests(id, range),
+            4 => Message::VerifyResult { id, range, compared: true, differing: id },
+            _ => Message::VerifyEnd { id, complete: range.length > 4096 },
         }
     }
 
@@ -425,6 +453,12 @@ impl Victim {
         let terms = Options { protocol, ..Options::default() }.terms();
         Message::Options { terms, tentative: self.chance.one_in(4) }
     }
+}
+
+fn digests(id: u64, range: ByteRange) -> Message {
+    let blocks = range.length.div_ceil(4096).clamp(1, 64) as usize;
+    let digests = Payload::new(vec![7; 20 * blocks].into());
+    Message::VerifyDigests { id, range, seen: id, algorithm: DigestAlgorithm::Sha1, digests }
 }
 
 fn data(bytes: usize) -> Payload {

@@ -19,6 +19,7 @@ mod roles;
 mod scene;
 mod sizes;
 mod split_brain;
+mod verify;
 
 use harness::Pair;
 use tandem_core::config::Protocol;

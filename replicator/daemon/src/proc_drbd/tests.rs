@@ -170,7 +170,7 @@ fn the_bar_is_whole_at_both_ends() {
             average_bytes_per_s: 0,
             stalled: false,
         };
-        put_progress(&mut text, &progress).unwrap();
+        put_progress(&mut text, &progress, false).unwrap();
         text
     };
     assert!(progress(1 << 20).starts_with("\t[>....................] sync'ed:  0.0% (1024/1024)K\n"));

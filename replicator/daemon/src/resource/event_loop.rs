@@ -270,6 +270,9 @@ impl EventLoop {
                     AdminCommand::Disconnect => Command::Disconnect,
                     AdminCommand::Primary { force } => Command::Primary { force },
                     AdminCommand::Secondary => Command::Secondary,
+                    AdminCommand::Verify { start_bytes, stop_bytes, repair } => {
+                        Command::Verify { start_bytes, stop_bytes, repair }
+                    }
                     AdminCommand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
                     AdminCommand::InvalidateRemote { reset_bitmap } => {
                         Command::InvalidateRemote { reset_bitmap }

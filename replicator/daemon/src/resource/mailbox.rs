@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tandem_core::handler::HandlerOutcome;
+use tandem_core::io::Repair;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
 use tandem_core::units::{HandlerId, NodeId};
@@ -48,6 +49,7 @@ pub(crate) enum AdminCommand {
     Disconnect,
     Primary { force: bool },
     Secondary,
+    Verify { start_bytes: Option<u64>, stop_bytes: Option<u64>, repair: Option<Repair> },
     Invalidate { reset_bitmap: bool },
     InvalidateRemote { reset_bitmap: bool },
     PauseSync,

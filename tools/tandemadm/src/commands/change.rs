@@ -1,7 +1,10 @@
 //! Commands that change a resource's state.
 
 use tandem_control::{Action, ClientError, Request, ResourceSpec};
+use tandem_core::io::Repair;
+use tandem_core::units::NodeId;
 
+use crate::cli::Verify;
 use crate::daemon_start;
 use crate::failure::Failure;
 use crate::output::outln;
@@ -28,6 +31,24 @@ pub(crate) fn connect(
         }
         Ok(())
     })
+}
+
+pub(crate) fn verify(session: &Session, specs: &[ResourceSpec], options: &Verify) -> u8 {
+    session.for_each("verify", specs, |spec| {
+        let from = match &options.from {
+            Some(name) => Some(node_named(spec, name)?),
+            None => None,
+        };
+        let repair = options.repair.then_some(Repair { from });
+        let action = Action::Verify { start_bytes: options.start, stop_bytes: options.stop, repair };
+        session.act(&spec.name, action)
+    })
+}
+
+fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {
+    let mut nodes = std::iter::once(&spec.node).chain(&spec.peers);
+    let named = nodes.find(|node| node.name == name).map(|node| node.id);
+    named.ok_or_else(|| Failure::Config(format!("{name} is no node of resource {}.", spec.name), 10))
 }
 
 /// The only command that starts the daemon.

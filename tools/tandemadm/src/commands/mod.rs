@@ -50,6 +50,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Disconnect(names) => act("disconnect", &names, Action::Disconnect),
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary(names) => act("secondary", &names, Action::Secondary),
+        Command::Verify(options) => Ok(change::verify(session, &specs(&options.names)?, &options)),
         Command::Invalidate(Invalidation { names, reset_bitmap }) => {
             act("invalidate", &names, Action::Invalidate { reset_bitmap: reset_bitmap == YesNo::Yes })
         }

@@ -4,7 +4,7 @@
 //! the handshake then finds that the other node has to send everything; without a connection, the next one does. Both
 //! nodes agree beforehand, so that they never give up both copies at once.
 
-use super::{CurrentCommand, Stage, failure};
+use super::{CurrentCommand, Heard, Question, Stage, failure};
 use crate::engine::Engine;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
@@ -22,14 +22,19 @@ pub(super) struct Invalidation {
     remote: bool,
     /// Every block counts as different, not only those that are marked.
     reset_bitmap: bool,
-    /// The peer that was asked, and the number of the question.
-    asked: Option<(NodeId, u64)>,
-    answer: Option<bool>,
+    question: Option<Question>,
+}
+
+/// What a verify has found is to be had anew, and the peer was asked.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct PendingRepair {
+    question: Question,
+    remote: bool,
 }
 
 impl Engine {
     pub(super) fn start_invalidation(&mut self, id: CommandId, remote: bool, reset_bitmap: bool) {
-        let invalidation = Invalidation { remote, reset_bitmap, asked: None, answer: None };
+        let invalidation = Invalidation { remote, reset_bitmap, question: None };
         self.begin(id, Stage::Invalidating(invalidation));
     }
 
@@ -41,28 +46,28 @@ impl Engine {
         else {
             return;
         };
-        let Invalidation { remote, reset_bitmap, asked, answer } = invalidation;
+        let Invalidation { remote, reset_bitmap, question } = invalidation;
         if !self.disk.is_usable() {
             return self.finish_command(id, Err(failure(NO_DISK)));
         }
         let connected = self.peers.iter().find(|p| p.is_connected()).map(Peer::id);
-        let may = match (connected, asked) {
-            (None, None) => self.may_invalidate_alone(remote),
-            (Some(peer), None) => self.may_invalidate_with(peer, remote),
-            (Some(peer), Some((asked, _))) if peer == asked => match answer {
-                None => return,
-                Some(true) => Ok(()),
-                Some(false) => Err((StateChangeRefusal::PeerRefused, Vec::new())),
-            },
-            (_, Some(_)) => Err((StateChangeRefusal::NeedConnection, Vec::new())),
+        let may = match (self.heard(question), connected) {
+            (Heard::Waiting, _) => return,
+            (Heard::Yes, _) if remote => Ok(()),
+            // Unless a resync has begun since the question.
+            (Heard::Yes, Some(peer)) => self.may_invalidate_with(peer, remote),
+            (Heard::Yes, None) => return,
+            (Heard::Refused(refusal), _) => Err((refusal, Vec::new())),
+            (Heard::NotAsked, Some(peer)) => self.may_invalidate_with(peer, remote),
+            (Heard::NotAsked, None) => self.may_invalidate_alone(remote),
         };
         match (may, connected) {
             (Err((refusal, detail)), _) => self.refuse_command(id, refusal, detail),
-            (Ok(()), Some(peer)) if asked.is_none() => {
-                let question = self.key();
-                let asked = Some((peer, question));
-                self.begin(id, Stage::Invalidating(Invalidation { asked, ..invalidation }));
-                self.send(peer, Message::InvalidateRequest { id: question, remote, reset_bitmap });
+            (Ok(()), Some(peer)) if question.is_none() => {
+                let question = self.ask(peer);
+                let asking = Invalidation { question: Some(question), ..invalidation };
+                self.begin(id, Stage::Invalidating(asking));
+                self.send(peer, Message::InvalidateRequest { id: question.id, remote, reset_bitmap });
             }
             (Ok(()), _) if remote => self.finish_command(id, Ok(())),
             (Ok(()), _) => {
@@ -125,7 +130,7 @@ impl Engine {
             self.send(id, Message::InvalidateReply { id: question, granted: false });
         } else if remote {
             let session = self.peer(id).map_or(0, |p| p.session);
-            self.give_up_data(reset_bitmap, Then::InvalidatedFor(id, session, question));
+            self.give_up_data(reset_bitmap, Then::InvalidatedFor(id, session, Some(question)));
         } else {
             // From now on ours is the only copy: nobody may give it up.
             self.set_peer_disk(id, DiskState::Inconsistent);
@@ -142,14 +147,35 @@ impl Engine {
     ) -> Result<(), String> {
         if let Some(CurrentCommand { stage: Stage::Invalidating(invalidation), .. }) =
             self.current_command.as_mut()
-            && invalidation.asked == Some((id, question))
+            && let Some(asked) = invalidation.question.as_mut().filter(|q| q.is(id, question))
         {
-            invalidation.answer = Some(granted);
-        } else if granted {
+            asked.answer = Some(granted);
+            return Ok(());
+        }
+        let repair = self.repair.take_if(|r| r.question.is(id, question));
+        match repair {
             // The command was given up: the peer need not guard its copy any longer.
-            self.announce_to(id);
+            None if granted => self.announce_to(id),
+            None => {}
+            Some(_) if !granted => {
+                let text = "the peer does not agree to the repair: what was found stays out of sync";
+                self.note(Some(id), Level::Error, text);
+            }
+            Some(repair) if repair.remote => {}
+            Some(_) if self.may_invalidate_with(id, false).is_err() => self.announce_to(id),
+            Some(_) => {
+                let session = self.peer(id).map_or(0, |p| p.session);
+                self.give_up_data(false, Then::InvalidatedFor(id, session, None));
+            }
         }
         Ok(())
+    }
+
+    /// Without a command: what a verify has found is had anew from one of the copies.
+    pub(in crate::engine) fn replace_marked_blocks(&mut self, peer: NodeId, remote: bool) {
+        let question = self.ask(peer);
+        self.repair = Some(PendingRepair { question, remote });
+        self.send(peer, Message::InvalidateRequest { id: question.id, remote, reset_bitmap: false });
     }
 
     fn give_up_data(&mut self, reset_bitmap: bool, then: Then) {
@@ -175,9 +201,11 @@ impl Engine {
         self.finish_command(id, Ok(()));
     }
 
-    pub(in crate::engine) fn invalidated_for(&mut self, peer: NodeId, session: u32, question: u64) {
+    pub(in crate::engine) fn invalidated_for(&mut self, peer: NodeId, session: u32, question: Option<u64>) {
         if self.peer(peer).is_some_and(|p| p.session == session && p.link_up) {
-            self.send(peer, Message::InvalidateReply { id: question, granted: true });
+            if let Some(id) = question {
+                self.send(peer, Message::InvalidateReply { id, granted: true });
+            }
             self.begin_handshake(peer);
         }
     }

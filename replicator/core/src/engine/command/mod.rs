@@ -2,13 +2,14 @@
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
 //! [`attach`] (the disk), [`connect`] (the peers), [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary),
-//! [`suspend`] (clients' requests).
+//! [`suspend`] (clients' requests), [`verify`] (comparing the copies).
 
 mod attach;
 mod connect;
 mod invalidate;
 mod role;
 mod suspend;
+mod verify;
 
 use super::Engine;
 use crate::io::{Command, Output};
@@ -16,6 +17,8 @@ use crate::refusal::{CommandError, METADATA_IO_ERROR, StateChangeRefusal};
 use crate::units::{CommandId, NodeId, Timestamp};
 
 use invalidate::Invalidation;
+pub(super) use invalidate::PendingRepair;
+use verify::Wish;
 
 /// The command being carried out.
 #[derive(Clone, Debug)]
@@ -38,6 +41,7 @@ enum Stage {
     Suspending,
     /// Peers that were asked to outdate themselves say goodbye.
     Leaving,
+    Verifying(Wish),
     Detaching {
         flushing: bool,
     },
@@ -62,6 +66,29 @@ struct Asked {
     waiting: Vec<NodeId>,
 }
 
+/// A question to the one peer that a command concerns.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    peer: NodeId,
+    /// Its number: the answer to an earlier one says nothing.
+    id: u64,
+    answer: Option<bool>,
+}
+
+impl Question {
+    fn is(&self, peer: NodeId, id: u64) -> bool {
+        (self.peer, self.id) == (peer, id)
+    }
+}
+
+/// What has come of a question.
+enum Heard {
+    NotAsked,
+    Waiting,
+    Yes,
+    Refused(StateChangeRefusal),
+}
+
 impl Engine {
     pub(super) fn progress_commands(&mut self) {
         self.disconnect_at_once();
@@ -73,6 +100,7 @@ impl Engine {
                 Some((id, Stage::Invalidating(_))) => self.progress_invalidation(id),
                 Some((id, Stage::Suspending)) => self.progress_suspension(id),
                 Some((id, Stage::Leaving)) => self.progress_leaving(id),
+                Some((id, Stage::Verifying(_))) => self.progress_verify_command(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
                 Some((
                     _,
@@ -129,6 +157,10 @@ impl Engine {
             Command::Secondary => self.start_demotion(id),
             Command::Invalidate { reset_bitmap } => self.start_invalidation(id, false, reset_bitmap),
             Command::InvalidateRemote { reset_bitmap } => self.start_invalidation(id, true, reset_bitmap),
+            Command::Verify { start_bytes, stop_bytes, repair } => {
+                let wish = Wish { start_bytes, stop_bytes, repair, question: None };
+                self.begin(id, Stage::Verifying(wish));
+            }
             Command::PauseSync => {
                 let result = self.pause_sync().map_err(failure);
                 self.finish_command(id, result);
@@ -143,6 +175,22 @@ impl Engine {
         }
     }
 
+    fn ask(&mut self, peer: NodeId) -> Question {
+        Question { peer, id: self.key(), answer: None }
+    }
+
+    fn heard(&self, question: Option<Question>) -> Heard {
+        let Some(question) = question else { return Heard::NotAsked };
+        match question.answer {
+            _ if !self.peer(question.peer).is_some_and(|p| p.is_connected()) => {
+                Heard::Refused(StateChangeRefusal::NeedConnection)
+            }
+            None => Heard::Waiting,
+            Some(true) => Heard::Yes,
+            Some(false) => Heard::Refused(StateChangeRefusal::PeerRefused),
+        }
+    }
+
     /// Ends a command that nobody waits for any longer. One that is being written down goes on.
     pub(super) fn cancel_command(&mut self, id: CommandId) {
         if let Some(at) = self.commands.iter().position(|(queued, _)| *queued == id) {
@@ -151,8 +199,8 @@ impl Engine {
         }
         let Some(current) = self.current_command.as_ref().filter(|c| c.id == id) else { return };
         let may_end = match current.stage {
-            Stage::Promoting(_) | Stage::Demoting | Stage::Invalidating(_) | Stage::Leaving => true,
-            Stage::Asking => true,
+            Stage::Promoting(_) | Stage::Demoting | Stage::Leaving | Stage::Asking => true,
+            Stage::Invalidating(_) | Stage::Verifying(_) => true,
             Stage::Suspending => {
                 self.user_suspends = false;
                 true

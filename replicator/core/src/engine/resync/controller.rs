@@ -22,7 +22,7 @@ const STEP_MS: u64 = 100;
 
 /// The target's side.
 #[derive(Clone, Debug)]
-pub(super) struct Controller {
+pub(in crate::engine) struct Controller {
     window_bytes: u64,
     pace: Pace,
     /// When what was asked for, and how much of it has not been answered; the sum is `outstanding_bytes`.
@@ -36,7 +36,7 @@ pub(super) struct Controller {
 
 /// Whether the target may ask for more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
+pub(in crate::engine) enum Turn {
     /// Now, for at most this many bytes.
     Now(u64),
     /// At this time.
@@ -46,7 +46,7 @@ pub(super) enum Turn {
 }
 
 impl Controller {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(in crate::engine) fn new(now: Timestamp) -> Self {
         Controller {
             window_bytes: FIRST_WINDOW_BYTES,
             pace: Pace::default(),
@@ -59,7 +59,12 @@ impl Controller {
     }
 
     /// What the target may do at `now`. With nothing under way there is always a time at which it may ask.
-    pub(super) fn turn(&self, options: &ResyncOptions, now: Timestamp, clients_active: bool) -> Turn {
+    pub(in crate::engine) fn turn(
+        &self,
+        options: &ResyncOptions,
+        now: Timestamp,
+        clients_active: bool,
+    ) -> Turn {
         let piece = piece_bytes(target_limit(options, clients_active));
         if self.outstanding_bytes > 0 && self.outstanding_bytes + piece > self.window_bytes {
             return Turn::WhenAnswered;
@@ -71,7 +76,7 @@ impl Controller {
     }
 
     /// The target has asked for this much.
-    pub(super) fn asked(
+    pub(in crate::engine) fn asked(
         &mut self,
         options: &ResyncOptions,
         now: Timestamp,
@@ -84,7 +89,7 @@ impl Controller {
     }
 
     /// Something that was asked for has ended. What overtook an older request counts for that one.
-    pub(super) fn answered(&mut self, options: &ResyncOptions, now: Timestamp, bytes: u64) {
+    pub(in crate::engine) fn answered(&mut self, options: &ResyncOptions, now: Timestamp, bytes: u64) {
         self.outstanding_bytes = self.outstanding_bytes.saturating_sub(bytes);
         self.answered_in_step_bytes += bytes;
         let mut left = bytes;

@@ -29,6 +29,7 @@ use crate::units::{BLOCK_BYTES, ByteRange, HandlerId, NodeId, Timestamp};
 use crate::wire::{Handshake, Message};
 
 pub(super) use compare::ResyncRead;
+pub(super) use controller::{Controller, Turn};
 pub(super) use pause::{OwnPause, PeerPause};
 pub(super) use progress::Progress;
 pub(super) use source::SourceState;
@@ -225,9 +226,12 @@ impl Engine {
         }
     }
 
-    /// When a resync may go on that has to wait for nothing but time.
+    /// When a resync or a verify may go on that has to wait for nothing but time.
     pub(super) fn resync_deadline(&self) -> Option<Timestamp> {
-        self.peers.iter().flat_map(|p| [self.next_request_at(p), p.source.next_read_at()]).flatten().min()
+        let of_peer = |p| {
+            [self.next_request_at(p), p.source.next_read_at(), self.next_piece_at(p)].into_iter().flatten()
+        };
+        self.peers.iter().flat_map(of_peer).min()
     }
 
     /// A client's request has come, here or on the Primary that sends it on.
@@ -235,7 +239,7 @@ impl Engine {
         self.client_request_at = Some(self.now);
     }
 
-    fn clients_are_active(&self) -> bool {
+    pub(super) fn clients_are_active(&self) -> bool {
         let recent = |at: Timestamp| self.now.ms_since(at) < CLIENTS_ACTIVE_MS;
         self.clients_pending() > 0 || self.client_request_at.is_some_and(recent)
     }
@@ -244,6 +248,7 @@ impl Engine {
 
     /// Forgets the resync with a peer, complete or not; the bits say what is missing.
     pub(super) fn abort_resync(&mut self, id: NodeId) {
+        self.abort_verify(id);
         if let Some(peer) = self.peer_mut(id) {
             peer.target = None;
             peer.progress = None;

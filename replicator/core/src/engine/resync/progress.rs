@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::engine::Engine;
+use crate::engine::verify::Verify;
 use crate::io::Level;
 use crate::status::ResyncProgress;
 use crate::units::{BLOCK_BYTES, NodeId, Timestamp};
@@ -27,7 +28,7 @@ pub(in crate::engine) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(began: Timestamp, total_blocks: u64) -> Self {
+    pub(in crate::engine) fn new(began: Timestamp, total_blocks: u64) -> Self {
         let marks = VecDeque::from([(began, total_blocks)]);
         Progress { began, total_blocks, marks, paused_since: None, paused_ms: 0, equal_bytes: 0 }
     }
@@ -51,14 +52,15 @@ impl Progress {
 }
 
 impl Engine {
-    pub(super) fn note_resync_done(&mut self, id: NodeId) {
+    /// Says how long it took: `what` is a resync or a verify.
+    pub(in crate::engine) fn note_done(&mut self, id: NodeId, what: &str) {
         let Some(progress) = self.peer(id).and_then(|p| p.progress.as_ref()) else { return };
         let paused_ms =
             progress.paused_ms + progress.paused_since.map_or(0, |since| self.now.ms_since(since));
         let elapsed_ms = self.now.ms_since(progress.began).saturating_sub(paused_ms);
         let (seconds, paused) = ((elapsed_ms / 1000).max(1), paused_ms / 1000);
         let speed = progress.total_blocks * BLOCK_BYTES / 1024 / seconds;
-        let text = format!("Resync done (total {seconds} sec; paused {paused} sec; {speed} K/sec)");
+        let text = format!("{what} done (total {seconds} sec; paused {paused} sec; {speed} K/sec)");
         let (total, equal) = (progress.total_blocks * BLOCK_BYTES / 1024, progress.equal_bytes / 1024);
         self.note(Some(id), Level::Info, text);
         if equal > 0 {
@@ -71,7 +73,7 @@ impl Engine {
     }
 
     pub(super) fn note_progress(&mut self, id: NodeId) {
-        let (now, left) = (self.now, self.dirty_blocks(id));
+        let (now, left) = (self.now, self.blocks_left(id));
         let Some(progress) = self.peer_mut(id).and_then(|p| p.progress.as_mut()) else { return };
         let Some((at, blocks)) = progress.marks.back().copied() else { return };
         if now.ms_since(at) >= MARK_INTERVAL_MS && blocks != left {
@@ -82,10 +84,16 @@ impl Engine {
         }
     }
 
-    /// The resync with a peer as the operator sees it.
+    /// Blocks that a resync or a verify has before it.
+    fn blocks_left(&self, id: NodeId) -> u64 {
+        let verify = self.peer(id).and_then(|p| p.verify.as_ref());
+        verify.map_or_else(|| self.dirty_blocks(id), Verify::left_blocks)
+    }
+
+    /// The resync or verify with a peer as the operator sees it.
     pub(in crate::engine) fn resync_progress(&self, id: NodeId, now: Timestamp) -> Option<ResyncProgress> {
         let progress = self.peer(id)?.progress.as_ref()?;
-        let left = self.dirty_blocks(id);
+        let left = self.blocks_left(id);
         let rate = |since: Timestamp, blocks: u64| {
             blocks.saturating_sub(left) * BLOCK_BYTES * 1000 / now.ms_since(since).max(1)
         };

@@ -142,7 +142,7 @@ impl Engine {
             }
         }
         self.disk.persist.request(true);
-        self.note_resync_done(id);
+        self.note_done(id, "Resync");
         self.abort_resync(id);
         self.set_peer_disk(id, DiskState::UpToDate);
         self.set_replication(id, ReplicationState::Established);

@@ -205,7 +205,7 @@ impl Engine {
         self.tell_handler(Handler::AfterResyncTarget, Some(id));
         if self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.target.is_some()) {
             self.send(id, Message::ResyncDone);
-            self.note_resync_done(id);
+            self.note_done(id, "Resync");
             self.abort_resync(id);
             self.set_replication(id, ReplicationState::Established);
         }

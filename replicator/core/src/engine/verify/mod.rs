@@ -1,0 +1,173 @@
+//! Online verify: both nodes digest every block at the same place in the order of writes, and compare.
+//!
+//! The node that was told to verify walks over the volume ([`walk`]). For each piece, one node locks the range, reads
+//! it and sends its digests on the data stream, behind the writes that it has sent; the other reads the same range
+//! behind the writes that it was sent, and compares ([`compare`]). The Primary is always the one that sends, so that
+//! writes and digests travel the same way. A block that differs is marked in both bitmaps, and stays as it is until
+//! the nodes connect anew, or one copy is repaired.
+
+mod compare;
+mod walk;
+
+use super::Engine;
+use crate::digest::DigestAlgorithm;
+use crate::handler::Handler;
+use crate::io::{Event, Level};
+use crate::seeded;
+use crate::state::ReplicationState;
+use crate::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
+use crate::wire::Message;
+
+use super::resync::Progress;
+pub(super) use compare::Step;
+pub(super) use walk::Walk;
+
+/// Blocks in a piece: enough for disks to be read in order, few enough that a client's write to one of them does not
+/// wait long. A word has bits for all of them.
+const PIECE_BLOCKS: u64 = 16;
+
+/// A verify under way with a peer.
+#[derive(Clone, Debug)]
+pub(super) struct Verify {
+    /// Its number, drawn by the node that was told to verify.
+    id: u64,
+    algorithm: DigestAlgorithm,
+    /// What is verified, from a block's start on.
+    range: ByteRange,
+    left_blocks: u64,
+    found_blocks: u64,
+    /// Found blocks that lie side by side are reported together.
+    run: Option<ByteRange>,
+    /// This node is the one that was told to verify.
+    walk: Option<Walk>,
+}
+
+impl Engine {
+    /// Begins on the node that was told to verify, with a walk, or on its peer.
+    pub(super) fn begin_verify(
+        &mut self,
+        peer: NodeId,
+        id: u64,
+        algorithm: DigestAlgorithm,
+        range: ByteRange,
+        walk: Option<Walk>,
+    ) {
+        let now = self.now;
+        let state = if walk.is_some() { ReplicationState::VerifyS } else { ReplicationState::VerifyT };
+        let touched = range.blocks_touched();
+        let left_blocks = touched.end - touched.start;
+        let text = format!("Starting Online Verify from sector {}", range.offset / SECTOR_BYTES);
+        self.note(Some(peer), Level::Info, text);
+        if let Some(p) = self.peer_mut(peer) {
+            p.verify_from_bytes = range.offset;
+            p.progress = Some(Progress::new(now, left_blocks));
+            p.verify = Some(Verify { id, algorithm, range, left_blocks, found_blocks: 0, run: None, walk });
+        }
+        self.set_replication(peer, state);
+    }
+
+    /// The result for a piece; with bit `n` of `differing`, its block `n` differs.
+    fn piece_compared(&mut self, id: NodeId, range: ByteRange, differing: u64) {
+        let blocks = range.blocks_touched();
+        let Some(verify) = self.verify_mut(id) else { return };
+        verify.left_blocks = verify.left_blocks.saturating_sub(blocks.end - blocks.start);
+        for (n, block) in blocks.enumerate() {
+            if differing >> n & 1 == 1 {
+                self.found_out_of_sync(id, block);
+            }
+        }
+    }
+
+    fn found_out_of_sync(&mut self, id: NodeId, block: u64) {
+        let offset = block * BLOCK_BYTES;
+        let found = ByteRange::new(offset, BLOCK_BYTES.min(self.size_bytes() - offset));
+        self.mark_out_of_sync(id, found);
+        let Some(verify) = self.verify_mut(id) else { return };
+        verify.found_blocks += 1;
+        match verify.run.as_mut() {
+            Some(run) if run.end() == offset => run.length += found.length,
+            _ => {
+                let before = verify.run.replace(found);
+                self.report_out_of_sync(id, before);
+            }
+        }
+    }
+
+    fn report_out_of_sync(&mut self, peer: NodeId, run: Option<ByteRange>) {
+        if let Some(range) = run {
+            self.event(Event::OutOfSync { peer, range });
+        }
+    }
+
+    /// Every block was compared, and what was found is on disk.
+    fn end_verify(&mut self, id: NodeId) -> Option<Verify> {
+        let verify = self.peer_mut(id)?.verify.take()?;
+        self.report_out_of_sync(id, verify.run);
+        self.note_done(id, "Online verify");
+        if let Some(peer) = self.peer_mut(id) {
+            peer.progress = None;
+            peer.verify_from_bytes = 0;
+        }
+        let found = verify.found_blocks;
+        self.event(Event::Verified { peer: id, range: verify.range, blocks: found });
+        if found > 0 {
+            self.tell_handler(Handler::OutOfSync, Some(id));
+        }
+        self.set_replication(id, ReplicationState::Established);
+        Some(verify)
+    }
+
+    /// Ends early; the position is remembered for the next. Blocks that were found stay marked.
+    pub(super) fn abort_verify(&mut self, id: NodeId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let Some(verify) = peer.verify.take() else { return };
+        peer.progress = None;
+        self.report_out_of_sync(id, verify.run);
+        if let Some(walk) = &verify.walk {
+            let reached = walk.reached();
+            let text = format!("Online Verify reached sector {}", reached / SECTOR_BYTES);
+            self.note(Some(id), Level::Info, text);
+            if let Some(peer) = self.peer_mut(id) {
+                peer.verify_from_bytes = reached;
+            }
+            self.send(id, Message::VerifyEnd { id: verify.id, complete: false });
+        }
+        if verify.found_blocks > 0 && self.disk.is_usable() {
+            self.disk.persist.request(true);
+        }
+        if self.peer(id).is_some_and(|p| p.replication.is_verify()) {
+            self.set_replication(id, ReplicationState::Established);
+        }
+    }
+
+    /// The peer that walks has come to the end, or gives up.
+    pub(super) fn verify_ended(&mut self, id: NodeId, number: u64, complete: bool) -> Result<(), String> {
+        if self.verify_mut(id).is_none_or(|v| v.id != number || v.walk.is_some()) {
+            return Ok(());
+        }
+        if !complete {
+            self.abort_verify(id);
+        } else if self.end_verify(id).is_some_and(|v| v.found_blocks > 0)
+            && !seeded!(self, VerifyForgetsFound)
+        {
+            self.disk.persist.request(true);
+        }
+        Ok(())
+    }
+
+    fn verify_mut(&mut self, id: NodeId) -> Option<&mut Verify> {
+        self.peer_mut(id)?.verify.as_mut()
+    }
+}
+
+impl Verify {
+    /// This node, if it walks, waits for the piece.
+    fn expects(&self, key: u64, range: ByteRange) -> bool {
+        self.walk.as_ref().is_none_or(|w| w.awaits(key, range))
+    }
+
+    /// Blocks not yet compared.
+    pub(super) fn left_blocks(&self) -> u64 {
+        self.left_blocks
+    }
+}
