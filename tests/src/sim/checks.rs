@@ -81,7 +81,6 @@ impl World {
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
         let before_disk = before.as_ref().map(|b| b.disk);
-        let was_target = before.as_ref().is_some_and(|b| b.peers[0].replication.is_target());
         let finishing = |b: &Status| b.disk == DiskState::Inconsistent && b.peers[0].out_of_sync_bytes == 0;
         let was_finishing = before.as_ref().is_some_and(finishing);
         let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
@@ -115,8 +114,7 @@ impl World {
             self.oracle.target_finished(n);
         }
         // A disk that is being detached notes the end of its resync before it is gone, and nobody sees it UpToDate.
-        let finished_leaving = was_finishing && disk == DiskState::Diskless;
-        if was_target && disk == DiskState::UpToDate || finished_leaving {
+        if was_finishing && disk == DiskState::Diskless {
             self.oracle.caught_up(n);
         }
         if self.oracle.is_behind(n)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use tandem_core::io::{ClientError, ClientOp, Input, Payload};
 use tandem_core::state::ReplicationState;
+use tandem_core::status::Status;
 use tandem_core::units::{ByteRange, RequestId, SECTOR_BYTES};
 
 use super::disk::{put_sector, sectors, token_at};
@@ -152,7 +153,10 @@ impl World {
             _ if self.split => Ok(()),
             What::Write { number, fua } => {
                 let status = self.nodes[n].status.as_ref();
-                if status.is_some_and(|s| s.peers[0].replication == ReplicationState::Ahead) {
+                let ahead = |s: &Status| {
+                    s.peers[0].replication == ReplicationState::Ahead && s.peers[0].out_of_sync_bytes > 0
+                };
+                if status.is_some_and(ahead) {
                     self.oracle.pulled_ahead_of(1 - n);
                 }
                 self.oracle.write_completed(number, fua, n, holders)

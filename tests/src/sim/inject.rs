@@ -124,11 +124,6 @@ impl World {
             // It was writing down that it is complete; that may have reached the disk.
             self.oracle.target_finished(n);
         }
-        let catching_up =
-            |s: &Status| s.peers[0].replication.is_target() && s.peers[0].out_of_sync_bytes == 0;
-        if self.nodes[n].status.as_ref().is_some_and(catching_up) {
-            self.oracle.caught_up(n);
-        }
         self.drop_process(n);
         if power {
             self.nodes[n].disk.power_loss(&mut self.prng);

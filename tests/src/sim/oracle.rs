@@ -80,7 +80,7 @@ pub struct Oracle {
     missed: [bool; 2],
     /// The node calls itself complete, and its source, which may not know yet, still sends it all writes.
     finished: [bool; 2],
-    /// Writes have completed that the Primary, being Ahead, did not send: until a resync has ended, the data is old.
+    /// The Primary, being Ahead, has completed writes that it did not send: until a resync has ended, the data is old.
     behind: [bool; 2],
     /// How the node died since both copies were last in sync: `Some(true)` by a power loss.
     died: [Option<bool>; 2],
@@ -322,12 +322,12 @@ impl Oracle {
         self.stale[node] = true;
     }
 
-    /// The Primary has completed a write that it does not send to this node, and says so.
+    /// The Primary is Ahead of this node, and has completed writes and marked some.
     pub fn pulled_ahead_of(&mut self, node: usize) {
         self.behind[node] = true;
     }
 
-    /// The node has the end of a resync, or may have noted it when it died.
+    /// The node has noted the end of a resync, although nobody saw it.
     pub fn caught_up(&mut self, node: usize) {
         self.behind[node] = false;
     }

@@ -507,10 +507,10 @@ fn any_sequence_of_messages_is_survived() {
             Err(_) => panic!("seed {seed}"),
         }
     }
-    assert!(
-        ReplicationState::ALL.iter().all(|state| reached.contains(state)),
-        "only {reached:?} were reached"
-    );
+    // Otherwise the lies would not get deep.
+    use ReplicationState::{Behind, Established, SyncSource, SyncTarget, WFBitMapS, WFBitMapT};
+    let deep = [Established, WFBitMapS, WFBitMapT, SyncSource, SyncTarget, Behind];
+    assert!(deep.iter().all(|state| reached.contains(state)), "only {reached:?} were reached");
 }
 
 #[test]
