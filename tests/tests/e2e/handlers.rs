@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use tandem_core::state::{ConnectionState, DiskState};
 
-use crate::node::RESOURCE;
+use crate::nbd_client::NbdError;
+use crate::node::{Node, RESOURCE};
 use crate::pair::{Pair, Setup};
 use crate::wait;
 
@@ -130,4 +131,134 @@ fn a_handler_refuses_a_resync() {
     bravo.adm(&["connect", RESOURCE]).ok();
     pair.wait_healed();
     pair.assert_identical();
+}
+
+/// Whoever handles the loss of the peer says so with its exit code.
+fn fencing(policy: &str) -> Scripts {
+    let scripts = Scripts::new(&["fence-peer", "unfence-peer"], &format!("disk {{ fencing {policy}; }}"));
+    scripts.write("alpha", "unfence-peer", "echo $DRBD_PEER >> $0.out");
+    scripts.pair.bring_up();
+    scripts
+}
+
+/// A write that is under way on another thread.
+fn begin_write(node: &Node, offset: u64) -> std::thread::JoinHandle<Result<(), NbdError>> {
+    let mut client = node.client().unwrap();
+    std::thread::spawn(move || client.write(offset, &[7; 4096], true))
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn requests_are_frozen_until_the_peer_is_fenced() {
+    let scripts = fencing("resource-and-stonith");
+    let (alpha, bravo) = (&scripts.pair.alpha, &scripts.pair.bravo);
+    scripts.write("alpha", "fence-peer", "until [ -e $0.go ]; do sleep 0.05; done; exit 7");
+    bravo.kill();
+    wait::until("requests are frozen", || alpha.status().is_some_and(|s| s.suspended.fencing));
+    let status = alpha.adm(&["status", RESOURCE]).ok().stdout;
+    assert!(status.starts_with("r0 role:Primary suspended:fencing\n"), "{status}");
+    wait::until("the status file says so", || {
+        fs::read_to_string(alpha.run.proc_drbd()).is_ok_and(|text| text.contains(" C s-----"))
+    });
+    let write = begin_write(alpha, 0);
+    wait::until("the write has arrived", || alpha.status().is_some_and(|s| s.client_pending == 1));
+    assert!(!write.is_finished());
+    fs::write(scripts.folder.join("alpha/fence-peer.go"), "").unwrap();
+    write.join().unwrap().unwrap();
+    wait::until("requests go on", || alpha.status().is_some_and(|s| !s.suspended.any()));
+    assert_eq!(alpha.peer().map(|p| p.disk), Some(DiskState::Outdated));
+    assert!(alpha.log().contains("helper command: fence-peer exit code 7 (0x700)"));
+    bravo.adm(&["up", RESOURCE]).ok();
+    scripts.pair.wait_healed();
+    wait::until("bravo is unfenced", || scripts.written("alpha", "unfence-peer") == "bravo\n");
+    scripts.pair.assert_identical();
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_broken_fence_agent_keeps_requests_frozen_until_the_peer_is_back() {
+    let scripts = fencing("resource-and-stonith");
+    let (alpha, bravo) = (&scripts.pair.alpha, &scripts.pair.bravo);
+    // There is no script: the shell cannot execute it.
+    bravo.kill();
+    wait::until("requests are frozen", || alpha.status().is_some_and(|s| s.suspended.fencing));
+    wait::until("the handler has failed", || alpha.log().contains("fence-peer helper broken, returned 127"));
+    let write = begin_write(alpha, 0);
+    wait::until("the write has arrived", || alpha.status().is_some_and(|s| s.client_pending == 1));
+    assert!(alpha.status().is_some_and(|s| s.suspended.fencing));
+    bravo.adm(&["up", RESOURCE]).ok();
+    write.join().unwrap().unwrap();
+    scripts.pair.wait_healed();
+
+    bravo.kill();
+    wait::until("requests are frozen", || alpha.status().is_some_and(|s| s.suspended.fencing));
+    let write = begin_write(alpha, 4096);
+    alpha.adm(&["resume-io", RESOURCE]).ok();
+    write.join().unwrap().unwrap();
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_node_alone_is_promoted_as_fence_peer_says() {
+    let scripts = fencing("resource-only");
+    let (alpha, bravo) = (&scripts.pair.alpha, &scripts.pair.bravo);
+    let promote = || bravo.adm(&["primary", RESOURCE]);
+    alpha.kill();
+    wait::until("bravo is unsure", || bravo.disk_state() == DiskState::Consistent);
+    for code in [1, 5, 20] {
+        scripts.write("bravo", "fence-peer", &format!("exit {code}"));
+        promote().refused(17, "State change failed: (-2) Need access to UpToDate data");
+    }
+    scripts.write("bravo", "fence-peer", "kill -9 $$");
+    promote().refused(17, "(-2)");
+    // The peer is outdated where its disk is: the daemon there is dead.
+    scripts.write("bravo", "fence-peer", "exit 4");
+    alpha.adm(&["outdate", RESOURCE]).ok();
+    promote().ok();
+    assert_eq!(
+        (bravo.disk_state(), bravo.peer().map(|p| p.disk)),
+        (DiskState::UpToDate, Some(DiskState::Outdated))
+    );
+    bravo.client().unwrap().write(0, &[9; 4096], true).unwrap();
+    alpha.adm(&["up", RESOURCE]).ok();
+    scripts.pair.wait_healed();
+    scripts.pair.assert_identical();
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_hanging_fence_agent_is_killed() {
+    let scripts =
+        Scripts::new(&["fence-peer"], "net { fencing resource-only; } options { handler-timeout 1; }");
+    let (alpha, bravo) = (&scripts.pair.alpha, &scripts.pair.bravo);
+    scripts.pair.bring_up();
+    scripts.write("bravo", "fence-peer", "sleep 1000");
+    alpha.kill();
+    wait::until("bravo is unsure", || bravo.disk_state() == DiskState::Consistent);
+    bravo.adm(&["primary", RESOURCE]).refused(17, "(-2)");
+    assert!(bravo.log().contains("fence-peer helper broken, it did not end in time and was killed"));
+    bravo.adm(&["primary", "--force", RESOURCE]).ok();
+    assert!(bravo.log().contains("Forced into split brain situation!"));
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn requests_are_suspended_and_resumed() {
+    let scripts = Scripts::new(&[], "");
+    let alpha = &scripts.pair.alpha;
+    scripts.pair.bring_up();
+    alpha.adm(&["suspend-io", RESOURCE]).ok();
+    let status = alpha.adm(&["status", RESOURCE]).ok().stdout;
+    assert!(status.starts_with("r0 role:Primary suspended:user\n"), "{status}");
+    let write = begin_write(alpha, 0);
+    wait::until("the write has arrived", || alpha.status().is_some_and(|s| s.client_pending == 1));
+    scripts.pair.assert_identical();
+    alpha.adm(&["resume-io", RESOURCE]).ok();
+    write.join().unwrap().unwrap();
+    scripts.pair.alpha.adm(&["outdate", RESOURCE]).refused(17, "(-2)");
+    scripts
+        .pair
+        .bravo
+        .adm(&["outdate", RESOURCE])
+        .refused(11, "(-6) Refusing to be Outdated while Connected");
 }
