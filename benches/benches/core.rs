@@ -5,6 +5,7 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tandem_core::bitmap::Bitmap;
+use tandem_core::config::Protocol;
 use tandem_core::io::{DiskError, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement, Superblock};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, VolumeNumber, WriteSeq};
@@ -165,6 +166,7 @@ fn write(bytes: usize) -> Message {
     Message::Write {
         seq: WriteSeq(7),
         offset: 1 << 30,
+        wants: Protocol::C,
         payload: Payload::new(Bytes::from(vec![0x5a; bytes])),
     }
 }

@@ -134,6 +134,11 @@ impl Decision {
 /// Decides what the two copies need.
 pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides) -> Decision {
     if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+        if lacks_exposed_data(mine, theirs) || lacks_exposed_data(theirs, mine) {
+            let text = "the peer does not have the data that this diskless Primary has exposed";
+            let verdict = Verdict::Refuse(text.into());
+            return Decision { verdict, rule: "diskless-primary", split_brain: None };
+        }
         let verdict = respect_roles(Verdict::InSync, mine, theirs);
         return Decision { verdict, rule: "diskless", split_brain: None };
     }
@@ -191,6 +196,21 @@ fn follow_wish(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verdic
         (Verdict::Source { full }, true, false) => Verdict::Target { full },
         (Verdict::Target { full }, false, true) => Verdict::Source { full },
         (verdict, ..) => verdict,
+    }
+}
+
+/// A Primary without a disk works through a peer that has the data its clients have seen, and no other.
+fn lacks_exposed_data(primary: &Handshake, other: &Handshake) -> bool {
+    if primary.role != Role::Primary
+        || primary.disk >= DiskState::Negotiating
+        || other.disk <= DiskState::Outdated
+    {
+        return false;
+    }
+    let exposed = primary.generations.current;
+    match primary.relied_on {
+        Some(attachment) => attachment != other.attachment,
+        None => !same(exposed, other.generations.current) && !same(exposed, other.bitmap_id),
     }
 }
 
@@ -394,6 +414,8 @@ mod tests {
                     dirty_blocks,
                     crashed_primary,
                     discard_my_data,
+                    attachment: 0,
+                    relied_on: None,
                 }
             },
         )

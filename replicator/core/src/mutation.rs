@@ -118,6 +118,22 @@ mutations! {
     VerifyForgetsFound,
     /// A repair takes the copy that was to be replaced.
     RepairFromWrongSide,
+    /// A flush that failed is tried again, and the second answer believed.
+    RetriesFailedFlush,
+    /// A disk that could not write stays UpToDate and in use.
+    KeepsFailedDiskUpToDate,
+    /// A failed write of metadata counts as done.
+    IgnoresMetadataError,
+    /// What a peer may lack when its disk fails is not marked.
+    DiskFailureForgetsBits,
+    /// The good copy behind a Primary without a disk stays in the generation that the Primary's disk has.
+    DisklessPrimaryKeepsGeneration,
+    /// A Primary without a disk goes on with a peer that may have lost completed writes.
+    TrustsAnyCopy,
+    /// A target's old copy serves the Primary while its resync is prepared.
+    TrustsTarget,
+    /// What a disk says after it has failed is believed: the writes it finishes late, the flush that succeeds.
+    BelievesLateCompletion,
     /// The node with the older data is the source.
     PrefersOldData,
     /// The identifier at which both parted is not looked at.

@@ -18,6 +18,8 @@ use super::link::Micros;
 use super::oracle::Violation;
 use super::world::{Event, PATIENCE, World};
 
+/// What a Primary without a disk says to a peer whose data is not what its clients have seen.
+pub(super) const ORPHANED: &str = "this diskless Primary has exposed";
 /// Requests that are still to be served after faults have stopped.
 const LAST_REQUESTS: u64 = 10;
 /// A history with faults ends after this time, whatever its clients have got done.
@@ -136,13 +138,19 @@ impl World {
         if self.script.is_none() && suspended.user {
             return self.send_errand(n, Errand::ResumeSync);
         }
-        let attach = node.want_disk && !node.disk_in_use;
-        let connect = node.want_net
-            && status.peers[0].connection == ConnectionState::StandAlone
-            && (status.peers[0].standalone_reason.is_none() || node.resync_refused);
         if node.suspended && self.script.is_none() {
             return self.send_errand(n, Errand::ResumeIo);
         }
+        if status.role == Role::Primary && status.disk == DiskState::Diskless && self.script.is_none() {
+            return self.relieve_primary_without_disk(n);
+        }
+        let attach = node.want_disk && !node.disk_in_use && self.disk_is_ready(n);
+        let node = &self.nodes[n];
+        let Some(status) = node.status.as_ref() else { return Ok(()) };
+        let reason = status.peers[0].standalone_reason.as_ref();
+        let connect = node.want_net
+            && status.peers[0].connection == ConnectionState::StandAlone
+            && (reason.is_none_or(|r| r.contains(ORPHANED)) || node.resync_refused);
         let serve = status.role == Role::Primary && node.client.is_none();
         let serve = serve && self.script.is_none() && self.requests_left > 0;
         match (attach, connect) {
@@ -152,6 +160,18 @@ impl World {
             (false, false) if serve => self.admit_client(n),
             (false, false) => Ok(()),
         }
+    }
+
+    /// A Primary whose disk failed works through its peer, until somebody attends to it.
+    fn relieve_primary_without_disk(&mut self, n: usize) -> Result<(), Violation> {
+        let Some(client) = self.nodes[n].client.as_ref() else {
+            return self.send_errand(n, Errand::Secondary);
+        };
+        let refused = self.nodes[n].status.as_ref().is_some_and(|s| s.peers[0].standalone_reason.is_some());
+        if client.leaving || self.healing.is_some() || refused || self.prng.chance(1, 100) {
+            self.see_client_off(n);
+        }
+        Ok(())
     }
 
     /// Gives a command; the answer comes to [`World::command_done`].
@@ -528,6 +548,7 @@ impl World {
         self.give_up_script();
         self.link_up();
         self.link_slowness = 1;
+        self.end_troubles();
         for n in 0..2 {
             self.nodes[n].disk_slowness = 1;
             let delay = self.prng.below(20_000);

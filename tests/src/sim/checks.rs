@@ -5,6 +5,7 @@ use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::status::{PeerStatus, Status};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 
+use super::admin::ORPHANED;
 use super::disk::{SimDisk, sectors};
 use super::faults::Kind;
 use super::link::End;
@@ -72,10 +73,16 @@ impl World {
         if let Some(reason) = &peer.standalone_reason
             && !self.split
             && !self.nodes[n].resync_refused
+            && !reason.contains(ORPHANED)
         {
             let text =
                 format!("node {n} goes StandAlone although no data has split: {reason}; {}", self.describe());
             return Err(Violation::new("K8", text));
+        }
+        if peer.standalone_reason.as_ref().is_some_and(|r| r.contains(ORPHANED))
+            && before.as_ref().is_some_and(|b| b.peers[0].standalone_reason.is_none())
+        {
+            self.counts.note(Kind::Orphaned);
         }
         let replication = peer.replication;
         let new_state =
@@ -283,17 +290,26 @@ impl World {
         self.differences.1
     }
 
-    /// The source of a resync knows all that its target lacks, unless the target, as the Primary, is written to.
+    /// The source of a resync knows all that its target lacks, unless the target, as the Primary, is written to, or has
+    /// lost its disk, and the source has not heard of it.
     fn must_know_alone(&self, n: usize) -> bool {
         self.link.open_end(0).is_some()
             && self.link.open_end(1).is_some()
             && self.role(1 - n) == Some(Role::Secondary)
+            && self.nodes[1 - n].status.as_ref().is_some_and(|s| s.disk >= DiskState::Inconsistent)
             && self.nodes[n].status.as_ref().is_some_and(|s| s.peers[0].replication.is_source())
     }
 
     /// What the node knows may differ.
     fn known_to(&mut self, n: usize) -> Mask {
-        if self.nodes[n].disk_in_use {
+        let used = self.nodes[n]
+            .status
+            .as_ref()
+            .filter(|s| s.disk >= DiskState::Attaching && s.disk != DiskState::Failed);
+        if let Some(status) = used {
+            if status.generations.is_fresh() {
+                return Mask::all();
+            }
             let mut mask = Mask::default();
             if let Some(engine) = &self.nodes[n].engine {
                 engine.may_differ(peer_of(n), |range| {
@@ -328,6 +344,9 @@ impl World {
             return Mask::all();
         };
         let sb = &metadata.superblock;
+        if sb.generations.is_fresh() {
+            return Mask::all();
+        }
         let Some(slot) = sb.peers.iter().position(|p| p.node == Some(peer_of(n))) else {
             return Mask::default();
         };

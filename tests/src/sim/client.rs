@@ -181,7 +181,8 @@ impl World {
 
     /// An error is right only where no good copy can be reached.
     fn failed(&mut self, n: usize, error: ClientError) -> Result<(), Violation> {
-        let reachable = self.holders(n)[n];
+        let (before, after) = (self.nodes[n].holders_before, self.holders(n));
+        let reachable = (0..2).any(|holder| before[holder] && after[holder]);
         if error != ClientError::Io || reachable {
             let text = format!("a request on node {n} failed with {error:?}: {}", self.describe());
             return Err(Violation::new("K10", text));

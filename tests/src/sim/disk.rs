@@ -71,6 +71,12 @@ impl SimDisk {
         }
     }
 
+    /// A disk of zeroes in the place of this one.
+    pub fn successor(&self) -> Self {
+        let (data_version, meta_version) = (self.data_version + 1, self.meta_version + 1);
+        SimDisk { data_version, meta_version, ..SimDisk::new(self.layout) }
+    }
+
     /// The layout.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -153,6 +159,47 @@ impl SimDisk {
         Some(Bytes::new())
     }
 
+    /// The operation, if it is in flight.
+    pub fn in_flight_op(&self, id: DiskOpId) -> Option<DiskOp> {
+        self.in_flight.iter().find(|f| f.op.id == id).map(|f| f.op.clone())
+    }
+
+    /// An operation fails: a write may have landed in part, unless the disk is `dead`; a flush loses what it should have
+    /// made durable. True if something was lost from the cache.
+    pub fn fail(&mut self, id: DiskOpId, dead: bool, prng: &mut Prng) -> bool {
+        let Some(at) = self.in_flight.iter().position(|f| f.op.id == id) else { return false };
+        let InFlight { op, began } = self.in_flight.remove(at);
+        self.clock += 1;
+        let flushes = match &op.kind {
+            DiskOpKind::Read(_) => return false,
+            DiskOpKind::Flush => true,
+            DiskOpKind::Zero { .. } => false,
+            DiskOpKind::Write { fua, .. } => *fua && prng.chance(1, 2),
+        };
+        let odds = [0, 50, 100][prng.below(3) as usize];
+        if !dead {
+            self.apply(&op, false, |_| prng.chance(odds, 100));
+        }
+        let mut lost = false;
+        if flushes {
+            if op.device == Device::Data || self.layout.internal {
+                lost |= self.data.lose(began, || prng.chance(odds, 100));
+            }
+            if op.device == Device::Meta || self.layout.internal {
+                lost |= self.meta.lose(began, || prng.chance(odds, 100));
+            }
+        }
+        lost
+    }
+
+    /// The device is closed: reads no longer see what a failed flush has lost.
+    pub fn close(&mut self) {
+        self.data.refresh();
+        self.meta.refresh();
+        self.data_version += 1;
+        self.meta_version += 1;
+    }
+
     /// The process dies, the machine lives: what is in flight lands wholly, in part or not at all; the cache stays.
     pub fn process_crash(&mut self, prng: &mut Prng) {
         for InFlight { op, .. } in std::mem::take(&mut self.in_flight) {
@@ -160,6 +207,7 @@ impl SimDisk {
             self.clock += 1;
             self.apply(&op, false, |_| prng.chance(odds, 100));
         }
+        self.close();
     }
 
     /// The power fails: of all that is not durable, each sector survives or not.
@@ -321,6 +369,28 @@ impl<T: Clone> Zone<T> {
         let covered = self.unflushed.partition_point(|u| u.completed < began);
         for u in self.unflushed.drain(..covered) {
             self.durable[u.sector] = u.value;
+        }
+    }
+
+    /// A flush failed: of what it covers, each sector became durable all the same, or is lost. True if any is lost.
+    fn lose(&mut self, began: u64, mut survives: impl FnMut() -> bool) -> bool {
+        let covered = self.unflushed.partition_point(|u| u.completed < began);
+        let mut lost = false;
+        for u in self.unflushed.drain(..covered) {
+            if survives() {
+                self.durable[u.sector] = u.value;
+            } else {
+                lost = true;
+            }
+        }
+        lost
+    }
+
+    /// Reads see what is durable, and what is in the cache.
+    fn refresh(&mut self) {
+        self.view.clone_from(&self.durable);
+        for u in &self.unflushed {
+            self.view[u.sector] = u.value.clone();
         }
     }
 

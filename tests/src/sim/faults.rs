@@ -75,6 +75,22 @@ kinds! {
     Suspension,
     /// A node is disconnected and outdated, and connected again.
     Outdate,
+    /// A disk cannot read once.
+    ReadError,
+    /// A disk cannot write once.
+    WriteError,
+    /// A disk cannot write metadata once.
+    MetadataError,
+    /// A flush fails, and loses what it should have made durable; the next succeeds.
+    FlushError,
+    /// From some moment on every operation of a disk fails; it is repaired or replaced later.
+    DyingDisk,
+    /// A disk does not answer for long.
+    HungDisk,
+    /// A node's clock jumps ahead.
+    ClockJump,
+    /// A node's clock stands still for a while.
+    ClockStop,
     /// Not drawn, but counted: a survivor was promoted while its peer was away.
     Failover,
     /// Not drawn, but counted: a fault was timed to hit a state change.
@@ -85,6 +101,10 @@ kinds! {
     Fencing,
     /// Not drawn, but counted: both nodes were Primary at once, on purpose.
     SplitBrain,
+    /// Not drawn, but counted: a failed disk was replaced by a new one.
+    NewDisk,
+    /// Not drawn, but counted: a Primary without a disk met a peer that lacks what it has shown, and refused it.
+    Orphaned,
 }
 
 /// Number of kinds that [`Plan::draw_kind`] draws from.
@@ -163,6 +183,15 @@ pub struct Workload {
     pub overlaps: bool,
 }
 
+const DISK_FAULTS: [Kind; 6] = [
+    Kind::ReadError,
+    Kind::WriteError,
+    Kind::MetadataError,
+    Kind::FlushError,
+    Kind::DyingDisk,
+    Kind::HungDisk,
+];
+
 impl Plan {
     /// The plan of a seed.
     pub fn draw(prng: &mut Prng) -> Plan {
@@ -177,6 +206,14 @@ impl Plan {
             // Power matters most: nothing else tells a flush from none.
             weights[Kind::PowerLoss as usize] += 4;
             weights[Kind::PowerLossBoth as usize] += 4;
+        }
+        if prng.chance(1, 2) {
+            // Failed disks mean full resyncs: other faults get deeper without them.
+            DISK_FAULTS.iter().for_each(|kind| weights[*kind as usize] = 0);
+        } else if prng.chance(1, 3) {
+            // Only a power loss tells what a failed flush has lost.
+            weights[Kind::FlushError as usize] += 6;
+            weights[Kind::PowerLoss as usize] += 3;
         }
         if weights.iter().sum::<u64>() == 0 {
             weights[Kind::ProcessCrash as usize] = 1;

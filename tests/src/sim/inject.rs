@@ -100,6 +100,13 @@ impl World {
                     self.feed(node, Input::CancelCommand { id })?;
                 }
             }
+            Kind::ReadError
+            | Kind::WriteError
+            | Kind::MetadataError
+            | Kind::FlushError
+            | Kind::DyingDisk
+            | Kind::HungDisk => self.trouble(kind, node),
+            Kind::ClockJump | Kind::ClockStop => return self.disturb_clock(kind, node),
             _ => {
                 if let Some(steps) = self.script_for(kind) {
                     self.begin_script(kind, steps);

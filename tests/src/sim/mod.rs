@@ -9,8 +9,8 @@
 //! one not, and the other way round. When only the process dies, what was in flight lands wholly, in part (by
 //! sectors) or not at all, and what was completed stays in the cache, where a later power loss still finds it. A data
 //! sector is never torn; a metadata sector that was being written when the power failed may be. Disks do not lie about
-//! flushes, and do not fail; some rot: a sector changes silently. A node whose receiver does
-//! not flush between epochs (`WriteOrdering::Drain`, `None`) has a disk without volatile cache. Metadata lies behind the data
+//! flushes; some rot: a sector changes silently; and they fail, in the ways that [`trouble`] tells. A node whose receiver
+//! does not flush between epochs (`WriteOrdering::Drain`, `None`) has a disk without volatile cache. Metadata lies behind the data
 //! on the same device, or on a device with a cache of its own.
 //!
 //! **The network** carries one connection at a time. Each direction of each of the two streams keeps its order, and
@@ -19,7 +19,7 @@
 //! are not damaged, doubled or reordered: TCP and checksums see to that. Some pass through the codec.
 //!
 //! **Nodes** lose their process or their power at any moment, one or both, together or shortly after each other, and
-//! come back later with what their disk kept. Clocks run alike.
+//! come back later with what their disk kept. Clocks run alike, but one may jump ahead or stand still for a while.
 //!
 //! **Clients** write sectors and blocks, with and without FUA, zero, flush and read, several requests at a time, that
 //! may overlap. They talk to the Primary only.
@@ -56,6 +56,7 @@ pub mod prng;
 mod report;
 mod rot;
 mod split;
+mod trouble;
 mod verify;
 mod world;
 

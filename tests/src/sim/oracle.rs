@@ -9,6 +9,8 @@
 
 mod cut;
 
+mod losses;
+
 use tandem_core::config::{Protocol, WriteOrdering};
 use tandem_core::units::ByteRange;
 
@@ -335,36 +337,6 @@ impl Oracle {
     /// True if the node must not call its data UpToDate.
     pub fn is_behind(&self, node: usize) -> bool {
         self.behind[node]
-    }
-
-    /// The node's process died; with `power`, its disk's cache was lost too.
-    pub fn died(&mut self, node: usize, power: bool) {
-        self.died[node] = Some(power || self.died[node] == Some(true));
-        if self.primary == Some(node) {
-            self.primary_died |= self.reigns && self.followed && self.reign.is_none();
-            self.reigns = false;
-            self.reign = None;
-        }
-        let keeps = if power { Promise::Durable } else { Promise::Cache };
-        for write in &mut self.writes {
-            if write.promise[node] < keeps {
-                write.promise[node] = Promise::None;
-            }
-        }
-        if let ([Some(a), Some(b)], [false, false]) = (self.died, self.missed) {
-            // Nobody can tell which copy has lost more: only what was made durable is promised on either.
-            if a || b || self.protocol == Protocol::B {
-                self.keep_durable_only();
-            }
-        }
-    }
-
-    fn keep_durable_only(&mut self) {
-        for promise in self.writes.iter_mut().flat_map(|w| w.promise.iter_mut()) {
-            if *promise < Promise::Durable {
-                *promise = Promise::None;
-            }
-        }
     }
 
     /// The node was demoted in good order; `in_sync` with its peer.

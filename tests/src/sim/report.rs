@@ -149,7 +149,7 @@ impl fmt::Display for Failure {
 pub(super) fn show_message(message: &Message) -> String {
     let stream = if message.stream() == Stream::Data { "data" } else { "ctrl" };
     let text = match message {
-        Message::Write { seq, offset, payload } => {
+        Message::Write { seq, offset, payload, .. } => {
             format!("Write #{} {offset}+{} w{}", seq.0, payload.len(), write_of(token_at(&payload.data, 0)))
         }
         Message::Zero { seq, range, .. } => format!("Zero #{} {range}", seq.0),

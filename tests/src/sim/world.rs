@@ -31,6 +31,7 @@ use super::prng::Prng;
 use super::report::{self, Counts};
 use super::rot::Condemned;
 use super::split::Act;
+use super::trouble::{Clock, Trouble};
 use super::verify::Watch;
 
 /// Bytes of data on each disk: 64 blocks, a bit for each in one word.
@@ -73,6 +74,10 @@ pub(super) enum Event {
     Restart { node: usize },
     /// The network recovers.
     LinkUp,
+    /// A dead disk works again, or is replaced.
+    Repaired { node: usize },
+    /// A clock that stood still goes on.
+    ClockRuns { node: usize },
     /// A disk, or the network (`None`), recovers its speed.
     Calm { node: Option<usize> },
 }
@@ -89,6 +94,12 @@ pub(super) struct Node {
     pub(super) disk_in_use: bool,
     /// How many times slower the disk is than usual.
     pub(super) disk_slowness: u64,
+    /// What is wrong with the disk.
+    pub(super) trouble: Trouble,
+    /// The clock.
+    pub(super) clock: Clock,
+    /// Whose copies were UpToDate in its eyes before what happened last.
+    pub(super) holders_before: [bool; 2],
     /// What the engine said last.
     pub(super) status: Option<Status>,
     /// When the tick that is in the queue is due.
@@ -284,11 +295,8 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::DiskDone { node, incarnation, op } => {
-                if self.nodes[node].incarnation == incarnation
-                    && let Some(data) = self.nodes[node].disk.finish(op)
-                {
-                    self.trace(Some(node), "disk done", || format!("#{}", op.0));
-                    return self.feed(node, Input::DiskDone { id: op, result: Ok(data) });
+                if self.nodes[node].incarnation == incarnation {
+                    return self.disk_due(node, op);
                 }
                 Ok(())
             }
@@ -329,6 +337,14 @@ impl World {
             }
             Event::LinkUp => {
                 self.link_up();
+                Ok(())
+            }
+            Event::Repaired { node } => {
+                self.repair(node);
+                Ok(())
+            }
+            Event::ClockRuns { node } => {
+                self.clock_runs(node);
                 Ok(())
             }
             Event::Calm { node } => {
@@ -387,10 +403,11 @@ impl World {
             handlers: self.plan.handlers.configured.clone(),
         };
         let entropy = self.prng.next_u64();
-        let mut engine = Engine::new(config, entropy, Timestamp(self.now));
+        let now = self.nodes[n].clock.read(self.now);
+        let mut engine = Engine::new(config, entropy, now);
         engine.seed_bug(self.mutation);
         let node = &mut self.nodes[n];
-        node.status = Some(engine.status(Timestamp(self.now)));
+        node.status = Some(engine.status(now));
         node.engine = Some(engine);
         node.want_disk = true;
         node.want_net = true;
@@ -426,7 +443,8 @@ impl World {
 
     /// Gives an engine one input and does what it asks for.
     pub(super) fn feed(&mut self, n: usize, input: Input) -> Result<(), Violation> {
-        let now = Timestamp(self.now);
+        let now = self.nodes[n].clock.read(self.now);
+        let holders_before = self.holders(n);
         let Some(engine) = self.nodes[n].engine.as_mut() else { return Ok(()) };
         engine.handle(now, input);
         while let Some(output) = self.nodes[n].engine.as_mut().and_then(Engine::poll_output) {
@@ -436,6 +454,7 @@ impl World {
         let status = engine.status(now);
         let deadline = engine.deadline();
         let before = self.nodes[n].status.replace(status);
+        self.nodes[n].holders_before = holders_before;
         self.schedule_tick(n, deadline);
         self.observe(n, before)?;
         while let Some((n, id, result)) = self.completions.pop() {
@@ -483,6 +502,7 @@ impl World {
                 }
                 self.trace(Some(n), "releases", || "the disk".into());
                 self.nodes[n].disk_in_use = false;
+                self.nodes[n].disk.close();
             }
             Output::Event(event) => {
                 self.trace(Some(n), "event", || report::show_event(&event));
@@ -494,7 +514,7 @@ impl World {
 
     fn schedule_tick(&mut self, n: usize, deadline: Option<Timestamp>) {
         let Some(Timestamp(due)) = deadline else { return };
-        let due = due.max(self.now);
+        let due = self.now + due.saturating_sub(self.nodes[n].clock.read(self.now).0);
         if self.nodes[n].tick_at.is_none_or(|at| at > due) {
             self.nodes[n].tick_at = Some(due);
             let incarnation = self.nodes[n].incarnation;
@@ -510,7 +530,7 @@ impl World {
         }
         node.tick_at = None;
         let deadline = node.engine.as_ref().and_then(Engine::deadline);
-        if deadline.is_some_and(|d| d.0 <= now) {
+        if deadline.is_some_and(|d| d <= node.clock.read(now)) {
             self.trace(Some(n), "tick", String::new);
             return self.feed(n, Input::Tick);
         }
@@ -560,6 +580,9 @@ impl Node {
             disk: SimDisk::new(layout),
             disk_in_use: false,
             disk_slowness: 1,
+            holders_before: [false; 2],
+            trouble: Trouble::default(),
+            clock: Clock::default(),
             status: None,
             tick_at: None,
             errand: None,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::disk::DiskWork;
+use super::peer::Peer;
 use super::{Engine, Locked, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
 use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Output, Payload};
@@ -10,15 +11,6 @@ use crate::seeded;
 use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, RequestId, SECTOR_BYTES};
 use crate::wire::Message;
-
-/// A read under way.
-#[derive(Clone, Debug)]
-pub(super) struct ClientRead {
-    id: RequestId,
-    range: ByteRange,
-    /// The peer that was asked, `None` for the local disk.
-    peer: Option<NodeId>,
-}
 
 /// A request that is done and waits for its generation to be durable.
 #[derive(Clone, Debug)]
@@ -64,7 +56,8 @@ pub(super) struct ClientWrite {
     awaiting: Vec<NodeId>,
     /// Peers whose barrier ack the client wants (FUA).
     awaiting_durable: Vec<NodeId>,
-    remote_done: bool,
+    /// Peers that have done what the protocol wants, and are still there.
+    done_by: Vec<NodeId>,
     /// The disk has no durable way to write zeroes: a flush follows.
     flush_after: bool,
     /// It holds extents of the activity log until the local disk has it.
@@ -140,78 +133,6 @@ impl Engine {
             && range.offset.checked_add(range.length).is_some_and(|end| end <= self.size_bytes())
     }
 
-    // Reads.
-
-    fn client_read(&mut self, id: RequestId, range: ByteRange) {
-        let key = self.key();
-        self.reads.insert(key, ClientRead { id, range, peer: None });
-        self.start_client_read(key);
-    }
-
-    /// Local if the data is good here, else from a peer whose data is.
-    fn start_client_read(&mut self, key: u64) {
-        let Some(range) = self.reads.get(&key).map(|r| r.range) else { return };
-        if self.disk.is_usable() && self.disk.state == DiskState::UpToDate {
-            return self.start_disk_op(Device::Data, DiskOpKind::Read(range), DiskWork::ClientRead { key });
-        }
-        let good = self.peers.iter().find(|p| p.has_good_data()).map(|p| p.id());
-        match (good, self.reads.get_mut(&key)) {
-            (Some(peer), Some(read)) => {
-                read.peer = Some(peer);
-                self.send(peer, Message::ReadRequest { id: key, range });
-            }
-            _ => self.finish_client_read(key, Err(ClientError::Io)),
-        }
-    }
-
-    /// A failed local read is tried again where good data is left; the disk was detached meanwhile.
-    pub(super) fn client_read_done(&mut self, key: u64, data: Option<Bytes>) {
-        match data {
-            Some(data) => self.finish_client_read(key, Ok(data)),
-            None => self.start_client_read(key),
-        }
-    }
-
-    pub(super) fn read_answered(
-        &mut self,
-        peer: NodeId,
-        key: u64,
-        payload: Option<Payload>,
-    ) -> Result<(), String> {
-        let Some(read) = self.reads.get(&key).filter(|r| r.peer == Some(peer)) else { return Ok(()) };
-        match payload {
-            Some(p) if p.len() != read.range.length => {
-                Err("a read was answered with the wrong length".into())
-            }
-            Some(p) => {
-                self.finish_client_read(key, Ok(p.data));
-                Ok(())
-            }
-            None => {
-                self.finish_client_read(key, Err(ClientError::Io));
-                Ok(())
-            }
-        }
-    }
-
-    /// The peer that was asked is gone.
-    pub(super) fn retry_reads_of(&mut self, peer: NodeId) {
-        let keys: Vec<u64> =
-            self.reads.iter().filter(|(_, r)| r.peer == Some(peer)).map(|(k, _)| *k).collect();
-        for key in keys {
-            if let Some(read) = self.reads.get_mut(&key) {
-                read.peer = None;
-            }
-            self.start_client_read(key);
-        }
-    }
-
-    fn finish_client_read(&mut self, key: u64, result: Result<Bytes, ClientError>) {
-        if let Some(read) = self.reads.remove(&key) {
-            self.outputs.push_back(Output::Complete { id: read.id, result });
-        }
-    }
-
     // Writes.
 
     /// Lets requests in as long as the bounds allow, in the order of their arrival.
@@ -250,7 +171,7 @@ impl Engine {
                 local: Leg::Waiting,
                 awaiting: Vec::new(),
                 awaiting_durable: Vec::new(),
-                remote_done: false,
+                done_by: Vec::new(),
                 flush_after: false,
                 logged: false,
             };
@@ -360,9 +281,9 @@ impl Engine {
         let Some(seq) = self.log_transfer(peer, key, op, epoch, wants, logged) else { return };
         let message = match &op.content {
             WriteContent::Data(payload) => {
-                Message::Write { seq, offset: op.range.offset, payload: payload.clone() }
+                Message::Write { seq, offset: op.range.offset, wants, payload: payload.clone() }
             }
-            WriteContent::Zeroes { unmap } => Message::Zero { seq, range: op.range, unmap: *unmap },
+            WriteContent::Zeroes { unmap } => Message::Zero { seq, range: op.range, wants, unmap: *unmap },
         };
         self.send(peer, message);
     }
@@ -383,15 +304,19 @@ impl Engine {
 
     /// A peer has acknowledged the write, cannot do it, or is gone.
     pub(super) fn write_leg_ended(&mut self, key: u64, peer: NodeId, ok: bool) {
-        let good = self.peer(peer).is_some_and(|p| p.has_good_data());
         let Some(write) = self.writes.get_mut(&key) else { return };
         write.awaiting.retain(|p| *p != peer);
-        if ok {
-            write.remote_done |= good;
-        } else {
+        if !ok {
             write.awaiting_durable.retain(|p| *p != peer);
+        } else if !write.done_by.contains(&peer) {
+            write.done_by.push(peer);
         }
         self.try_complete(key);
+    }
+
+    /// A peer is gone: what it has done counts for nothing, since nobody knows what becomes of it.
+    pub(super) fn forget_remote_legs(&mut self, peer: NodeId) {
+        self.writes.values_mut().for_each(|w| w.done_by.retain(|p| *p != peer));
     }
 
     /// The peer has made every write up to `epoch` durable, or is gone (`None`: all epochs).
@@ -430,11 +355,13 @@ impl Engine {
         if matches!(write.local, Leg::None) || hasty {
             self.release(key, write.op.range);
         }
-        let ok = write.local == Leg::Done || write.remote_done || hasty;
+        let is_good = |id: &NodeId| self.peer(*id).is_some_and(Peer::has_good_data);
+        let remote_done = write.done_by.iter().any(is_good);
+        let ok = write.local == Leg::Done || remote_done || hasty;
         if let (true, Some(next)) = (ok, write.op.next_piece()) {
             self.admission.push_front((write.id, Request::Write(next)));
         } else if ok {
-            self.complete_or_hold(write.id, write.epoch, write.remote_done);
+            self.complete_or_hold(write.id, write.epoch, remote_done);
         } else {
             self.fail_client(write.id, ClientError::Io);
         }
@@ -458,8 +385,27 @@ impl Engine {
         }
     }
 
-    /// The disk has failed: what it has done counts for nothing, and no generation will be noted on it.
+    /// The disk has failed: what it has done counts for nothing, and no generation will be noted on it. A write that is
+    /// not done waits until a peer's disk has it, whatever the protocol.
     pub(super) fn forget_local_legs(&mut self) {
+        let mut durable = false;
+        let mut unconfirmed = Vec::new();
+        for peer in self.peers.iter().filter(|p| p.has_good_data()) {
+            let log = peer.transfer_log.iter().filter(|w| !w.acked || w.wants != Protocol::C);
+            unconfirmed.extend(log.map(|w| (peer.id(), w.key)));
+        }
+        for (peer, key) in unconfirmed {
+            let Some(write) = self.writes.get_mut(&key) else { continue };
+            write.done_by.retain(|p| *p != peer);
+            if !write.awaiting.contains(&peer) {
+                write.awaiting.push(peer);
+            }
+            if write.op.fua && !write.awaiting_durable.contains(&peer) {
+                write.awaiting_durable.push(peer);
+            }
+            durable |= write.op.fua;
+        }
+        self.close_epoch_if_begun(durable);
         self.writes.values_mut().filter(|w| w.local == Leg::Done).for_each(|w| w.local = Leg::Failed);
         self.flushes.values_mut().filter(|f| f.local == Leg::Done).for_each(|f| f.local = Leg::Failed);
         for Held { id, epoch, remote_done } in std::mem::take(&mut self.held) {
@@ -516,8 +462,14 @@ impl Engine {
     }
 
     pub(super) fn client_flush_done(&mut self, key: u64, ok: bool) {
-        if let Some(flush) = self.flushes.get_mut(&key) {
-            flush.local = if ok { Leg::Done } else { Leg::Failed };
+        let Some(flush) = self.flushes.get_mut(&key) else { return };
+        flush.local = if ok { Leg::Done } else { Leg::Failed };
+        if !ok && flush.awaiting.is_empty() && !flush.remote_done && self.good_peer().is_some() {
+            // Nobody else was asked, since the local disk was to answer for it.
+            if let Some(flush) = self.flushes.remove(&key) {
+                self.client_flush(flush.id);
+            }
+            return;
         }
         self.try_complete_flush(key);
     }
@@ -539,6 +491,11 @@ impl Engine {
     /// Nothing that was let in is under way.
     pub(super) fn admitted_are_done(&self) -> bool {
         self.writes.is_empty() && self.flushes.is_empty() && self.reads.is_empty() && self.held.is_empty()
+    }
+
+    /// The first write waits for a target that has not yet noted on disk that it is one.
+    pub(super) fn waits_for_target_mark(&self) -> bool {
+        self.reign == Reign::Idle && !self.admission.is_empty()
     }
 
     /// No write or flush is under way.

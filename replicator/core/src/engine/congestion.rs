@@ -93,12 +93,15 @@ impl Engine {
         if peer.pulling_ahead.is_none_or(|p| p.id != question) {
             return Ok(());
         }
-        peer.pulling_ahead = None;
         // A handshake that is under way counts on what both had.
         if peer.in_round || peer.replication != ReplicationState::Established {
+            peer.pulling_ahead = None;
             return Ok(());
         }
         self.close_epoch_if_begun(false);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.pulling_ahead = None;
+        }
         self.set_replication(id, ReplicationState::Ahead);
         self.set_peer_disk(id, DiskState::Outdated);
         // Writes that wait for their range were let in already.

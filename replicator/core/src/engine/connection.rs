@@ -181,7 +181,7 @@ impl Engine {
         self.abort_resync(id);
         self.abandon_transfer_log(id);
         if !self.peers.iter().any(|p| p.link_up) {
-            self.end_negotiation();
+            self.end_negotiation(DiskState::UpToDate);
         }
     }
 
@@ -229,8 +229,14 @@ impl Engine {
             None => (peer.last_received.plus_ms(self.config.options.ping_interval_ms), Check::SendPing),
         };
         let patience_ms = self.config.options.timeout_ms * u64::from(self.config.options.ko_count);
-        let oldest =
-            peer.oldest_unanswered().into_iter().chain(peer.barriers.front().map(|b| b.sent_at)).min();
+        let unmarked = peer.is_unmarked_target() && self.waits_for_target_mark();
+        let oldest = peer
+            .oldest_unanswered()
+            .into_iter()
+            .chain(peer.barriers.front().map(|b| b.sent_at))
+            .chain(self.oldest_read_of(peer.id()))
+            .chain(unmarked.then_some(peer.target_since))
+            .min();
         let request =
             oldest.filter(|_| patience_ms > 0).map(|t| (t.plus_ms(patience_ms), Check::RequestTimeout));
         let handshake = peer

@@ -1,6 +1,6 @@
 //! The local disk: its state, its operations, its failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -11,7 +11,8 @@ use super::resync::ResyncRead;
 use super::{Engine, Locked};
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
 use crate::metadata::{Metadata, Placement};
-use crate::state::DiskState;
+use crate::seeded;
+use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, DiskOpId, NodeId};
 
 /// The local disk.
@@ -23,12 +24,18 @@ pub(super) struct Disk {
     pub(super) persist: Persist,
     pub(super) log: Log,
     pub(super) operations: BTreeMap<DiskOpId, Operation>,
+    /// Operations that were given up and have not come back: what they say counts for nothing.
+    pub(super) abandoned: BTreeSet<DiskOpId>,
+    /// Random, drawn at attach.
+    pub(super) attachment: u64,
     next_op: u64,
     /// The backing device is open and shall be closed once no operation is in flight.
     pub(super) release_when_idle: bool,
     pub(super) open: bool,
     /// It is being detached: peers were told that it is gone.
     pub(super) leaving: bool,
+    /// A Primary was seen while this disk was not in use.
+    pub(super) left_behind: bool,
     /// A flush before the handshake is under way.
     pub(super) settling: bool,
 
@@ -47,10 +54,13 @@ impl Default for Disk {
             persist: Persist::default(),
             log: Log::default(),
             operations: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
+            attachment: 0,
             next_op: 0,
             release_when_idle: false,
             open: false,
             leaving: false,
+            left_behind: false,
             settling: false,
 
             writes_done: 0,
@@ -108,6 +118,17 @@ impl Disk {
     pub(super) fn is_durable(&self, writes: u64) -> bool {
         writes <= self.writes_durable
     }
+
+    /// Nothing of what a disk said before counts for the one that is attached now; its metadata begins with a flush.
+    pub(super) fn begin_attachment(&mut self, metadata: Metadata, attachment: u64) {
+        self.open = true;
+        self.metadata = Some(metadata);
+        self.attachment = attachment;
+        self.generation_version = 0;
+        self.settling = false;
+        self.writes_done = 0;
+        self.writes_durable = 0;
+    }
 }
 
 impl Engine {
@@ -140,7 +161,10 @@ impl Engine {
     }
 
     pub(super) fn disk_done(&mut self, id: DiskOpId, result: Result<Bytes, DiskError>) {
-        let Some(Operation { work, effect }) = self.disk.operations.remove(&id) else { return };
+        let Some(Operation { work, effect }) = self.disk.operations.remove(&id) else {
+            self.disk.abandoned.remove(&id);
+            return;
+        };
         match effect {
             Effect::WritesData => self.disk.writes_done += 1,
             Effect::Flushes(writes) if result.is_ok() => {
@@ -148,13 +172,20 @@ impl Engine {
             }
             Effect::Flushes(_) | Effect::None => {}
         }
-        if let Err(error) = &result {
+        let Err(error) = result else { return self.end_work(work, result.ok()) };
+        if seeded!(self, RetriesFailedFlush) && work.describe() == "a flush" {
+            return self.start_disk_op(Device::Data, DiskOpKind::Flush, work);
+        }
+        if seeded!(self, IgnoresMetadataError) && work.describe() == "a metadata operation" {
+            return self.end_work(work, Some(Bytes::new()));
+        }
+        if !seeded!(self, KeepsFailedDiskUpToDate) || work.describe() != "a write" {
             self.disk_failed(&format!("{} failed: {error}", work.describe()));
         }
-        // Whatever a disk says after it has failed, only what was read from it is believed: the system reports a failed
-        // flush once, and the next one succeeds.
-        let believed = self.disk.is_usable() || work.is_read();
-        let result = result.ok().filter(|_| believed);
+        self.end_work(work, None);
+    }
+
+    fn end_work(&mut self, work: DiskWork, result: Option<Bytes>) {
         match work {
             DiskWork::ClientRead { key } => self.client_read_done(key, result),
             DiskWork::ClientWrite { key } => self.client_write_done(key, result.is_some()),
@@ -185,11 +216,25 @@ impl Engine {
         self.note(None, Level::Error, format!("local disk: {what}; detaching"));
         self.forget_metadata();
         self.set_disk(DiskState::Failed);
-        self.abandon_persist();
-        self.abort_resyncs_without_disk();
         self.disk.release_when_idle = true;
         self.forget_local_legs();
+        self.abandon_persist();
+        self.abort_resyncs_without_disk();
+        self.abandon_operations();
         self.resume_stalled_peers();
+    }
+
+    /// Whatever the disk says from now on counts for nothing: the system reports a failed flush once, and the next one
+    /// succeeds. The driver keeps the device and the buffers until every operation has come back.
+    fn abandon_operations(&mut self) {
+        if seeded!(self, BelievesLateCompletion) {
+            return;
+        }
+        let operations = std::mem::take(&mut self.disk.operations);
+        self.disk.abandoned.extend(operations.keys());
+        for operation in operations.into_values() {
+            self.end_work(operation.work, None);
+        }
     }
 
     /// What the metadata says that the data is worth. Without fencing, data that was UpToDate still counts as such; with it,
@@ -204,10 +249,31 @@ impl Engine {
         }
     }
 
-    /// The peers have said what they had to say, or are gone.
-    pub(super) fn end_negotiation(&mut self) {
+    /// A Primary was there that our disk gets no writes from: it may have newer data, whether or not it is there when the
+    /// disk comes.
+    pub(super) fn note_primary_without_us(&mut self) {
+        let primary = self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
+        self.disk.left_behind |= primary && self.announced_disk() < DiskState::Negotiating;
+    }
+
+    /// The peers have said what they had to say, or are gone: the data is worth what the disk says, and `at_most` this.
+    pub(super) fn end_negotiation(&mut self, at_most: DiskState) {
         if self.disk.state == DiskState::Negotiating {
-            let state = self.disk_state_on_record();
+            let at_most = if std::mem::take(&mut self.disk.left_behind) {
+                at_most.min(DiskState::Outdated)
+            } else {
+                at_most
+            };
+            let state = self.disk_state_on_record().min(at_most);
+            if let Some(metadata) = self
+                .disk
+                .metadata
+                .as_mut()
+                .filter(|m| state <= DiskState::Outdated && m.superblock.flags.up_to_date)
+            {
+                metadata.superblock.flags.up_to_date = false;
+                self.disk.persist.request(false);
+            }
             self.set_disk(state);
         }
     }
@@ -229,7 +295,8 @@ impl Engine {
 
     /// The driver may close the backing device once nothing is in flight on it.
     pub(super) fn release_disk_if_idle(&mut self) {
-        if self.disk.release_when_idle && self.disk.operations.is_empty() {
+        let idle = self.disk.operations.is_empty() && self.disk.abandoned.is_empty();
+        if self.disk.release_when_idle && idle {
             self.disk.release_when_idle = false;
             self.disk.open = false;
             self.outputs.push_back(Output::ReleaseDisk);
@@ -261,30 +328,26 @@ impl Engine {
     /// Asks for a range, and starts the work at once if nobody is in the way.
     pub(super) fn acquire(&mut self, token: u64, range: ByteRange, work: Locked) {
         self.locked.insert(token, work);
-        if self.lock.acquire(token, range) || crate::seeded!(self, IgnoresOverlap) {
+        if self.lock.acquire(token, range) || seeded!(self, IgnoresOverlap) {
             self.start_locked(token);
         }
     }
 
     /// Gives a range back and starts those who waited for it.
     pub(super) fn release(&mut self, token: u64, range: ByteRange) {
-        for next in self.lock.release(token, range) {
+        self.granted.extend(self.lock.release(token, range));
+        // Work that ends as soon as it starts, on a disk that has failed, gives its range back in turn.
+        if std::mem::replace(&mut self.is_starting, true) {
+            return;
+        }
+        while let Some(next) = self.granted.pop_front() {
             self.start_locked(next);
         }
+        self.is_starting = false;
     }
 }
 
 impl DiskWork {
-    fn is_read(&self) -> bool {
-        matches!(
-            self,
-            DiskWork::ClientRead { .. }
-                | DiskWork::PeerRead { .. }
-                | DiskWork::ResyncRead(_)
-                | DiskWork::Verify(_)
-        )
-    }
-
     fn describe(&self) -> &'static str {
         match self {
             DiskWork::ClientRead { .. }

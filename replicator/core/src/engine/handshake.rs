@@ -9,7 +9,7 @@ use super::disk::DiskWork;
 use super::peer::Peer;
 use super::receiver::Receiver;
 use crate::bitmap::Bitmap;
-use crate::generation::{Generations, Sides, Verdict, decide, same};
+use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -37,7 +37,9 @@ impl Engine {
         }
         for id in self.peer_ids() {
             let due = self.peer(id).is_some_and(|p| {
-                let drained = p.receiver.is_drained() || p.is_connected();
+                // What a resync reads must hold everything that the target has sent until now.
+                let writing = p.is_connected() && p.role == Role::Primary && !p.receiver_stale;
+                let drained = p.receiver.is_drained() || writing;
                 p.link_up && p.in_round && p.our_handshake.is_none() && drained
             });
             if due {
@@ -101,7 +103,7 @@ impl Engine {
             },
             disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
-            generations: metadata.map_or(Generations::NONE, |m| m.superblock.generations),
+            generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
             bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
             dirty_blocks: self.dirty_blocks(id),
@@ -109,6 +111,8 @@ impl Engine {
                 && !seeded!(self, IgnoresCrashFlag),
             discard_my_data: self.peer(id).is_some_and(|p| p.discard_my_data)
                 && !seeded!(self, IgnoresDiscardMyData),
+            attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },
+            relied_on: self.relied_on,
         }
     }
 
@@ -128,7 +132,8 @@ impl Engine {
         };
         peer.in_round = false;
         peer.pulling_ahead = None;
-        if mine.disk >= DiskState::Negotiating && !self.disk.is_usable() {
+        let same_disk = self.disk.is_usable() && mine.attachment == self.disk.attachment;
+        if mine.disk >= DiskState::Negotiating && !same_disk {
             return self.lose_peer(
                 id,
                 ConnectionState::BrokenPipe,
@@ -139,9 +144,6 @@ impl Engine {
         if mine.discard_my_data && theirs.discard_my_data {
             let text = "incompatible discard-my-data settings: only one node can give up its data";
             return self.refuse(id, text.into());
-        }
-        if let Err(reason) = self.know_the_data_we_lost(&theirs) {
-            return self.refuse(id, reason);
         }
         let agreed_bytes = match agreed_size(&mine, &theirs) {
             Ok(agreed_bytes) => agreed_bytes,
@@ -164,11 +166,17 @@ impl Engine {
         }
         self.restart_receiver_if_stale(id);
         if self.peer(id).is_some_and(|p| !p.round_again) {
-            self.end_negotiation();
+            let newer_elsewhere = matches!(verdict, Verdict::Target { .. });
+            self.end_negotiation(if newer_elsewhere { DiskState::Outdated } else { DiskState::UpToDate });
         }
         self.set_connection(id, ConnectionState::Connected);
         self.set_peer_role(id, theirs.role);
-        self.set_peer_disk(id, theirs.disk);
+        // What a target was worth until now is of no use to anybody: its data is old.
+        let is_target = matches!(verdict, Verdict::Source { .. }) && !seeded!(self, TrustsTarget);
+        self.set_peer_disk(id, if is_target { theirs.disk.min(DiskState::Outdated) } else { theirs.disk });
+        if let Some(peer) = self.peer_mut(id) {
+            peer.attachment = theirs.attachment;
+        }
         if (mine.role, mine.disk) != (self.role, self.announced_disk()) {
             self.announce_to(id);
         }
@@ -193,18 +201,6 @@ impl Engine {
         {
             self.begin_handshake(id);
         }
-    }
-
-    /// A Primary without a disk works through a peer that has the data its clients have seen, and no other.
-    fn know_the_data_we_lost(&self, theirs: &Handshake) -> Result<(), String> {
-        if self.role != Role::Primary || self.disk.is_usable() || theirs.disk < DiskState::Negotiating {
-            return Ok(());
-        }
-        let lost = self.last_generations.current;
-        if same(lost, theirs.generations.current) || same(lost, theirs.bitmap_id) {
-            return Ok(());
-        }
-        Err("the peer does not have the data that this diskless Primary has exposed".into())
     }
 
     fn restart_receiver_if_stale(&mut self, id: NodeId) {
@@ -295,11 +291,22 @@ impl Engine {
         Ok(())
     }
 
+    /// The peer says that it could not write.
+    pub(super) fn peer_disk_failed(&mut self, id: NodeId) {
+        if self.peer(id).is_some_and(|p| !p.lost_disk()) {
+            self.set_peer_disk(id, DiskState::Failed);
+            self.peer_lost_disk(id, true);
+        }
+    }
+
     /// From now on a Primary writes through our copy alone: what it writes belongs to a generation that its own disk does
     /// not have, and that ours names before the first write.
     fn serve_diskless_primary(&mut self, id: NodeId) {
         let serves = |p: &Peer| p.is_connected() && p.role == Role::Primary && p.lost_disk();
         if !self.disk.is_usable() || !self.peer(id).is_some_and(serves) {
+            return;
+        }
+        if seeded!(self, DisklessPrimaryKeepsGeneration) {
             return;
         }
         self.begin_generation_if_alone();
@@ -314,6 +321,7 @@ impl Engine {
         self.abort_resync(id);
         self.set_replication(id, ReplicationState::Established);
         if failed
+            && !seeded!(self, DiskFailureForgetsBits)
             && let (Some(slot), Some(metadata)) = (self.peer(id).map(|p| p.slot), self.disk.metadata.as_mut())
         {
             metadata.bitmaps[slot].set_all();

@@ -1,10 +1,11 @@
 //! The engine: one resource on one node.
 //!
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
-//! become possible. Rooms: [`client`] (requests), [`replication`] (the sending side), [`receiver`] (the applying side),
-//! [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up), [`connection`] (connecting,
-//! heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and failures), [`activity`] (the activity log), [`persist`] (metadata),
-//! [`command`] (the administrator), [`handlers`] (its programs), [`fencing`], [`report`] (status).
+//! become possible. Rooms: [`client`] (requests), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
+//! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
+//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and failures),
+//! [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs),
+//! [`fencing`], [`report`] (status).
 
 mod activity;
 mod client;
@@ -18,6 +19,7 @@ mod handshake;
 mod peer;
 mod peer_reads;
 mod persist;
+mod read;
 mod receiver;
 mod replication;
 mod report;
@@ -35,11 +37,12 @@ use crate::state::{DiskState, Role};
 use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
-use client::{ClientFlush, ClientRead, ClientWrite, Held, Request};
+use client::{ClientFlush, ClientWrite, Held, Request};
 use command::{CurrentCommand, PendingRepair};
 use disk::Disk;
 use peer::Peer;
 use persist::Version;
+use read::ClientRead;
 use receiver::Applied;
 use resync::{OwnPause, ResyncRead};
 
@@ -65,6 +68,9 @@ pub struct Engine {
     /// Of the disk that was lost last.
     last_size_bytes: u64,
     last_generations: Generations,
+    /// The attachment of the peer's disk whose cache held completed writes when it was lost, while this node is Primary
+    /// without a copy of its own: no other will do, and if it is 0, none.
+    relied_on: Option<u64>,
     peers: Vec<Peer>,
     counters: Counters,
 
@@ -81,6 +87,9 @@ pub struct Engine {
 
     lock: RangeLock,
     locked: BTreeMap<Token, Locked>,
+    /// Work that has got its range and was not yet started.
+    granted: VecDeque<Token>,
+    is_starting: bool,
     next_key: u64,
 
     commands: VecDeque<(CommandId, Command)>,
@@ -142,6 +151,7 @@ impl Engine {
             disk: Disk::default(),
             last_size_bytes: 0,
             last_generations: Generations::NONE,
+            relied_on: None,
             peers,
             counters: Counters::default(),
             reads: BTreeMap::new(),
@@ -156,6 +166,8 @@ impl Engine {
             epoch_writes: 0,
             lock: RangeLock::default(),
             locked: BTreeMap::new(),
+            granted: VecDeque::new(),
+            is_starting: false,
             next_key: 1,
             commands: VecDeque::new(),
             current_command: None,
@@ -220,6 +232,8 @@ impl Engine {
     fn advance(&mut self) {
         self.check_liveness();
         self.check_promotion_time();
+        self.abandon_useless_logs();
+        self.note_primary_without_us();
         self.progress_fencing();
         self.progress_commands();
         self.begin_drained_resyncs();
@@ -285,8 +299,10 @@ impl Engine {
                 self.verify_result_received(peer, id, range, compared, differing)
             }
             Message::VerifyEnd { id, complete } => self.verify_ended(peer, id, complete),
-            Message::Write { seq, offset, payload } => self.write_received(peer, seq, offset, payload),
-            Message::Zero { seq, range, unmap } => self.zero_received(peer, seq, range, unmap),
+            Message::Write { seq, offset, wants, payload } => {
+                self.write_received(peer, seq, offset, wants, payload)
+            }
+            Message::Zero { seq, range, wants, unmap } => self.zero_received(peer, seq, range, wants, unmap),
             Message::Barrier { epoch, writes, flush } => self.barrier_received(peer, epoch, writes, flush),
             Message::ResyncRequest { range } => self.resync_requested(peer, range),
             Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
@@ -320,12 +336,17 @@ impl Engine {
     }
 
     /// splitmix64 over the entropy given at the start.
-    fn new_generation_id(&mut self) -> u64 {
+    fn random(&mut self) -> u64 {
         self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.entropy;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        new_identifier(z ^ (z >> 31), self.role)
+        z ^ (z >> 31)
+    }
+
+    fn new_generation_id(&mut self) -> u64 {
+        let random = self.random();
+        new_identifier(random, self.role)
     }
 
     fn peer(&self, id: NodeId) -> Option<&Peer> {
@@ -368,11 +389,11 @@ impl Engine {
                 self.reign = Reign::Idle;
                 self.forget_fences();
                 self.peers.iter_mut().for_each(|p| p.parted_as_primary = false);
+                self.relied_on = None;
             } else {
                 // Whoever is promoted keeps what it has.
                 self.peers.iter_mut().for_each(|p| p.discard_my_data = false);
             }
-
             self.event(Event::Role { old, new: role });
             self.announce_state();
         }

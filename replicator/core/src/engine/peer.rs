@@ -46,6 +46,8 @@ pub(super) struct Peer {
 
     pub(super) role: Role,
     pub(super) disk: DiskState,
+    /// Names the time since its disk was attached.
+    pub(super) attachment: u64,
     pub(super) replication: ReplicationState,
 
     /// The round of the handshake under way or last ended; 0 before the first.
@@ -92,6 +94,8 @@ pub(super) struct Peer {
     pub(super) target_is_marked: bool,
     pub(super) source: SourceState,
     pub(super) pause: PeerPause,
+    /// When it became our target.
+    pub(super) target_since: Timestamp,
     pub(super) progress: Option<Progress>,
     pub(super) verify: Option<Verify>,
     /// Where the last verify ended early; 0 if it did not.
@@ -150,6 +154,7 @@ impl Peer {
             fence: Fence::default(),
             role: Role::Unknown,
             disk: DiskState::DUnknown,
+            attachment: 0,
             replication: ReplicationState::Off,
             round: 0,
             in_round: false,
@@ -178,6 +183,7 @@ impl Peer {
             target_is_marked: false,
             source: SourceState::default(),
             pause: PeerPause::default(),
+            target_since: now,
             progress: None,
             verify: None,
             verify_from_bytes: 0,
@@ -212,12 +218,15 @@ impl Peer {
         self.is_held_back() || !self.deferred.is_empty()
     }
 
-    /// Writes are sent to it; otherwise they are marked in its bitmap.
+    /// Writes are sent to it; otherwise they are marked in its bitmap. Old data takes none: it would
+    /// become a mixture. Unless it is being renewed, or grows old only when the peer has noted that.
     pub(super) fn replicates(&self) -> bool {
+        let renewed = self.replication.is_source()
+            || self.replication == ReplicationState::WFBitMapS
+            || self.pulling_ahead.is_some();
         self.is_connected()
             && !matches!(self.replication, ReplicationState::Off | ReplicationState::Ahead)
-            && self.disk > DiskState::Negotiating
-            && self.disk != DiskState::DUnknown
+            && (self.disk == DiskState::UpToDate || renewed && self.disk >= DiskState::Inconsistent)
     }
 
     /// It was chosen as our target, and might forget that in a crash.

@@ -228,12 +228,12 @@ impl Engine {
         let persist = std::mem::take(&mut self.disk.persist);
         for (_, then) in persist.then {
             match then {
-                Then::Attached(id)
-                | Then::Promoted(id)
-                | Then::Demoted(id)
-                | Then::Detached(id)
-                | Then::Invalidated(id)
-                | Then::OutdateDone(id) => self.finish_command(id, Err(command::disk_lost())),
+                Then::Attached(id) | Then::Promoted(id) | Then::Invalidated(id) | Then::OutdateDone(id) => {
+                    self.finish_command(id, Err(command::disk_lost()));
+                }
+                // What was asked for can be had without the disk.
+                Then::Demoted(id) => self.demoted(id),
+                Then::Detached(id) => self.finish_command(id, Ok(())),
                 // There is nothing left to note on it.
                 Then::Leave(peer, id) => self.leave(peer, id),
                 Then::Outdated(peer, session) => self.dismissed(peer, session),

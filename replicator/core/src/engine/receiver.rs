@@ -93,10 +93,12 @@ pub(super) struct Applied {
 pub(super) enum What {
     Write {
         seq: WriteSeq,
+        wants: Protocol,
         payload: Payload,
     },
     Zero {
         seq: WriteSeq,
+        wants: Protocol,
         unmap: bool,
     },
     Read {
@@ -163,10 +165,11 @@ impl Engine {
         peer: NodeId,
         seq: WriteSeq,
         offset: u64,
+        wants: Protocol,
         payload: Payload,
     ) -> Result<(), String> {
         let range = ByteRange::new(offset, payload.len());
-        self.receive(peer, range, What::Write { seq, payload }, Some(seq))
+        self.receive(peer, range, What::Write { seq, wants, payload }, Some((seq, wants)))
     }
 
     pub(super) fn zero_received(
@@ -174,9 +177,10 @@ impl Engine {
         peer: NodeId,
         seq: WriteSeq,
         range: ByteRange,
+        wants: Protocol,
         unmap: bool,
     ) -> Result<(), String> {
-        self.receive(peer, range, What::Zero { seq, unmap }, Some(seq))
+        self.receive(peer, range, What::Zero { seq, wants, unmap }, Some((seq, wants)))
     }
 
     pub(super) fn receive(
@@ -184,21 +188,20 @@ impl Engine {
         id: NodeId,
         range: ByteRange,
         what: What,
-        seq: Option<WriteSeq>,
+        write: Option<(WriteSeq, Protocol)>,
     ) -> Result<(), String> {
         if !self.is_addressable(range) {
             return Err(format!("a request for {range} lies outside the volume or is no whole sectors"));
         }
-        if seq.is_some() && self.role == Role::Primary {
+        if write.is_some() && self.role == Role::Primary {
             return Err("a replicated write arrived, but this node is Primary".into());
         }
         if matches!(what, What::Zero { .. }) && range.length > self.longest_write_bytes() {
             return Err(format!("{range} is to be zeroed at a time"));
         }
         self.note_client_request();
-        let protocol = self.config.options.protocol;
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
-        peer.writes_received += u64::from(seq.is_some());
+        peer.writes_received += u64::from(write.is_some());
         if peer.receiver_stale {
             // The disk it was meant for is gone, and the sender was told: it counts on nobody to write this.
             if let What::Read { id: read } = what {
@@ -209,7 +212,7 @@ impl Engine {
         peer.received_bytes += what.payload_bytes();
         let session = peer.session;
         let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
-        if let Some(seq) = seq {
+        if let Some((seq, wants)) = write {
             if open.received >= MAX_HELD_REQUESTS as u32 {
                 return Err("an epoch has no end".into());
             }
@@ -217,10 +220,10 @@ impl Engine {
             if self.primary_relies_on_us(id) {
                 self.mark_out_of_sync(id, range);
             }
-            if protocol == Protocol::B {
+            if wants == Protocol::B {
                 self.send(id, Message::ReceiveAck { seq });
             }
-            if protocol == Protocol::C && seeded!(self, CompletesOnReceive) {
+            if wants == Protocol::C && seeded!(self, CompletesOnReceive) {
                 self.send(id, Message::WriteAck { seq });
             }
         }
@@ -320,12 +323,10 @@ impl Engine {
         let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
         let bytes = what.payload_bytes();
         match what {
-            What::Write { seq, .. } | What::Zero { seq, .. } => {
+            What::Write { seq, wants, .. } | What::Zero { seq, wants, .. } => {
                 if live && !ok {
                     self.send(peer, Message::NegativeAck { seq });
-                } else if live
-                    && (self.config.options.protocol == Protocol::C || self.primary_relies_on_us(peer))
-                {
+                } else if live && wants == Protocol::C {
                     self.send(peer, Message::WriteAck { seq });
                 }
             }

@@ -12,7 +12,7 @@ use crate::generation::parting_identifier;
 use crate::io::Level;
 use crate::metadata::PeerSlot;
 use crate::seeded;
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
 use crate::wire::Message;
 
@@ -130,10 +130,10 @@ impl Engine {
             self.release_for_peer(range);
         }
         if !ok {
-            self.mark_out_of_sync(id, range);
-        }
-        if !ok || enough {
-            self.write_leg_ended(key, id, ok);
+            // Its disk has failed, and its word on that is on the way.
+            self.peer_disk_failed(id);
+        } else if enough {
+            self.write_leg_ended(key, id, true);
         }
         Ok(())
     }
@@ -152,12 +152,17 @@ impl Engine {
             ));
         }
         peer.barriers.pop_front();
-        let (mut log, mut held_bytes) = (std::mem::take(&mut peer.transfer_log), 0);
+        // The writes whose own acknowledgement this stands for.
+        let (mut log, mut held_bytes, mut written) = (std::mem::take(&mut peer.transfer_log), 0, Vec::new());
+        let has_disk = self.disk.is_usable();
         while let Some(sent) = log.front().copied().filter(|w| w.epoch <= epoch) {
             log.pop_front();
             held_bytes += sent.held_bytes;
             if sent.logged {
                 self.release_for_peer(sent.range);
+            }
+            if !sent.acked || !has_disk {
+                written.push(sent.key);
             }
         }
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
@@ -166,6 +171,11 @@ impl Engine {
         if barrier.flush {
             peer.all_durable =
                 peer.transfer_log.is_empty() && peer.barriers.is_empty() && peer.epoch_writes == 0;
+        }
+        for key in written {
+            self.write_leg_ended(key, id, true);
+        }
+        if barrier.flush {
             self.durable_leg_ended(id, Some(epoch), true);
         }
         Ok(())
@@ -173,15 +183,26 @@ impl Engine {
 
     /// The peer gets no more writes: all that it may lack is marked, all that waits for it goes on without it.
     pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
+        let only_copy = self.role == Role::Primary && !self.disk.is_usable();
+        let trusting = seeded!(self, TrustsAnyCopy);
         let Some(peer) = self.peer_mut(id) else { return };
         let log = std::mem::take(&mut peer.transfer_log);
         peer.unconfirmed_bytes = 0;
         peer.pulling_ahead = None;
         peer.barriers.clear();
         peer.epoch_writes = 0;
-        peer.all_durable = true;
+        if only_copy && !peer.all_durable && !trusting {
+            let unsure = log.iter().any(|w| !w.acked && w.wants == Protocol::A);
+            let attachment = if unsure { 0 } else { peer.attachment };
+            self.relied_on = Some(attachment);
+        } else {
+            peer.all_durable = true;
+        }
         for sent in &log {
-            let forgotten = seeded!(self, ForgetsInFlight) || seeded!(self, ForgetsAtWriteAck) && sent.acked;
+            let disk_failed = self.peer(id).is_some_and(|p| p.disk == DiskState::Failed);
+            let forgotten = seeded!(self, ForgetsInFlight)
+                || seeded!(self, ForgetsAtWriteAck) && sent.acked
+                || seeded!(self, DiskFailureForgetsBits) && disk_failed;
             if !forgotten {
                 self.mark_out_of_sync(id, sent.range);
             }
@@ -195,11 +216,25 @@ impl Engine {
         } else if undecided || self.role != Role::Primary {
             self.begin_generation_if_alone();
         }
+        self.forget_remote_legs(id);
         for sent in &log {
             self.write_leg_ended(sent.key, id, false);
         }
         self.durable_leg_ended(id, None, false);
         self.retry_reads_of(id);
+    }
+
+    /// A peer whose data has become old without being renewed confirms nothing any more.
+    pub(super) fn abandon_useless_logs(&mut self) {
+        for id in self.peer_ids() {
+            let useless = self.peer(id).is_some_and(|p| {
+                let unconfirmed = !p.transfer_log.is_empty() || !p.barriers.is_empty();
+                unconfirmed && !p.replicates() && p.replication != ReplicationState::Ahead
+            });
+            if useless {
+                self.abandon_transfer_log(id);
+            }
+        }
     }
 
     // What a peer lacks.
@@ -238,10 +273,12 @@ impl Engine {
     pub(super) fn begin_generation_if_alone(&mut self) {
         let primary_has_no_disk =
             self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary && p.lost_disk());
-        if self.role != Role::Primary && !primary_has_no_disk || self.disk.state != DiskState::UpToDate {
+        if self.role != Role::Primary && !primary_has_no_disk || self.announced_disk() != DiskState::UpToDate
+        {
             return;
         }
-        if seeded!(self, KeepsGeneration) {
+        let secondary = self.role != Role::Primary;
+        if seeded!(self, KeepsGeneration) || seeded!(self, DisklessPrimaryKeepsGeneration) && secondary {
             return;
         }
         if self.is_alone_in_generation() {

@@ -24,7 +24,7 @@ impl Engine {
             disk_written_bytes: self.counters.disk_written_bytes,
             bitmap_writes: self.counters.bitmap_writes,
             activity_log_writes: self.counters.activity_log_writes,
-            local_pending: self.disk.operations.len() as u64,
+            local_pending: (self.disk.operations.len() + self.disk.abandoned.len()) as u64,
             client_pending: self.clients_pending(),
             epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
             suspended: Suspended { user: self.user_suspends, fencing: self.is_frozen() },

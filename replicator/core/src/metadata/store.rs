@@ -41,6 +41,12 @@ pub enum LoadError {
         /// What is wrong with each.
         errors: [SuperblockError; 2],
     },
+    /// A copy was written by a newer release; the other may be older than it.
+    #[error(
+        "the meta-data was written by a newer release (version {0}): install that release, or run \
+         'tandemadm create-md --force' if the peer's data is good"
+    )]
+    Newer(u32),
     /// The device is smaller than the data on it.
     #[error(
         "the device has room for {room_bytes} bytes of data, {agreed_bytes} were agreed with the peer. Implicit device shrinking not allowed."
@@ -95,6 +101,13 @@ fn newest(io: &mut dyn MetaIo, placement: Placement) -> Result<(Superblock, usiz
         copies.push(Superblock::decode(&bytes));
     }
     let (second, first) = (copies.pop(), copies.pop());
+    let newer = |copy: &Option<Result<Superblock, SuperblockError>>| match copy {
+        Some(Err(SuperblockError::Version(version))) => Some(*version),
+        _ => None,
+    };
+    if let Some(version) = newer(&first).or(newer(&second)) {
+        return Err(LoadError::Newer(version));
+    }
     match (first, second) {
         (Some(Ok(a)), Some(Ok(b))) => Ok(if b.sequence > a.sequence { (b, 1) } else { (a, 0) }),
         (Some(Ok(a)), _) => Ok((a, 0)),

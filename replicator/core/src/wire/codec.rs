@@ -195,14 +195,16 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             10
         }
         Message::OutdateRequest => 32,
-        Message::Write { seq, offset, .. } => {
+        Message::Write { seq, offset, wants, .. } => {
             out.put_u64_le(seq.0);
             out.put_u64_le(*offset);
+            out.put_u8(wants.letter() as u8);
             11
         }
-        Message::Zero { seq, range, unmap } => {
+        Message::Zero { seq, range, wants, unmap } => {
             out.put_u64_le(seq.0);
             put_range(*range, out);
+            out.put_u8(wants.letter() as u8);
             out.put_u8(u8::from(*unmap));
             12
         }
@@ -351,9 +353,15 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         11 => Message::Write {
             seq: WriteSeq(b.u64()?),
             offset: b.u64()?,
+            wants: Protocol::from_letter(b.u8()?)?,
             payload: Some(payload).filter(|p| !p.is_empty())?,
         },
-        12 => Message::Zero { seq: WriteSeq(b.u64()?), range: b.range()?, unmap: b.flag()? },
+        12 => Message::Zero {
+            seq: WriteSeq(b.u64()?),
+            range: b.range()?,
+            wants: Protocol::from_letter(b.u8()?)?,
+            unmap: b.flag()?,
+        },
         13 => Message::Barrier { epoch: Epoch(b.u64()?), writes: b.u32()?, flush: b.flag()? },
         14 => Message::ResyncRequest { range: b.range()? },
         15 => Message::ResyncData { offset: b.u64()?, payload: Some(payload).filter(|p| !p.is_empty())? },
@@ -488,6 +496,9 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u64_le(h.dirty_blocks);
     out.put_u8(u8::from(h.crashed_primary));
     out.put_u8(u8::from(h.discard_my_data));
+    out.put_u64_le(h.attachment);
+    out.put_u8(u8::from(h.relied_on.is_some()));
+    out.put_u64_le(h.relied_on.unwrap_or(0));
 }
 
 fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
@@ -510,6 +521,11 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
         dirty_blocks: b.u64()?,
         crashed_primary: b.flag()?,
         discard_my_data: b.flag()?,
+        attachment: b.u64()?,
+        relied_on: {
+            let (present, attachment) = (b.flag()?, b.u64()?);
+            present.then_some(attachment)
+        },
     })
 }
 

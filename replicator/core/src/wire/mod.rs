@@ -10,7 +10,7 @@ pub use codec::{
     FRAME_HEADER_BYTES, FrameError, FrameHeader, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, decode, encode,
 };
 
-use crate::config::Terms;
+use crate::config::{Protocol, Terms};
 use crate::digest::DigestAlgorithm;
 use crate::generation::Generations;
 use crate::io::Payload;
@@ -112,6 +112,12 @@ pub struct Handshake {
     pub crashed_primary: bool,
     /// The sender's administrator gives its data up for the receiver's.
     pub discard_my_data: bool,
+    /// Random, drawn when the sender's disk was attached; 0 when diskless. While it stays the same, no completed write
+    /// was lost from the disk's cache.
+    pub attachment: u64,
+    /// The sender is Primary without a disk, and completed writes were in the cache of the disk of this attachment when
+    /// it lost sight of it: no other has them. 0: nobody has.
+    pub relied_on: Option<u64>,
 }
 
 impl Handshake {
@@ -263,6 +269,8 @@ pub enum Message {
         seq: WriteSeq,
         /// First byte.
         offset: u64,
+        /// The acknowledgement that it waits for: none, received, written.
+        wants: Protocol,
         /// The data.
         payload: Payload,
     },
@@ -272,6 +280,8 @@ pub enum Message {
         seq: WriteSeq,
         /// The range.
         range: ByteRange,
+        /// The acknowledgement that it waits for.
+        wants: Protocol,
         /// Give the storage back.
         unmap: bool,
     },

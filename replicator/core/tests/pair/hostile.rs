@@ -124,6 +124,11 @@ impl Victim {
                 victim.say(Message::VerifyStart { id: 1, algorithm: DigestAlgorithm::Sha1, range });
             }
         }
+        // Enough for the peer to be congested, before it says anything.
+        for _ in 0..8 {
+            victim.request();
+            (0..4).for_each(|_| victim.finish_operation());
+        }
         victim
     }
 
@@ -345,8 +350,13 @@ impl Victim {
             12 => Message::InvalidateReply { id, granted: flag },
             13 if flag => Message::Goodbye { outdated: id.is_multiple_of(2) },
             13 => Message::OutdateRequest,
-            14..=17 => Message::Write { seq: WriteSeq(id), offset: range.offset, payload: data(length) },
-            18 => Message::Zero { seq: WriteSeq(id), range, unmap: flag },
+            14..=17 => Message::Write {
+                seq: WriteSeq(id),
+                offset: range.offset,
+                wants: self.chance.pick(&[Protocol::A, Protocol::B, Protocol::C]),
+                payload: data(length),
+            },
+            18 => Message::Zero { seq: WriteSeq(id), range, wants: Protocol::C, unmap: flag },
             19 | 20 => {
                 let writes = self.chance.below(4) as u32;
                 Message::Barrier { epoch: Epoch(id), writes, flush: flag }
@@ -445,6 +455,8 @@ impl Victim {
             dirty_blocks: self.number(),
             crashed_primary: self.chance.one_in(2),
             discard_my_data: self.chance.one_in(4),
+            attachment: self.number(),
+            relied_on: self.chance.one_in(2).then_some(7),
         }
     }
 
@@ -518,14 +530,20 @@ fn no_flood_is_kept_in_memory() {
     let range = ByteRange::new(0, 4096);
     let block = data(1 << 20);
     let floods: [(&str, Vec<Message>); 5] = [
-        ("writes", vec![Message::Write { seq: WriteSeq(1), offset: 0, payload: data(512) }]),
-        ("large writes", vec![Message::Write { seq: WriteSeq(1), offset: 0, payload: block.clone() }]),
-        ("zeroes", vec![Message::Zero { seq: WriteSeq(1), range, unmap: false }]),
+        (
+            "writes",
+            vec![Message::Write { seq: WriteSeq(1), offset: 0, wants: Protocol::C, payload: data(512) }],
+        ),
+        (
+            "large writes",
+            vec![Message::Write { seq: WriteSeq(1), offset: 0, wants: Protocol::C, payload: block.clone() }],
+        ),
+        ("zeroes", vec![Message::Zero { seq: WriteSeq(1), range, wants: Protocol::C, unmap: false }]),
         ("reads", vec![Message::ReadRequest { id: 1, range }]),
         (
             "epochs",
             vec![
-                Message::Write { seq: WriteSeq(1), offset: 0, payload: data(512) },
+                Message::Write { seq: WriteSeq(1), offset: 0, wants: Protocol::C, payload: data(512) },
                 Message::Barrier { epoch: Epoch(1), writes: 1, flush: false },
             ],
         ),

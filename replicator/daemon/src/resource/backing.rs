@@ -155,7 +155,9 @@ fn describe(error: LoadError, resource: &str) -> Failure {
         }
         LoadError::Shrunk { .. } => (111, "Low.dev. smaller than requested DRBD-dev. size."),
         LoadError::Geometry(_) => (112, "Meta device too small."),
-        LoadError::Mismatch(_) => (116, "Lower device / meta device / index combination invalid."),
+        LoadError::Mismatch(_) | LoadError::Newer(_) => {
+            (116, "Lower device / meta device / index combination invalid.")
+        }
         LoadError::Io(_) | LoadError::Damaged { .. } => METADATA_IO_ERROR,
     };
     Failure::numbered(number, text).because(error)

@@ -21,10 +21,9 @@ impl Engine {
                 "this node is a Primary without a disk: make it Secondary first, then attach".to_owned();
             return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
         }
-        self.disk.open = true;
         self.reign = Reign::Idle;
-        self.disk.generation_version = 0;
-        self.disk.metadata = Some(metadata);
+        let attachment = self.random() | 1;
+        self.disk.begin_attachment(metadata, attachment);
         if let Err(text) = self.assign_slots() {
             self.disk.metadata = None;
             self.disk.release_when_idle = true;
@@ -90,7 +89,7 @@ impl Engine {
             self.begin_handshake(peer);
         }
         if !self.peers.iter().any(|p| p.link_up) {
-            self.end_negotiation();
+            self.end_negotiation(DiskState::UpToDate);
         }
         self.finish_command(id, Ok(()));
     }

@@ -46,8 +46,10 @@ impl Engine {
     pub(super) fn become_source(&mut self, id: NodeId, full: bool, theirs: &Handshake) {
         self.count_from_missed_finish(id, theirs.generations.current);
         self.send_bitmap(id, full);
+        let now = self.now;
         if let Some(peer) = self.peer_mut(id) {
             peer.target_is_marked = false;
+            peer.target_since = now;
         }
         let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
         if let Some(slot) = self.slot_mut(id) {
@@ -90,13 +92,11 @@ impl Engine {
         }
         self.set_replication(id, ReplicationState::WFBitMapT);
         // The peer's data is newer: ours may not be promoted, whatever becomes of the connection.
-        if self.disk.state > DiskState::Outdated {
-            if let Some(metadata) = self.disk.metadata.as_mut() {
-                metadata.superblock.flags.up_to_date = false;
-            }
+        if let Some(metadata) = self.disk.metadata.as_mut().filter(|m| m.superblock.flags.up_to_date) {
+            metadata.superblock.flags.up_to_date = false;
             self.disk.persist.request(false);
-            self.set_disk(DiskState::Outdated);
         }
+        self.set_disk(self.disk.state.min(DiskState::Outdated));
     }
 
     fn send_bitmap(&mut self, id: NodeId, full: bool) {
@@ -123,6 +123,9 @@ impl Engine {
         chunk: u64,
         words: &[u8],
     ) -> Result<(), String> {
+        if self.is_of_the_past(id) {
+            return Ok(());
+        }
         self.expect_bitmap(id)?;
         let Some(slot) = self.peer(id).map(|p| p.slot) else { return Ok(()) };
         let Some(bitmap) = self.disk.metadata.as_mut().map(|m| &mut m.bitmaps[slot]) else { return Ok(()) };
@@ -134,6 +137,9 @@ impl Engine {
     }
 
     pub(super) fn bitmap_end_received(&mut self, id: NodeId) -> Result<(), String> {
+        if self.is_of_the_past(id) {
+            return Ok(());
+        }
         if !self.expect_bitmap(id)? {
             self.announce_resync(id, Handler::BeforeResyncSource);
         } else if let Some(peer) = self.peer_mut(id) {
@@ -203,6 +209,11 @@ impl Engine {
         } else {
             self.set_replication(id, ReplicationState::SyncSource);
         }
+    }
+
+    /// The peer speaks of a resync that our disk's failure has ended; it had not heard of that.
+    pub(super) fn is_of_the_past(&self, id: NodeId) -> bool {
+        !self.disk.is_usable() || self.peer(id).is_some_and(|p| p.in_round)
     }
 
     /// True as the target, false as the source.

@@ -126,6 +126,9 @@ impl Engine {
     }
 
     pub(in crate::engine) fn resync_done_received(&mut self, id: NodeId) -> Result<(), String> {
+        if self.is_of_the_past(id) {
+            return Ok(());
+        }
         if self.peer(id).is_none_or(|p| !p.replication.is_source()) {
             return Err("the end of a resync that is not under way".into());
         }

@@ -1,0 +1,111 @@
+//! Reads of the clients on the Primary: from the local disk if its data is good, else from a peer whose data is.
+
+use bytes::Bytes;
+
+use super::Engine;
+use super::disk::DiskWork;
+use crate::io::{ClientError, Device, DiskOpKind, Output, Payload};
+use crate::state::DiskState;
+use crate::units::{ByteRange, NodeId, RequestId, Timestamp};
+use crate::wire::Message;
+
+/// A read under way.
+#[derive(Clone, Debug)]
+pub(super) struct ClientRead {
+    id: RequestId,
+    range: ByteRange,
+    /// The peer that was asked and when, `None` for the local disk.
+    peer: Option<(NodeId, Timestamp)>,
+}
+
+impl Engine {
+    pub(super) fn client_read(&mut self, id: RequestId, range: ByteRange) {
+        let key = self.key();
+        self.reads.insert(key, ClientRead { id, range, peer: None });
+        self.start_client_read(key);
+    }
+
+    /// Local if the data is good here, else from a peer whose data is.
+    fn start_client_read(&mut self, key: u64) {
+        let Some(range) = self.reads.get(&key).map(|r| r.range) else { return };
+        if self.disk.is_usable() && self.disk.state == DiskState::UpToDate {
+            return self.start_disk_op(Device::Data, DiskOpKind::Read(range), DiskWork::ClientRead { key });
+        }
+        let good = self.good_peer();
+        let now = self.now;
+        match (good, self.reads.get_mut(&key)) {
+            (Some(peer), Some(read)) => {
+                read.peer = Some((peer, now));
+                self.send(peer, Message::ReadRequest { id: key, range });
+            }
+            _ => self.finish_client_read(key, Err(ClientError::Io)),
+        }
+    }
+
+    /// A failed local read is tried again where good data is left; the disk was detached meanwhile.
+    pub(super) fn client_read_done(&mut self, key: u64, data: Option<Bytes>) {
+        match data {
+            Some(data) => self.finish_client_read(key, Ok(data)),
+            None => self.start_client_read(key),
+        }
+    }
+
+    pub(super) fn read_answered(
+        &mut self,
+        peer: NodeId,
+        key: u64,
+        payload: Option<Payload>,
+    ) -> Result<(), String> {
+        let Some(read) = self.reads.get(&key).filter(|r| r.asked() == Some(peer)) else { return Ok(()) };
+        match payload {
+            Some(p) if p.len() != read.range.length => {
+                Err("a read was answered with the wrong length".into())
+            }
+            Some(p) => {
+                self.finish_client_read(key, Ok(p.data));
+                Ok(())
+            }
+            None => {
+                self.finish_client_read(key, Err(ClientError::Io));
+                Ok(())
+            }
+        }
+    }
+
+    /// The peer that was asked is gone.
+    pub(super) fn retry_reads_of(&mut self, peer: NodeId) {
+        let keys: Vec<u64> =
+            self.reads.iter().filter(|(_, r)| r.asked() == Some(peer)).map(|(k, _)| *k).collect();
+        for key in keys {
+            if let Some(read) = self.reads.get_mut(&key) {
+                read.peer = None;
+            }
+            self.start_client_read(key);
+        }
+    }
+
+    /// When the oldest read that waits for this peer was sent.
+    pub(super) fn oldest_read_of(&self, peer: NodeId) -> Option<Timestamp> {
+        if self.disk.state == DiskState::UpToDate {
+            return None;
+        }
+        self.reads.values().filter(|r| r.asked() == Some(peer)).filter_map(|r| r.peer).map(|(_, at)| at).min()
+    }
+
+    fn finish_client_read(&mut self, key: u64, result: Result<Bytes, ClientError>) {
+        if let Some(read) = self.reads.remove(&key) {
+            self.outputs.push_back(Output::Complete { id: read.id, result });
+        }
+    }
+
+    /// A peer that the data can be had from.
+    pub(super) fn good_peer(&self) -> Option<NodeId> {
+        self.peers.iter().find(|p| p.has_good_data()).map(|p| p.id())
+    }
+}
+
+impl ClientRead {
+    fn asked(&self) -> Option<NodeId> {
+        self.peer.map(|(peer, _)| peer)
+    }
+}

@@ -1,0 +1,59 @@
+//! What deaths and failed disks take back of what was promised.
+
+use tandem_core::config::Protocol;
+
+use super::{Oracle, Promise};
+
+impl Oracle {
+    /// The node's process died; with `power`, its disk's cache was lost too.
+    pub fn died(&mut self, node: usize, power: bool) {
+        self.died[node] = Some(power || self.died[node] == Some(true));
+        if self.primary == Some(node) {
+            self.primary_died |= self.reigns && self.followed && self.reign.is_none();
+            self.reigns = false;
+            self.reign = None;
+        }
+        self.take_back(node, if power { Promise::Durable } else { Promise::Cache });
+    }
+
+    /// The node's disk failed an operation and is used no more; with `cache_lost`, what was in its cache is lost.
+    pub fn disk_failed(&mut self, node: usize, cache_lost: bool) {
+        self.died[node] = Some(cache_lost || self.died[node] == Some(true));
+        self.take_back(node, if cache_lost { Promise::Durable } else { Promise::Cache });
+    }
+
+    /// The node has got a new disk.
+    pub fn disk_replaced(&mut self, node: usize) {
+        for write in &mut self.writes {
+            write.promise[node] = Promise::None;
+            write.barrier_acked[node] = false;
+        }
+        self.died[node] = Some(true);
+        self.followed &= self.primary == Some(node);
+        self.stale[node] = true;
+        self.missed[node] = true;
+        self.finished[node] = false;
+    }
+
+    fn take_back(&mut self, node: usize, keeps: Promise) {
+        for write in &mut self.writes {
+            if write.promise[node] < keeps {
+                write.promise[node] = Promise::None;
+            }
+        }
+        if let ([Some(a), Some(b)], [false, false]) = (self.died, self.missed) {
+            // Nobody can tell which copy has lost more: only what was made durable is promised on either.
+            if a || b || self.protocol == Protocol::B {
+                self.keep_durable_only();
+            }
+        }
+    }
+
+    fn keep_durable_only(&mut self) {
+        for promise in self.writes.iter_mut().flat_map(|w| w.promise.iter_mut()) {
+            if *promise < Promise::Durable {
+                *promise = Promise::None;
+            }
+        }
+    }
+}
