@@ -332,8 +332,9 @@ impl World {
             return Ok(());
         }
         if !self.oracle.has_begun() {
-            // Which of the two fresh disks holds the data is the administrator's word.
+            // Which of the two fresh disks holds the data is the administrator's word; not half of each.
             let ready = self.nodes[0].errand.is_none()
+                && !self.nodes[0].mixed
                 && self.nodes[0].status.as_ref().is_some_and(|s| s.disk >= DiskState::Inconsistent);
             let go = ready && self.prng.chance(1, 3);
             return if go { self.send_errand(0, Errand::Primary { force: true }) } else { Ok(()) };
