@@ -13,10 +13,10 @@ use tandem_tests::histories::{self, PAIR_IN_SYNC, Plan};
 #[command(version)]
 struct Arguments {
     /// Events after both nodes were in sync once.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 6)]
     depth: usize,
     /// Events with two disks that have never held data.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 5)]
     fresh_depth: usize,
     /// Threads; as many as there are processors if not given.
     #[arg(long)]
