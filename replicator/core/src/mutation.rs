@@ -82,8 +82,6 @@ mutations! {
     PromotesConsistentWithoutFencing,
     /// A peer that was outdated counts as such after it was met again.
     RemembersOutdatedPeer,
-    /// A Primary goes on as soon as a lost peer is back, before that one has noted that it lacks data.
-    ThawsBeforeTargetIsMarked,
     /// A target does not wait for its handler before it changes its data.
     ResyncIgnoresHandler,
     /// Writes begin without a word in the activity log.

@@ -147,6 +147,9 @@ impl World {
         if !matches!(what, What::Read) {
             self.check_suspended(n)?;
         }
+        if matches!(what, What::Write { .. }) {
+            self.check_fenced_completion(n)?;
+        }
         self.counts.requests += 1;
         self.writes_served[n] += u64::from(matches!(what, What::Write { .. }));
         match what {

@@ -8,9 +8,10 @@
 use tandem_core::config::{Fencing, Protocol};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::Input;
+use tandem_core::metadata;
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, Role};
-use tandem_core::units::HandlerId;
+use tandem_core::units::{HandlerId, NodeId};
 
 use super::admin::Errand;
 use super::faults::Kind;
@@ -140,6 +141,30 @@ impl World {
                 Err(Violation::new("fencing", text))
             }
         }
+    }
+
+    /// What completes without a connection is safe only if the other node cannot be promoted without it: it was fenced, or
+    /// its disk says that its data is old.
+    pub(super) fn check_fenced_completion(&mut self, n: usize) -> Result<(), Violation> {
+        let m = 1 - n;
+        let apart = self.nodes[n]
+            .status
+            .as_ref()
+            .is_some_and(|s| s.peers[0].connection != ConnectionState::Connected);
+        if !self.is_trusting() || self.split || !apart || self.holds_data == Some(n) {
+            return Ok(());
+        }
+        let placement = self.placement();
+        let disk = &mut self.nodes[m].disk;
+        let backing_bytes = disk.layout().backing_bytes();
+        let flags =
+            metadata::load(disk, placement, backing_bytes, NodeId(m as u8)).map(|m| m.superblock.flags);
+        if flags.is_ok_and(|f| f.consistent && f.up_to_date) {
+            let text =
+                format!("node {n} completes a write, and node {m} may go on without it: {}", self.describe());
+            return Err(Violation::new("fencing", text));
+        }
+        Ok(())
     }
 
     /// What is suspended does not complete.

@@ -165,7 +165,8 @@ impl Engine {
         for id in self.peer_ids() {
             self.run_fence_peer(id);
             self.run_unfence_peer(id);
-            if self.is_settled_with(id)
+            // Without a disk there is nothing that could complete here alone.
+            if (self.is_settled_with(id) || !self.disk.is_usable())
                 && let Some(peer) = self.peer_mut(id)
             {
                 peer.fence.freezes = false;
@@ -205,11 +206,10 @@ impl Engine {
 
     /// A peer that was lost is back, and gets all writes or has noted on disk that it lacks some.
     fn is_settled_with(&self, id: NodeId) -> bool {
-        let hasty = seeded!(self, ThawsBeforeTargetIsMarked);
         self.peer(id).filter(|p| p.is_connected()).is_some_and(|p| match p.replication {
             ReplicationState::Established => p.has_good_data(),
-            ReplicationState::SyncSource => p.target_is_marked || hasty,
-            _ => hasty,
+            ReplicationState::SyncSource => p.target_is_marked,
+            _ => false,
         })
     }
 
