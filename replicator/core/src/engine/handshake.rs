@@ -165,6 +165,10 @@ impl Engine {
             self.set_size(agreed_bytes);
         }
         self.restart_receiver_if_stale(id);
+        // Without a disk on either side nothing was decided yet.
+        let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
+        // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
+        self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
         if self.peer(id).is_some_and(|p| !p.round_again) {
             let newer_elsewhere = matches!(verdict, Verdict::Target { .. });
             self.end_negotiation(if newer_elsewhere { DiskState::Outdated } else { DiskState::UpToDate });
@@ -181,8 +185,6 @@ impl Engine {
             self.announce_to(id);
         }
         self.serve_diskless_primary(id);
-        // Without a disk on either side nothing was decided yet.
-        let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
         if let Some(peer) =
             self.peer_mut(id).filter(|_| decided && !matches!(verdict, Verdict::Target { .. }))
         {
@@ -220,7 +222,7 @@ impl Engine {
         // Each may have been the target of a resync with nothing to send whose end it did not see, or be unsure because it
         // was alone. If nobody else has a copy, nobody has newer data than two that agree.
         let agreed = mine.disk.min(theirs.disk) >= DiskState::Outdated && self.peers.len() == 1;
-        if (theirs.disk == DiskState::UpToDate || agreed) && mine.disk < DiskState::UpToDate {
+        if (theirs.disk == DiskState::UpToDate || agreed) && self.disk.state < DiskState::UpToDate {
             self.set_disk(DiskState::UpToDate);
         }
         if (mine.disk == DiskState::UpToDate || agreed) && theirs.disk < DiskState::UpToDate {

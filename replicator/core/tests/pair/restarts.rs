@@ -204,3 +204,14 @@ fn resync_multiple_interrupt() {
     pair.heal();
     pair.assert_in_sync();
 }
+
+/// A Secondary that meets an idle Primary before it has its disk lacks nothing: the disk is UpToDate when it comes.
+#[test]
+fn connected_before_attached() {
+    let mut pair = synced(Protocol::C);
+    pair.crash(1);
+    pair.command(1, Command::Connect).unwrap();
+    pair.attach(1).unwrap();
+    assert_eq!(status(&pair, 1).disk, DiskState::UpToDate);
+    pair.assert_in_sync();
+}
