@@ -124,12 +124,6 @@ mutations! {
     IgnoresMetadataError,
     /// What a peer may lack when its disk fails is not marked.
     DiskFailureForgetsBits,
-    /// The good copy behind a Primary without a disk stays in the generation that the Primary's disk has.
-    DisklessPrimaryKeepsGeneration,
-    /// A Primary without a disk goes on with a peer that may have lost completed writes.
-    TrustsAnyCopy,
-    /// A target's old copy serves the Primary while its resync is prepared.
-    TrustsTarget,
     /// What a disk says after it has failed is believed: the writes it finishes late, the flush that succeeds.
     BelievesLateCompletion,
     /// The node with the older data is the source.

@@ -84,6 +84,21 @@ impl World {
         {
             self.counts.note(Kind::Orphaned);
         }
+        let works_through_peer = |s: &Status| {
+            s.role == Role::Primary && s.disk < DiskState::Inconsistent && sees_good_peer(&s.peers[0])
+        };
+        let found_again = before.as_ref().is_some_and(|b| {
+            b.disk < DiskState::Inconsistent && b.peers[0].connection != ConnectionState::Connected
+        });
+        if found_again
+            && works_through_peer(status)
+            && !self.split
+            && let Some(w) = self.oracle.lost_write(&self.nodes[1 - n].disk)
+        {
+            let text =
+                format!("node {n} has no disk and goes on with a peer that lacks w{w}; {}", self.describe());
+            return Err(Violation::new("K7", text));
+        }
         let replication = peer.replication;
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
@@ -147,6 +162,7 @@ impl World {
         }
         self.follow_sync(n, replication);
         if new_state {
+            self.trouble_for_source(n);
             self.ambush(n);
         }
         if received_all {

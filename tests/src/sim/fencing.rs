@@ -110,7 +110,10 @@ impl World {
         let Some(status) = self.nodes[n].status.as_ref() else { return Ok(()) };
         let connected = status.peers[0].connection == ConnectionState::Connected;
         let chances = if other_reigns { self.plan.recklessness } else { self.plan.eagerness };
-        let sensible = status.role == Role::Secondary && status.disk > DiskState::Negotiating && !connected;
+        // A disk that had failed could not be told that data went on without it; only the administrator knows.
+        let deceived = self.oracle.has_failed_disk(n) && self.oracle.is_stale(n);
+        let sensible =
+            status.role == Role::Secondary && status.disk > DiskState::Negotiating && !connected && !deceived;
         if sensible && self.nodes[n].errand.is_none() && self.prng.chance(chances, 100) {
             return self.send_errand(n, Errand::Primary { force: false });
         }
@@ -129,7 +132,8 @@ impl World {
 
     /// Whoever is promoted on its own data has every completed write.
     pub(super) fn check_fenced_promotion(&self, n: usize, holder: usize) -> Result<(), Violation> {
-        if !self.is_trusting() || n != holder || self.in_sync {
+        // A disk that had failed could not be told that data went on without it.
+        if !self.is_trusting() || n != holder || self.in_sync || self.oracle.has_failed_disk(n) {
             return Ok(());
         }
         let disks = [&self.nodes[0].disk, &self.nodes[1].disk];

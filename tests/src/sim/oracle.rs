@@ -80,6 +80,8 @@ pub struct Oracle {
     stale: [bool; 2],
     /// Writes have completed without the node: the other has newer data, and knows.
     missed: [bool; 2],
+    /// The node's disk has failed since both copies were last in sync.
+    disk_failed: [bool; 2],
     /// The node calls itself complete, and its source, which may not know yet, still sends it all writes.
     finished: [bool; 2],
     /// The Primary, being Ahead, has completed writes that it did not send: until a resync has ended, the data is old.
@@ -140,6 +142,7 @@ impl Oracle {
             sectors: vec![Vec::new(); sectors],
             stale: [true; 2],
             missed: [true; 2],
+            disk_failed: [false; 2],
             finished: [false; 2],
             behind: [false; 2],
             died: [None; 2],
@@ -386,6 +389,7 @@ impl Oracle {
         self.finished = [false; 2];
         self.behind = [false; 2];
         self.died = [None; 2];
+        self.disk_failed = [false; 2];
         self.primary_died = false;
         self.followed = true;
         let Some(source) = source else { return };

@@ -7,7 +7,7 @@
 
 use tandem_core::io::{Device, DiskError, DiskOp, DiskOpKind, Input};
 use tandem_core::metadata;
-use tandem_core::state::DiskState;
+use tandem_core::state::{DiskState, ReplicationState, Role};
 use tandem_core::units::{DiskOpId, Timestamp};
 
 use super::faults::Kind;
@@ -94,11 +94,33 @@ impl World {
                 let cache_lost = self.nodes[n].disk.fail(id, dead, &mut self.prng);
                 self.trace(Some(n), "disk error", || format!("#{} {kind:?} cache lost: {cache_lost}", id.0));
                 self.oracle.disk_failed(n, cache_lost);
+                self.strike_the_other(n);
                 None
             }
         };
         let result = result.ok_or_else(|| DiskError("Input/output error (os error 5)".into()));
         self.feed(n, Input::DiskDone { id, result })
+    }
+
+    /// A Primary that works through its peer: a good moment for the peer to lose what its disk has not yet made durable.
+    fn strike_the_other(&mut self, n: usize) {
+        let primary = self.role(n) == Some(Role::Primary) && self.holders(n)[1 - n];
+        if primary && self.healing.is_none() && self.prng.chance(1, 4) {
+            let delay = self.prng.below(6_000);
+            self.at(delay, Event::Strike { kind: Kind::PowerLoss, node: 1 - n });
+        }
+    }
+
+    /// A Primary has just become the source of a resync: a good moment for its disk to fail.
+    pub(super) fn trouble_for_source(&mut self, n: usize) {
+        let status = self.nodes[n].status.as_ref();
+        let source = status.is_some_and(|s| {
+            s.role == Role::Primary && s.peers[0].replication == ReplicationState::WFBitMapS
+        });
+        if source && self.plan.ambush && self.healing.is_none() && !self.split && self.prng.chance(1, 8) {
+            let kind = if self.prng.chance(1, 2) { Kind::WriteError } else { Kind::ReadError };
+            self.trouble(kind, n);
+        }
     }
 
     fn fault_of(&mut self, n: usize, op: &DiskOp) -> Option<Kind> {

@@ -249,10 +249,11 @@ impl Engine {
         }
     }
 
-    /// A Primary was there that our disk gets no writes from: it may have newer data, whether or not it is there when the
-    /// disk comes.
+    /// A Primary was there that our disk gets no writes from, or we are one: elsewhere may be newer data, whether or not
+    /// that is there when the disk comes.
     pub(super) fn note_primary_without_us(&mut self) {
-        let primary = self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
+        let primary = self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary)
+            || self.role == Role::Primary && self.good_peer().is_some();
         self.disk.left_behind |= primary && self.announced_disk() < DiskState::Negotiating;
     }
 

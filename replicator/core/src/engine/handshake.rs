@@ -176,7 +176,7 @@ impl Engine {
         self.set_connection(id, ConnectionState::Connected);
         self.set_peer_role(id, theirs.role);
         // What a target was worth until now is of no use to anybody: its data is old.
-        let is_target = matches!(verdict, Verdict::Source { .. }) && !seeded!(self, TrustsTarget);
+        let is_target = matches!(verdict, Verdict::Source { .. });
         self.set_peer_disk(id, if is_target { theirs.disk.min(DiskState::Outdated) } else { theirs.disk });
         if let Some(peer) = self.peer_mut(id) {
             peer.attachment = theirs.attachment;
@@ -306,9 +306,6 @@ impl Engine {
     fn serve_diskless_primary(&mut self, id: NodeId) {
         let serves = |p: &Peer| p.is_connected() && p.role == Role::Primary && p.lost_disk();
         if !self.disk.is_usable() || !self.peer(id).is_some_and(serves) {
-            return;
-        }
-        if seeded!(self, DisklessPrimaryKeepsGeneration) {
             return;
         }
         self.begin_generation_if_alone();

@@ -184,14 +184,13 @@ impl Engine {
     /// The peer gets no more writes: all that it may lack is marked, all that waits for it goes on without it.
     pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
         let only_copy = self.role == Role::Primary && !self.disk.is_usable();
-        let trusting = seeded!(self, TrustsAnyCopy);
         let Some(peer) = self.peer_mut(id) else { return };
         let log = std::mem::take(&mut peer.transfer_log);
         peer.unconfirmed_bytes = 0;
         peer.pulling_ahead = None;
         peer.barriers.clear();
         peer.epoch_writes = 0;
-        if only_copy && !peer.all_durable && !trusting {
+        if only_copy && !peer.all_durable {
             let unsure = log.iter().any(|w| !w.acked && w.wants == Protocol::A);
             let attachment = if unsure { 0 } else { peer.attachment };
             self.relied_on = Some(attachment);
@@ -277,8 +276,7 @@ impl Engine {
         {
             return;
         }
-        let secondary = self.role != Role::Primary;
-        if seeded!(self, KeepsGeneration) || seeded!(self, DisklessPrimaryKeepsGeneration) && secondary {
+        if seeded!(self, KeepsGeneration) {
             return;
         }
         if self.is_alone_in_generation() {

@@ -2,7 +2,8 @@
 
 use tandem_core::config::Protocol;
 
-use super::{Oracle, Promise};
+use super::super::disk::SimDisk;
+use super::{Oracle, Promise, Version};
 
 impl Oracle {
     /// The node's process died; with `power`, its disk's cache was lost too.
@@ -19,7 +20,23 @@ impl Oracle {
     /// The node's disk failed an operation and is used no more; with `cache_lost`, what was in its cache is lost.
     pub fn disk_failed(&mut self, node: usize, cache_lost: bool) {
         self.died[node] = Some(cache_lost || self.died[node] == Some(true));
+        self.disk_failed[node] = true;
         self.take_back(node, if cache_lost { Promise::Durable } else { Promise::Cache });
+    }
+
+    /// The node's disk has failed since both were last in sync: it could not be told that data went on without it.
+    pub fn has_failed_disk(&self, node: usize) -> bool {
+        self.disk_failed[node]
+    }
+
+    /// A write that completed and that this disk lacks.
+    pub fn lost_write(&self, disk: &SimDisk) -> Option<u32> {
+        let lacks = |(versions, found): (&Vec<Version>, &u64)| {
+            let found = versions.iter().rev().find(|v| v.token == *found && !v.void)?;
+            let completed = |x: &&Version| !x.void && self.writes[x.write as usize].completed.is_some();
+            versions.iter().filter(completed).find(|x| self.supersedes(x, found)).map(|x| x.write)
+        };
+        self.sectors.iter().zip(disk.tokens()).find_map(lacks)
     }
 
     /// The node has got a new disk.
@@ -29,6 +46,7 @@ impl Oracle {
             write.barrier_acked[node] = false;
         }
         self.died[node] = Some(true);
+        self.disk_failed[node] = false;
         self.followed &= self.primary == Some(node);
         self.stale[node] = true;
         self.missed[node] = true;

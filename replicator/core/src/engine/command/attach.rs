@@ -37,6 +37,7 @@ impl Engine {
         let node = self.config.node;
         if let Some(metadata) = self.disk.metadata.as_mut() {
             metadata.superblock.node = Some(node);
+            metadata.superblock.flags.up_to_date &= !self.disk.left_behind;
         }
         self.disk.persist.request_then(true, Then::Attached(id));
     }
