@@ -136,7 +136,8 @@ impl World {
             self.oracle.target_finished(n);
         }
         // A disk that is being detached notes the end of its resync before it is gone, and nobody sees it UpToDate.
-        if was_finishing && disk == DiskState::Diskless {
+        // Nor where it becomes a target again in the same breath.
+        if was_finishing && (disk == DiskState::Diskless || disk > DiskState::Inconsistent) {
             self.oracle.caught_up(n);
         }
         if self.oracle.is_behind(n)
