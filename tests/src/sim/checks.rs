@@ -11,7 +11,7 @@ use super::faults::Kind;
 use super::link::End;
 use super::network::peer_of;
 use super::oracle::{Violation, undamaged};
-use super::world::{DATA_BYTES, World};
+use super::world::{DATA_BYTES, Node, World};
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
 const CUT_EVERY: u64 = 8;
@@ -199,7 +199,11 @@ impl World {
             self.counts.syncs += 1;
             self.met = true;
             self.lone_promotions = 0;
-            self.nothing_is_open();
+            // A repair that was refused leaves marked what was found.
+            let marked = |n: &Node| n.status.as_ref().is_some_and(|s| s.peers[0].out_of_sync_bytes > 0);
+            if !self.nodes.iter().any(marked) {
+                self.nothing_is_open();
+            }
             self.trace(None, "in sync", || format!("source {:?}", self.sync_source));
             self.oracle.in_sync(self.sync_source.take());
         }
