@@ -108,8 +108,6 @@ mutations! {
     InvalidateWithoutPersist,
     /// A verify reads a piece for the peer while it is being written.
     VerifyIgnoresWrites,
-    /// A verify compares digests that lack writes of the node that compares.
-    VerifyIgnoresRoles,
     /// A verify leaves the last block out.
     VerifyMissesTail,
     /// What a verify has found is not brought to disk.

@@ -43,6 +43,10 @@ struct Arguments {
     /// Run every seeded bug: each must be caught within the seeds.
     #[arg(long)]
     mutations: bool,
+
+    /// With --mutations: look no further for a bug that was caught
+    #[arg(long, requires = "mutations")]
+    briefly: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -116,15 +120,19 @@ fn fresh_seed() -> u64 {
     RandomState::new().hash_one("soak") >> 16
 }
 
+/// Failing seeds that end a brief hunt: some may fail without the bug as well.
+const ENOUGH_FAILURES: usize = 3;
+
 /// One line per seeded bug; true if every one was caught.
 fn hunt_mutations(arguments: &Arguments) -> bool {
     println!("{:<26} {:<8} {:>10} {:>10}  caught by", "seeded bug", "protocol", "first seed", "failing");
     let mut all_caught = true;
+    let most_failures = if arguments.briefly { ENOUGH_FAILURES } else { usize::MAX };
     for mutation in Mutation::ALL.iter().filter(|m| !m.breaks_a_decision()) {
         let mut caught = false;
         for protocol in arguments.protocol.list() {
             let mut outcome =
-                Hunt::new(arguments, Some(*mutation), std::slice::from_ref(protocol), usize::MAX).run();
+                Hunt::new(arguments, Some(*mutation), std::slice::from_ref(protocol), most_failures).run();
             // A seed that fails without the bug as well says nothing about it.
             outcome.failures.retain(|f| sim::run(f.seed, *protocol, None).is_ok());
             let first = outcome.failures.first();
@@ -134,9 +142,12 @@ fn hunt_mutations(arguments: &Arguments) -> bool {
                 mutation.name(),
                 protocol.letter(),
                 first.map_or("-".into(), |f| f.seed.to_string()),
-                format!("{}/{}", outcome.failures.len(), arguments.seeds),
+                format!("{}/{}", outcome.failures.len(), outcome.counts.seeds),
                 checkers(&outcome.failures)
             );
+            if caught && arguments.briefly {
+                break;
+            }
         }
         if !caught {
             println!("{:<26} NOT CAUGHT: {}", mutation.name(), mutation.breaks().trim());

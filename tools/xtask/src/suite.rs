@@ -11,8 +11,8 @@ use crate::process::{self, Result, shown};
 use crate::repo;
 use crate::sandbox::Sandbox;
 
-/// Seeds per protocol that the simulator runs: 102,000 in all.
-const SEEDS: &str = "34000";
+/// Seeds per protocol that the simulator runs.
+const SEEDS: &str = "5000";
 const SIMULATOR_APART: &str = "--exclude=tandem-tests";
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
 
@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
         "simulator, every protocol",
         &mut simulator(&["--seeds", SEEDS, "--protocol", "all"].map(String::from)),
     );
-    suite.step("simulator, seeded bugs", &mut simulator(&["--mutations".into()]));
+    suite.step("simulator, seeded bugs", &mut simulator(&["--mutations", "--briefly"].map(String::from)));
     suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step(

@@ -74,7 +74,7 @@ impl Engine {
         let overtaken = match &applied.what {
             What::Verify(Step::Compare { seen, .. }) => {
                 let sent = self.peer(applied.peer).map_or(0, |p| p.writes_sent);
-                *seen != sent && !seeded!(self, VerifyIgnoresRoles)
+                *seen != sent
             }
             _ => false,
         };
