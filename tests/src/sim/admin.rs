@@ -245,7 +245,10 @@ impl World {
         });
         match (errand, &result) {
             (Errand::Attach, Err(_)) => self.nodes[n].disk_in_use = false,
-            (Errand::Primary { .. }, Ok(())) => self.promoted(n)?,
+            (Errand::Primary { force }, Ok(())) => {
+                self.forced = self.forced.or(force.then_some(n));
+                self.promoted(n)?;
+            }
             (Errand::SuspendIo, Ok(())) => self.suspended(n)?,
             (Errand::Outdate, result) => {
                 if let Some(by) = self.nodes[n].outdating.take() {

@@ -155,7 +155,8 @@ impl World {
             .status
             .as_ref()
             .is_some_and(|s| s.peers[0].connection != ConnectionState::Connected);
-        if !self.is_trusting() || self.split || !apart || self.holds_data == Some(n) {
+        let excused = self.holds_data == Some(n) || self.forced == Some(n);
+        if !self.is_trusting() || self.split || !apart || excused {
             return Ok(());
         }
         let placement = self.placement();

@@ -159,6 +159,8 @@ pub(super) struct World {
     pub(super) act: Option<Act>,
     /// Whose fence-peer has succeeded, and unfence-peer has not.
     pub(super) holds_data: Option<usize>,
+    /// Who was promoted by force, whatever the other may do, and both have not been in sync since.
+    pub(super) forced: Option<usize>,
     /// Both engines say that they are in sync.
     pub(super) in_sync: bool,
     /// Both were in sync once: from then on every difference must be known.
@@ -209,6 +211,7 @@ impl World {
             split: false,
             act: None,
             holds_data: None,
+            forced: None,
             in_sync: false,
             met: false,
             differences: ([0; 2], None),
