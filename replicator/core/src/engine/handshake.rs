@@ -169,7 +169,12 @@ impl Engine {
         let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
-        if self.peer(id).is_some_and(|p| !p.round_again) {
+        // Two that agree are UpToDate at once: a step between would be taken for a loss.
+        let agree =
+            decided && verdict == Verdict::InSync && mine.disk.min(theirs.disk) >= DiskState::Outdated;
+        if agree && self.peers.len() == 1 {
+            self.set_disk(DiskState::UpToDate);
+        } else if self.peer(id).is_some_and(|p| !p.round_again) {
             let newer_elsewhere = matches!(verdict, Verdict::Target { .. });
             self.end_negotiation(if newer_elsewhere { DiskState::Outdated } else { DiskState::UpToDate });
         }
