@@ -12,7 +12,7 @@ use crate::repo;
 use crate::sandbox::Sandbox;
 
 /// Seeds per protocol that the simulator runs.
-const SEEDS: &str = "5000";
+const SEEDS: &str = "12000";
 const SIMULATOR_APART: &str = "--exclude=tandem-tests";
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
 
