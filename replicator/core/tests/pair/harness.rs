@@ -284,11 +284,8 @@ impl Pair {
 
     /// Begins a write that does not complete at once.
     pub(crate) fn begin_write(&mut self, n: usize, offset: u64, byte: u8) -> RequestId {
-        self.next_id += 1;
-        let id = RequestId(self.next_id);
         let payload = Payload::new(vec![byte; 4096].into());
-        self.feed(n, Input::Client { id, op: ClientOp::Write { offset, payload, fua: false } });
-        id
+        self.begin_client(n, ClientOp::Write { offset, payload, fua: false })
     }
 
     /// True if the request has completed.
@@ -419,12 +416,4 @@ impl Pair {
         self.cut();
         self.settle();
     }
-}
-
-/// Both nodes connected and in sync, node 0 Primary.
-pub(crate) fn synced(protocol: Protocol) -> Pair {
-    let mut pair = Pair::new(protocol);
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
-    pair
 }

@@ -4,7 +4,8 @@ use tandem_core::config::Protocol;
 use tandem_core::io::Command;
 use tandem_core::state::DiskState;
 
-use crate::harness::{Pair, synced};
+use crate::harness::Pair;
+use crate::scene::synced;
 
 const LOCAL: Command = Command::Invalidate { reset_bitmap: true };
 const REMOTE: Command = Command::InvalidateRemote { reset_bitmap: true };

@@ -7,7 +7,7 @@ use tandem_core::units::RequestId;
 use tandem_core::wire::Message;
 
 use crate::harness::{DISK_BYTES, Pair};
-use crate::scene::{PROMOTE, PROTOCOLS, begin_write, connections, peer, read, start_again, status, synced};
+use crate::scene::{PROMOTE, PROTOCOLS, connections, peer, read, start_again, status, synced};
 
 #[test]
 fn connect() {
@@ -227,7 +227,7 @@ fn process_wakeup() {
             matches!(m, Message::WriteAck { .. } | Message::ReceiveAck { .. } | Message::BarrierAck { .. })
         });
         let writes: Vec<RequestId> =
-            (0..300).map(|i| begin_write(&mut pair, 0, 4096 * (i % 100), i as u8)).collect();
+            (0..300).map(|i| pair.begin_write(0, 4096 * (i % 100), i as u8)).collect();
         pair.deliver();
         assert!(writes.into_iter().all(|write| pair.answered(write).is_some_and(|done| done.is_ok())));
         pair.client(0, ClientOp::Flush).unwrap();

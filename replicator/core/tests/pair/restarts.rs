@@ -6,7 +6,7 @@ use tandem_core::state::{DiskState, ReplicationState, Role};
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
-use crate::scene::{PROMOTE, PROTOCOLS, begin_write, peer, read, roles, start_again, status, synced};
+use crate::scene::{PROMOTE, PROTOCOLS, peer, read, roles, start_again, status, synced};
 
 /// The nodes lose power together and come back one after the other, in both orders.
 #[test]
@@ -122,7 +122,7 @@ fn write_during_resync() {
         pair.write(0, 0, 1);
         pair.hold = Some(|m| matches!(m, Message::ResyncData { .. } | Message::Write { .. }));
         pair.command(1, Command::Connect).unwrap();
-        let write = begin_write(&mut pair, 0, 0, 2);
+        let write = pair.begin_write(0, 0, 2);
         pair.deliver();
         assert!(pair.answered(write).unwrap().is_ok());
         pair.assert_in_sync();
@@ -140,7 +140,7 @@ fn brief_resync_oos() {
             pair.write(0, 0, round);
             pair.hold = Some(|m| matches!(m, Message::ResyncWritten { .. } | Message::ResyncDone));
             pair.command(1, Command::Connect).unwrap();
-            let writes = [0, 4096].map(|offset| begin_write(&mut pair, 0, offset, round + 100));
+            let writes = [0, 4096].map(|offset| pair.begin_write(0, offset, round + 100));
             pair.deliver();
             assert!(writes.into_iter().all(|write| pair.answered(write).is_some()));
             pair.assert_in_sync();

@@ -6,9 +6,7 @@ use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
-use crate::scene::{
-    PROMOTE, PROTOCOLS, begin_write, connections, peer, read, roles, start_again, status, synced,
-};
+use crate::scene::{PROMOTE, PROTOCOLS, connections, peer, read, roles, start_again, status, synced};
 
 /// Connecting, leaving and promoting in every order that eight steps of a fixed dice give.
 #[test]
@@ -178,7 +176,7 @@ fn uuid_send_receive_race() {
         for node in [n, 1 - n] {
             pair.command(node, Command::Connect).unwrap();
         }
-        let write = begin_write(&mut pair, 0, 4096, 2);
+        let write = pair.begin_write(0, 4096, 2);
         let demotion = pair.begin_command(0, Command::Secondary);
         pair.deliver();
         assert!(pair.answered(write).unwrap().is_ok());

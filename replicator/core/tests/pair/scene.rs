@@ -1,10 +1,10 @@
 //! What many scenarios begin with, and what they look at.
 
 use tandem_core::config::Protocol;
-use tandem_core::io::{ClientOp, Command, Payload};
+use tandem_core::io::{ClientOp, Command};
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::status::{PeerStatus, Status};
-use tandem_core::units::{ByteRange, RequestId};
+use tandem_core::units::ByteRange;
 
 use crate::harness::Pair;
 
@@ -38,11 +38,6 @@ pub(crate) fn synced(protocol: Protocol) -> Pair {
 
 pub(crate) fn read(pair: &mut Pair, n: usize, offset: u64) -> u8 {
     pair.client(n, ClientOp::Read(ByteRange::new(offset, 4096))).unwrap()[0]
-}
-
-pub(crate) fn begin_write(pair: &mut Pair, n: usize, offset: u64, byte: u8) -> RequestId {
-    let payload = Payload::new(vec![byte; 4096].into());
-    pair.begin_client(n, ClientOp::Write { offset, payload, fua: false })
 }
 
 pub(crate) fn start_again(pair: &mut Pair, n: usize) {
