@@ -170,9 +170,7 @@ impl Engine {
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
         // Two that agree are UpToDate at once: a step between would be taken for a loss.
-        let agree =
-            decided && verdict == Verdict::InSync && mine.disk.min(theirs.disk) >= DiskState::Outdated;
-        if agree && self.peers.len() == 1 {
+        if verdict == Verdict::InSync && self.are_newest(&mine, &theirs) {
             self.set_disk(DiskState::UpToDate);
         } else if self.peer(id).is_some_and(|p| !p.round_again) {
             let newer_elsewhere = matches!(verdict, Verdict::Target { .. });
@@ -224,13 +222,11 @@ impl Engine {
         if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
             return;
         }
-        // Each may have been the target of a resync with nothing to send whose end it did not see, or be unsure because it
-        // was alone. If nobody else has a copy, nobody has newer data than two that agree.
-        let agreed = mine.disk.min(theirs.disk) >= DiskState::Outdated && self.peers.len() == 1;
-        if (theirs.disk == DiskState::UpToDate || agreed) && self.disk.state < DiskState::UpToDate {
+        let newest = self.are_newest(mine, theirs);
+        if (theirs.disk == DiskState::UpToDate || newest) && self.disk.state < DiskState::UpToDate {
             self.set_disk(DiskState::UpToDate);
         }
-        if (mine.disk == DiskState::UpToDate || agreed) && theirs.disk < DiskState::UpToDate {
+        if (mine.disk == DiskState::UpToDate || newest) && theirs.disk < DiskState::UpToDate {
             self.set_peer_disk(id, DiskState::UpToDate);
         }
         let up_to_date = self.disk.state == DiskState::UpToDate;
@@ -239,6 +235,12 @@ impl Engine {
             metadata.superblock.flags.up_to_date = up_to_date;
             self.disk.persist.request(false);
         }
+    }
+
+    /// Of two copies that agree: each may have been the target of a resync with nothing to send whose end it did not see, or
+    /// be unsure because it was alone. If nobody else has a copy, nobody has newer data.
+    fn are_newest(&self, mine: &Handshake, theirs: &Handshake) -> bool {
+        mine.disk.min(theirs.disk) >= DiskState::Outdated && self.peers.len() == 1
     }
 
     /// Fixes the volume's size.
