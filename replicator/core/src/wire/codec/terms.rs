@@ -1,0 +1,61 @@
+//! What both sides must have chosen alike, in bytes.
+
+use bytes::{BufMut, BytesMut};
+
+use super::Body;
+use crate::config::{Protocol, Terms};
+use crate::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
+use crate::units::NodeId;
+
+/// Each policy is a byte; the node that one of them may name follows, 0 for the others.
+pub(super) fn put_terms(terms: &Terms, out: &mut BytesMut) {
+    let policies = &terms.after_split_brain;
+    let (no_primary, node) = match policies.no_primary {
+        NoPrimary::Disconnect => (0, 0),
+        NoPrimary::DiscardYoungerPrimary => (1, 0),
+        NoPrimary::DiscardOlderPrimary => (2, 0),
+        NoPrimary::DiscardZeroChanges => (3, 0),
+        NoPrimary::DiscardLeastChanges => (4, 0),
+        NoPrimary::DiscardNode(node) => (5, node.0),
+    };
+    let one_primary = match policies.one_primary {
+        OnePrimary::Disconnect => 0,
+        OnePrimary::Consensus => 1,
+        OnePrimary::DiscardSecondary => 2,
+        OnePrimary::CallPriLostAfterSb => 3,
+    };
+    let two_primaries = match policies.two_primaries {
+        TwoPrimaries::Disconnect => 0,
+        TwoPrimaries::CallPriLostAfterSb => 1,
+    };
+    let bytes =
+        [terms.protocol.letter() as u8, no_primary, node, one_primary, two_primaries, policies.always.into()];
+    out.put_slice(&bytes);
+}
+
+pub(super) fn take_terms(b: &mut Body<'_>) -> Option<Terms> {
+    let protocol = Protocol::from_letter(b.u8()?)?;
+    let no_primary = match (b.u8()?, b.u8()?) {
+        (0, 0) => NoPrimary::Disconnect,
+        (1, 0) => NoPrimary::DiscardYoungerPrimary,
+        (2, 0) => NoPrimary::DiscardOlderPrimary,
+        (3, 0) => NoPrimary::DiscardZeroChanges,
+        (4, 0) => NoPrimary::DiscardLeastChanges,
+        (5, node) => NoPrimary::DiscardNode(NodeId(node)),
+        _ => return None,
+    };
+    let one_primary = match b.u8()? {
+        0 => OnePrimary::Disconnect,
+        1 => OnePrimary::Consensus,
+        2 => OnePrimary::DiscardSecondary,
+        3 => OnePrimary::CallPriLostAfterSb,
+        _ => return None,
+    };
+    let two_primaries = match b.u8()? {
+        0 => TwoPrimaries::Disconnect,
+        1 => TwoPrimaries::CallPriLostAfterSb,
+        _ => return None,
+    };
+    let after_split_brain = AfterSplitBrain { no_primary, one_primary, two_primaries, always: b.flag()? };
+    Some(Terms { protocol, after_split_brain })
+}
