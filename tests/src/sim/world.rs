@@ -175,7 +175,7 @@ pub(super) struct World {
     /// Online verify.
     pub(super) watch: Watch,
     pub(super) counts: Counts,
-    tracing: bool,
+    pub(super) tracing: bool,
     commands_done: Vec<(usize, CommandId, Result<(), CommandError>)>,
     completions: Vec<(usize, RequestId, Result<Bytes, ClientError>)>,
 }
@@ -539,39 +539,6 @@ impl World {
         }
         self.schedule_tick(n, deadline);
         Ok(())
-    }
-
-    // Words for the reader.
-
-    /// Prints a line of the trace, if one is wanted.
-    pub(super) fn trace(&self, node: Option<usize>, what: &str, detail: impl FnOnce() -> String) {
-        if self.tracing {
-            let node = node.map_or("-".into(), |n| n.to_string());
-            println!("{:>7} {:>9} {node} {what:<10} {}", self.counts.events, self.now, detail());
-        }
-    }
-
-    /// The state of everything, in one line.
-    pub(super) fn describe(&self) -> String {
-        let node = |n: usize| match &self.nodes[n].status {
-            None => format!("node {n}: dead"),
-            Some(s) => format!(
-                "node {n}: {} {} {:X}:{:X} client requests:{} errand:{:?}; peer {} {} {} {} oos:{} {:?}",
-                s.role,
-                s.disk,
-                s.generations.current,
-                s.generations.history[0],
-                self.nodes[n].client.as_ref().map_or(0, Client::pending),
-                self.nodes[n].errand.as_ref().map(|e| &e.1),
-                s.peers[0].connection,
-                s.peers[0].replication,
-                s.peers[0].role,
-                s.peers[0].disk,
-                s.peers[0].out_of_sync_bytes,
-                s.peers[0].standalone_reason,
-            ),
-        };
-        format!("{}; {}", node(0), node(1))
     }
 }
 
