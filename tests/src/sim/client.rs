@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use tandem_core::io::{ClientError, ClientOp, Input, Payload};
-use tandem_core::state::ReplicationState;
+use tandem_core::state::{ConnectionState, ReplicationState};
 use tandem_core::status::Status;
 use tandem_core::units::{ByteRange, RequestId, SECTOR_BYTES};
 
@@ -151,7 +151,8 @@ impl World {
             self.check_fenced_completion(n)?;
         }
         self.counts.requests += 1;
-        self.writes_served[n] += u64::from(matches!(what, What::Write { .. }));
+        let alone = self.connection(n) != Some(ConnectionState::Connected);
+        self.served_alone[n] += u64::from(alone && matches!(what, What::Write { .. }));
         match what {
             _ if self.split => Ok(()),
             What::Write { number, fua } => {

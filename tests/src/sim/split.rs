@@ -17,8 +17,8 @@ type Held = [Vec<u64>; 2];
 /// How far the drama has come.
 #[derive(Debug)]
 pub(super) enum Act {
-    /// The link is cut; both shall become Primary and serve a write. How many each had served at the cut, and who was
-    /// Primary then.
+    /// The link is cut; both shall become Primary and serve a write alone. How many each had served alone at the cut, and
+    /// who was Primary then.
     Parted { since: Micros, served: [u64; 2], stayed: usize },
     /// The clients leave, perhaps the Primaries step down.
     Ending { step_down: [bool; 2], stayed: usize },
@@ -47,7 +47,7 @@ impl World {
         self.link.down = true;
         let hears = [self.prng.chance(1, 2), self.prng.chance(1, 2)];
         self.break_connection(hears);
-        self.act = Some(Act::Parted { since: self.now, served: self.writes_served, stayed });
+        self.act = Some(Act::Parted { since: self.now, served: self.served_alone, stayed });
     }
 
     /// The next step of the drama.
@@ -57,11 +57,7 @@ impl World {
             Act::Parted { since, served, stayed } => {
                 self.patient_since(since)?;
                 self.promote_both()?;
-                let alone = (0..2).all(|n| self.connection(n) != Some(ConnectionState::Connected));
-                let both_served = (0..2).all(|n| self.writes_served[n] > served[n]);
-                if !alone {
-                    Act::Parted { since, served: self.writes_served, stayed }
-                } else if both_served {
+                if (0..2).all(|n| self.served_alone[n] > served[n]) {
                     self.requests_left = 0;
                     Act::Ending { step_down: [self.prng.chance(1, 2), self.prng.chance(1, 2)], stayed }
                 } else {
@@ -255,7 +251,7 @@ impl World {
         Ok(())
     }
 
-    fn connection(&self, n: usize) -> Option<ConnectionState> {
+    pub(super) fn connection(&self, n: usize) -> Option<ConnectionState> {
         self.nodes[n].status.as_ref().map(|s| s.peers[0].connection)
     }
 

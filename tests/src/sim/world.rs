@@ -147,8 +147,8 @@ pub(super) struct World {
     pub(super) script: Option<Script>,
     pub(super) requests_left: u64,
     pub(super) next_id: u64,
-    /// Writes that completed on each node.
-    pub(super) writes_served: [u64; 2],
+    /// Writes that completed on each node while it was not connected.
+    pub(super) served_alone: [u64; 2],
     /// Promotions since both were last in sync.
     pub(super) lone_promotions: u32,
     /// Faults have stopped; since when.
@@ -205,7 +205,7 @@ impl World {
             script: None,
             requests_left: plan.workload.requests,
             next_id: 1,
-            writes_served: [0; 2],
+            served_alone: [0; 2],
             lone_promotions: 0,
             healing: None,
             split: false,
