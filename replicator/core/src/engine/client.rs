@@ -493,6 +493,12 @@ impl Engine {
         self.writes.is_empty() && self.flushes.is_empty() && self.reads.is_empty() && self.held.is_empty()
     }
 
+    /// Writes that were let in wait for their turn, in a generation that an absent peer may have: they will mark what our
+    /// handshake does not know of yet.
+    pub(super) fn is_about_to_mark(&self) -> bool {
+        self.is_alone_in_generation() && self.writes.values().any(|w| w.local == Leg::Waiting)
+    }
+
     /// The first write waits for a target that has not yet noted on disk that it is one.
     pub(super) fn waits_for_target_mark(&self) -> bool {
         self.reign == Reign::Idle && !self.admission.is_empty()

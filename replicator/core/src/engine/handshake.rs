@@ -47,6 +47,7 @@ impl Engine {
                 self.abort_verify(id);
             }
             let written = self.disk.persist.is_idle() || !self.disk.is_usable();
+            let written = written && !self.is_about_to_mark();
             if due && written && self.is_settled() && self.is_ready_to_meet(id) {
                 let ours = self.handshake(id);
                 if let Some(peer) = self.peer_mut(id) {
@@ -169,10 +170,11 @@ impl Engine {
         let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
+        let last_round = self.peer(id).is_some_and(|p| !p.round_again);
         // Two that agree are UpToDate at once: a step between would be taken for a loss.
-        if verdict == Verdict::InSync && self.are_newest(&mine, &theirs) {
+        if last_round && verdict == Verdict::InSync && self.are_newest(&mine, &theirs) {
             self.set_disk(DiskState::UpToDate);
-        } else if self.peer(id).is_some_and(|p| !p.round_again) {
+        } else if last_round {
             let newer_elsewhere = matches!(verdict, Verdict::Target { .. });
             self.end_negotiation(if newer_elsewhere { DiskState::Outdated } else { DiskState::UpToDate });
         }
@@ -219,7 +221,8 @@ impl Engine {
     /// Both copies agree, or one side has no disk.
     fn become_established(&mut self, id: NodeId, mine: &Handshake, theirs: &Handshake) {
         self.set_replication(id, ReplicationState::Established);
-        if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
+        let round_again = self.peer(id).is_some_and(|p| p.round_again);
+        if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating || round_again {
             return;
         }
         let newest = self.are_newest(mine, theirs);
@@ -289,8 +292,14 @@ impl Engine {
         }
         let had_disk = !peer.lost_disk();
         let was_primary = peer.role == Role::Primary;
+        let overtaken = peer.failed_by_ack && disk != DiskState::Failed;
         self.set_peer_role(id, role);
-        self.set_peer_disk(id, disk);
+        if !overtaken {
+            self.set_peer_disk(id, disk);
+        }
+        if let Some(peer) = self.peer_mut(id) {
+            peer.failed_by_ack = overtaken;
+        }
         if had_disk && self.peer(id).is_some_and(Peer::lost_disk) {
             self.peer_lost_disk(id, disk == DiskState::Failed);
         }
@@ -300,11 +309,14 @@ impl Engine {
         Ok(())
     }
 
-    /// The peer says that it could not write.
+    /// The peer says that it could not write; that may overtake its word that the disk has failed.
     pub(super) fn peer_disk_failed(&mut self, id: NodeId) {
         if self.peer(id).is_some_and(|p| !p.lost_disk()) {
             self.set_peer_disk(id, DiskState::Failed);
             self.peer_lost_disk(id, true);
+            if let Some(peer) = self.peer_mut(id) {
+                peer.failed_by_ack = true;
+            }
         }
     }
 
@@ -332,6 +344,10 @@ impl Engine {
         {
             metadata.bitmaps[slot].set_all();
             self.disk.persist.request(true);
+            // What our handshake said of the bitmap is no longer true.
+            if self.peer(id).is_some_and(|p| p.in_round) {
+                self.begin_handshake(id);
+            }
         }
         let primary = self.role == Role::Primary;
         if let Some(peer) = self.peer_mut(id) {

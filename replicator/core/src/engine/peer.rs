@@ -46,6 +46,8 @@ pub(super) struct Peer {
 
     pub(super) role: Role,
     pub(super) disk: DiskState,
+    /// An ack said that the disk has failed; what the data stream says of it until it says so too is past.
+    pub(super) failed_by_ack: bool,
     /// Names the time since its disk was attached.
     pub(super) attachment: u64,
     pub(super) replication: ReplicationState,
@@ -154,6 +156,7 @@ impl Peer {
             fence: Fence::default(),
             role: Role::Unknown,
             disk: DiskState::DUnknown,
+            failed_by_ack: false,
             attachment: 0,
             replication: ReplicationState::Off,
             round: 0,

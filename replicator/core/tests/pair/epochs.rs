@@ -2,7 +2,7 @@
 
 use tandem_core::Input;
 use tandem_core::config::{Options, Protocol, WriteOrdering};
-use tandem_core::io::{ClientOp, Command};
+use tandem_core::io::{ClientOp, Command, Device};
 use tandem_core::state::{ConnectionState, ReplicationState};
 use tandem_core::units::{Epoch, NodeId, Timestamp};
 use tandem_core::wire::Message;
@@ -27,7 +27,7 @@ fn with(protocol: Protocol, write_ordering: WriteOrdering) -> Options {
 #[test]
 fn an_epoch_ends_when_a_write_of_it_completes() {
     let mut pair = pair(with(Protocol::A, WriteOrdering::Flush));
-    pair.slow_disk = Some(0);
+    pair.slow_disk = Some((0, Device::Data));
     for block in 0..3 {
         pair.begin_write(0, block * 4096, 1);
     }
@@ -42,7 +42,7 @@ fn an_epoch_ends_when_a_write_of_it_completes() {
 #[test]
 fn an_epoch_has_no_more_writes_than_max_epoch_size() {
     let mut pair = pair(Options { max_epoch_size: 2, ..with(Protocol::A, WriteOrdering::Flush) });
-    pair.slow_disk = Some(0);
+    pair.slow_disk = Some((0, Device::Data));
     for block in 0..5 {
         pair.begin_write(0, block * 4096, 1);
     }
@@ -53,7 +53,7 @@ fn an_epoch_has_no_more_writes_than_max_epoch_size() {
 fn a_flush_ends_the_epoch_and_asks_the_peer_for_durability() {
     for (protocol, asks) in [(Protocol::A, false), (Protocol::B, true), (Protocol::C, true)] {
         let mut pair = pair(with(protocol, WriteOrdering::Drain));
-        pair.slow_disk = Some(0);
+        pair.slow_disk = Some((0, Device::Data));
         pair.begin_write(0, 0, 1);
         pair.slow_disk = None;
         pair.client(0, ClientOp::Flush).unwrap();
@@ -68,7 +68,7 @@ fn a_secondary_waits_between_epochs_and_flushes_if_it_shall() {
         [(WriteOrdering::Flush, 1, 2), (WriteOrdering::Drain, 1, 0), (WriteOrdering::None, 2, 0)]
     {
         let mut pair = pair(with(Protocol::A, ordering));
-        pair.slow_disk = Some(1);
+        pair.slow_disk = Some((1, Device::Data));
         pair.write(0, 4096, 2);
         pair.write(0, 8192, 3);
         assert_eq!(pair.barriers, [(1, false), (1, false)]);
@@ -115,7 +115,7 @@ fn what_no_barrier_proves_is_marked_when_the_peer_is_lost() {
 #[test]
 fn a_slow_disk_here_is_no_fault_of_the_peer() {
     let mut pair = pair(with(Protocol::C, WriteOrdering::Flush));
-    pair.slow_disk = Some(0);
+    pair.slow_disk = Some((0, Device::Data));
     let write = pair.begin_write(0, 4096, 2);
     let patience = Timestamp::from_ms(200_000);
     pair.run_until(|p| p.now > patience);

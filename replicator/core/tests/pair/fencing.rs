@@ -4,13 +4,13 @@ use tandem_core::config::Fencing::{self, ResourceAndStonith, ResourceOnly};
 use tandem_core::config::{Options, ResyncOptions};
 use tandem_core::handler::Handler::{FencePeer, UnfencePeer};
 use tandem_core::handler::HandlerOutcome::{self, Exited, NotStarted, TimedOut};
-use tandem_core::io::{ClientError, ClientOp, Command, Payload};
+use tandem_core::io::{ClientError, ClientOp, Command, Device, Payload};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::Suspended;
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
-use crate::harness::Pair;
+use crate::harness::{EXTENT_BYTES, Pair};
 use crate::scene::{connections, peer, read, status};
 
 const PRIMARY: Command = Command::Primary { force: false };
@@ -18,7 +18,7 @@ const PRIMARY: Command = Command::Primary { force: false };
 /// In sync, node 0 Primary and written to.
 fn synced(fencing: Fencing) -> Pair {
     let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let options = Options { fencing, resync, ..Options::default() };
+    let options = Options { fencing, resync, al_extents: 7, ..Options::default() };
     let mut pair = Pair::with_handlers(&options, &[FencePeer, UnfencePeer]);
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
@@ -89,6 +89,34 @@ fn suspend_io_while_the_handler_fails() {
         assert_eq!(generation(&pair, 0), before);
         assert_eq!(pair.running(0), []);
     }
+}
+
+/// What was let in before the peer was lost begins, frozen or not: the nodes meet when it is marked.
+#[test]
+fn a_write_that_waited_for_the_activity_log_is_marked_before_the_nodes_meet() {
+    let mut pair = synced(ResourceAndStonith);
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 0, 2);
+    pair.hold = Some(|m| matches!(m, Message::ResyncDone | Message::BarrierAck { .. }));
+    pair.command(1, Command::Connect).unwrap();
+    // The epoch that holds every extent of the activity log lets go of them while the end of the resync is written down.
+    let extents = pair.options.al_extents as u64;
+    for extent in 0..extents {
+        pair.write(0, extent * EXTENT_BYTES, 3);
+    }
+    pair.begin_write(0, extents * EXTENT_BYTES, 4);
+    pair.begin_write(0, 4096, 5);
+    pair.slow_disk = Some((0, Device::Meta));
+    pair.deliver();
+    assert_eq!(peer(&pair, 0).out_of_sync_bytes, 0);
+    part(&mut pair);
+    pair.end_handler(0, FencePeer, Exited(1));
+    pair.hold = Some(|m| matches!(m, Message::Handshake(_)));
+    pair.heal();
+    while pair.finish_slow() > 0 {}
+    pair.slow_disk = None;
+    pair.deliver();
+    pair.assert_in_sync();
 }
 
 #[test]

@@ -75,8 +75,8 @@ pub(crate) struct Pair {
     pub(crate) written_first: Option<u64>,
     /// Flushes of each node's data.
     pub(crate) data_flushes: [u32; 2],
-    /// The node whose disk ends operations on the data when it is told to.
-    pub(crate) slow_disk: Option<usize>,
+    /// The node and the device whose operations end when they are told to.
+    pub(crate) slow_disk: Option<(usize, Device)>,
     slow_operations: Vec<(usize, DiskOp)>,
     /// The barriers that were sent: how many writes each counts, and whether it asks for a flush.
     pub(crate) barriers: Vec<(u32, bool)>,
@@ -202,7 +202,7 @@ impl Pair {
                 if (op.device, &op.kind) == (Device::Data, &DiskOpKind::Flush) {
                     self.data_flushes[n] += 1;
                 }
-                if self.slow_disk == Some(n) && op.device == Device::Data {
+                if self.slow_disk == Some((n, op.device)) {
                     self.slow_operations.push((n, op));
                 } else {
                     self.finish_operation(n, op);

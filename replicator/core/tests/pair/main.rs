@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod invalidate;
 mod lifecycle;
+mod meetings;
 mod restarts;
 mod resync;
 mod roles;
