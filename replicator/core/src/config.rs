@@ -131,6 +131,17 @@ pub enum RrConflict {
     CallPriLost,
 }
 
+/// What is done about a disk that cannot read or write.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnIoError {
+    /// It is given up, and the peer serves.
+    #[default]
+    Detach,
+    /// The same, and the handler `local-io-error` is run.
+    CallLocalIoError,
+}
+
 /// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says
 /// otherwise.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -165,6 +176,10 @@ pub struct Options {
     pub al_updates: bool,
     /// What becomes of a peer that cannot keep up.
     pub congestion: CongestionOptions,
+    /// What is done about a disk that cannot read or write.
+    pub on_io_error: OnIoError,
+    /// A disk that takes longer for an operation has failed; 0: never.
+    pub disk_timeout_ms: u64,
 }
 
 /// When a peer counts as congested.
@@ -268,6 +283,8 @@ impl Default for Options {
             al_extents: 1237,
             al_updates: true,
             congestion: CongestionOptions::default(),
+            on_io_error: OnIoError::default(),
+            disk_timeout_ms: 0,
         }
     }
 }

@@ -306,6 +306,8 @@ fn equal_current(
             let verdict = match (roles, protocol) {
                 ((true, false), _) => source(true),
                 ((false, true), _) => source(false),
+                // The survivor's disk failed before the other crashed: it knows that it lacks what was written since.
+                _ if survivor_is_old(mine, theirs) && !seeded!(sides, OldSurvivorWins) => source(i_crashed),
                 // The crashed node completed writes that the survivor may lack.
                 (_, Protocol::A) if !seeded!(sides, CrashedPrimaryLosesInA) => source(i_crashed),
                 // The survivor has every completed write; the crashed node may have lost its disk's cache.
@@ -328,6 +330,12 @@ fn equal_current(
         Ordering::Less => (source(false), "missed-finish"),
         Ordering::Equal => (source(sides.me < sides.peer), "missed-finish"),
     }
+}
+
+/// Of the two, the one that did not crash as Primary says that its data is old, and the other does not.
+fn survivor_is_old(mine: &Handshake, theirs: &Handshake) -> bool {
+    let (crashed, survivor) = if mine.crashed_primary { (mine, theirs) } else { (theirs, mine) };
+    survivor.disk <= DiskState::Outdated && crashed.disk > DiskState::Outdated
 }
 
 /// An inconsistent disk is never a source, whatever the identifiers say. What the bitmaps know they know whoever sends.

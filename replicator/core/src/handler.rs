@@ -41,7 +41,7 @@ handlers! {
     AfterResyncTarget = "after-resync-target",
     /// Online verify has found differences.
     OutOfSync = "out-of-sync",
-    /// The local disk has failed.
+    /// The local disk has failed, and on-io-error asks for it.
     LocalIoError = "local-io-error",
     /// This node is Primary and no UpToDate data can be reached.
     PriOnInconDegr = "pri-on-incon-degr",

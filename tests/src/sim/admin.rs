@@ -244,7 +244,8 @@ impl World {
             Err(e) => format!("{errand:?}: {e}"),
         });
         match (errand, &result) {
-            (Errand::Attach, Err(_)) => self.nodes[n].disk_in_use = false,
+            // One that hangs is kept until everything on it has ended.
+            (Errand::Attach, Err(_)) => self.nodes[n].disk_in_use = self.nodes[n].disk.in_flight() > 0,
             (Errand::Primary { force }, Ok(())) => {
                 self.forced = self.forced.or(force.then_some(n));
                 self.promoted(n)?;

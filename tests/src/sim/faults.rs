@@ -1,7 +1,9 @@
 //! What may go wrong in one history. Every seed draws its own subset and rates ("swarm"): a history with every kind
 //! of fault at once hardly ever gets deep into any of them.
 
-use tandem_core::config::{CongestionOptions, Fencing, OnCongestion, ResyncOptions, WriteOrdering};
+use tandem_core::config::{
+    CongestionOptions, Fencing, OnCongestion, OnIoError, ResyncOptions, WriteOrdering,
+};
 use tandem_core::digest::DigestAlgorithm;
 
 use super::handlers::Handlers;
@@ -156,6 +158,10 @@ pub struct Plan {
     pub al_extent_bytes: u64,
     /// An activity log is kept.
     pub al_updates: bool,
+    /// What is done about a disk that fails.
+    pub on_io_error: OnIoError,
+    /// A disk that takes longer has failed; 0: never.
+    pub disk_timeout_ms: u64,
     /// How many times slower than drawn each node's disk is.
     pub disk_factors: [Micros; 2],
 }
@@ -247,8 +253,15 @@ impl Plan {
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
             al_updates: prng.chance(15, 16),
+            on_io_error: [OnIoError::Detach, OnIoError::CallLocalIoError][prng.below(2) as usize],
+            disk_timeout_ms: 0,
             disk_factors: [[1, 1], [1, 1], [1, 20], [20, 1]][prng.below(4) as usize],
         };
+        if prng.chance(1, 3) {
+            // Longer than any disk takes that works.
+            let [a, b] = plan.disk_factors;
+            plan.disk_timeout_ms = 10 + 4 * plan.disk_delay.1 * a.max(b) / 1000;
+        }
         if prng.chance(1, 3) {
             plan.churn(prng);
         }

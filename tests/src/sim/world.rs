@@ -401,6 +401,8 @@ impl World {
                 al_extents: self.plan.al_extents,
                 al_updates: self.plan.al_updates,
                 congestion: self.plan.congestion.clone(),
+                on_io_error: self.plan.on_io_error,
+                disk_timeout_ms: self.plan.disk_timeout_ms,
                 fencing: self.fencing(),
             },
             handlers: self.plan.handlers.configured.clone(),

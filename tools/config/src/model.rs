@@ -253,10 +253,7 @@ pub struct NetOptions {
 impl From<&Settings> for NetOptions {
     fn from(settings: &Settings) -> Self {
         let number = |name| settings.number(Section::Net, name);
-        let word = |name| match settings.effective(Section::Net, name) {
-            Some(Value::Text(word)) => word,
-            _ => String::new(),
-        };
+        let word = |name| settings.word(Section::Net, name);
         Self {
             protocol: match settings.effective(Section::Net, "protocol") {
                 Some(Value::Text(word)) if word == "A" => Protocol::A,
@@ -322,6 +319,10 @@ pub struct DiskOptions {
     pub al_extents: u64,
     /// Keep the activity log.
     pub al_updates: bool,
+    /// What is done about a disk that fails, in the option's own words.
+    pub on_io_error: String,
+    /// A disk that takes longer for an operation has failed; 0: never.
+    pub disk_timeout_ms: u64,
     /// How fast a resync may go.
     pub resync: ResyncOptions,
 }
@@ -365,6 +366,8 @@ impl From<&Settings> for DiskOptions {
             disk_drain: on("disk-drain"),
             al_extents: settings.number(Section::Disk, "al-extents"),
             al_updates: on("al-updates"),
+            on_io_error: settings.word(Section::Disk, "on-io-error"),
+            disk_timeout_ms: settings.number(Section::Disk, "disk-timeout") * 100,
             resync: settings.into(),
         }
     }
@@ -389,6 +392,14 @@ impl Settings {
     /// All options that are set, with their definitions.
     pub fn iter(&self) -> impl Iterator<Item = (&'static OptionDef, &Value)> {
         self.0.iter().filter_map(|(&index, value)| OPTIONS.get(index).map(|definition| (definition, value)))
+    }
+
+    /// The word, or the first of its choices, that an option of the table has.
+    fn word(&self, section: Section, name: &str) -> String {
+        match self.effective(section, name) {
+            Some(Value::Text(word)) => word,
+            _ => String::new(),
+        }
     }
 
     /// The value or default of a numeric option of the table, in its unit.

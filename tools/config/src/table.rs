@@ -261,7 +261,11 @@ pub static OPTIONS: &[OptionDef] = &[
     number("rdma-ctrl-sndbuf-size", NET, Unit::Bytes, (0, 0, 128 << 20), "RDMA buffer").ignored("there is no RDMA"),
     // disk
     choice("on-io-error", DISK, &["detach", "pass_on", "call-local-io-error"], "After an error of the backing device")
-        .refused(&["detach"], "a failed backing device is always detached", "use `detach`"),
+        .refused(
+            &["detach", "call-local-io-error"],
+            "a failed backing device is always detached",
+            "use `detach`",
+        ),
     flag(
         "disk-flushes",
         DISK,
@@ -289,11 +293,7 @@ pub static OPTIONS: &[OptionDef] = &[
     )
     .supported(),
     flag("md-flushes", DISK, true, "Flush the metadata device").ignored("metadata is always flushed"),
-    number("disk-timeout", DISK, Unit::Tenths, (0, 0, 6000), "Detach a disk that does not answer; 0: never").refused(
-        &["0"],
-        "a disk that hangs is not detached by a time limit",
-        "remove it, and set the device's own time limit (/sys/block/*/device/timeout)",
-    ),
+    number("disk-timeout", DISK, Unit::Tenths, (0, 0, 6000), "Detach a disk that does not answer; 0: never").supported(),
     choice(
         "read-balancing",
         DISK,

@@ -8,7 +8,9 @@ use tandem_config::{
     Volume,
 };
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
-use tandem_core::config::{self, CongestionOptions, Options, ResyncOptions, RrConflict, WriteOrdering};
+use tandem_core::config::{
+    self, CongestionOptions, OnIoError, Options, ResyncOptions, RrConflict, WriteOrdering,
+};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
@@ -156,6 +158,11 @@ fn options(
         },
         al_extents: narrow("al-extents", disk.al_extents)?,
         al_updates: disk.al_updates,
+        on_io_error: match disk.on_io_error.as_str() {
+            "call-local-io-error" => OnIoError::CallLocalIoError,
+            _ => OnIoError::Detach,
+        },
+        disk_timeout_ms: disk.disk_timeout_ms,
     })
 }
 
@@ -271,7 +278,8 @@ mod tests {
                 sndbuf-size 1M; congestion-fill 64; congestion-extents 99; on-congestion disconnect; }
             net { after-sb-0pri discard-node-bravo; after-sb-1pri consensus; rr-conflict call-pri-lost; }
             net { csums-alg sha256; csums-after-crash-only; }
-            disk { disk-flushes no; al-extents 6433; al-updates no; c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
+            disk { disk-flushes no; al-extents 6433; al-updates no; on-io-error call-local-io-error; disk-timeout 30;
+                 c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
             options { handler-timeout 30; }
             handlers { fence-peer "/sbin/fence --hard"; }
             device /dev/drbd5 minor 5;
@@ -332,6 +340,8 @@ mod tests {
                     send_buffer_bytes: 1 << 20,
                 },
                 fencing: config::Fencing::ResourceAndStonith,
+                on_io_error: OnIoError::CallLocalIoError,
+                disk_timeout_ms: 3000,
                 verify_algorithm: Some(DigestAlgorithm::Sha1),
                 resync: ResyncOptions {
                     max_bytes_per_s: 100 << 20,

@@ -143,6 +143,14 @@ impl Engine {
         }
     }
 
+    /// Those who waited for it wait for nothing any more.
+    pub(super) fn let_waiters_go(&mut self) {
+        let reserved = std::mem::take(&mut self.disk.log.reserved);
+        let waiting = std::mem::take(&mut self.disk.log.waiting);
+        let all = reserved.into_iter().chain(waiting.into_iter().map(|(_, work)| work));
+        all.for_each(|work| self.start_work(work, false));
+    }
+
     // Writes.
 
     /// Starts work that has its range, at once or when its extents are on disk.
@@ -212,13 +220,7 @@ impl Engine {
     /// Lets those who wait take part in the next transaction, as far as there is room.
     pub(super) fn progress_log(&mut self) {
         self.close_log_if_over();
-        if !self.disk.is_usable() {
-            let reserved = std::mem::take(&mut self.disk.log.reserved);
-            let waiting = std::mem::take(&mut self.disk.log.waiting);
-            let all = reserved.into_iter().chain(waiting.into_iter().map(|(_, work)| work));
-            return all.for_each(|work| self.start_work(work, false));
-        }
-        if self.disk.log.waiting.is_empty() || self.disk.persist.is_running() {
+        if !self.disk.is_usable() || self.disk.log.waiting.is_empty() || self.disk.persist.is_running() {
             return;
         }
         if !self.log_is_open() {

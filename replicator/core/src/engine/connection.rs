@@ -190,7 +190,12 @@ impl Engine {
     /// When [`crate::Input::Tick`] is due at the latest.
     pub fn deadline(&self) -> Option<Timestamp> {
         let checks = self.peers.iter().filter(|p| p.link_up).filter_map(|p| self.next_check(p));
-        checks.map(|(at, _)| at).chain(self.promotion_deadline()).chain(self.resync_deadline()).min()
+        checks
+            .map(|(at, _)| at)
+            .chain(self.promotion_deadline())
+            .chain(self.resync_deadline())
+            .chain(self.disk_deadline())
+            .min()
     }
 
     pub(super) fn check_liveness(&mut self) {

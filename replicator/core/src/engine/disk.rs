@@ -9,11 +9,13 @@ use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
 use super::resync::ResyncRead;
 use super::{Engine, Locked};
+use crate::config::OnIoError;
+use crate::handler::Handler;
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
 use crate::metadata::{Metadata, Placement};
 use crate::seeded;
 use crate::state::{DiskState, Role};
-use crate::units::{ByteRange, DiskOpId, NodeId};
+use crate::units::{ByteRange, DiskOpId, NodeId, Timestamp};
 
 /// The local disk.
 #[derive(Clone)]
@@ -75,6 +77,7 @@ impl Default for Disk {
 pub(super) struct Operation {
     work: DiskWork,
     effect: Effect,
+    began: Timestamp,
 }
 
 /// What an operation changes about what is durable.
@@ -156,12 +159,13 @@ impl Engine {
             }
             (Device::Data, DiskOpKind::Flush) => Effect::Flushes(self.disk.writes_done),
         };
-        self.disk.operations.insert(id, Operation { work, effect });
+        let began = self.now;
+        self.disk.operations.insert(id, Operation { work, effect, began });
         self.outputs.push_back(Output::Disk(DiskOp { id, device, kind }));
     }
 
     pub(super) fn disk_done(&mut self, id: DiskOpId, result: Result<Bytes, DiskError>) {
-        let Some(Operation { work, effect }) = self.disk.operations.remove(&id) else {
+        let Some(Operation { work, effect, .. }) = self.disk.operations.remove(&id) else {
             self.disk.abandoned.remove(&id);
             return;
         };
@@ -216,12 +220,31 @@ impl Engine {
         self.note(None, Level::Error, format!("local disk: {what}; detaching"));
         self.forget_metadata();
         self.set_disk(DiskState::Failed);
+        if self.config.options.on_io_error == OnIoError::CallLocalIoError {
+            self.tell_handler(Handler::LocalIoError, None);
+        }
         self.disk.release_when_idle = true;
         self.forget_local_legs();
         self.abandon_persist();
         self.abort_resyncs_without_disk();
         self.abandon_operations();
+        self.let_waiters_go();
         self.resume_stalled_peers();
+    }
+
+    /// When the operation that began first must have ended.
+    pub(super) fn disk_deadline(&self) -> Option<Timestamp> {
+        let limit_ms = Some(self.config.options.disk_timeout_ms).filter(|ms| *ms > 0)?;
+        self.disk.operations.first_key_value().map(|(_, oldest)| oldest.began.plus_ms(limit_ms))
+    }
+
+    /// A disk that hangs is given up; what it still does ends before it can be attached again. Only a tick tells: an
+    /// operation that looks late may have ended, and wait to be reported.
+    pub(super) fn check_disk_time(&mut self) {
+        if self.disk_deadline().is_some_and(|at| at <= self.now) {
+            let limit_ms = self.config.options.disk_timeout_ms;
+            self.disk_failed(&format!("it failed to meet the disk-timeout of {limit_ms} ms"));
+        }
     }
 
     /// Whatever the disk says from now on counts for nothing: the system reports a failed flush once, and the next one

@@ -201,7 +201,7 @@ impl Engine {
             Input::CancelCommand { id } => self.cancel_command(id),
             Input::HandlerDone { id, outcome } => self.handler_done(id, outcome),
             Input::ResyncMustWait(wait) => self.resync_must_wait(wait),
-            Input::Tick => {}
+            Input::Tick => self.check_disk_time(),
         }
         self.advance();
     }

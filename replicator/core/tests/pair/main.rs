@@ -5,6 +5,7 @@
 mod activity_log;
 mod commands;
 mod congestion;
+mod disks;
 mod epochs;
 mod fencing;
 mod generations;

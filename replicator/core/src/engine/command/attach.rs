@@ -169,6 +169,7 @@ impl Engine {
         self.forget_metadata();
         self.abandon_persist();
         self.abort_resyncs_without_disk();
+        self.let_waiters_go();
         self.set_disk(DiskState::Diskless);
         self.disk.release_when_idle = true;
         self.release_disk_if_idle();

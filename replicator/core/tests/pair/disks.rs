@@ -1,0 +1,149 @@
+//! Disks that fail and disks that hang: named after the tests of DRBD's suite that they follow.
+
+use tandem_core::config::{OnIoError, Options, Protocol, ResyncOptions};
+use tandem_core::handler::{Handler, HandlerOutcome};
+use tandem_core::io::{ClientOp, Command, Device, Payload};
+use tandem_core::state::{DiskState, Role};
+use tandem_core::units::ByteRange;
+use tandem_core::wire::Message;
+
+use crate::harness::Pair;
+use crate::scene::{read, status};
+
+const TIMEOUT_MS: u64 = 3000;
+
+fn options() -> Options {
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    Options { resync, disk_timeout_ms: TIMEOUT_MS, ..Options::default() }
+}
+
+/// Node 0 is Primary, both disks are UpToDate.
+fn synced(options: &Options, handlers: &[Handler]) -> Pair {
+    let mut pair = Pair::with_handlers(options, handlers);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.assert_in_sync();
+    pair
+}
+
+fn write(byte: u8) -> ClientOp {
+    ClientOp::Write { offset: 0, payload: Payload::new(vec![byte; 4096].into()), fua: false }
+}
+
+/// The disk of a node is given up after the time, and not earlier. It cannot be attached before what hangs has ended; then
+/// it is resynced.
+fn times_out(pair: &mut Pair, n: usize) {
+    let began = pair.now;
+    pair.run_until(|pair| status(pair, n).disk == DiskState::Failed);
+    assert_eq!(pair.now.ms_since(began), TIMEOUT_MS);
+    assert_eq!(
+        pair.attach(n).unwrap_err().to_string(),
+        "Failure: (124) Device is attached to a disk (use detach first)"
+    );
+}
+
+fn comes_back(pair: &mut Pair, n: usize) {
+    pair.slow_disk = None;
+    pair.finish_slow();
+    assert_eq!(status(pair, n).disk, DiskState::Diskless);
+    if status(pair, n).role == Role::Primary {
+        pair.command(n, Command::Secondary).unwrap();
+    }
+    pair.attach(n).unwrap();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn disk_timeout_of_a_client_request() {
+    for request in [write(7), ClientOp::Read(ByteRange::new(0, 4096)), ClientOp::Flush] {
+        let mut pair = synced(&options(), &[]);
+        pair.slow_disk = Some((0, Device::Data));
+        let id = pair.begin_client(0, request);
+        times_out(&mut pair, 0);
+        assert!(pair.completed(id), "the peer does not serve it");
+        pair.write(0, 0, 9);
+        comes_back(&mut pair, 0);
+        assert_eq!(pair.nodes[0].disk.0[0], 9);
+    }
+}
+
+#[test]
+fn disk_timeout_of_the_secondary() {
+    let mut pair = synced(&options(), &[]);
+    pair.slow_disk = Some((1, Device::Data));
+    let id = pair.begin_client(0, write(7));
+    times_out(&mut pair, 1);
+    assert!(pair.completed(id), "the Primary waits for a disk that was given up");
+    comes_back(&mut pair, 1);
+}
+
+#[test]
+fn disk_timeout_in_a_resync() {
+    for n in 0..2 {
+        let mut pair = synced(&options(), &[]);
+        pair.command(1, Command::Detach).unwrap();
+        pair.write(0, 0, 7);
+        pair.hold = Some(|m| matches!(m, Message::ResyncRequest { .. }));
+        pair.attach(1).unwrap();
+        pair.slow_disk = Some((n, Device::Data));
+        pair.deliver();
+        times_out(&mut pair, n);
+        comes_back(&mut pair, n);
+        assert_eq!(pair.nodes[1].disk.0[0], 7);
+    }
+}
+
+#[test]
+fn disk_timeout_of_metadata() {
+    let mut pair = synced(&options(), &[]);
+    pair.slow_disk = Some((0, Device::Meta));
+    let id = pair.begin_client(0, write(7));
+    times_out(&mut pair, 0);
+    assert!(pair.completed(id), "a write waits for metadata that will never be written");
+    assert_eq!(read(&mut pair, 0, 0), 7);
+    comes_back(&mut pair, 0);
+}
+
+#[test]
+fn without_a_disk_timeout_a_disk_may_take_its_time() {
+    let mut pair = synced(&Options { disk_timeout_ms: 0, ..options() }, &[]);
+    pair.slow_disk = Some((0, Device::Data));
+    let id = pair.begin_client(0, write(7));
+    pair.run_until(|pair| pair.now.0 > 3_600_000_000);
+    assert_eq!(status(&pair, 0).disk, DiskState::UpToDate);
+    pair.finish_slow();
+    assert!(pair.completed(id));
+}
+
+/// The handler is run where it is asked for, and the disk is given up either way.
+#[test]
+fn call_local_io_error() {
+    for (on_io_error, runs) in [(OnIoError::Detach, 0), (OnIoError::CallLocalIoError, 1)] {
+        let mut pair = synced(&Options { on_io_error, ..options() }, &[Handler::LocalIoError]);
+        pair.disk_fails[0] = true;
+        pair.write(0, 0, 7);
+        assert_eq!(status(&pair, 0).disk, DiskState::Diskless);
+        assert_eq!(pair.running(0), vec![Handler::LocalIoError; runs]);
+        assert_eq!(read(&mut pair, 0, 0), 7);
+        (0..runs).for_each(|_| pair.end_handler(0, Handler::LocalIoError, HandlerOutcome::Exited(1)));
+        assert_eq!(status(&pair, 0).role, Role::Primary);
+    }
+}
+
+/// Both disks fail, one after the other: the one that failed last has every completed write.
+#[test]
+fn io_errors_of_both_disks() {
+    for protocol in [Protocol::B, Protocol::C] {
+        let mut pair = synced(&Options { protocol, ..options() }, &[]);
+        pair.disk_fails[1] = true;
+        pair.write(0, 0, 7);
+        pair.disk_fails = [true, false];
+        pair.client(0, write(8)).unwrap_err();
+        pair.disk_fails[0] = false;
+        pair.command(0, Command::Secondary).unwrap();
+        pair.attach(1).unwrap();
+        pair.attach(0).unwrap();
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[1].disk.0[0], 7);
+    }
+}
