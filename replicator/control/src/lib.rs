@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tandem_core::config::Options;
+use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
 use tandem_core::io::Repair;
 use tandem_core::status::Status;
@@ -50,6 +51,13 @@ pub enum Request {
     Status {
         /// The resource's name, or all.
         resource: Option<String>,
+    },
+    /// What is known of copies that went on without each other.
+    Divergences {
+        /// The resource's name.
+        resource: String,
+        /// List the ranges from here on.
+        from_bytes: u64,
     },
 }
 
@@ -181,6 +189,9 @@ pub struct Reply {
     pub detail: Vec<String>,
     /// The snapshots asked for.
     pub status: Vec<ResourceStatus>,
+    /// One entry per peer, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub divergences: Vec<Divergence>,
 }
 
 /// A resource's snapshot with what the daemon knows of it.

@@ -105,11 +105,29 @@ impl Bitmap {
     /// The run of at most `max_blocks` set bits that starts with the first one at or after `block`.
     pub fn next_run(&self, block: u64, max_blocks: u64) -> Option<std::ops::Range<u64>> {
         let start = self.next_set(block)?;
+        let limit = start.saturating_add(max_blocks);
         let mut end = start + 1;
-        while end - start < max_blocks && self.is_set(end) {
-            end += 1;
+        while end < limit && self.is_set(end) {
+            let whole_word = end.is_multiple_of(64) && self.words[(end / 64) as usize] == !0;
+            end += if whole_word { 64 } else { 1 };
         }
-        Some(start..end)
+        Some(start..end.min(limit))
+    }
+
+    /// The ranges of the blocks that are set, from byte `from` on, at most `most` of them; and where they end: beyond that
+    /// byte there may be more. The last block is cut short by `volume_bytes`.
+    pub fn ranges(&self, from: u64, most: usize, volume_bytes: u64) -> (Vec<ByteRange>, u64) {
+        let mut ranges = Vec::new();
+        let mut block = from / BLOCK_BYTES;
+        while let Some(run) = self.next_run(block, u64::MAX) {
+            if ranges.len() == most {
+                return (ranges, block * BLOCK_BYTES);
+            }
+            let offset = run.start * BLOCK_BYTES;
+            ranges.push(ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset));
+            block = run.end;
+        }
+        (ranges, volume_bytes)
     }
 
     /// The bits of one page, little-endian, padded with zeroes to [`PAGE_BYTES`].
@@ -218,6 +236,19 @@ mod tests {
         assert_eq!(b.next_run(62, 4), Some(62..66));
         assert_eq!(b.next_run(70, 4), None);
         assert_eq!((b.next_set(999), b.next_set(1000), b.next_set(1 << 40)), (None, None, None));
+    }
+
+    #[test]
+    fn ranges_can_be_had_piece_by_piece() {
+        let size = 1000 * BLOCK_BYTES + 512;
+        let mut b = Bitmap::new(size);
+        for (block, count) in [(3, 2), (60, 300), (1000, 1)] {
+            b.set_range(ByteRange::new(block * BLOCK_BYTES, count * BLOCK_BYTES));
+        }
+        let range = |block, bytes| ByteRange::new(block * BLOCK_BYTES, bytes);
+        let first = [range(3, 2 * BLOCK_BYTES), range(60, 300 * BLOCK_BYTES)];
+        assert_eq!(b.ranges(0, 2, size), (first.to_vec(), 360 * BLOCK_BYTES));
+        assert_eq!(b.ranges(360 * BLOCK_BYTES, 2, size), (vec![range(1000, 512)], size));
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides)
                 _ => Verdict::Refuse(SPLIT_BRAIN.into()),
             };
             let settled = inconsistent(mine) != inconsistent(theirs);
-            (verdict, Some(SplitBrain { common, outcome }).filter(|_| !settled))
+            (verdict, Some(SplitBrain { common, bitmaps_tell, outcome }).filter(|_| !settled))
         }
         Relation::Unrelated => (Verdict::Refuse("Unrelated data, aborting!".into()), None),
     };

@@ -8,6 +8,7 @@ mod activity_log;
 pub mod bitmap;
 pub mod config;
 pub mod digest;
+pub mod divergence;
 pub mod engine;
 pub mod generation;
 pub mod handler;

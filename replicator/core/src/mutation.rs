@@ -150,6 +150,8 @@ mutations! {
     IgnoresDiscardMyData,
     /// What a connection that only asks would do is done.
     TentativeIsNot,
+    /// What the other side of a split brain says that it has written is not kept.
+    ForgetsWhatPeerMarked,
     /// Two disks that never held data count as copies of each other.
     FreshDisksAreRelated,
 }

@@ -70,7 +70,8 @@ pub struct AfterSplitBrain {
 }
 
 /// How a split brain ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It does not: both stand alone.
     Unresolved,
@@ -96,6 +97,8 @@ pub enum Outcome {
 pub struct SplitBrain {
     /// The last generation that both have been through.
     pub common: u64,
+    /// Both bitmaps count from it. Otherwise everything may differ.
+    pub bitmaps_tell: bool,
     /// What becomes of it.
     pub outcome: Outcome,
 }
@@ -165,7 +168,7 @@ fn without_primary(mine: &Handshake, theirs: &Handshake, policy: NoPrimary, side
 
 impl Handshake {
     /// The sender was Primary when both parted, and went on as such.
-    fn stayed_primary(&self) -> bool {
+    pub(crate) fn stayed_primary(&self) -> bool {
         self.bitmap_id & PRIMARY_BIT != 0
     }
 }

@@ -70,7 +70,7 @@ impl Timestamp {
 }
 
 /// A byte range of the volume: `offset .. offset + length`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ByteRange {
     /// First byte.
     pub offset: u64,

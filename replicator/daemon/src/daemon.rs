@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_control::{Action, Reply, Request, ResourceSpec, ResourceStatus};
+use tandem_core::divergence::Divergence;
 use tandem_core::refusal::{HAS_DISK, HAS_NET, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::Status;
@@ -90,7 +91,20 @@ impl Daemon {
                 Ok(entry) => Reply { status: entry.status().await.into_iter().collect(), ..Reply::default() },
                 Err(failure) => failure.reply(&name),
             },
+            Request::Divergences { resource, from_bytes } => {
+                match self.divergences(&resource, from_bytes).await {
+                    Ok(divergences) => Reply { divergences, ..Reply::default() },
+                    Err(failure) => failure.reply(&resource),
+                }
+            }
         }
+    }
+
+    async fn divergences(&self, name: &str, from_bytes: u64) -> Result<Vec<Divergence>, Failure> {
+        let entry = self.entry(name)?;
+        let answer = entry.resource.divergences(from_bytes).await;
+        answer
+            .ok_or_else(|| Failure::unnumbered("the resource's thread does not answer; see the daemon's log"))
     }
 
     /// A snapshot of each resource. All are asked at the same time: one that hangs delays no other.

@@ -50,7 +50,7 @@ impl Failure {
             Kind::Refused(refusal) => refusal.exit_code(),
             Kind::Numbered(_) | Kind::Other => 10,
         };
-        Reply { exit_code, error: Some(error), detail: self.detail, status: Vec::new() }
+        Reply { exit_code, error: Some(error), detail: self.detail, ..Reply::default() }
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tandem_control::ResourceSpec;
 use tandem_core::Engine;
 use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, PeerConfig};
+use tandem_core::divergence::Divergence;
 use tandem_core::status::Status;
 use tandem_core::units::Timestamp;
 use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
@@ -31,6 +32,8 @@ use crate::handlers;
 
 /// A thread that does not answer a question for its state within this time is reading metadata, or stuck.
 const STATUS_LIMIT: Duration = Duration::from_secs(1);
+/// The same where much may have to be listed, and whoever asks has nothing else to do.
+const DIVERGENCES_LIMIT: Duration = Duration::from_secs(8);
 
 /// What became of a resource that died, and what to do.
 pub(crate) const ENDED: &str =
@@ -97,6 +100,13 @@ impl Resource {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Mail::Status(reply));
         tokio::time::timeout(STATUS_LIMIT, answer).await.ok()?.ok()
+    }
+
+    /// What is known of copies that went on without each other, unless the thread is too busy to say.
+    pub(crate) async fn divergences(&self, from_bytes: u64) -> Option<Vec<Divergence>> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Mail::Divergences(from_bytes, reply));
+        tokio::time::timeout(DIVERGENCES_LIMIT, answer).await.ok()?.ok()
     }
 
     /// Serves an NBD client.

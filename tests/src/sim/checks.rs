@@ -39,8 +39,15 @@ impl Mask {
         self
     }
 
+    /// These ranges.
+    pub(super) fn of_ranges<'a>(ranges: impl IntoIterator<Item = &'a ByteRange>) -> Self {
+        let mut mask = Mask::default();
+        ranges.into_iter().for_each(|range| mask.add(*range));
+        mask
+    }
+
     /// The first sector that is in `self` and not in `other`.
-    fn first_outside(&self, other: &Mask) -> Option<usize> {
+    pub(super) fn first_outside(&self, other: &Mask) -> Option<usize> {
         let words = self.0.iter().zip(other.0).map(|(a, b)| a & !b).enumerate();
         words.filter(|(_, w)| *w != 0).map(|(i, w)| i * 64 + w.trailing_zeros() as usize).next()
     }

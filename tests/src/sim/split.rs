@@ -4,8 +4,10 @@
 
 use tandem_core::split_brain::{NoPrimary, OnePrimary};
 use tandem_core::state::{ConnectionState, Role};
+use tandem_core::units::Timestamp;
 
 use super::admin::Errand;
+use super::checks::Mask;
 use super::faults::Kind;
 use super::link::Micros;
 use super::oracle::{Violation, undamaged};
@@ -124,6 +126,7 @@ impl World {
         if !settled || self.now < since + 200_000 {
             return Ok(Act::Rejoined { since, held });
         }
+        self.both_know_what_differs()?;
         let loser = self.prng.node();
         Ok(Act::Asking { since: self.now, held, loser })
     }
@@ -208,6 +211,27 @@ impl World {
         }
         let text = format!("split brain: data was overwritten; {}", self.describe());
         Err(Violation::new("K7", text))
+    }
+
+    /// What would be saved before one side gives its data up holds every block that the other's data would overwrite.
+    fn both_know_what_differs(&self) -> Result<(), Violation> {
+        let disks = [&self.nodes[0].disk, &self.nodes[1].disk];
+        for n in 0..2 {
+            let Some(engine) = self.nodes[n].engine.as_ref() else { continue };
+            let divergence = &engine.divergences(Timestamp(self.now), 0)[0];
+            let told = divergence.meeting.as_ref().filter(|m| m.complete);
+            let there = told.map_or(&[][..], |m| &m.there.ranges);
+            let known = Mask::of_ranges(divergence.here.ranges.iter().chain(there));
+            let missing = Mask::of_differences(disks[0], disks[1]).and_then(|m| m.first_outside(&known));
+            if told.is_none_or(|m| m.bitmaps_tell) && missing.is_some() {
+                let text = format!(
+                    "split brain: node {n} does not know that sector {missing:?} differs; {}",
+                    self.describe()
+                );
+                return Err(Violation::new("K5", text));
+            }
+        }
+        Ok(())
     }
 
     fn stands_alone_and_says_why(&self, n: usize) -> bool {

@@ -51,6 +51,17 @@ fn the_administrator_asks_and_then_discards_one_sides_data() {
     });
     assert!(reason(alpha).contains("at most 4 KiB here (Secondary), 8 KiB on bravo"), "{}", reason(alpha));
     assert!(bravo.adm(&["status", RESOURCE]).ok().stdout.contains("Last common generation"));
+    let shown = alpha.adm(&["split-brain", "show", RESOURCE]).ok().stdout;
+    for part in
+        ["was Primary when they parted", "4 KiB (4096 bytes), in 1 range", "8 KiB (8192 bytes), in 1 range"]
+    {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    let json = bravo.adm(&["split-brain", "show", "--json", RESOURCE]).ok().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let peer = &json[0]["peers"][0];
+    assert_eq!(peer["there"]["ranges"], serde_json::json!([{ "offset": 0, "length": 4096 }]));
+    assert_eq!(peer["here"]["ranges"], serde_json::json!([{ "offset": 4096, "length": 8192 }]));
     bravo.adm(&["connect", RESOURCE]).ok();
     let asked = alpha.adm(&["connect", "--tentative", "--discard-my-data", RESOURCE]).ok().stdout;
     let expected = "r0: bravo: dry-run connect: Would become SyncTarget, doing a bitmap based resync of at most 12 KiB.\n";

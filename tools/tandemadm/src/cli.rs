@@ -105,6 +105,20 @@ pub enum YesNo {
     No,
 }
 
+/// What to do about a split brain.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum SplitBrain {
+    /// Show, per node, the last common generation, what was written since, and who was Primary when.
+    Show {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// As JSON, with every range.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// One command.
 #[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
 pub enum Command {
@@ -206,6 +220,9 @@ pub enum Command {
         #[arg(long)]
         progress: bool,
     },
+    /// Show what both sides of a split brain have written, and undo one side's part.
+    #[command(subcommand)]
+    SplitBrain(SplitBrain),
     /// Explain the generation identifiers of a resource's data.
     ShowGi(Names),
     /// Print the generation identifiers on one line per peer.

@@ -7,6 +7,8 @@ pub mod config;
 pub mod create_md;
 pub mod daemon_start;
 pub mod device;
+pub mod divergence_json;
+pub mod divergence_text;
 pub mod failure;
 #[cfg(test)]
 mod fixture;

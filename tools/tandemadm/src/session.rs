@@ -7,6 +7,7 @@ use std::time::Duration;
 use tandem_control::{
     Action, CHANGE_LIMIT, ClientError, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir, ask,
 };
+use tandem_core::divergence::Divergence;
 
 use crate::failure::{Failure, GIVE_UP_CODE, additional_info};
 use crate::output::{errln, out, outln};
@@ -65,6 +66,32 @@ impl Session {
     /// The resource's snapshot; a failure if it is not up.
     pub fn require_status(&self, resource: &str) -> Result<ResourceStatus, Failure> {
         self.find_status(resource)?.ok_or_else(|| Failure::NotUp(resource.to_owned()))
+    }
+
+    /// What is known of this node's copy and each peer's, with all ranges.
+    pub fn divergences(&self, resource: &str) -> Result<Vec<Divergence>, Failure> {
+        let mut all: Vec<Divergence> = Vec::new();
+        let mut from_bytes = 0;
+        loop {
+            let request = Request::Divergences { resource: resource.to_owned(), from_bytes };
+            let reply = match ask(&self.run.control_socket(), &request, STATUS_LIMIT) {
+                Err(ClientError::NotRunning(_)) => return Err(Failure::NotUp(resource.to_owned())),
+                reply => reply?,
+            };
+            if reply.error.is_some() {
+                return Err(Failure::Refused(Box::new(at_least_one(reply))));
+            }
+            let listed_to = reply.divergences.iter().map(|d| d.listed_to_bytes).min().unwrap_or(u64::MAX);
+            let volume_bytes = reply.divergences.iter().map(|d| d.volume_bytes).max().unwrap_or(0);
+            match all.is_empty() {
+                true => all = reply.divergences,
+                false => all.iter_mut().zip(reply.divergences).for_each(|(all, more)| all.append(more)),
+            }
+            if listed_to >= volume_bytes || listed_to <= from_bytes {
+                return Ok(all);
+            }
+            from_bytes = listed_to;
+        }
     }
 
     /// Does `step` to each resource in turn. A failure is printed and does not keep the others from their turn, unless

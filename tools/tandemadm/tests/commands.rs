@@ -126,7 +126,7 @@ fn a_refusal_is_shown_as_it_is_with_its_exit_code() {
         exit_code: 17,
         error: Some("r0: State change failed: (-2) Need access to UpToDate data".into()),
         detail: vec!["the disk is Inconsistent".into()],
-        status: Vec::new(),
+        ..Reply::default()
     });
     let ran = node.adm("primary r0");
     assert_eq!(ran.code, 17);

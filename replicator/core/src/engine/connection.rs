@@ -81,6 +81,9 @@ impl Engine {
     }
 
     pub(super) fn refused_by_peer(&mut self, id: NodeId, reason: &str) -> Result<(), String> {
+        if self.take_refusal(id) {
+            return Ok(());
+        }
         self.stand_alone(id, ConnectionState::TearDown, Some(format!("the peer refuses: {reason}")));
         Ok(())
     }
@@ -150,8 +153,11 @@ impl Engine {
     fn connection_lost(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
         self.note(Some(id), Level::Warn, reason);
         self.set_connection(id, how);
+        let refused = self.take_refusal(id);
         self.forget_connection(id);
-        self.begin_connecting(id);
+        if !refused {
+            self.begin_connecting(id);
+        }
     }
 
     /// Everything that depended on the connection goes on without it.
@@ -166,6 +172,7 @@ impl Engine {
         peer.round_again = false;
         peer.our_handshake = None;
         peer.their_handshake = None;
+        peer.farewell = None;
         peer.stalled_until = None;
         peer.pause = PeerPause::default();
         peer.behind_question = None;

@@ -6,8 +6,10 @@
 
 use super::Engine;
 use super::disk::DiskWork;
+use super::divergence::Farewell;
 use super::peer::Peer;
 use super::receiver::Receiver;
+use super::split_brain::answer;
 use crate::bitmap::Bitmap;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
@@ -20,7 +22,7 @@ impl Engine {
     /// A round shall take place: a connection, a disk, or a forced decision is new.
     pub(super) fn begin_handshake(&mut self, id: NodeId) {
         let now = self.now;
-        let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) else { return };
+        let Some(peer) = self.peer_mut(id).filter(|p| p.link_up && p.farewell.is_none()) else { return };
         if !peer.in_round {
             peer.in_round = true;
             peer.round_since = now;
@@ -84,7 +86,11 @@ impl Engine {
             peer.round_since = now;
             peer.round += 1;
         }
-        if !peer.in_round || theirs.round != peer.round || peer.their_handshake.is_some() {
+        if !peer.in_round
+            || theirs.round != peer.round
+            || peer.their_handshake.is_some()
+            || peer.farewell.is_some()
+        {
             return Err(format!("handshake of round {} in round {}", theirs.round, peer.round));
         }
         peer.their_handshake = Some(theirs);
@@ -92,7 +98,7 @@ impl Engine {
         Ok(())
     }
 
-    fn handshake(&self, id: NodeId) -> Handshake {
+    pub(super) fn handshake(&self, id: NodeId) -> Handshake {
         let round = self.peer(id).map_or(0, |p| p.round);
         let metadata = self.disk.metadata.as_ref();
         Handshake {
@@ -156,11 +162,12 @@ impl Engine {
         let refusal = self.why_refused(id, &decision, &mine, &theirs);
         if self.is_tentative(id) && !seeded!(self, TentativeIsNot) {
             let verdict = refusal.map_or(verdict, Verdict::Refuse);
-            return self.answer_tentatively(id, &verdict, &mine, &theirs);
+            let farewell = Farewell::Answer(answer(&verdict, &mine, &theirs));
+            return self.part(id, decision.split_brain, theirs, farewell);
         }
         self.tell_of_conflicts(id, &decision, &mine, &theirs);
         if let Some(reason) = refusal {
-            return self.refuse(id, reason);
+            return self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason));
         }
         if let Some(agreed_bytes) = agreed_bytes {
             self.set_size(agreed_bytes);
@@ -185,6 +192,7 @@ impl Engine {
         self.set_peer_disk(id, if is_target { theirs.disk.min(DiskState::Outdated) } else { theirs.disk });
         if let Some(peer) = self.peer_mut(id) {
             peer.attachment = theirs.attachment;
+            peer.meeting = None;
         }
         if (mine.role, mine.disk) != (self.role, self.announced_disk()) {
             self.announce_to(id);

@@ -3,7 +3,7 @@
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
 //! become possible. Rooms: [`client`] (requests), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
 //! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
-//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`resync`], [`disk`] (disk operations and failures),
+//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`resync`], [`disk`] (disk operations and failures),
 //! [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs),
 //! [`fencing`], [`report`] (status).
 
@@ -13,6 +13,7 @@ mod command;
 mod congestion;
 mod connection;
 mod disk;
+mod divergence;
 mod fencing;
 mod handlers;
 mod handshake;

@@ -8,6 +8,7 @@ use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::congestion::PullingAhead;
+use super::divergence::{Farewell, Meeting};
 use super::fencing::Fence;
 use super::peer_reads::PeerReads;
 use super::receiver::{Burden, Receiver};
@@ -59,6 +60,10 @@ pub(super) struct Peer {
     pub(super) round_again: bool,
     pub(super) our_handshake: Option<Handshake>,
     pub(super) their_handshake: Option<Handshake>,
+    /// The last meeting, if it found that both copies went on.
+    pub(super) meeting: Option<Meeting>,
+    /// They tell each other what they have written since, and then part.
+    pub(super) farewell: Option<Farewell>,
     /// Messages on the data stream wait until this version of the metadata is durable.
     pub(super) stalled_until: Option<u64>,
     pub(super) deferred: VecDeque<Message>,
@@ -164,6 +169,8 @@ impl Peer {
             round_again: false,
             our_handshake: None,
             their_handshake: None,
+            meeting: None,
+            farewell: None,
             stalled_until: None,
             deferred: VecDeque::new(),
             deferred_held: Burden::default(),

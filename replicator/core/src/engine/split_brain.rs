@@ -63,34 +63,6 @@ impl Engine {
         self.peer(id).is_some_and(|p| p.tentative || p.peer_is_tentative)
     }
 
-    /// What a connection would have led to.
-    pub(super) fn answer_tentatively(
-        &mut self,
-        id: NodeId,
-        verdict: &Verdict,
-        mine: &Handshake,
-        theirs: &Handshake,
-    ) {
-        let would = |role: &str, full: bool| {
-            let (kind, blocks) = if full {
-                ("full", mine.disk_bytes.min(theirs.disk_bytes) / BLOCK_BYTES)
-            } else {
-                ("bitmap based", mine.dirty_blocks.saturating_add(theirs.dirty_blocks))
-            };
-            let kib = blocks.saturating_mul(BLOCK_BYTES / 1024);
-            format!("Would become {role}, doing a {kind} resync of at most {kib} KiB.")
-        };
-        let text = match verdict {
-            Verdict::Source { full } => would("SyncSource", *full),
-            Verdict::Target { full } => would("SyncTarget", *full),
-            Verdict::InSync | Verdict::BothFresh => {
-                "No resync, would become Connected immediately.".to_owned()
-            }
-            Verdict::Refuse(reason) => format!("Would be refused: {reason}"),
-        };
-        self.end_tentative(id, &text);
-    }
-
     /// The side that asked leaves with the answer; the other waits until it has gone.
     pub(super) fn end_tentative(&mut self, id: NodeId, answer: &str) {
         let text = format!("dry-run connect: {answer}");
@@ -98,5 +70,24 @@ impl Engine {
             return self.stand_alone(id, ConnectionState::Disconnecting, Some(text));
         }
         self.note(Some(id), Level::Info, format!("the peer asks what would happen; {text}"));
+    }
+}
+
+/// What a connection would have led to.
+pub(super) fn answer(verdict: &Verdict, mine: &Handshake, theirs: &Handshake) -> String {
+    let would = |role: &str, full: bool| {
+        let (kind, blocks) = if full {
+            ("full", mine.disk_bytes.min(theirs.disk_bytes) / BLOCK_BYTES)
+        } else {
+            ("bitmap based", mine.dirty_blocks.saturating_add(theirs.dirty_blocks))
+        };
+        let kib = blocks.saturating_mul(BLOCK_BYTES / 1024);
+        format!("Would become {role}, doing a {kind} resync of at most {kib} KiB.")
+    };
+    match verdict {
+        Verdict::Source { full } => would("SyncSource", *full),
+        Verdict::Target { full } => would("SyncTarget", *full),
+        Verdict::InSync | Verdict::BothFresh => "No resync, would become Connected immediately.".to_owned(),
+        Verdict::Refuse(reason) => format!("Would be refused: {reason}"),
     }
 }

@@ -158,7 +158,8 @@ pub enum Message {
     /// What the sender's data is worth.
     Handshake(Handshake),
     /// A piece of the bitmap: one bit per 4 KiB, 32768 bits from block `chunk * 32768`; pieces that are all zero are
-    /// not sent, and an empty payload means that every bit is set.
+    /// not sent, and an empty payload means that every bit is set. Before a resync both work on the union; after a split
+    /// brain each side only learns what the other has written.
     BitmapChunk {
         /// Number of the piece.
         chunk: u64,

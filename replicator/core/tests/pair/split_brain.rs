@@ -2,12 +2,12 @@
 //! revert-older-data).
 
 use tandem_core::config::{Options, Protocol, ResyncOptions};
+use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
 use tandem_core::io::Command;
-use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
+use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, Outcome, TwoPrimaries};
 use tandem_core::state::{ConnectionState, DiskState};
-
-use tandem_core::units::NodeId;
+use tandem_core::units::{ByteRange, NodeId};
 use tandem_core::wire::Message;
 
 use crate::harness::Pair;
@@ -70,6 +70,66 @@ fn both_sides_name_the_last_common_generation_and_what_each_has_written() {
     }
     assert_eq!(common(&reason(&pair, 0)), common(&reason(&pair, 1)));
     assert_eq!(pair.running(0), [Handler::InitialSplitBrain, Handler::SplitBrain]);
+}
+
+fn divergence(pair: &Pair, n: usize) -> Divergence {
+    pair.nodes[n].engine.divergences(pair.now, 0).remove(0)
+}
+
+fn range(block: u64, blocks: u64) -> ByteRange {
+    ByteRange::new(block * 4096, blocks * 4096)
+}
+
+#[test]
+fn both_sides_know_what_either_has_written_and_who_was_primary() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    meet(&mut pair);
+    let [alpha, bravo] = [0, 1].map(|n| divergence(&pair, n));
+    let [at_alpha, at_bravo] = [&alpha, &bravo].map(|d| d.meeting.clone().unwrap());
+    assert!(at_alpha.complete && at_bravo.complete && at_alpha.bitmaps_tell);
+    assert_eq!(at_alpha.common, at_bravo.common);
+    assert_eq!((at_alpha.outcome, at_bravo.outcome), (Outcome::Unresolved, Outcome::Unresolved));
+    assert_eq!((&at_alpha.there, &at_bravo.there), (&bravo.here, &alpha.here));
+    assert_eq!([&alpha.here.ranges, &bravo.here.ranges], [&vec![range(1, 1)], &vec![range(2, 2)]]);
+    assert_eq!(alpha.differing(), Some(vec![range(1, 3)]));
+    assert_eq!([alpha.here.stayed_primary, bravo.here.stayed_primary], [true, false]);
+}
+
+/// Whoever has found a split brain stands alone, whether it has heard all of the other or not.
+#[test]
+fn a_link_that_breaks_while_they_tell_leaves_both_alone() {
+    for cut_at in [
+        |m: &Message| matches!(m, Message::BitmapChunk { .. }),
+        |m: &Message| matches!(m, Message::BitmapEnd),
+        |m: &Message| matches!(m, Message::Refuse { .. }),
+    ] {
+        let mut pair = diverged(AfterSplitBrain::default());
+        pair.cut_at = Some(cut_at);
+        meet(&mut pair);
+        for n in [0, 1] {
+            assert!(reason(&pair, n).contains("Split-Brain detected"), "{}", reason(&pair, n));
+            let complete = divergence(&pair, n).meeting.unwrap().complete;
+            assert!(complete || divergence(&pair, n).differing().is_none());
+        }
+    }
+}
+
+#[test]
+fn after_a_restart_only_the_own_side_is_known_and_after_the_end_nothing() {
+    let mut pair = diverged(AfterSplitBrain::default());
+    meet(&mut pair);
+    pair.crash(0);
+    pair.attach(0).unwrap();
+    let alpha = divergence(&pair, 0);
+    assert_eq!((alpha.meeting.clone(), &alpha.here.ranges), (None, &vec![range(1, 1)]));
+    assert_ne!(alpha.here.parted_at, 0);
+    pair.command(0, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+    for n in [0, 1] {
+        let known = divergence(&pair, n);
+        assert_eq!((known.meeting, known.here.parted_at, known.here.changed_bytes), (None, 0, 0));
+    }
 }
 
 #[test]

@@ -298,6 +298,10 @@ impl EventLoop {
             Mail::Status(reply) => {
                 let _ = reply.send(self.engine.status(self.now()));
             }
+            Mail::Divergences(from_bytes, reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.engine.divergences(self.now(), from_bytes));
+            }
             Mail::ResyncMustWait(wait) => self.feed(Input::ResyncMustWait(wait)),
             Mail::StopClients(stopped) => {
                 self.admits_clients = false;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::Repair;
 use tandem_core::state::Role;
@@ -35,6 +36,8 @@ pub(crate) enum Mail {
     ResyncMustWait(bool),
     /// Say how you are.
     Status(oneshot::Sender<Status>),
+    /// Say what is known of copies that went on without each other, with the ranges from this byte on.
+    Divergences(u64, oneshot::Sender<Vec<Divergence>>),
     /// Drop every NBD client, admit no more, and say when their last request has ended.
     StopClients(oneshot::Sender<()>),
     /// End.

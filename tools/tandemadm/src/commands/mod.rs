@@ -3,13 +3,14 @@
 mod change;
 mod metadata;
 mod show;
+mod split_brain;
 mod wait;
 
 use std::path::Path;
 
 use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
-use crate::cli::{Cli, Command, Invalidation, Names, YesNo};
+use crate::cli::{Cli, Command, Invalidation, Names, SplitBrain, YesNo};
 use crate::config::Config;
 use crate::daemon_start;
 use crate::failure::Failure;
@@ -34,6 +35,9 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             Ok(metadata::create_md(session, &specs(&names)?, max_peers, force))
         }
         Command::WipeMd { names, force } => Ok(metadata::wipe_md(session, &specs(&names)?, force)),
+        Command::SplitBrain(SplitBrain::Show { names, json }) => {
+            Ok(split_brain::show(session, &specs(&names)?, json))
+        }
         Command::ShowGi(names) => Ok(metadata::show_gi(session, &specs(&names)?)),
         Command::GetGi(names) => Ok(metadata::get_gi(session, &specs(&names)?)),
         Command::Up(names) => {

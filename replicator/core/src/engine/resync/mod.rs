@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::peer::Peer;
-use crate::bitmap::PAGE_BYTES;
+use crate::bitmap::{Bitmap, PAGE_BYTES};
 use crate::generation::same;
 use crate::handler::{Handler, HandlerOutcome};
 use crate::io::{Level, Payload};
@@ -99,7 +99,7 @@ impl Engine {
         self.set_disk(self.disk.state.min(DiskState::Outdated));
     }
 
-    fn send_bitmap(&mut self, id: NodeId, full: bool) {
+    pub(super) fn send_bitmap(&mut self, id: NodeId, full: bool) {
         let Some(slot) = self.peer(id).map(|p| p.slot) else { return };
         let Some(bitmap) = self.disk.metadata.as_mut().map(|m| &mut m.bitmaps[slot]) else { return };
         if full {
@@ -123,20 +123,22 @@ impl Engine {
         chunk: u64,
         words: &[u8],
     ) -> Result<(), String> {
+        if self.is_parting(id) {
+            return self.marks_received(id, chunk, words);
+        }
         if self.is_of_the_past(id) {
             return Ok(());
         }
         self.expect_bitmap(id)?;
         let Some(slot) = self.peer(id).map(|p| p.slot) else { return Ok(()) };
         let Some(bitmap) = self.disk.metadata.as_mut().map(|m| &mut m.bitmaps[slot]) else { return Ok(()) };
-        if chunk >= bitmap.pages() || !(words.is_empty() || words.len() == PAGE_BYTES) {
-            return Err(format!("piece {chunk} of the bitmap has {} bytes", words.len()));
-        }
-        bitmap.merge_page(chunk, words);
-        Ok(())
+        merge_piece(bitmap, chunk, words)
     }
 
     pub(super) fn bitmap_end_received(&mut self, id: NodeId) -> Result<(), String> {
+        if self.is_parting(id) {
+            return self.all_marks_received(id);
+        }
         if self.is_of_the_past(id) {
             return Ok(());
         }
@@ -287,4 +289,13 @@ impl Engine {
             metadata.bitmaps[slot].clear_range(range, volume_bytes);
         }
     }
+}
+
+/// Takes a peer's piece of a bitmap over.
+pub(super) fn merge_piece(bitmap: &mut Bitmap, chunk: u64, words: &[u8]) -> Result<(), String> {
+    if chunk >= bitmap.pages() || !(words.is_empty() || words.len() == PAGE_BYTES) {
+        return Err(format!("piece {chunk} of the bitmap has {} bytes", words.len()));
+    }
+    bitmap.merge_page(chunk, words);
+    Ok(())
 }
