@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::fio::{self, WORKLOADS};
+use crate::prices::Prices;
 use crate::servers::Pair;
-use crate::{Result, median};
+use crate::{Result, fio};
 
 /// Sizes that are written to: with 1237 extents of 4 MiB the first fits into the log, the second never does.
 const SIZES_GIB: [u64; 2] = [1, 100];
@@ -21,53 +21,31 @@ const NAMES: [&str; 2] = ["4k randwrite QD32", "4k randwrite QD1"];
 
 /// Measures and prints a table. The peer is away: a first sync of 100 GiB is not what is measured.
 pub(crate) fn report(folder: &Path, rounds: usize, seconds: u32) -> Result<()> {
-    let mut rows: Vec<Row> = Vec::new();
-    for gib in SIZES_GIB {
-        let name = |name: &&str| Row { name: format!("{name}, {gib} GiB"), ..Row::default() };
-        rows.extend(NAMES.iter().map(name));
-    }
+    let names =
+        || SIZES_GIB.iter().flat_map(|gib| NAMES.iter().map(move |name| format!("{name}, {gib} GiB")));
+    let settings = SETTINGS.map(|(name, _)| name);
+    let mut rates = Prices::new("kIOPS", &settings, names());
+    let mut per_1000 = Prices::new("transactions per 1000 writes", &settings, names());
     for round in 0..rounds {
         for step in 0..SETTINGS.len() {
             let setting = (round + step) % SETTINGS.len();
             for (size, gib) in SIZES_GIB.into_iter().enumerate() {
                 let pair = primary(folder, gib << 30, SETTINGS[setting].1)?;
-                let workloads = WORKLOADS.iter().filter(|w| NAMES.contains(&w.name));
-                for (number, workload) in workloads.enumerate() {
+                for (number, name) in NAMES.iter().enumerate() {
                     let before = transactions(&pair)?;
-                    let rate = fio::run(workload, &pair.uri("alpha"), (gib * 1000) << 20, seconds, folder)?;
-                    let row = &mut rows[size * NAMES.len() + number];
-                    row.rates[setting].push(rate);
-                    row.transactions[setting]
-                        .push((transactions(&pair)? - before) / (rate * f64::from(seconds)));
+                    let bytes = (gib * 1000) << 20;
+                    let rate = fio::run(fio::workload(name)?, &pair.uri("alpha"), bytes, seconds, folder)?;
+                    let row = size * NAMES.len() + number;
+                    rates.add(row, setting, rate);
+                    let writes = rate * f64::from(seconds);
+                    per_1000.add(row, setting, (transactions(&pair)? - before) / writes);
                 }
             }
         }
     }
     println!("price of the activity log, by its extents: sparse disks, no peer, medians of {rounds} rounds");
-    print_table("kIOPS", &rows, |row| &row.rates);
-    print_table("transactions per 1000 writes", &rows, |row| &row.transactions);
+    println!("{rates}\n{per_1000}");
     Ok(())
-}
-
-/// A workload on a disk, with each setting.
-#[derive(Default)]
-struct Row {
-    name: String,
-    rates: [Vec<f64>; SETTINGS.len()],
-    /// For 1000 writes.
-    transactions: [Vec<f64>; SETTINGS.len()],
-}
-
-fn print_table(what: &str, rows: &[Row], of: impl Fn(&Row) -> &[Vec<f64>]) {
-    print!("{what:<28}");
-    SETTINGS.iter().for_each(|(name, _)| print!(" {name:>8}"));
-    println!();
-    for row in rows {
-        print!("{:<28}", row.name);
-        of(row).iter().for_each(|values| print!(" {:>8.1}", median(values.clone())));
-        println!();
-    }
-    println!();
 }
 
 /// Transactions that the primary has written.

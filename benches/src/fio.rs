@@ -52,6 +52,11 @@ const fn large(name: &'static str, pattern: &'static str) -> Workload {
     Workload { name, pattern, block: "1M", depth: "8", extra: &[], unit: Unit::MibPerSecond }
 }
 
+/// The workload of this name.
+pub(crate) fn workload(name: &str) -> Result<&'static Workload> {
+    WORKLOADS.iter().find(|w| w.name == name).ok_or_else(|| format!("there is no workload {name}").into())
+}
+
 /// Loads the first bytes of the export for some seconds; returns the rate in the workload's unit.
 pub(crate) fn run(workload: &Workload, uri: &str, bytes: u64, seconds: u32, folder: &Path) -> Result<f64> {
     let (size, seconds) = (format!("--size={bytes}"), format!("--runtime={seconds}"));

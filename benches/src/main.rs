@@ -2,7 +2,9 @@
 
 mod activity_log;
 mod fio;
+mod flushes;
 mod memory;
+mod prices;
 mod resync;
 mod servers;
 mod table;
@@ -43,12 +45,15 @@ struct Cli {
     /// Measure the price of the activity log, and nothing else
     #[arg(long)]
     activity_log: bool,
-    /// Measure a first sync beside nbdcopy, and nothing else
+    /// Measure the price of flushes, and nothing else
+    #[arg(long)]
+    flushes: bool,
+    /// Measure a first sync beside nbdcopy, with and without checksums, and nothing else
     #[arg(long)]
     resync: bool,
-    /// Leave out the memory of daemons with a disk of 100 GiB
+    /// Measure what daemons with large disks need, and nothing else
     #[arg(long)]
-    no_memory: bool,
+    memory: bool,
 }
 
 fn main() -> ExitCode {
@@ -66,8 +71,14 @@ fn measure(cli: &Cli) -> Result<()> {
     if cli.activity_log {
         return activity_log::report(&folder.0, cli.rounds, cli.seconds);
     }
+    if cli.flushes {
+        return flushes::report(&folder.0, cli.rounds, cli.seconds);
+    }
     if cli.resync {
         return resync::report(&folder.0, cli.rounds);
+    }
+    if cli.memory {
+        return memory::report(&folder.0);
     }
     let workloads: Vec<_> = WORKLOADS.iter().filter(|w| w.name.contains(&cli.only)).collect();
     let mut table = Table::default();
@@ -91,9 +102,6 @@ fn measure(cli: &Cli) -> Result<()> {
         cli.folder.display()
     );
     println!("{table}");
-    if !cli.no_memory {
-        memory::report(&folder.0)?;
-    }
     Ok(())
 }
 

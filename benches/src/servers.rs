@@ -86,17 +86,7 @@ impl Server {
 
     fn tandem(kind: Kind, folder: &Path, bytes: u64) -> Result<Server> {
         let pair = Pair::new(folder, "", |disk| fill(disk, bytes))?;
-        pair.alpha(&["up", RESOURCE])?;
-        if kind == Kind::TandemPair {
-            pair.bravo(&["up", RESOURCE])?;
-            pair.alpha(&["wait-connect", RESOURCE])?;
-        }
-        pair.alpha(&["primary", "--force", RESOURCE])?;
-        if kind == Kind::TandemPair {
-            until("the pair is in sync", || {
-                pair.alpha(&["dstate", RESOURCE]).is_ok_and(|s| s.trim() == "UpToDate/UpToDate")
-            })?;
-        }
+        pair.start(kind == Kind::TandemPair)?;
         Ok(Server { uri: pair.uri("alpha"), _running: Running::Tandem { _pair: pair } })
     }
 }
@@ -129,6 +119,31 @@ impl Pair {
         pair.alpha(&["create-md", "--force", RESOURCE])?;
         pair.bravo(&["create-md", "--force", RESOURCE])?;
         Ok(pair)
+    }
+
+    /// Alpha becomes Primary, and bravo, if it takes part, a copy of it.
+    pub(crate) fn start(&self, with_peer: bool) -> Result<()> {
+        if with_peer {
+            self.connect()?;
+        } else {
+            self.alpha(&["up", RESOURCE])?;
+        }
+        self.alpha(&["primary", "--force", RESOURCE])?;
+        if with_peer { self.until_in_sync() } else { Ok(()) }
+    }
+
+    /// Both are up and have met.
+    pub(crate) fn connect(&self) -> Result<()> {
+        self.alpha(&["up", RESOURCE])?;
+        self.bravo(&["up", RESOURCE])?;
+        self.alpha(&["wait-connect", RESOURCE]).map(drop)
+    }
+
+    /// Waits for the end of the resync.
+    pub(crate) fn until_in_sync(&self) -> Result<()> {
+        until("the pair is in sync", || {
+            self.alpha(&["dstate", RESOURCE]).is_ok_and(|s| s.trim() == "UpToDate/UpToDate")
+        })
     }
 
     /// `tandemadm ARGS` as alpha.
@@ -208,10 +223,15 @@ impl Drop for Process {
 
 /// A file without holes, and without zeroes that a server could treat in a special way.
 pub(crate) fn fill(path: &Path, bytes: u64) -> Result<()> {
+    fill_with(path, bytes, 0)
+}
+
+/// Two files of a different `kind`, an even number, have no block in common.
+pub(crate) fn fill_with(path: &Path, bytes: u64, kind: u8) -> Result<()> {
     const CHUNK_BYTES: u64 = 1 << 20;
     let mut file = File::create(path)?;
     for number in 0..bytes / CHUNK_BYTES {
-        file.write_all(&vec![number as u8 | 1; CHUNK_BYTES as usize])?;
+        file.write_all(&vec![(number as u8 ^ kind) | 1; CHUNK_BYTES as usize])?;
     }
     file.sync_all()?;
     Ok(())
