@@ -201,8 +201,9 @@ impl World {
             self.sync_source = Some(source);
             self.oracle.resync_began(1 - source);
         }
-        let in_sync = (0..2).all(|n| self.says_in_sync(n));
-        if in_sync && !self.in_sync && self.oracle.has_begun() && !self.split {
+        // Both may be so before the first promotion is answered: its node died, and the disk knows.
+        let in_sync = self.oracle.has_begun() && (0..2).all(|n| self.says_in_sync(n));
+        if in_sync && !self.in_sync && !self.split {
             self.counts.syncs += 1;
             self.met = true;
             self.lone_promotions = 0;

@@ -545,6 +545,8 @@ impl Oracle {
                 }
             }
         }
+        // What it lacked when it was promoted is void now.
+        self.missed[holder] = false;
         // Unless it has caught up since the promotion.
         if !in_sync && self.stale[1 - holder] && !self.finished[1 - holder] {
             self.missed[1 - holder] = true;

@@ -3,7 +3,7 @@
 use tandem_core::config::Protocol;
 
 use super::super::disk::SimDisk;
-use super::{Oracle, Promise, Version};
+use super::{Fate, Oracle, Promise, Version};
 
 impl Oracle {
     /// The node's process died; with `power`, its disk's cache was lost too.
@@ -29,14 +29,26 @@ impl Oracle {
         self.disk_failed[node]
     }
 
-    /// A write that completed and that this disk lacks.
+    /// A write that completed and that this disk lacks, unless the Primary lacked it when it was promoted.
     pub fn lost_write(&self, disk: &SimDisk) -> Option<u32> {
-        let lacks = |(versions, found): (&Vec<Version>, &u64)| {
+        let lacks = |(sector, found): (usize, &u64)| {
+            let versions = &self.sectors[sector];
             let found = versions.iter().rev().find(|v| v.token == *found && !v.void)?;
-            let completed = |x: &&Version| !x.void && self.writes[x.write as usize].completed.is_some();
-            versions.iter().filter(completed).find(|x| self.supersedes(x, found)).map(|x| x.write)
+            let completed = |x: &Version| !x.void && self.writes[x.write as usize].completed.is_some();
+            let lost = |(i, x): &(usize, &Version)| {
+                completed(x) && self.supersedes(x, found) && !self.was_missing(sector, *i)
+            };
+            versions.iter().enumerate().find(lost).map(|(_, x)| x.write)
         };
-        self.sectors.iter().zip(disk.tokens()).find_map(lacks)
+        disk.tokens().iter().enumerate().find_map(lacks)
+    }
+
+    /// The promotion did not find this version, and nobody has been told anything since: otherwise it were void.
+    fn was_missing(&self, sector: usize, version: usize) -> bool {
+        let missing = |(s, v, fate): &(usize, usize, Fate)| {
+            (*s, *v) == (sector, version) && matches!(fate, Fate::Missing)
+        };
+        self.reign.as_ref().is_some_and(|reign| reign.fates.iter().any(missing))
     }
 
     /// The node has got a new disk.
