@@ -72,6 +72,8 @@ mutations! {
     AheadSkipsSome,
     /// A demoted node forgets the bits of its last writes.
     DemotesWithoutBitmap,
+    /// What a step makes possible for an earlier one waits for the next input.
+    SleepsTooEarly,
     /// A Primary completes requests while they are frozen.
     WritesWhileFrozen,
     /// A fence-peer handler that fails lets a frozen Primary go on.

@@ -39,7 +39,7 @@
 //! (nothing takes forever). "handlers": the data is at rest
 //! while a handler sees it before a resync. "fencing": with resource-and-stonith, there is one Primary at most, and it
 //! has every completed write. "suspended": what is frozen does not complete, and both copies are equal once suspend-io
-//! is done. "contract" is a breach of the contract between engine and driver.
+//! is done. "rest": an engine sleeps only when it has nothing to do. "contract" is a breach of the contract between engine and driver.
 
 mod admin;
 mod checks;

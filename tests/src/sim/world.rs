@@ -40,6 +40,8 @@ pub(super) const DATA_BYTES: u64 = 64 * 4096;
 const META_BYTES: u64 = 40 << 10;
 /// Any request or command that takes longer hangs.
 pub(super) const PATIENCE: Micros = 60_000_000;
+/// Events between two looks at whether an engine sleeps too early: the look takes as long as several events.
+const REST_EVERY: u64 = 16;
 /// Once faults have stopped, everything must have come to rest within this time.
 const CONVERGENCE: Micros = 120_000_000;
 /// A history that takes more events does not come to rest.
@@ -455,6 +457,7 @@ impl World {
         while let Some(output) = self.nodes[n].engine.as_mut().and_then(Engine::poll_output) {
             self.obey(n, output)?;
         }
+        self.check_rest(n, now)?;
         let Some(engine) = self.nodes[n].engine.as_mut() else { return Ok(()) };
         let status = engine.status(now);
         let deadline = engine.deadline();
@@ -469,6 +472,26 @@ impl World {
             self.command_done(n, id, result)?;
         }
         Ok(())
+    }
+
+    /// An engine that has had its say does nothing more before the next input or its deadline: whatever it could do now would
+    /// wait for something that may never come.
+    fn check_rest(&self, n: usize, now: Timestamp) -> Result<(), Violation> {
+        let engine = self.nodes[n].engine.as_ref();
+        let resting = engine.filter(|e| e.deadline().is_none_or(|at| at > now));
+        let Some(engine) = resting.filter(|_| self.counts.events.is_multiple_of(REST_EVERY)) else {
+            return Ok(());
+        };
+        let mut engine = engine.clone();
+        (0..2).for_each(|_| engine.handle(now, Input::Tick));
+        match engine.poll_output() {
+            None => Ok(()),
+            Some(late) => {
+                let text =
+                    format!("node {n} sleeps although it has something to do: {late:?}; {}", self.describe());
+                Err(Violation::new("rest", text))
+            }
+        }
     }
 
     fn obey(&mut self, n: usize, output: Output) -> Result<(), Violation> {

@@ -235,7 +235,7 @@ impl Engine {
             match reservation {
                 Reservation::Held => {
                     let logged = log.table.is_some();
-                    self.start_work(work, logged);
+                    self.start_late(work, logged);
                 }
                 Reservation::WithTransaction if seeded!(self, WritesBeforeTransaction) => {
                     self.start_work(work, true);
@@ -253,6 +253,12 @@ impl Engine {
         {
             self.close_epoch(false);
         }
+    }
+
+    /// Those who look at what is under way have looked already.
+    fn start_late(&mut self, work: Locked, logged: bool) {
+        self.has_changed = true;
+        self.start_work(work, logged);
     }
 
     /// The pages of the bitmaps that must be on disk before the transaction, and whether data must be flushed before

@@ -81,6 +81,7 @@ impl Engine {
             && std::mem::take(&mut slot.outdated)
         {
             self.disk.persist.request(false);
+            self.has_changed = true;
             if let Some(peer) = self.peer_mut(id) {
                 peer.fence.was_outdated = true;
             }

@@ -377,6 +377,7 @@ impl Engine {
             while let Some(peer) = self.peer_mut(id).filter(goes_on) {
                 let Some(message) = peer.deferred.pop_front() else { break };
                 peer.deferred_held.let_go(message.payload_bytes());
+                self.has_changed = true;
                 self.dispatch(id, message);
             }
         }

@@ -34,6 +34,7 @@ use crate::config::EngineConfig;
 use crate::generation::{Generations, new_identifier};
 use crate::io::{ClientError, Command, Event, Input, Level, Output};
 use crate::range_lock::{RangeLock, Token};
+use crate::seeded;
 use crate::state::{DiskState, Role};
 use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
@@ -102,6 +103,8 @@ pub struct Engine {
     user_suspends: bool,
     /// A generation would have begun, had requests not been frozen.
     generation_deferred: bool,
+    /// What the steps of [`Engine::advance`] look at is not what it was when the first of them looked.
+    has_changed: bool,
 
     #[cfg(feature = "mutations")]
     mutation: Option<crate::mutation::Mutation>,
@@ -177,6 +180,7 @@ impl Engine {
             told_of_degradation: false,
             user_suspends: false,
             generation_deferred: false,
+            has_changed: false,
             #[cfg(feature = "mutations")]
             mutation: None,
         }
@@ -229,8 +233,17 @@ impl Engine {
     }
 
     /// Starts whatever has become possible. Every step looks at the state, not at what happened, so that nothing
-    /// depends on who calls it.
+    /// depends on who calls it. A step may change what an earlier one looks at: then all have another turn, for the next
+    /// input may be long in coming.
     fn advance(&mut self) {
+        self.has_changed = true;
+        while std::mem::take(&mut self.has_changed) {
+            self.take_turn();
+            self.has_changed &= !seeded!(self, SleepsTooEarly);
+        }
+    }
+
+    fn take_turn(&mut self) {
         self.check_liveness();
         self.check_promotion_time();
         self.abandon_useless_logs();
@@ -372,6 +385,7 @@ impl Engine {
     }
 
     fn event(&mut self, event: Event) {
+        self.has_changed = true;
         self.outputs.push_back(Output::Event(event));
     }
 

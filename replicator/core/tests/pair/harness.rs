@@ -230,7 +230,8 @@ impl Pair {
             Output::StopConnecting(_) => self.nodes[n].wants_peer = false,
             Output::ClosePeer(peer) => {
                 assert_eq!(peer, other);
-                self.nodes[n].wants_peer = false;
+                // Who closes a connection is not told that it is gone.
+                (self.nodes[n].wants_peer, self.nodes[n].linked) = (false, false);
                 self.cut();
             }
             Output::CommandDone { id, result } => {

@@ -15,6 +15,7 @@ mod hostile;
 mod invalidate;
 mod lifecycle;
 mod meetings;
+mod rest;
 mod restarts;
 mod resync;
 mod roles;

@@ -223,6 +223,7 @@ impl Engine {
         if self.current_command.as_ref().is_some_and(|c| c.id == id) {
             self.current_command = None;
         }
+        self.has_changed = true;
         self.outputs.push_back(Output::CommandDone { id, result });
     }
 
