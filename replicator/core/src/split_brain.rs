@@ -207,7 +207,8 @@ impl SplitBrain {
         format!(
             "{SPLIT_BRAIN}{should_give_up} Last common generation {:016X}; written since: at most {} KiB here ({}), {} \
              KiB on {peer_name} ({}). Decide whose changes are lost, make that node Secondary, and run on it \
-             'tandemadm connect --discard-my-data {resource}'; then on the other 'tandemadm connect {resource}'",
+             'tandemadm connect --discard-my-data {resource}'; then on the other 'tandemadm connect {resource}'. 'tandemadm \
+             split-brain show {resource}' tells more",
             self.common,
             kib(mine),
             mine.role,
