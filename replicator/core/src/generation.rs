@@ -405,8 +405,8 @@ mod tests {
         ];
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
-        (ids, disk, role, 0u64..3, any::<bool>(), any::<bool>()).prop_map(
-            |(ids, disk, role, dirty_blocks, crashed_primary, discard_my_data)| {
+        (ids, disk, role, 0u64..3, any::<[bool; 3]>()).prop_map(
+            |(ids, disk, role, dirty_blocks, [crashed_primary, discard_my_data, gave_up])| {
                 let (current, bitmap_id, resync_id, h0, h1) = ids;
                 let mut history = [0; HISTORY_SLOTS];
                 history[..2].copy_from_slice(&[h0, h1]);
@@ -422,6 +422,7 @@ mod tests {
                     dirty_blocks,
                     crashed_primary,
                     discard_my_data,
+                    gave_up,
                     attachment: 0,
                     relied_on: None,
                 }

@@ -115,6 +115,8 @@ pub(crate) fn resolve(
         // What somebody says now counts for more than what was configured once.
         (true, false) => Outcome::Manual { i_win: false },
         (false, true) => Outcome::Manual { i_win: true },
+        // Decided already; the bitmaps are one by now.
+        _ if mine.gave_up != theirs.gave_up => Outcome::Automatic { i_win: theirs.gave_up },
         _ if bitmaps_tell || policies.always => by_policy(mine, theirs, policies, sides),
         _ => Outcome::Unresolved,
     }
