@@ -104,6 +104,11 @@ pub enum Action {
         /// Every block, not only those that are marked.
         reset_bitmap: bool,
     },
+    /// Begin a new generation.
+    NewCurrentUuid {
+        /// Nothing counts as different.
+        clear_bitmap: bool,
+    },
     /// Let resyncs wait.
     PauseSync,
     /// Let them go on.

@@ -75,6 +75,11 @@ impl Bitmap {
         self.update(0..self.blocks, |word, mask| word | mask);
     }
 
+    /// Clears every bit.
+    pub fn clear_all(&mut self) {
+        self.update(0..self.blocks, |word, mask| word & !mask);
+    }
+
     /// The first set bit at or after `block`.
     pub fn next_set(&self, block: u64) -> Option<u64> {
         let mut from = block;

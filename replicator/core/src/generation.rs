@@ -73,6 +73,11 @@ pub enum Verdict {
     InSync,
     /// Both are fresh: nothing until somebody forces a Primary.
     BothFresh,
+    /// Both are fresh, and an administrator has said that nothing need be sent: both take this generation as it is.
+    Begin {
+        /// Which.
+        generation: u64,
+    },
     /// This node sends what the bitmaps say; with `full`, everything.
     Source {
         /// The bitmaps do not tell: everything.
@@ -224,7 +229,12 @@ fn compare(
     let plain = |verdict: Verdict, rule: &'static str| (Relation::Plain(verdict), rule);
     let (me, peer) = (&mine.generations, &theirs.generations);
     match (me.is_fresh(), peer.is_fresh()) {
-        (true, true) => return plain(BothFresh, "just-created-both"),
+        (true, true) => {
+            return match mine.begins.max(theirs.begins) {
+                0 => plain(BothFresh, "just-created-both"),
+                generation => plain(Verdict::Begin { generation }, "skip-initial-sync"),
+            };
+        }
         (true, false) => return plain(Target { full: true }, "just-created-self"),
         (false, true) => return plain(Source { full: true }, "just-created-peer"),
         (false, false) => {}
@@ -371,7 +381,7 @@ fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verd
         Verdict::Source { .. } if exposed(theirs) => {
             Verdict::Refuse("The peer shall become SyncTarget, but it is primary!".into())
         }
-        Verdict::InSync | Verdict::BothFresh
+        Verdict::InSync | Verdict::BothFresh | Verdict::Begin { .. }
             if mine.role == Role::Primary && theirs.role == Role::Primary =>
         {
             Verdict::Refuse("Multiple primaries not allowed by config".into())
@@ -405,8 +415,9 @@ mod tests {
         ];
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
-        (ids, disk, role, 0u64..3, any::<[bool; 3]>()).prop_map(
-            |(ids, disk, role, dirty_blocks, [crashed_primary, discard_my_data, gave_up])| {
+        let begins = prop_oneof![3 => Just(0u64), 1 => (6u64..9).prop_map(|n| n << 8)];
+        (ids, disk, role, 0u64..3, any::<bool>(), any::<bool>(), begins).prop_map(
+            |(ids, disk, role, dirty_blocks, crashed_primary, discard_my_data, begins)| {
                 let (current, bitmap_id, resync_id, h0, h1) = ids;
                 let mut history = [0; HISTORY_SLOTS];
                 history[..2].copy_from_slice(&[h0, h1]);
@@ -422,9 +433,9 @@ mod tests {
                     dirty_blocks,
                     crashed_primary,
                     discard_my_data,
-                    gave_up,
                     attachment: 0,
                     relied_on: None,
+                    begins,
                 }
             },
         )

@@ -201,6 +201,12 @@ pub enum Command {
         /// Every block, not only those that are marked.
         reset_bitmap: bool,
     },
+    /// Begin a new generation: on two fresh copies as they are, or alone, so that the disk can be copied to the peer
+    /// by other means.
+    NewCurrentUuid {
+        /// Nothing counts as different; required for two fresh copies.
+        clear_bitmap: bool,
+    },
     /// Let resyncs wait.
     PauseSync,
     /// Let them go on.

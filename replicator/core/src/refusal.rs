@@ -137,6 +137,8 @@ pub const DISCARD_ON_PRIMARY: (u16, &str) = (123, "--discard-my-data not allowed
 pub const HAS_NET: (u16, &str) = (125, "Device has a net-config (use disconnect first)");
 /// A command that needs a disk, on a volume without.
 pub const NO_DISK: (u16, &str) = (138, "Device does not have a disk-config");
+/// `new-current-uuid` while the peer is there, or may come.
+pub const NEED_STANDALONE: (u16, &str) = (151, "Need to be StandAlone");
 /// `pause-sync` twice.
 pub const PAUSE_IS_SET: (u16, &str) = (134, "Sync-pause flag is already set");
 /// `resume-sync` without a pause.

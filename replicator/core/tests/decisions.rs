@@ -27,9 +27,9 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         dirty_blocks: 0,
         crashed_primary: false,
         discard_my_data: false,
-        gave_up: false,
         attachment: 0,
         relied_on: None,
+        begins: 0,
     }
 }
 
@@ -63,6 +63,10 @@ fn discarding(handshake: Handshake) -> Handshake {
     Handshake { discard_my_data: true, ..handshake }
 }
 
+fn beginning(begins: u64, handshake: Handshake) -> Handshake {
+    Handshake { begins, ..handshake }
+}
+
 fn terms(protocol: Protocol) -> Terms {
     Options { protocol, ..Options::default() }.terms()
 }
@@ -80,6 +84,15 @@ fn rows() -> Vec<(&'static str, &'static str, Protocol, Handshake, Handshake, Ve
     vec![
         ("", "diskless", C, at(0x100), none(), InSync),
         ("10", "just-created-both", C, fresh(), fresh(), BothFresh),
+        (
+            "",
+            "skip-initial-sync",
+            C,
+            beginning(0x200, fresh()),
+            fresh(),
+            Verdict::Begin { generation: 0x200 },
+        ),
+        ("20", "just-created-self", C, beginning(0x200, fresh()), at(0x100), target_full.clone()),
         ("20", "just-created-self", C, fresh(), at(0x100), target_full.clone()),
         ("30", "just-created-peer", C, at(0x100), fresh(), source_full.clone()),
         // 34 to 37: one of them did not see the end of a resync.

@@ -147,6 +147,7 @@ impl Daemon {
                 AdminCommand::Verify { start_bytes, stop_bytes, repair }
             }
             Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
+            Action::NewCurrentUuid { clear_bitmap } => AdminCommand::NewCurrentUuid { clear_bitmap },
             Action::PauseSync => AdminCommand::PauseSync,
             Action::ResumeSync => AdminCommand::ResumeSync,
             Action::Outdate => AdminCommand::Outdate,

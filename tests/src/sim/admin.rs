@@ -5,17 +5,18 @@
 
 use std::collections::VecDeque;
 
-use tandem_core::io::{Command, Input, Repair};
-use tandem_core::metadata;
+use tandem_core::io::Input;
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
-use tandem_core::units::{CommandId, NodeId};
+use tandem_core::units::CommandId;
 
 use super::checks::{Mask, sees_good_peer};
 use super::client::Client;
+use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
 use super::oracle::Violation;
+use super::truck::Part;
 use super::world::{Event, PATIENCE, World};
 
 /// What a Primary without a disk says to a peer whose data is not what its clients have seen.
@@ -29,43 +30,6 @@ const MOST_LONE_PROMOTIONS: u32 = 20;
 /// A script that takes longer is given up.
 const SCRIPT_PATIENCE: Micros = 500_000;
 
-/// A command to one node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Errand {
-    /// Take the disk into use.
-    Attach,
-    /// Give it up.
-    Detach,
-    /// Connect.
-    Connect,
-    /// Connect, with a wish.
-    ConnectWith { discard_my_data: bool, tentative: bool },
-    /// Disconnect.
-    Disconnect,
-    /// Become Primary.
-    Primary { force: bool },
-    /// Become Secondary.
-    Secondary,
-    /// Consider the data old.
-    Outdate,
-    /// Let requests wait.
-    SuspendIo,
-    /// Let requests go on.
-    ResumeIo,
-    /// Become Secondary although a client is there: must be refused.
-    SecondaryWhileOpen,
-    /// Compare the copies, or a part of them, from block to block; repair what is found, from a node's copy.
-    Verify { part: Option<(u64, u64)>, repair: bool, from: Option<usize> },
-    /// Give up the own copy.
-    Invalidate { reset_bitmap: bool },
-    /// Give up the other node's copy.
-    InvalidateRemote { reset_bitmap: bool },
-    /// Let resyncs wait.
-    PauseSync,
-    /// Let them go on.
-    ResumeSync,
-}
-
 /// Several steps, one after the other.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -73,6 +37,13 @@ pub(super) struct Script {
     steps: VecDeque<Step>,
     began: Micros,
     not_before: Micros,
+}
+
+impl Script {
+    /// Its kind.
+    pub(super) fn is_of(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
 }
 
 /// One step of a script.
@@ -94,6 +65,12 @@ pub(super) enum Step {
     Stop(usize),
     /// Another resource's resync comes first, or no longer.
     ResyncMustWait(usize, bool),
+    /// The node is stopped, and its disk awaits a copy.
+    Load(usize),
+    /// A part of a disk is copied to the other node's, which is on its way.
+    Carry { from: usize, part: Part },
+    /// The copy has arrived.
+    Unload(usize),
     /// Wait.
     Pause(Micros),
 }
@@ -178,34 +155,16 @@ impl World {
     pub(super) fn send_errand(&mut self, n: usize, errand: Errand) -> Result<(), Violation> {
         self.next_id += 1;
         let id = CommandId(self.next_id);
-        let command = match errand {
-            Errand::Attach => self.attach_command(n)?,
-            Errand::Detach => Command::Detach,
-            Errand::Connect => Command::Connect,
-            Errand::ConnectWith { discard_my_data, tentative } => {
-                Command::ConnectWith { discard_my_data, tentative }
-            }
-            Errand::Disconnect => Command::Disconnect,
-            Errand::Primary { force } => Command::Primary { force },
-            Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
-            Errand::Verify { part, repair, from } => Command::Verify {
-                start_bytes: part.map(|(start, _)| start * 4096),
-                stop_bytes: part.map(|(_, stop)| stop * 4096),
-                repair: repair.then_some(Repair { from: from.map(|n| NodeId(n as u8)) }),
-            },
-            Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
-            Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
-            Errand::PauseSync => Command::PauseSync,
-            Errand::ResumeSync => Command::ResumeSync,
-            Errand::Outdate => Command::Outdate,
-            Errand::SuspendIo => Command::SuspendIo,
-            Errand::ResumeIo => Command::ResumeIo,
-        };
+        let command = self.command_for(n, errand)?;
         if errand == Errand::ResumeIo {
             self.nodes[n].suspended = false;
         }
         if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
             self.lone_promotions += 1;
+        }
+        if errand == (Errand::NewCurrentUuid { clear_bitmap: true }) {
+            // From now on generations tell what the other node lacks, where bitmaps do not.
+            self.met = false;
         }
         if errand == Errand::Connect {
             self.nodes[n].resync_refused = false;
@@ -214,19 +173,6 @@ impl World {
         self.nodes[n].errand = Some((id, errand, self.now));
         self.ambush(n);
         self.feed(n, Input::Command { id, command })
-    }
-
-    fn attach_command(&mut self, n: usize) -> Result<Command, Violation> {
-        let placement = self.placement();
-        let disk = &mut self.nodes[n].disk;
-        let backing_bytes = disk.layout().backing_bytes();
-        match metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) {
-            Ok(metadata) => {
-                self.nodes[n].disk_in_use = true;
-                Ok(Command::Attach { metadata: Box::new(metadata) })
-            }
-            Err(e) => Err(Violation::new("K7", format!("node {n} cannot read its metadata any more: {e}"))),
-        }
     }
 
     /// A command has ended.
@@ -335,15 +281,24 @@ impl World {
         if busy || (0..2).any(|n| self.role(n) == Some(Role::Primary)) {
             return Ok(());
         }
+        let first = self.prng.node();
         if !self.oracle.has_begun() {
+            if self.may_skip_sync(first) {
+                return self.skip_sync(first);
+            }
+            // Either may have begun already; a force would begin something else.
+            if self.skips_sync {
+                return Ok(());
+            }
             // Which of the two fresh disks holds the data is the administrator's word; not half of each.
             let ready = self.nodes[0].errand.is_none()
                 && !self.nodes[0].mixed
                 && self.nodes[0].status.as_ref().is_some_and(|s| s.disk >= DiskState::Inconsistent);
             let go = ready && self.prng.chance(1, 3);
-            return if go { self.send_errand(0, Errand::Primary { force: true }) } else { Ok(()) };
+            // A force that was written down before the node died counts: another would begin something else.
+            let force = self.nodes[0].status.as_ref().is_some_and(|s| s.disk < DiskState::Consistent);
+            return if go { self.send_errand(0, Errand::Primary { force }) } else { Ok(()) };
         }
-        let first = self.prng.node();
         for n in [first, 1 - first] {
             if self.nodes[n].errand.is_none() && self.may_be_promoted(n) {
                 return self.send_errand(n, Errand::Primary { force: false });
@@ -386,6 +341,7 @@ impl World {
     pub(super) fn give_up_script(&mut self) {
         if let Some(script) = self.script.take() {
             self.trace(None, "script", || format!("{:?} is given up", script.kind));
+            self.lose_load();
             for node in &mut self.nodes {
                 (node.want_disk, node.want_net) = (true, true);
                 if let Some(client) = node.client.as_mut() {
@@ -451,6 +407,9 @@ impl World {
                 self.die(n, false);
                 self.script = script;
             }
+            Step::Load(n) => self.load(n),
+            Step::Carry { from, part } => self.carry(from, part),
+            Step::Unload(n) => self.unload(n)?,
             Step::ResyncMustWait(n, wait) => self.feed(n, Input::ResyncMustWait(wait))?,
             Step::Pause(time) => {
                 if let Some(script) = self.script.as_mut() {
@@ -491,6 +450,7 @@ impl World {
                     Step::WantNet(any, true),
                 ]
             }
+            Kind::Truck => self.truck_script(primary.unwrap_or(any))?,
             Kind::PauseSync if self.prng.chance(1, 3) => {
                 vec![Step::ResyncMustWait(any, true), pause, Step::ResyncMustWait(any, false)]
             }

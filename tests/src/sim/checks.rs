@@ -7,11 +7,12 @@ use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 
 use super::admin::ORPHANED;
 use super::disk::{SimDisk, sectors};
+use super::errand::Errand;
 use super::faults::Kind;
 use super::link::End;
 use super::network::peer_of;
 use super::oracle::{Violation, undamaged};
-use super::world::{DATA_BYTES, Node, World};
+use super::world::{DATA_BYTES, Event, Node, World};
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
 const CUT_EVERY: u64 = 8;
@@ -106,6 +107,11 @@ impl World {
                 format!("node {n} has no disk and goes on with a peer that lacks w{w}; {}", self.describe());
             return Err(Violation::new("K7", text));
         }
+        let declared = self.skips_sync && status.disk == DiskState::UpToDate && !self.oracle.has_begun();
+        if declared && !self.nodes[n].errand.is_some_and(|e| matches!(e.1, Errand::Primary { .. })) {
+            self.counts.note(Kind::SkippedSync);
+            self.oracle.begin_together(&self.nodes[n].disk);
+        }
         let replication = peer.replication;
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
@@ -138,6 +144,11 @@ impl World {
         if gave_up {
             self.check_repair(n)?;
             self.oracle.invalidated(n);
+            if self.healing.is_none() && self.prng.chance(1, 3) {
+                let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };
+                let delay = self.prng.below(1_500);
+                self.at(delay, Event::Strike { kind, node: n });
+            }
         }
         if finished {
             self.oracle.target_finished(n);
@@ -362,6 +373,12 @@ impl World {
         let mask = self.written_down(n);
         self.nodes[n].bits = Some((version, mask));
         mask
+    }
+
+    /// The metadata of a disk says that the data is no mixture.
+    pub(super) fn disk_is_consistent(&mut self, n: usize) -> bool {
+        let placement = self.placement();
+        metadata::probe(&mut self.nodes[n].disk, placement).is_ok_and(|s| s.flags.consistent)
     }
 
     /// What the metadata of a disk says.

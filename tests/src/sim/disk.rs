@@ -104,6 +104,21 @@ impl SimDisk {
         self.data.durable[sector] = token;
     }
 
+    /// The other disk's data in these sectors is copied here.
+    pub fn copy_data(&mut self, other: &SimDisk, sectors: std::ops::Range<usize>) {
+        for sector in sectors {
+            self.rot(sector, other.data.view[sector]);
+        }
+    }
+
+    /// The other disk's metadata is copied here.
+    pub fn copy_metadata(&mut self, other: &SimDisk) {
+        self.meta_version += 1;
+        self.meta.view.clone_from(&other.meta.view);
+        self.meta.durable.clone_from(&other.meta.view);
+        self.meta.unflushed.clear();
+    }
+
     /// The disk changes a sector silently.
     pub fn rot(&mut self, sector: usize, token: u64) {
         self.fill(sector, token);

@@ -71,6 +71,8 @@ kinds! {
     Verify,
     /// One copy is given up, by a command on its own node or on the other, to be had anew.
     Invalidate,
+    /// A copy of one node's disk is made the other's.
+    Truck,
     /// Resyncs are paused, and go on.
     PauseSync,
     /// Requests are suspended, and resumed.
@@ -103,6 +105,8 @@ kinds! {
     Fencing,
     /// Not drawn, but counted: both nodes were Primary at once, on purpose.
     SplitBrain,
+    /// Not drawn, but counted: the initial sync was skipped.
+    SkippedSync,
     /// Not drawn, but counted: a failed disk was replaced by a new one.
     NewDisk,
     /// Not drawn, but counted: a Primary without a disk met a peer that lacks what it has shown, and refused it.
@@ -207,6 +211,11 @@ impl Plan {
         }
         if prng.chance(1, 6) {
             weights[Kind::Verify as usize] += 8;
+        }
+        if prng.chance(1, 8) {
+            // Crashed Primaries that come back alone have something to clear.
+            weights[Kind::Truck as usize] += 16;
+            weights[Kind::DoubleDeath as usize] += 8;
         }
         if prng.chance(1, 4) {
             // Power matters most: nothing else tells a flush from none.

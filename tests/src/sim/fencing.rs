@@ -13,7 +13,7 @@ use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::{HandlerId, NodeId};
 
-use super::admin::Errand;
+use super::errand::Errand;
 use super::faults::Kind;
 use super::oracle::Violation;
 use super::world::World;

@@ -137,6 +137,9 @@ impl World {
         } else {
             self.nodes[n].disk.process_crash(&mut self.prng);
         }
+        if self.disk_is_consistent(n) {
+            self.oracle.kept(n);
+        }
         self.oracle.died(n, power);
         if !lived {
             return;

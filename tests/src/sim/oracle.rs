@@ -80,6 +80,8 @@ pub struct Oracle {
     stale: [bool; 2],
     /// Writes have completed without the node: the other has newer data, and knows.
     missed: [bool; 2],
+    /// The node has given its copy up, perhaps not yet on disk; whether it had missed writes before.
+    gave_up: [Option<bool>; 2],
     /// The node's disk has failed since both copies were last in sync.
     disk_failed: [bool; 2],
     /// The node calls itself complete, and its source, which may not know yet, still sends it all writes.
@@ -142,6 +144,7 @@ impl Oracle {
             sectors: vec![Vec::new(); sectors],
             stale: [true; 2],
             missed: [true; 2],
+            gave_up: [None; 2],
             disk_failed: [false; 2],
             finished: [false; 2],
             behind: [false; 2],
@@ -159,17 +162,28 @@ impl Oracle {
     pub fn begin(&mut self, node: usize, disk: &SimDisk) {
         let mut promise = [Promise::None; 2];
         promise[node] = Promise::Durable;
+        self.begin_with(promise, disk);
+        self.stale = [node != 0, node != 1];
+        self.missed = self.stale;
+        self.primary = Some(node);
+        self.reigns = true;
+        self.followed = false;
+    }
+
+    /// The administrator has declared both nodes' data, which is the same, to be the data.
+    pub fn begin_together(&mut self, disk: &SimDisk) {
+        self.begin_with([Promise::Durable; 2], disk);
+        self.stale = [false; 2];
+        self.missed = [false; 2];
+    }
+
+    fn begin_with(&mut self, promise: [Promise; 2], disk: &SimDisk) {
         let range = ByteRange::new(0, disk.layout().data_bytes);
         let base = Write { range, submitted: 0, completed: Some(0), promise, barrier_acked: [false; 2] };
         self.writes = vec![base];
         for (versions, &token) in self.sectors.iter_mut().zip(disk.tokens()) {
             *versions = vec![Version { write: 0, token, void: false, settled: 0 }];
         }
-        self.stale = [node != 0, node != 1];
-        self.missed = self.stale;
-        self.primary = Some(node);
-        self.reigns = true;
-        self.followed = false;
     }
 
     /// True once there is data to speak of.
@@ -241,6 +255,7 @@ impl Oracle {
         for (node, holds) in holders.into_iter().enumerate() {
             let remote = node != primary;
             self.missed[node] |= !holds && !self.finished[node];
+            self.gave_up[node].take_if(|_| !holds);
             let promise = match (protocol, self.died[node].filter(|_| remote)) {
                 _ if !holds => Promise::None,
                 (Protocol::A, _) if remote => Promise::None,
@@ -300,11 +315,19 @@ impl Oracle {
     /// The node has given up its copy.
     pub fn invalidated(&mut self, node: usize) {
         self.stale[node] = true;
+        self.gave_up[node] = Some(self.missed[node]);
         self.missed[node] = true;
         self.finished[node] = false;
         for write in &mut self.writes {
             write.promise[node] = Promise::None;
             write.barrier_acked[node] = false;
+        }
+    }
+
+    /// The node has died before its disk said that the copy was given up.
+    pub fn kept(&mut self, node: usize) {
+        if let Some(missed) = self.gave_up[node].take() {
+            self.missed[node] = missed;
         }
     }
 
@@ -386,6 +409,7 @@ impl Oracle {
     pub fn in_sync(&mut self, source: Option<usize>) {
         self.stale = [false; 2];
         self.missed = [false; 2];
+        self.gave_up = [None; 2];
         self.finished = [false; 2];
         self.behind = [false; 2];
         self.died = [None; 2];

@@ -3,7 +3,7 @@
 
 use tandem_core::state::DiskState;
 
-use super::admin::Errand;
+use super::errand::Errand;
 use super::faults::Kind;
 use super::oracle::undamaged;
 use super::world::{DATA_BYTES, Event, World};

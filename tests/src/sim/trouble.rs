@@ -151,7 +151,7 @@ impl World {
         good && self.oracle.has_begun() && !self.oracle.is_stale(1 - n) && !self.split
     }
 
-    fn replace_disk(&mut self, n: usize) {
+    pub(super) fn replace_disk(&mut self, n: usize) {
         self.counts.note(Kind::NewDisk);
         self.trace(Some(n), "new disk", String::new);
         let layout = self.nodes[n].disk.layout();

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use tandem_core::io::Event;
 use tandem_core::state::{ReplicationState, Role};
 
-use super::admin::{Errand, Step};
+use super::admin::Step;
 use super::disk::sectors;
+use super::errand::Errand;
 use super::faults::Kind;
 use super::oracle::{Violation, undamaged};
 use super::rot::Condemned;

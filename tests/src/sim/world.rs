@@ -18,10 +18,11 @@ use tandem_core::{Engine, refusal::CommandError};
 
 use bytes::Bytes;
 
-use super::admin::{Errand, Script};
+use super::admin::Script;
 use super::checks::Mask;
 use super::client::Client;
 use super::disk::{Layout, SimDisk};
+use super::errand::Errand;
 use super::faults::{Kind, Plan};
 use super::fencing::Outdating;
 use super::link::{Link, Micros};
@@ -116,6 +117,8 @@ pub(super) struct Node {
     pub(super) want_net: bool,
     /// A resync has begun to overwrite the data and has not ended: a mixture of two points in time.
     pub(super) mixed: bool,
+    /// Its disk is on its way, or half full.
+    pub(super) on_truck: bool,
     /// What its disk held when the handler before a resync was run.
     pub(super) snapshot: Option<(HandlerId, Vec<u64>)>,
     /// It was told to outdate itself, on behalf of fence-peer.
@@ -163,6 +166,8 @@ pub(super) struct World {
     pub(super) holds_data: Option<usize>,
     /// Who was promoted by force, whatever the other may do, and both have not been in sync since.
     pub(super) forced: Option<usize>,
+    /// The administrator has asked for the initial sync to be skipped.
+    pub(super) skips_sync: bool,
     /// Both engines say that they are in sync.
     pub(super) in_sync: bool,
     /// Both were in sync once: from then on every difference must be known.
@@ -214,6 +219,7 @@ impl World {
             act: None,
             holds_data: None,
             forced: None,
+            skips_sync: false,
             in_sync: false,
             met: false,
             differences: ([0; 2], None),
@@ -382,6 +388,9 @@ impl World {
         if self.nodes[n].engine.is_some() {
             return;
         }
+        if self.nodes[n].on_truck {
+            return self.at(1_000, Event::Restart { node: n });
+        }
         let config = EngineConfig {
             resource: "r0".into(),
             node: NodeId(n as u8),
@@ -500,7 +509,7 @@ impl World {
                 self.trace(Some(n), "disk", || report::show_disk_op(&op));
                 let (low, high) = self.plan.disk_delay;
                 let slowness = self.nodes[n].disk_slowness * self.plan.disk_factors[n];
-                let delay = self.prng.between(low, high) * slowness;
+                let delay = self.prng.between(low, high) * slowness * self.straggling(&op);
                 let (id, incarnation) = (op.id, self.nodes[n].incarnation);
                 if !self.nodes[n].disk_in_use {
                     return Err(Violation::new(
@@ -585,6 +594,7 @@ impl Node {
             want_disk: true,
             want_net: true,
             mixed: false,
+            on_truck: false,
             snapshot: None,
             outdating: None,
             suspended: false,

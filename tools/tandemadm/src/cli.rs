@@ -117,26 +117,6 @@ pub enum SplitBrain {
         #[arg(long)]
         json: bool,
     },
-    /// Decide whose data is kept, or put back what a decision has overwritten.
-    Resolve(Resolve),
-}
-
-/// How a split brain is decided, or a decision undone.
-#[derive(Clone, PartialEq, Eq, Debug, Args)]
-pub struct Resolve {
-    /// The resource.
-    #[arg(value_name = "RES")]
-    pub name: String,
-    /// The node whose data is kept. On this node, it waits for the other; on the other, that one's data is given up. With
-    /// `--dry-run`, says what would happen.
-    #[arg(long, value_name = "NODE", required_unless_present = "restore", conflicts_with = "restore")]
-    pub keep: Option<String>,
-    /// First write what will be overwritten to this file.
-    #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
-    /// Write what was saved in this file back, through the device, on the primary.
-    #[arg(long, value_name = "FILE")]
-    pub restore: Option<PathBuf>,
 }
 
 /// One command.
@@ -198,10 +178,29 @@ pub enum Command {
     Secondary(Names),
     /// Compare the copies while they are in use, and mark the blocks that differ.
     Verify(Verify),
-    /// Give up the local copy: Inconsistent, and all of it had anew from the peer.
+    /// Give up the local copy: Inconsistent, and all of it had anew from the peer; without the daemon, on the disk.
     Invalidate(Invalidation),
     /// Give up the peer's copy and send it all of the local one.
     InvalidateRemote(Invalidation),
+    /// Begin a new generation: alone, before the disk is copied to the peer by other means, and after it; or on two fresh
+    /// disks, with --clear-bitmap.
+    NewCurrentUuid {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Nothing counts as different. Two fresh disks that are connected become UpToDate as they are.
+        #[arg(long)]
+        clear_bitmap: bool,
+    },
+    /// Take a copy of the peer's disk into use that was made after `new-current-uuid` and brought here.
+    AdoptMd {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Do not ask.
+        #[arg(long)]
+        force: bool,
+    },
     /// Let resyncs wait, from this side, until `resume-sync` or the next start of the daemon.
     PauseSync(Names),
     /// Let paused resyncs go on.

@@ -36,6 +36,8 @@ pub(super) struct Disk {
     pub(super) open: bool,
     /// It is being detached: peers were told that it is gone.
     pub(super) leaving: bool,
+    /// Its data is being given up: peers are told this state until that is durable.
+    pub(super) told_instead: Option<DiskState>,
     /// A Primary was seen while this disk was not in use.
     pub(super) left_behind: bool,
     /// A flush before the handshake is under way.
@@ -62,6 +64,7 @@ impl Default for Disk {
             release_when_idle: false,
             open: false,
             leaving: false,
+            told_instead: None,
             left_behind: false,
             settling: false,
 
@@ -310,6 +313,7 @@ impl Engine {
         }
         self.forget_log();
         self.disk.leaving = false;
+        self.disk.told_instead = None;
         for peer in &mut self.peers {
             peer.receiver = Receiver::default();
             peer.receiver_session = 0;

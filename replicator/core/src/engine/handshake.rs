@@ -118,9 +118,9 @@ impl Engine {
                 && !seeded!(self, IgnoresCrashFlag),
             discard_my_data: self.peer(id).is_some_and(|p| p.discard_my_data)
                 && !seeded!(self, IgnoresDiscardMyData),
-            gave_up: self.slot(id).is_some_and(|s| s.gave_up),
             attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },
             relied_on: self.relied_on,
+            begins: self.generation_to_begin(),
         }
     }
 
@@ -139,6 +139,7 @@ impl Engine {
             return;
         };
         peer.in_round = false;
+        peer.gives_up = false;
         peer.pulling_ahead = None;
         let same_disk = self.disk.is_usable() && mine.attachment == self.disk.attachment;
         if mine.disk >= DiskState::Negotiating && !same_disk {
@@ -204,17 +205,11 @@ impl Engine {
         {
             peer.discard_my_data = false;
         }
-        if decision.split_brain.is_some()
-            && matches!(verdict, Verdict::Target { .. })
-            && let Some(slot) = self.slot_mut(id)
-        {
-            slot.gave_up = true;
-            self.disk.persist.request(false);
-        }
         match verdict {
             Verdict::Source { full } => self.become_source(id, full, &theirs),
             Verdict::Target { full } => self.become_target(id, full, &mine, &theirs),
             Verdict::InSync => self.become_established(id, &mine, &theirs),
+            Verdict::Begin { generation } => self.begin_together(id, generation),
             Verdict::BothFresh | Verdict::Refuse(_) => {
                 self.set_replication(id, ReplicationState::Established)
             }
@@ -315,6 +310,7 @@ impl Engine {
         }
         if let Some(peer) = self.peer_mut(id) {
             peer.failed_by_ack = overtaken;
+            peer.gives_up = false;
         }
         if had_disk && self.peer(id).is_some_and(Peer::lost_disk) {
             self.peer_lost_disk(id, disk == DiskState::Failed);

@@ -432,7 +432,8 @@ impl Engine {
     }
 
     fn announce_to(&mut self, peer: NodeId) {
-        let state = Message::State { role: self.role, disk: self.announced_disk() };
+        let disk = self.disk.told_instead.unwrap_or(self.announced_disk());
+        let state = Message::State { role: self.role, disk };
         self.send(peer, state);
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Peer {
 
     pub(super) role: Role,
     pub(super) disk: DiskState,
+    /// It was allowed to give its copy up.
+    pub(super) gives_up: bool,
     /// An ack said that the disk has failed; what the data stream says of it until it says so too is past.
     pub(super) failed_by_ack: bool,
     /// Names the time since its disk was attached.
@@ -161,6 +163,7 @@ impl Peer {
             fence: Fence::default(),
             role: Role::Unknown,
             disk: DiskState::DUnknown,
+            gives_up: false,
             failed_by_ack: false,
             attachment: 0,
             replication: ReplicationState::Off,

@@ -66,6 +66,8 @@ pub(super) enum Then {
     Behind(NodeId, u32),
     /// The node may tell the peer, which wants to leave, goodbye.
     Outdated(NodeId, u32),
+    /// What two fresh copies hold counts as data.
+    BegunTogether,
     /// The data is old, as the administrator has said.
     OutdateDone(CommandId),
     /// What a verify has found is known; the verify is done.
@@ -213,6 +215,7 @@ impl Engine {
                 Then::InvalidatedFor(peer, session, id) => self.invalidated_for(peer, session, id),
                 Then::Behind(peer, session) => self.behind_noted(peer, session),
                 Then::Outdated(peer, session) => self.dismissed(peer, session),
+                Then::BegunTogether => self.begun_together(),
                 Then::OutdateDone(id) => self.outdated(id),
                 Then::Verified(peer, session) => self.walk_finished(peer, session),
                 Then::TargetReady(peer, session) => self.target_ready(peer, session),
@@ -243,6 +246,7 @@ impl Engine {
                 Then::InvalidatedFor(..)
                 | Then::Verified(..)
                 | Then::Behind(..)
+                | Then::BegunTogether
                 | Then::TargetReady(..)
                 | Then::TargetFinished(..) => {}
             }

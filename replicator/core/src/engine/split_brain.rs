@@ -87,7 +87,9 @@ pub(super) fn answer(verdict: &Verdict, mine: &Handshake, theirs: &Handshake) ->
     match verdict {
         Verdict::Source { full } => would("SyncSource", *full),
         Verdict::Target { full } => would("SyncTarget", *full),
-        Verdict::InSync | Verdict::BothFresh => "No resync, would become Connected immediately.".to_owned(),
+        Verdict::InSync | Verdict::BothFresh | Verdict::Begin { .. } => {
+            "No resync, would become Connected immediately.".to_owned()
+        }
         Verdict::Refuse(reason) => format!("Would be refused: {reason}"),
     }
 }

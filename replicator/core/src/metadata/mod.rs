@@ -13,7 +13,7 @@ pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
 pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
-pub use store::{CreateError, LoadError, MetaIo, create, load, outdate, probe, wipe};
+pub use store::{CreateError, LoadError, MetaIo, adopt, create, invalidate, load, outdate, probe, wipe};
 pub use superblock::{ActivityLogState, Flags, PeerSlot, SUPERBLOCK_BYTES, Superblock, SuperblockError};
 
 use crate::bitmap::Bitmap;

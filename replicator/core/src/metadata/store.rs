@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use super::{
-    Geometry, GeometryError, Metadata, Placement, RING_BYTES, SUPERBLOCK_BYTES, Superblock, SuperblockError,
+    ActivityLogState, Flags, Geometry, GeometryError, Metadata, PeerSlot, Placement, RING_BYTES,
+    SUPERBLOCK_BYTES, Superblock, SuperblockError,
 };
 use crate::bitmap::{Bitmap, PAGE_BYTES};
 use crate::io::DiskError;
@@ -133,7 +134,8 @@ pub fn load(
     if superblock.node.is_some_and(|n| n != node) {
         let text = format!(
             "the meta-data belongs to node {}, this is node {node}: is the disk plugged into the wrong node? \
-             If its data may be overwritten, run 'tandemadm create-md --force'",
+             A copy of that node's disk on its way here is taken into use with 'tandemadm adopt-md'; if the data may be \
+             overwritten, run 'tandemadm create-md --force'",
             superblock.node.map_or(255, |n| n.0)
         );
         return Err(LoadError::Mismatch(text));
@@ -199,6 +201,55 @@ pub fn outdate(io: &mut dyn MetaIo, placement: Placement) -> Result<bool, LoadEr
         return Ok(false);
     }
     superblock.flags.up_to_date = false;
+    rewrite(io, placement, superblock, newest_copy)?;
+    Ok(true)
+}
+
+/// Notes that every block of `node`'s disk may differ from every peer's, and that its data is not to be used.
+pub fn invalidate(
+    io: &mut dyn MetaIo,
+    placement: Placement,
+    backing_bytes: u64,
+    node: NodeId,
+) -> Result<(), LoadError> {
+    let mut metadata = load(io, placement, backing_bytes, node)?;
+    metadata.bitmaps.iter_mut().for_each(Bitmap::set_all);
+    for number in metadata.take_unwritten_groups() {
+        io.write_at(metadata.group_offset(number), &metadata.group(number))?;
+    }
+    io.flush()?;
+    metadata.superblock.flags.consistent = false;
+    metadata.superblock.flags.up_to_date = false;
+    rewrite(io, placement, metadata.superblock, metadata.newest_copy)
+}
+
+/// Makes the copy of another node's disk this node's own. Since it was made the other node may have written anywhere: the copy is
+/// Inconsistent, and what it lacks is in the other node's bitmap, which counts from the copy's generation.
+pub fn adopt(io: &mut dyn MetaIo, placement: Placement, node: NodeId) -> Result<(), LoadError> {
+    let (mut superblock, newest_copy) = newest(io, placement)?;
+    let Some(owner) = superblock.node.filter(|owner| *owner != node) else {
+        return Err(LoadError::Mismatch("this is not a copy of another node's disk".into()));
+    };
+    let counts = |p: &&mut PeerSlot| p.node == Some(node) && (p.bitmap_id != 0 || p.resync_id != 0);
+    let Some(slot) = superblock.peers.iter_mut().find(counts) else {
+        let text = "the copy was not prepared for this node: disconnect the node that it comes from, run \
+                    'tandemadm new-current-uuid --clear-bitmap' there, and copy its disk again";
+        return Err(LoadError::Mismatch(text.into()));
+    };
+    *slot = PeerSlot { node: Some(owner), ..PeerSlot::FREE };
+    superblock.node = Some(node);
+    superblock.flags = Flags::default();
+    superblock.activity_log = ActivityLogState::Closed;
+    rewrite(io, placement, superblock, newest_copy)
+}
+
+/// Both copies anew, one after the other.
+fn rewrite(
+    io: &mut dyn MetaIo,
+    placement: Placement,
+    mut superblock: Superblock,
+    newest_copy: usize,
+) -> Result<(), LoadError> {
     superblock.sequence += 1;
     let copy = superblock.encode();
     let offsets = superblock_offsets(io, placement).ok_or(LoadError::NotFound)?;
@@ -206,7 +257,7 @@ pub fn outdate(io: &mut dyn MetaIo, placement: Placement) -> Result<bool, LoadEr
         io.write_at(offsets[which], &copy)?;
         io.flush()?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn superblock_offsets(io: &dyn MetaIo, placement: Placement) -> Option<[u64; 2]> {
@@ -264,7 +315,7 @@ impl Metadata {
     /// Reads many groups at a time: of 16 TiB there are 131072. Most have no bit.
     fn read_groups(&mut self, io: &mut dyn MetaIo) -> Result<(), DiskError> {
         let pages = self.bitmaps.first().map_or(0, Bitmap::pages);
-        let at_once = (READ_BYTES / self.full_group_bytes()).min(pages).max(1);
+        let at_once = (READ_BYTES / self.full_group_bytes()).max(1);
         let mut buffer = vec![0; (at_once * self.full_group_bytes()) as usize];
         for first in (0..pages).step_by(at_once as usize) {
             let numbers = first..(first + at_once).min(pages);

@@ -112,14 +112,14 @@ pub struct Handshake {
     pub crashed_primary: bool,
     /// The sender's administrator gives its data up for the receiver's.
     pub discard_my_data: bool,
-    /// A split brain was decided for the receiver, and the sender has not had its data yet.
-    pub gave_up: bool,
     /// Random, drawn when the sender's disk was attached; 0 when diskless. While it stays the same, no completed write
     /// was lost from the disk's cache.
     pub attachment: u64,
     /// The sender is Primary without a disk, and completed writes were in the cache of the disk of this attachment when
     /// it lost sight of it: no other has them. 0: nobody has.
     pub relied_on: Option<u64>,
+    /// The generation that shall begin on both copies as they are, if neither has ever held data; 0: none.
+    pub begins: u64,
 }
 
 impl Handshake {

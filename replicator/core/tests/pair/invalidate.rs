@@ -1,11 +1,11 @@
 //! DRBD's test `invalidate`: local and remote, connected and not, Primary and Secondary, with and without the bitmap.
 
 use tandem_core::config::Protocol;
-use tandem_core::io::Command;
+use tandem_core::io::{Command, Device};
 use tandem_core::state::DiskState;
 
 use crate::harness::Pair;
-use crate::scene::synced;
+use crate::scene::{peer, synced};
 
 const LOCAL: Command = Command::Invalidate { reset_bitmap: true };
 const REMOTE: Command = Command::InvalidateRemote { reset_bitmap: true };
@@ -107,4 +107,18 @@ fn a_copy_that_nothing_could_replace_is_kept() {
         "State change failed: (-15) State change requires a connection"
     );
     assert_eq!(disk(&pair, 0), DiskState::UpToDate);
+}
+
+/// Simulator: seed 192 B. A Primary that went on without it would otherwise find it UpToDate again after a crash.
+#[test]
+fn a_copy_gets_all_writes_until_its_disk_says_that_it_was_given_up() {
+    let mut pair = synced(Protocol::C);
+    pair.slow_disk = Some((1, Device::Meta));
+    let given_up = pair.begin_command(1, LOCAL);
+    assert_eq!(disk(&pair, 1), DiskState::Inconsistent);
+    assert_eq!(peer(&pair, 0).disk, DiskState::UpToDate);
+    pair.slow_disk = None;
+    while pair.finish_slow() > 0 {}
+    pair.ended(given_up).unwrap().unwrap();
+    pair.assert_in_sync();
 }

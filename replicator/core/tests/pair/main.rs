@@ -22,6 +22,7 @@ mod roles;
 mod scene;
 mod sizes;
 mod split_brain;
+mod truck;
 mod verify;
 
 use harness::Pair;

@@ -277,6 +277,7 @@ impl EventLoop {
                     AdminCommand::InvalidateRemote { reset_bitmap } => {
                         Command::InvalidateRemote { reset_bitmap }
                     }
+                    AdminCommand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
                     AdminCommand::PauseSync => Command::PauseSync,
                     AdminCommand::ResumeSync => Command::ResumeSync,
                     AdminCommand::Outdate => Command::Outdate,

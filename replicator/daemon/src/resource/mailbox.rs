@@ -55,6 +55,7 @@ pub(crate) enum AdminCommand {
     Verify { start_bytes: Option<u64>, stop_bytes: Option<u64>, repair: Option<Repair> },
     Invalidate { reset_bitmap: bool },
     InvalidateRemote { reset_bitmap: bool },
+    NewCurrentUuid { clear_bitmap: bool },
     PauseSync,
     ResumeSync,
     Outdate,

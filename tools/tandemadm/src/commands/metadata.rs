@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use tandem_control::{Action, ResourceSpec};
-use tandem_core::metadata::{self, LoadError, Placement, Superblock};
+use tandem_core::metadata::{self, LoadError, MetaIo, Placement, Superblock};
 
 use crate::create_md;
 use crate::device::{Access, Target};
@@ -60,19 +60,61 @@ pub(crate) fn wipe_md(session: &Session, specs: &[ResourceSpec], force: bool) ->
 /// Through the daemon if the resource is up, else on the disk.
 pub(crate) fn outdate(session: &Session, specs: &[ResourceSpec]) -> u8 {
     session.for_each("outdate", specs, |spec| {
-        if session.find_status(&spec.name)?.is_some() {
-            return session.act(&spec.name, Action::Outdate);
-        }
+        act_or_edit(session, spec, "outdate", Action::Outdate, |target, placement| {
+            match metadata::outdate(target.metadata_device(), placement)? {
+                true => Ok(()),
+                false => Err(Failure::Inconsistent),
+            }
+        })
+    })
+}
+
+/// Through the daemon if the resource is up, else on the disk.
+pub(crate) fn invalidate(session: &Session, specs: &[ResourceSpec], reset_bitmap: bool) -> u8 {
+    session.for_each("invalidate", specs, |spec| {
+        let action = Action::Invalidate { reset_bitmap };
+        act_or_edit(session, spec, "invalidate", action, |target, placement| {
+            let backing_bytes = target.data.size_bytes();
+            Ok(metadata::invalidate(target.metadata_device(), placement, backing_bytes, spec.node.id)?)
+        })
+    })
+}
+
+fn act_or_edit(
+    session: &Session,
+    spec: &ResourceSpec,
+    word: &str,
+    action: Action,
+    edit: impl FnOnce(&mut Target, Placement) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if session.find_status(&spec.name)?.is_some() {
+        return session.act(&spec.name, action);
+    }
+    if session.dry_run {
+        outln!("{word} {}", describe(spec));
+        return Ok(());
+    }
+    let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+    let placement = target.placement();
+    edit(&mut target, placement)
+}
+
+pub(crate) fn adopt(session: &Session, specs: &[ResourceSpec], force: bool) -> u8 {
+    session.for_each("adopt-md", specs, |spec| {
         if session.dry_run {
-            outln!("outdate {}", describe(spec));
+            outln!("adopt-md {}", describe(spec));
             return Ok(());
         }
         let mut target = Target::open(&spec.volume, Access::Exclusive)?;
         let placement = target.placement();
-        match metadata::outdate(target.metadata_device(), placement)? {
-            true => Ok(()),
-            false => Err(Failure::Inconsistent),
+        if !force {
+            session.confirm(
+                "Was all of this disk copied from the peer after 'new-current-uuid --clear-bitmap' was run there?",
+            )?;
         }
+        metadata::adopt(target.metadata_device(), placement, spec.node.id)?;
+        outln!("The copy belongs to this node now; it is Inconsistent until the peer has sent what changed since.");
+        Ok(())
     })
 }
 

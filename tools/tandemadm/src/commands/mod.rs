@@ -2,7 +2,6 @@
 
 mod change;
 mod metadata;
-mod restore;
 mod show;
 mod split_brain;
 mod wait;
@@ -39,10 +38,6 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::SplitBrain(SplitBrain::Show { names, json }) => {
             Ok(split_brain::show(session, &specs(&names)?, json))
         }
-        Command::SplitBrain(SplitBrain::Resolve(options)) => {
-            let specs = config(session)?.specs(std::slice::from_ref(&options.name))?;
-            Ok(split_brain::resolve(session, &specs, &options))
-        }
         Command::ShowGi(names) => Ok(metadata::show_gi(session, &specs(&names)?)),
         Command::GetGi(names) => Ok(metadata::get_gi(session, &specs(&names)?)),
         Command::Up(names) => {
@@ -61,13 +56,17 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Secondary(names) => act("secondary", &names, Action::Secondary),
         Command::Verify(options) => Ok(change::verify(session, &specs(&options.names)?, &options)),
         Command::Invalidate(Invalidation { names, reset_bitmap }) => {
-            act("invalidate", &names, Action::Invalidate { reset_bitmap: reset_bitmap == YesNo::Yes })
+            Ok(metadata::invalidate(session, &specs(&names)?, reset_bitmap == YesNo::Yes))
         }
         Command::InvalidateRemote(Invalidation { names, reset_bitmap }) => act(
             "invalidate-remote",
             &names,
             Action::InvalidateRemote { reset_bitmap: reset_bitmap == YesNo::Yes },
         ),
+        Command::NewCurrentUuid { names, clear_bitmap } => {
+            act("new-current-uuid", &names, Action::NewCurrentUuid { clear_bitmap })
+        }
+        Command::AdoptMd { names, force } => Ok(metadata::adopt(session, &specs(&names)?, force)),
         Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
         Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),

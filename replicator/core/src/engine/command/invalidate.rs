@@ -97,6 +97,10 @@ impl Engine {
         let name = &peer.config.name;
         let source = if remote { self.disk.state } else { peer.disk };
         let exposed = if remote { peer.role } else { self.role };
+        if peer.gives_up {
+            let text = format!("{name} is about to give its copy up");
+            return Err((StateChangeRefusal::InTransientState, vec![text]));
+        }
         if peer.lost_disk() {
             return Err((StateChangeRefusal::NoRemoteDisk, vec![format!("{name} is {}", peer.disk)]));
         }
@@ -132,8 +136,10 @@ impl Engine {
             let session = self.peer(id).map_or(0, |p| p.session);
             self.give_up_data(reset_bitmap, Then::InvalidatedFor(id, session, Some(question)));
         } else {
-            // From now on ours is the only copy: nobody may give it up.
-            self.set_peer_disk(id, DiskState::Inconsistent);
+            // From now on ours is the only copy: nobody may give it up. The peer gets all writes until its disk says what it is.
+            if let Some(peer) = self.peer_mut(id) {
+                peer.gives_up = true;
+            }
             self.send(id, Message::InvalidateReply { id: question, granted: true });
         }
         Ok(())
@@ -190,11 +196,20 @@ impl Engine {
                 metadata.bitmaps.iter_mut().for_each(|b| b.set_all());
             }
         }
+        // A Primary that goes on without this copy must not find it UpToDate again after a crash.
+        self.disk.told_instead = Some(self.disk.state);
         self.set_disk(DiskState::Inconsistent);
         self.disk.persist.request_then(!forgetful, then);
     }
 
+    /// The disk says that the data was given up: peers may hear of it.
+    fn tell_of_loss(&mut self) {
+        self.disk.told_instead = None;
+        self.announce_state();
+    }
+
     pub(in crate::engine) fn invalidated(&mut self, id: CommandId) {
+        self.tell_of_loss();
         for peer in self.peer_ids() {
             self.begin_handshake(peer);
         }
@@ -202,6 +217,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn invalidated_for(&mut self, peer: NodeId, session: u32, question: Option<u64>) {
+        self.tell_of_loss();
         if self.peer(peer).is_some_and(|p| p.session == session && p.link_up) {
             if let Some(id) = question {
                 self.send(peer, Message::InvalidateReply { id, granted: true });

@@ -1,11 +1,13 @@
 //! What the administrator asks: one command at a time, in order, but for `disconnect`, which may end a wait.
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
-//! [`attach`] (the disk), [`connect`] (the peers), [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary),
+//! [`attach`] (the disk), [`connect`] (the peers), [`generation`] (beginning a new one),
+//! [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary),
 //! [`suspend`] (clients' requests), [`verify`] (comparing the copies).
 
 mod attach;
 mod connect;
+mod generation;
 mod invalidate;
 mod role;
 mod suspend;
@@ -16,6 +18,7 @@ use crate::io::{Command, Output};
 use crate::refusal::{CommandError, METADATA_IO_ERROR, StateChangeRefusal};
 use crate::units::{CommandId, NodeId, Timestamp};
 
+use generation::Beginning;
 use invalidate::Invalidation;
 pub(super) use invalidate::PendingRepair;
 use verify::Wish;
@@ -38,6 +41,8 @@ enum Stage {
     /// Waits until the peers have been asked what would happen.
     Asking,
     Invalidating(Invalidation),
+    /// A generation shall begin.
+    Beginning(Beginning),
     Suspending,
     /// Peers that were asked to outdate themselves say goodbye.
     Leaving,
@@ -98,6 +103,7 @@ impl Engine {
                 Some((id, Stage::Promoting(_))) => self.progress_promotion(id),
                 Some((id, Stage::Demoting)) => self.progress_demotion(id),
                 Some((id, Stage::Invalidating(_))) => self.progress_invalidation(id),
+                Some((id, Stage::Beginning(_))) => self.progress_beginning(id),
                 Some((id, Stage::Suspending)) => self.progress_suspension(id),
                 Some((id, Stage::Leaving)) => self.progress_leaving(id),
                 Some((id, Stage::Verifying(_))) => self.progress_verify_command(id),
@@ -157,6 +163,9 @@ impl Engine {
             Command::Secondary => self.start_demotion(id),
             Command::Invalidate { reset_bitmap } => self.start_invalidation(id, false, reset_bitmap),
             Command::InvalidateRemote { reset_bitmap } => self.start_invalidation(id, true, reset_bitmap),
+            Command::NewCurrentUuid { clear_bitmap } => {
+                self.begin(id, Stage::Beginning(Beginning::Wanted { clear_bitmap }));
+            }
             Command::Verify { start_bytes, stop_bytes, repair } => {
                 let wish = Wish { start_bytes, stop_bytes, repair, question: None };
                 self.begin(id, Stage::Verifying(wish));
@@ -207,6 +216,7 @@ impl Engine {
             }
             // Once the peers were told that the disk goes, it goes.
             Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
+            Stage::Beginning(beginning) => matches!(beginning, Beginning::Wanted { .. }),
             Stage::Persisting | Stage::Forcing => false,
         };
         if may_end {

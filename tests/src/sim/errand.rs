@@ -1,0 +1,90 @@
+//! What the administrator can ask of one node.
+
+use tandem_core::io::{Command, Repair};
+use tandem_core::metadata;
+use tandem_core::units::NodeId;
+
+use super::oracle::Violation;
+use super::world::World;
+
+/// A command to one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Errand {
+    /// Take the disk into use.
+    Attach,
+    /// Give it up.
+    Detach,
+    /// Connect.
+    Connect,
+    /// Connect, with a wish.
+    ConnectWith { discard_my_data: bool, tentative: bool },
+    /// Disconnect.
+    Disconnect,
+    /// Become Primary.
+    Primary { force: bool },
+    /// Become Secondary.
+    Secondary,
+    /// Consider the data old.
+    Outdate,
+    /// Let requests wait.
+    SuspendIo,
+    /// Let requests go on.
+    ResumeIo,
+    /// Become Secondary although a client is there: must be refused.
+    SecondaryWhileOpen,
+    /// Compare the copies, or a part of them, from block to block; repair what is found, from a node's copy.
+    Verify { part: Option<(u64, u64)>, repair: bool, from: Option<usize> },
+    /// Give up the own copy.
+    Invalidate { reset_bitmap: bool },
+    /// Give up the other node's copy.
+    InvalidateRemote { reset_bitmap: bool },
+    /// Begin a new generation.
+    NewCurrentUuid { clear_bitmap: bool },
+    /// Let resyncs wait.
+    PauseSync,
+    /// Let them go on.
+    ResumeSync,
+}
+
+impl World {
+    /// The errand in the engine's words.
+    pub(super) fn command_for(&mut self, n: usize, errand: Errand) -> Result<Command, Violation> {
+        Ok(match errand {
+            Errand::Attach => self.attach_command(n)?,
+            Errand::Detach => Command::Detach,
+            Errand::Connect => Command::Connect,
+            Errand::ConnectWith { discard_my_data, tentative } => {
+                Command::ConnectWith { discard_my_data, tentative }
+            }
+            Errand::Disconnect => Command::Disconnect,
+            Errand::Primary { force } => Command::Primary { force },
+            Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
+            Errand::Verify { part, repair, from } => Command::Verify {
+                start_bytes: part.map(|(start, _)| start * 4096),
+                stop_bytes: part.map(|(_, stop)| stop * 4096),
+                repair: repair.then_some(Repair { from: from.map(|n| NodeId(n as u8)) }),
+            },
+            Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
+            Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
+            Errand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
+            Errand::PauseSync => Command::PauseSync,
+            Errand::ResumeSync => Command::ResumeSync,
+            Errand::Outdate => Command::Outdate,
+            Errand::SuspendIo => Command::SuspendIo,
+            Errand::ResumeIo => Command::ResumeIo,
+        })
+    }
+
+    fn attach_command(&mut self, n: usize) -> Result<Command, Violation> {
+        let placement = self.placement();
+        let disk = &mut self.nodes[n].disk;
+        let backing_bytes = disk.layout().backing_bytes();
+        match metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) {
+            Ok(metadata) => {
+                self.nodes[n].disk_in_use = true;
+                Ok(Command::Attach { metadata: Box::new(metadata) })
+            }
+            Err(e) => Err(Violation::new("K7", format!("node {n} cannot read its metadata any more: {e}"))),
+        }
+    }
+}
