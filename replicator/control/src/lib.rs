@@ -68,7 +68,10 @@ pub enum Action {
     /// Take the configured disk into use.
     Attach,
     /// Give the disk up.
-    Detach,
+    Detach {
+        /// At once, although it hangs or is the last good copy.
+        force: bool,
+    },
     /// Connect to the peers.
     Connect {
         /// Give this node's data up for the peer's, where they differ.

@@ -138,12 +138,12 @@ impl Decision {
 
 /// Decides what the two copies need.
 pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides) -> Decision {
+    if lacks_exposed_data(mine, theirs) || lacks_exposed_data(theirs, mine) {
+        let text = "the peer does not have the data that this diskless Primary has exposed";
+        let verdict = Verdict::Refuse(text.into());
+        return Decision { verdict, rule: "diskless-primary", split_brain: None };
+    }
     if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-        if lacks_exposed_data(mine, theirs) || lacks_exposed_data(theirs, mine) {
-            let text = "the peer does not have the data that this diskless Primary has exposed";
-            let verdict = Verdict::Refuse(text.into());
-            return Decision { verdict, rule: "diskless-primary", split_brain: None };
-        }
         let verdict = respect_roles(Verdict::InSync, mine, theirs);
         return Decision { verdict, rule: "diskless", split_brain: None };
     }
@@ -204,17 +204,18 @@ fn follow_wish(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verdic
     }
 }
 
-/// A Primary without a disk works through a peer that has the data its clients have seen, and no other.
+/// A Primary without a good disk works through a peer that has the data its clients have seen, and no other.
 fn lacks_exposed_data(primary: &Handshake, other: &Handshake) -> bool {
-    if primary.role != Role::Primary
-        || primary.disk >= DiskState::Negotiating
-        || other.disk <= DiskState::Outdated
-    {
+    let attached = primary.disk >= DiskState::Negotiating;
+    let worth = if attached { DiskState::Inconsistent } else { DiskState::Outdated };
+    if primary.role != Role::Primary || primary.disk > DiskState::Outdated || other.disk <= worth {
         return false;
     }
     let exposed = primary.generations.current;
     match primary.relied_on {
         Some(attachment) => attachment != other.attachment,
+        // Its disk's own generation is not what it has exposed.
+        None if attached => false,
         None => !same(exposed, other.generations.current) && !same(exposed, other.bitmap_id),
     }
 }
@@ -357,6 +358,16 @@ fn follow_disk_states(
 ) -> (Verdict, &'static str) {
     use Verdict::{InSync, Refuse, Source, Target};
     let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
+    match (exposes_other_data(mine, theirs), exposes_other_data(theirs, mine)) {
+        // What clients have seen is the peer's: whatever else the identifiers say, nothing but all of it will do.
+        (true, false) if matches!(verdict, Source { .. }) => {
+            return (Target { full: true }, "primary-without-data");
+        }
+        (false, true) if matches!(verdict, Target { .. }) => {
+            return (Source { full: true }, "primary-without-data");
+        }
+        _ => {}
+    }
     match (&verdict, inconsistent(mine), inconsistent(theirs)) {
         (InSync, true, false) => (Target { full: false }, "disk-states"),
         (InSync, false, true) => (Source { full: false }, "disk-states"),
@@ -365,6 +376,11 @@ fn follow_disk_states(
         (Source { .. } | Target { .. }, true, true) => (refusal(), rule),
         _ => (verdict, rule),
     }
+}
+
+/// A Primary that works through the other's copy.
+fn exposes_other_data(h: &Handshake, other: &Handshake) -> bool {
+    h.role == Role::Primary && h.disk <= DiskState::Outdated && other.disk > DiskState::Inconsistent
 }
 
 fn inconsistent(h: &Handshake) -> bool {

@@ -164,6 +164,8 @@ pub enum Command {
     },
     /// Give the disk up.
     Detach,
+    /// Give up the disk at once, whatever is under way on it and whoever needs it.
+    ForceDetach,
     /// Connect to every peer.
     Connect,
     /// Connect to every peer, with a wish.

@@ -122,6 +122,12 @@ mutations! {
     KeepsFailedDiskUpToDate,
     /// A failed write of metadata counts as done.
     IgnoresMetadataError,
+    /// A Primary whose disk is being attached goes on writing while it meets its peer.
+    WritesWhileAttaching,
+    /// A Primary that is the target of a resync reads what has not come yet.
+    ReadsWhatIsNotSynced,
+    /// A resync writes an older block over what a client of the target has written meanwhile.
+    ResyncIgnoresClients,
     /// What a peer may lack when its disk fails is not marked.
     DiskFailureForgetsBits,
     /// What a disk says after it has failed is believed: the writes it finishes late, the flush that succeeds.

@@ -129,6 +129,10 @@ impl From<StateChangeRefusal> for CommandError {
 pub const METADATA_IO_ERROR: (u16, &str) = (118, "IO error(s) occurred during initial access to meta-data.");
 /// The metadata has no room for what the configuration asks for.
 pub const INVALID_REQUEST: (u16, &str) = (162, "Invalid configuration request");
+/// `attach` of a disk that is smaller than the volume that clients use.
+pub const DISK_TOO_SMALL: (u16, &str) = (111, "Low.dev. smaller than requested DRBD-dev. size.");
+/// `attach` to a Primary that works through no peer.
+pub const DATA_NOT_CURRENT: (u16, &str) = (150, "Can only attach to the data we lost last (see kernel log).");
 /// `attach` of a volume that has a disk.
 pub const HAS_DISK: (u16, &str) = (124, "Device is attached to a disk (use detach first)");
 /// `connect --discard-my-data` on a Primary.

@@ -135,7 +135,7 @@ impl Daemon {
         let command = match action {
             Action::Attach => return entry.resource.attach().await,
             Action::Down => return self.down(&entry).await,
-            Action::Detach => AdminCommand::Detach,
+            Action::Detach { force } => AdminCommand::Detach { force },
             Action::Connect { discard_my_data, tentative } => {
                 AdminCommand::Connect { discard_my_data, tentative }
             }
@@ -237,7 +237,7 @@ impl Daemon {
         if !entry.resource.has_ended() {
             entry.resource.command(AdminCommand::Secondary).await?;
             unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED)?;
-            unless(entry.resource.command(AdminCommand::Detach).await, &NOT_ATTACHED)?;
+            unless(entry.resource.command(AdminCommand::Detach { force: false }).await, &NOT_ATTACHED)?;
         }
         self.remove(entry).await;
         Ok(())
@@ -332,7 +332,7 @@ async fn take_down(entry: &Entry) {
             entry.resource.command(AdminCommand::Secondary).await
         }
     };
-    let detached = unless(entry.resource.command(AdminCommand::Detach).await, &NOT_ATTACHED);
+    let detached = unless(entry.resource.command(AdminCommand::Detach { force: false }).await, &NOT_ATTACHED);
     for failure in [demoted, disconnected, detached].into_iter().filter_map(Result::err) {
         warn!(resource, "while stopping: {}", failure.text);
     }

@@ -118,9 +118,16 @@ impl World {
         if node.suspended && self.script.is_none() {
             return self.send_errand(n, Errand::ResumeIo);
         }
-        if status.role == Role::Primary && status.disk == DiskState::Diskless && self.script.is_none() {
+        let orphaned = status.disk < DiskState::Consistent && status.peers[0].standalone_reason.is_some();
+        let relief = status.disk == DiskState::Diskless || orphaned;
+        if status.role == Role::Primary && relief && self.script.is_none() {
             return self.relieve_primary_without_disk(n);
         }
+        if self.script.is_none() {
+            // Its disk came back before it had gone.
+            self.nodes[n].client.iter_mut().for_each(|client| client.leaving = false);
+        }
+        let node = &self.nodes[n];
         let attach = node.want_disk && !node.disk_in_use && self.disk_is_ready(n);
         let node = &self.nodes[n];
         let Some(status) = node.status.as_ref() else { return Ok(()) };
@@ -139,8 +146,13 @@ impl World {
         }
     }
 
-    /// A Primary whose disk failed works through its peer, until somebody attends to it.
+    /// A Primary whose disk failed works through its peer, until somebody attends to it: it gets its disk back, or gives
+    /// up its role first.
     fn relieve_primary_without_disk(&mut self, n: usize) -> Result<(), Violation> {
+        let node = &self.nodes[n];
+        if node.want_disk && !node.disk_in_use && self.prng.chance(1, 4) && self.disk_is_ready(n) {
+            return self.send_errand(n, Errand::Attach);
+        }
         let Some(client) = self.nodes[n].client.as_ref() else {
             return self.send_errand(n, Errand::Secondary);
         };
@@ -461,6 +473,15 @@ impl World {
                 vec![pausing, pause, doubtful, pause]
             }
             Kind::DetachSecondary => detach(1 - primary?),
+            Kind::DetachPrimary if self.prng.chance(1, 4) => {
+                let p = primary?;
+                vec![
+                    Step::WantDisk(p, false),
+                    Step::Do(p, Errand::ForceDetach),
+                    pause,
+                    Step::WantDisk(p, true),
+                ]
+            }
             Kind::DetachPrimary => detach(primary?),
             Kind::Verify => self.verify_script(primary)?,
             Kind::Invalidate => {

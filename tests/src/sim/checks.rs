@@ -93,10 +93,10 @@ impl World {
             self.counts.note(Kind::Orphaned);
         }
         let works_through_peer = |s: &Status| {
-            s.role == Role::Primary && s.disk < DiskState::Inconsistent && sees_good_peer(&s.peers[0])
+            s.role == Role::Primary && s.disk < DiskState::Consistent && sees_good_peer(&s.peers[0])
         };
         let found_again = before.as_ref().is_some_and(|b| {
-            b.disk < DiskState::Inconsistent && b.peers[0].connection != ConnectionState::Connected
+            b.disk < DiskState::Consistent && b.peers[0].connection != ConnectionState::Connected
         });
         if found_again
             && works_through_peer(status)

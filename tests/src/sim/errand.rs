@@ -14,6 +14,8 @@ pub(super) enum Errand {
     Attach,
     /// Give it up.
     Detach,
+    /// Give it up at once.
+    ForceDetach,
     /// Connect.
     Connect,
     /// Connect, with a wish.
@@ -52,6 +54,7 @@ impl World {
         Ok(match errand {
             Errand::Attach => self.attach_command(n)?,
             Errand::Detach => Command::Detach,
+            Errand::ForceDetach => Command::ForceDetach,
             Errand::Connect => Command::Connect,
             Errand::ConnectWith { discard_my_data, tentative } => {
                 Command::ConnectWith { discard_my_data, tentative }

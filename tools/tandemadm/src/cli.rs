@@ -150,7 +150,14 @@ pub enum Command {
     /// Take the disk into use.
     Attach(Names),
     /// Give the disk up.
-    Detach(Names),
+    Detach {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// At once: whatever is under way on a disk that hangs, and although it may be the last good copy.
+        #[arg(long)]
+        force: bool,
+    },
     /// Connect to the peers.
     Connect {
         /// The resources.

@@ -75,7 +75,8 @@ fn each_command_asks_for_its_action() {
     let asked = node.daemon(|_| Reply::default());
     let expected = [
         ("attach r0", Action::Attach),
-        ("detach r0", Action::Detach),
+        ("detach r0", Action::Detach { force: false }),
+        ("detach --force r0", Action::Detach { force: true }),
         ("connect r0", Action::Connect { discard_my_data: false, tentative: false }),
         ("connect --discard-my-data r0", Action::Connect { discard_my_data: true, tentative: false }),
         ("disconnect r0", Action::Disconnect),

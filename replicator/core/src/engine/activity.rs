@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 
-use super::receiver::What;
 use super::{Engine, Locked, Reign};
 use crate::activity_log::{ActivityLog, Evicted, Reservation};
 use crate::bitmap::PAGE_BITS;
@@ -171,12 +170,9 @@ impl Engine {
             return None;
         }
         match work {
-            Locked::ClientWrite(key) => self.range_being_written(*key),
-            Locked::Apply(applied) => {
-                let is_write = matches!(applied.what, What::Write { .. } | What::Zero { .. });
-                (is_write && self.primary_relies_on_us(applied.peer)).then_some(applied.range)
-            }
-            Locked::ResyncRead(_) => None,
+            Locked::ClientWrite(key) => self.range_being_written(*key).filter(|_| self.takes_writes()),
+            Locked::Apply(applied) => applied.only_here.then_some(applied.range),
+            Locked::ResyncRead(_) | Locked::Ask(_) => None,
         }
     }
 

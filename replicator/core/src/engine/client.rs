@@ -62,6 +62,8 @@ pub(super) struct ClientWrite {
     flush_after: bool,
     /// It holds extents of the activity log until the local disk has it.
     logged: bool,
+    /// It holds its range until the peers have it, too: a resync must not read an older block there meanwhile.
+    holds_range: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,7 +91,7 @@ impl Engine {
             return self.fail_client(id, ClientError::NotPrimary);
         }
         let (range, write) = match op {
-            ClientOp::Flush if self.must_wait() => {
+            ClientOp::Flush if self.must_wait() || self.must_wait_for_disk() => {
                 return self.admission.push_back((id, Request::Flush));
             }
             ClientOp::Flush => return self.client_flush(id),
@@ -122,7 +124,7 @@ impl Engine {
     /// if it crashed without a trace, the peer's data might come back after the client has seen this.
     fn must_wait_for_reign(&self) -> bool {
         let alone = self.peers.iter().any(|p| !p.replicates() || p.disk < DiskState::UpToDate);
-        self.disk.is_usable() && self.reign != Reign::Begun && alone
+        self.takes_writes() && self.reign != Reign::Begun && alone
     }
 
     /// Whole sectors inside the volume.
@@ -139,6 +141,7 @@ impl Engine {
     pub(super) fn admit_requests(&mut self) {
         while !self.admission.is_empty()
             && !self.is_suspended()
+            && !self.must_wait_for_disk()
             && !self.generation_must_wait()
             && self.reign_has_begun()
         {
@@ -174,6 +177,7 @@ impl Engine {
                 done_by: Vec::new(),
                 flush_after: false,
                 logged: false,
+                holds_range: false,
             };
             self.writes.insert(key, write);
             self.acquire(key, range, Locked::ClientWrite(key));
@@ -197,7 +201,7 @@ impl Engine {
 
     /// The first request waits until the disk says that this node is Primary, and of which generation.
     fn reign_has_begun(&mut self) -> bool {
-        if !self.disk.is_usable() {
+        if !self.takes_writes() {
             return true;
         }
         if self.reign == Reign::Idle {
@@ -216,7 +220,8 @@ impl Engine {
         if let Some(metadata) = self.disk.metadata.as_mut() {
             metadata.superblock.flags.primary = true;
         }
-        if self.peers.iter().any(|p| !p.replicates()) {
+        // A disk that is being brought up to date has its source's generation.
+        if self.has_good_disk() && self.peers.iter().any(|p| !p.replicates()) {
             self.begin_generation();
         }
         self.open_log();
@@ -249,16 +254,19 @@ impl Engine {
                 }
             }
         }
-        let local = if self.disk.is_usable() {
+        let local = if self.takes_writes() {
             self.start_disk_op(Device::Data, op.to_disk(), DiskWork::ClientWrite { key });
             Leg::Pending
         } else {
+            self.leave_write_to_peers(op.range, logged);
             Leg::None
         };
+        let holds_range = local == Leg::None || !self.has_good_disk();
         if let Some(write) = self.writes.get_mut(&key) {
             write.epoch = epoch;
             write.local = local;
-            write.logged = logged;
+            write.logged = logged && local == Leg::Pending;
+            write.holds_range = holds_range;
             write.flush_after = op.fua && matches!(op.content, WriteContent::Zeroes { .. });
             write.awaiting = awaiting;
             write.awaiting_durable = awaiting_durable;
@@ -295,10 +303,13 @@ impl Engine {
         }
         write.local = if ok { Leg::Done } else { Leg::Failed };
         let (range, logged) = (write.op.range, std::mem::take(&mut write.logged));
+        let holds_range = write.holds_range;
         if logged {
             self.release_after_write(range);
         }
-        self.release(key, range);
+        if !holds_range {
+            self.release(key, range);
+        }
         self.try_complete(key);
     }
 
@@ -352,12 +363,12 @@ impl Engine {
         }
         let Some(write) = self.writes.remove(&key) else { return };
         self.write_bytes_in_flight -= write.op.payload_bytes();
-        if matches!(write.local, Leg::None) || hasty {
+        if write.holds_range || hasty {
             self.release(key, write.op.range);
         }
         let is_good = |id: &NodeId| self.peer(*id).is_some_and(Peer::has_good_data);
         let remote_done = write.done_by.iter().any(is_good);
-        let ok = write.local == Leg::Done || remote_done || hasty;
+        let ok = write.local == Leg::Done && self.has_good_disk() || remote_done || hasty;
         if let (true, Some(next)) = (ok, write.op.next_piece()) {
             self.admission.push_front((write.id, Request::Write(next)));
         } else if ok {
@@ -421,7 +432,7 @@ impl Engine {
 
     /// Without a disk of our own the data is nowhere until a peer has written it.
     pub(super) fn effective_protocol(&self) -> Protocol {
-        if self.disk.is_usable() { self.config.options.protocol } else { Protocol::C }
+        if self.has_good_disk() { self.config.options.protocol } else { Protocol::C }
     }
 
     /// Later writes may depend on this one: they belong to another epoch.
@@ -450,7 +461,7 @@ impl Engine {
         if seeded!(self, FlushIgnoresPeer) {
             awaiting.clear();
         }
-        let local = if self.disk.is_usable() {
+        let local = if self.takes_writes() {
             self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::ClientFlush { key });
             Leg::Pending
         } else {
@@ -480,7 +491,7 @@ impl Engine {
             return;
         }
         let Some(flush) = self.flushes.remove(&key) else { return };
-        if flush.local == Leg::Done || flush.remote_done {
+        if flush.local == Leg::Done && self.has_good_disk() || flush.remote_done {
             // No write belongs to epoch 0: a flush closes none.
             self.complete_or_hold(flush.id, Epoch(0), flush.remote_done);
         } else {
@@ -502,6 +513,11 @@ impl Engine {
     /// The first write waits for a target that has not yet noted on disk that it is one.
     pub(super) fn waits_for_target_mark(&self) -> bool {
         self.reign == Reign::Idle && !self.admission.is_empty()
+    }
+
+    /// No write or flush that was let in is under way.
+    pub(super) fn nothing_is_written(&self) -> bool {
+        self.writes.is_empty() && self.flushes.is_empty() && self.held.is_empty()
     }
 
     /// No write or flush is under way.

@@ -248,6 +248,7 @@ impl Engine {
             .into_iter()
             .chain(peer.barriers.front().map(|b| b.sent_at))
             .chain(self.oldest_read_of(peer.id()))
+            .chain(self.oldest_ask_of(peer))
             .chain(unmarked.then_some(peer.target_since))
             .min();
         let request =

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::activity::Log;
+use super::peer::Peer;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
 use super::resync::ResyncRead;
@@ -220,12 +221,20 @@ impl Engine {
         if !self.disk.is_usable() {
             return;
         }
-        self.note(None, Level::Error, format!("local disk: {what}; detaching"));
-        self.forget_metadata();
-        self.set_disk(DiskState::Failed);
+        self.give_up_disk(what);
         if self.config.options.on_io_error == OnIoError::CallLocalIoError {
             self.tell_handler(Handler::LocalIoError, None);
         }
+    }
+
+    /// From now on the disk is not used, and what is under way on it has failed.
+    pub(super) fn give_up_disk(&mut self, what: &str) {
+        if !self.disk.is_usable() {
+            return;
+        }
+        self.note(None, Level::Error, format!("local disk: {what}; detaching"));
+        self.forget_metadata();
+        self.set_disk(DiskState::Failed);
         self.disk.release_when_idle = true;
         self.forget_local_legs();
         self.abandon_persist();
@@ -276,9 +285,11 @@ impl Engine {
     }
 
     /// A Primary was there that our disk gets no writes from, or we are one: elsewhere may be newer data, whether or not
-    /// that is there when the disk comes.
+    /// that is there when the disk comes. But a Primary that has no data besides ours cannot go on.
     pub(super) fn note_primary_without_us(&mut self) {
-        let primary = self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary)
+        let lonely = self.peers.len() == 1;
+        let goes_on = |p: &Peer| p.role == Role::Primary && !(lonely && p.disk < DiskState::Consistent);
+        let primary = self.peers.iter().any(|p| p.is_connected() && goes_on(p))
             || self.role == Role::Primary && self.good_peer().is_some();
         self.disk.left_behind |= primary && self.announced_disk() < DiskState::Negotiating;
     }
@@ -349,6 +360,7 @@ impl Engine {
         match work {
             Locked::ClientWrite(key) => self.start_client_write(key, logged),
             Locked::ResyncRead(read) => self.start_resync_read(read),
+            Locked::Ask(ask) => self.start_ask(ask),
             Locked::Apply(applied) => self.start_apply(Applied { logged, ..applied }),
         }
     }

@@ -167,7 +167,7 @@ impl Engine {
             self.run_fence_peer(id);
             self.run_unfence_peer(id);
             // Without a disk there is nothing that could complete here alone.
-            if (self.is_settled_with(id) || !self.disk.is_usable())
+            if (self.is_settled_with(id) || !self.has_good_disk())
                 && let Some(peer) = self.peer_mut(id)
             {
                 peer.fence.freezes = false;

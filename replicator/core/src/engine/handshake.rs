@@ -167,6 +167,9 @@ impl Engine {
             let farewell = Farewell::Answer(answer(&verdict, &mine, &theirs));
             return self.part(id, decision.split_brain, theirs, farewell);
         }
+        if let Some(reason) = refusal.as_ref().filter(|_| self.is_attaching_as_primary(id)) {
+            return self.abort_attach(id, reason);
+        }
         self.tell_of_conflicts(id, &decision, &mine, &theirs);
         if let Some(reason) = refusal {
             return self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason));
@@ -313,7 +316,7 @@ impl Engine {
             peer.gives_up = false;
         }
         if had_disk && self.peer(id).is_some_and(Peer::lost_disk) {
-            self.peer_lost_disk(id, disk == DiskState::Failed);
+            self.peer_lost_disk(id);
         }
         if had_disk || !was_primary {
             self.serve_diskless_primary(id);
@@ -325,7 +328,7 @@ impl Engine {
     pub(super) fn peer_disk_failed(&mut self, id: NodeId) {
         if self.peer(id).is_some_and(|p| !p.lost_disk()) {
             self.set_peer_disk(id, DiskState::Failed);
-            self.peer_lost_disk(id, true);
+            self.peer_lost_disk(id);
             if let Some(peer) = self.peer_mut(id) {
                 peer.failed_by_ack = true;
             }
@@ -334,7 +337,7 @@ impl Engine {
 
     /// From now on a Primary writes through our copy alone: what it writes belongs to a generation that its own disk does
     /// not have, and that ours names before the first write.
-    fn serve_diskless_primary(&mut self, id: NodeId) {
+    pub(super) fn serve_diskless_primary(&mut self, id: NodeId) {
         let serves = |p: &Peer| p.is_connected() && p.role == Role::Primary && p.lost_disk();
         if !self.disk.is_usable() || !self.peer(id).is_some_and(serves) {
             return;
@@ -346,21 +349,11 @@ impl Engine {
         }
     }
 
-    /// From now on the peer lacks what is written. After a failure nobody knows what it lacks besides.
-    fn peer_lost_disk(&mut self, id: NodeId, failed: bool) {
+    /// From now on the peer lacks what is written. What its disk had not made durable when it failed is in the transfer log,
+    /// or, if it was the Primary, in its activity log.
+    fn peer_lost_disk(&mut self, id: NodeId) {
         self.abort_resync(id);
         self.set_replication(id, ReplicationState::Established);
-        if failed
-            && !seeded!(self, DiskFailureForgetsBits)
-            && let (Some(slot), Some(metadata)) = (self.peer(id).map(|p| p.slot), self.disk.metadata.as_mut())
-        {
-            metadata.bitmaps[slot].set_all();
-            self.disk.persist.request(true);
-            // What our handshake said of the bitmap is no longer true.
-            if self.peer(id).is_some_and(|p| p.in_round) {
-                self.begin_handshake(id);
-            }
-        }
         let primary = self.role == Role::Primary;
         if let Some(peer) = self.peer_mut(id) {
             peer.parted_as_primary = primary;

@@ -3,7 +3,8 @@
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
 //! become possible. Rooms: [`client`] (requests), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
 //! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
-//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`resync`], [`disk`] (disk operations and failures),
+//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`resync`], [`disk`] (disk operations and failures), [`primary_disk`] (a Primary
+//! whose disk comes and goes),
 //! [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs),
 //! [`fencing`], [`report`] (status).
 
@@ -20,6 +21,7 @@ mod handshake;
 mod peer;
 mod peer_reads;
 mod persist;
+mod primary_disk;
 mod read;
 mod receiver;
 mod replication;
@@ -44,6 +46,7 @@ use command::{CurrentCommand, PendingRepair};
 use disk::Disk;
 use peer::Peer;
 use persist::Version;
+use primary_disk::Ask;
 use read::ClientRead;
 use receiver::Applied;
 use resync::{OwnPause, ResyncRead};
@@ -136,6 +139,7 @@ struct Counters {
 enum Locked {
     ClientWrite(u64),
     ResyncRead(ResyncRead),
+    Ask(Ask),
     Apply(Applied),
 }
 
@@ -417,6 +421,9 @@ impl Engine {
     fn set_disk(&mut self, state: DiskState) {
         if state != self.disk.state {
             let old = std::mem::replace(&mut self.disk.state, state);
+            if state == DiskState::UpToDate {
+                self.relied_on = None;
+            }
             self.event(Event::Disk { old, new: state });
             self.announce_state();
         }

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::Engine;
 use super::disk::DiskWork;
 use crate::io::{ClientError, Device, DiskOpKind, Output, Payload};
-use crate::state::DiskState;
 use crate::units::{ByteRange, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
@@ -25,10 +24,10 @@ impl Engine {
         self.start_client_read(key);
     }
 
-    /// Local if the data is good here, else from a peer whose data is.
+    /// Local if the data is good here, at least in this range, else from a peer whose data is.
     fn start_client_read(&mut self, key: u64) {
         let Some(range) = self.reads.get(&key).map(|r| r.range) else { return };
-        if self.disk.is_usable() && self.disk.state == DiskState::UpToDate {
+        if self.has_good_disk() || self.is_synced_here(range) {
             return self.start_disk_op(Device::Data, DiskOpKind::Read(range), DiskWork::ClientRead { key });
         }
         let good = self.good_peer();
@@ -86,7 +85,7 @@ impl Engine {
 
     /// When the oldest read that waits for this peer was sent.
     pub(super) fn oldest_read_of(&self, peer: NodeId) -> Option<Timestamp> {
-        if self.disk.state == DiskState::UpToDate {
+        if self.has_good_disk() {
             return None;
         }
         self.reads.values().filter(|r| r.asked() == Some(peer)).filter_map(|r| r.peer).map(|(_, at)| at).min()

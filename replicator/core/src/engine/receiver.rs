@@ -86,6 +86,8 @@ pub(super) struct Applied {
     pub(super) epoch: u64,
     /// It holds extents of the activity log.
     pub(super) logged: bool,
+    /// A write of a Primary without a disk: ours is the only copy, and the activity log must name it.
+    pub(super) only_here: bool,
     pub(super) what: What,
 }
 
@@ -243,15 +245,20 @@ impl Engine {
     ) -> Result<(), String> {
         let unordered =
             self.config.options.write_ordering == WriteOrdering::None || seeded!(self, IgnoresBarrier);
+        let resync = matches!(what, What::Resync { .. } | What::ResyncZeroes | What::ResyncInSync);
+        let is_write = matches!(what, What::Write { .. } | What::Zero { .. });
+        let only_here = is_write && self.primary_relies_on_us(id);
+        let held = if resync { self.take_held(id, range) } else { None };
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         peer.receiver.held.take_in(what.payload_bytes())?;
         let applied = Applied {
             peer: id,
             session,
             range,
-            token,
+            token: held.unwrap_or(token),
             epoch: peer.receiver.open_epoch(),
             logged: false,
+            only_here,
             what,
         };
         let must_wait = peer.receiver.epochs.len() > 1 && !unordered;
@@ -260,7 +267,10 @@ impl Engine {
             open.waiting.push_back(applied);
         } else {
             open.in_flight += 1;
-            self.acquire(applied.token, applied.range, Locked::Apply(applied));
+            match held {
+                Some(_) => self.log_and_start(Locked::Apply(applied)),
+                None => self.acquire(applied.token, applied.range, Locked::Apply(applied)),
+            }
         }
         Ok(())
     }
@@ -315,7 +325,7 @@ impl Engine {
 
     /// A write of a peer has ended on our disk.
     pub(super) fn applied(&mut self, applied: Applied, ok: bool) {
-        let Applied { peer, session, range, token, epoch, logged, what } = applied;
+        let Applied { peer, session, range, token, epoch, logged, what, .. } = applied;
         if logged {
             self.release_after_write(range);
         }

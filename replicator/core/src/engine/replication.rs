@@ -154,7 +154,7 @@ impl Engine {
         peer.barriers.pop_front();
         // The writes whose own acknowledgement this stands for.
         let (mut log, mut held_bytes, mut written) = (std::mem::take(&mut peer.transfer_log), 0, Vec::new());
-        let has_disk = self.disk.is_usable();
+        let has_disk = self.has_good_disk();
         while let Some(sent) = log.front().copied().filter(|w| w.epoch <= epoch) {
             log.pop_front();
             held_bytes += sent.held_bytes;
@@ -183,7 +183,7 @@ impl Engine {
 
     /// The peer gets no more writes: all that it may lack is marked, all that waits for it goes on without it.
     pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
-        let only_copy = self.role == Role::Primary && !self.disk.is_usable();
+        let only_copy = self.role == Role::Primary && !self.has_good_disk();
         let Some(peer) = self.peer_mut(id) else { return };
         let log = std::mem::take(&mut peer.transfer_log);
         peer.unconfirmed_bytes = 0;

@@ -15,6 +15,7 @@ mod hostile;
 mod invalidate;
 mod lifecycle;
 mod meetings;
+mod primary_disk;
 mod rest;
 mod restarts;
 mod resync;

@@ -1,34 +1,23 @@
 //! What goes wrong around a handshake: words that overtake each other, and what changes while it is under way.
 
-use tandem_core::config::Options;
-use tandem_core::digest::DigestAlgorithm;
 use tandem_core::io::Command;
 use tandem_core::state::DiskState;
 use tandem_core::wire::Message;
 
-use crate::harness::Pair;
 use crate::scene::{PROTOCOLS, peer, synced};
 
-/// A node learns that its peer's disk had failed when it has already said that it knows of nothing.
+/// Both nodes lose their disks at once, and each hears of the other's loss when it has already said what it knows.
 #[test]
-fn what_is_marked_in_mid_handshake_is_not_in_sync() {
+fn both_disks_are_lost_before_a_handshake() {
     for protocol in PROTOCOLS {
-        let verify_algorithm = Some(DigestAlgorithm::Sha256);
-        let mut pair = Pair::with_options(&Options { protocol, verify_algorithm, ..Options::default() });
-        pair.up();
-        pair.command(0, Command::Primary { force: true }).unwrap();
+        let mut pair = synced(protocol);
+        pair.write(0, 0, 1);
         pair.command(0, Command::Secondary).unwrap();
-        pair.assert_in_sync();
         pair.hold = Some(|m| matches!(m, Message::State { .. } | Message::Handshake(_)));
-        pair.disk_fails[1] = true;
-        pair.begin_command(1, Command::Verify { start_bytes: None, stop_bytes: None, repair: None });
-        // Alpha marks what bravo may lack, and fails in turn.
-        pair.disk_fails[0] = true;
-        while peer(&pair, 0).disk != DiskState::Diskless {
-            pair.deliver_first();
+        for n in [1, 0] {
+            pair.command(n, Command::ForceDetach).unwrap();
         }
-        pair.disk_fails = [false, false];
-        pair.nodes[0].disk.0[8192] ^= 1;
+        pair.deliver_first();
         pair.attach(1).unwrap();
         pair.attach(0).unwrap();
         pair.deliver();

@@ -263,7 +263,8 @@ impl EventLoop {
             Mail::Attach(reply) => self.attach(reply),
             Mail::Command(command, reply) => {
                 let command = match command {
-                    AdminCommand::Detach => Command::Detach,
+                    AdminCommand::Detach { force: false } => Command::Detach,
+                    AdminCommand::Detach { force: true } => Command::ForceDetach,
                     AdminCommand::Connect { discard_my_data, tentative } => {
                         Command::ConnectWith { discard_my_data, tentative }
                     }

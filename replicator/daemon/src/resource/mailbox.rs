@@ -47,7 +47,7 @@ pub(crate) enum Mail {
 /// A command that needs nothing but the engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AdminCommand {
-    Detach,
+    Detach { force: bool },
     Connect { discard_my_data: bool, tentative: bool },
     Disconnect,
     Primary { force: bool },

@@ -47,7 +47,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         }
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
-        Command::Detach(names) => act("detach", &names, Action::Detach),
+        Command::Detach { names, force } => act("detach", &names, Action::Detach { force }),
         Command::Connect { names, discard_my_data, tentative } => {
             Ok(change::connect(session, &specs(&names)?, discard_my_data, tentative))
         }

@@ -2,11 +2,14 @@
 
 use super::{CurrentCommand, Stage, failure};
 use crate::engine::disk::{DiskWork, volume_bytes};
+use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::engine::{Engine, Reign};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::metadata::Metadata;
-use crate::refusal::{CommandError, HAS_DISK, INVALID_REQUEST, StateChangeRefusal};
+use crate::refusal::{
+    CommandError, DATA_NOT_CURRENT, DISK_TOO_SMALL, HAS_DISK, INVALID_REQUEST, StateChangeRefusal,
+};
 use crate::seeded;
 use crate::state::{DiskState, Role};
 use crate::units::CommandId;
@@ -16,14 +19,27 @@ impl Engine {
         if self.disk.open || self.disk.is_usable() {
             return self.finish_command(id, Err(failure(HAS_DISK)));
         }
-        if self.role == Role::Primary {
-            let text =
-                "this node is a Primary without a disk: make it Secondary first, then attach".to_owned();
-            return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
+        if self.role == Role::Primary && self.good_peer().is_none() {
+            let detail = "no peer is connected whose data this Primary, which has no disk, has exposed: make it Secondary \
+                          first, then attach";
+            let (number, text) = DATA_NOT_CURRENT;
+            let error = CommandError::Failure { number, text, detail: vec![detail.into()] };
+            return self.finish_command(id, Err(error));
         }
+        if self.role == Role::Primary
+            && let Err(detail) = self.fits_exposed_size(&metadata)
+        {
+            let (number, text) = DISK_TOO_SMALL;
+            return self
+                .finish_command(id, Err(CommandError::Failure { number, text, detail: vec![detail] }));
+        }
+        let exposed_bytes = self.size_bytes();
         self.reign = Reign::Idle;
         let attachment = self.random() | 1;
         self.disk.begin_attachment(metadata, attachment);
+        if self.role == Role::Primary {
+            self.set_size(exposed_bytes);
+        }
         if let Err(text) = self.assign_slots() {
             self.disk.metadata = None;
             self.disk.release_when_idle = true;
@@ -37,7 +53,7 @@ impl Engine {
         let node = self.config.node;
         if let Some(metadata) = self.disk.metadata.as_mut() {
             metadata.superblock.node = Some(node);
-            metadata.superblock.flags.up_to_date &= !self.disk.left_behind;
+            metadata.superblock.flags.up_to_date &= !self.disk.left_behind && self.role != Role::Primary;
         }
         self.disk.persist.request_then(true, Then::Attached(id));
     }
@@ -75,7 +91,36 @@ impl Engine {
         }
     }
 
+    /// Clients have seen a volume of a size that this disk must have.
+    fn fits_exposed_size(&self, metadata: &Metadata) -> Result<(), String> {
+        let (exposed, room) = (self.last_size_bytes, metadata.geometry.data_bytes);
+        let agreed = metadata.superblock.agreed_bytes;
+        if room < exposed {
+            return Err(format!(
+                "the volume that clients use has {exposed} bytes, the disk has room for {room}"
+            ));
+        }
+        if agreed != 0 && agreed != exposed {
+            return Err(format!(
+                "the volume that clients use has {exposed} bytes, this disk was one of {agreed}"
+            ));
+        }
+        Ok(())
+    }
+
     pub(in crate::engine) fn attached(&mut self, id: CommandId) {
+        self.begin(id, Stage::Attaching);
+        self.progress_attach(id);
+    }
+
+    /// The data meets the peers' when no client is at work here.
+    pub(super) fn progress_attach(&mut self, id: CommandId) {
+        if !self.disk.is_usable() {
+            return self.finish_command(id, Err(super::disk_lost()));
+        }
+        if !self.clients_are_drained() && !seeded!(self, WritesWhileAttaching) {
+            return;
+        }
         if let Some(metadata) = self.disk.metadata.as_ref() {
             self.last_size_bytes = volume_bytes(metadata);
         }
@@ -103,15 +148,29 @@ impl Engine {
                 self.finish_command(id, Ok(()))
             };
         }
-        if self.role == Role::Primary && !self.peers.iter().any(|p| p.has_good_data()) {
-            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, Vec::new());
-        }
-        if self.role == Role::Primary {
-            let text = "detach on a Primary is not possible in this version: move the role to the peer first"
-                .to_owned();
-            return self.refuse_command(id, StateChangeRefusal::InTransientState, vec![text]);
+        if let Some(detail) = self.why_not_detach() {
+            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
         }
         self.begin(id, Stage::Detaching { flushing: false });
+    }
+
+    /// The disk holds the last good copy that a Primary can reach.
+    fn why_not_detach(&self) -> Option<String> {
+        if self.role == Role::Primary {
+            return self
+                .good_peer()
+                .is_none()
+                .then(|| "no peer has good data: --force gives up the last copy".into());
+        }
+        let relies =
+            |p: &&Peer| p.is_connected() && p.role == Role::Primary && p.disk < DiskState::Consistent;
+        let primary = self.peers.iter().find(relies).filter(|_| self.disk.state == DiskState::UpToDate)?;
+        Some(format!("{} is Primary and works with this disk: --force takes it away", primary.config.name))
+    }
+
+    pub(super) fn force_detach(&mut self, id: CommandId) {
+        self.give_up_disk("detach --force");
+        self.finish_command(id, Ok(()));
     }
 
     pub(super) fn progress_detach(&mut self, id: CommandId) {
@@ -119,6 +178,12 @@ impl Engine {
             return self.finish_command(id, Ok(()));
         }
         if !self.disk.leaving {
+            if let Some(detail) = self.why_not_detach() {
+                return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
+            }
+            if !self.clients_are_drained() {
+                return;
+            }
             // A handshake that is under way counts on the disk.
             if self.peers.iter().any(|p| p.our_handshake.is_some()) || !self.notes_that_it_is_left_behind() {
                 return;
@@ -159,9 +224,22 @@ impl Engine {
         if ok {
             self.begin(id, Stage::Persisting);
             self.close_log();
+            if let Some(metadata) = self.disk.metadata.as_mut().filter(|_| self.role == Role::Primary) {
+                // It goes on through its peer: this data grows old.
+                (metadata.superblock.flags.primary, metadata.superblock.flags.up_to_date) = (false, false);
+            }
             self.disk.persist.request_then(true, Then::Detached(id));
         } else {
             self.finish_command(id, Ok(()));
+        }
+    }
+
+    /// The disk of a Primary comes or goes: clients wait until what they have begun has ended.
+    pub(in crate::engine) fn changes_disk(&self) -> bool {
+        match self.current_command.as_ref().map(|c| &c.stage) {
+            Some(Stage::Attaching) => !seeded!(self, WritesWhileAttaching),
+            Some(Stage::Detaching { .. }) => !self.disk.leaving,
+            _ => false,
         }
     }
 

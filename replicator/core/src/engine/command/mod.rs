@@ -38,6 +38,8 @@ enum Stage {
     /// A forced promotion waits for the metadata.
     Forcing,
     Demoting,
+    /// Waits until the disk says that nobody is Primary.
+    Demoted,
     /// Waits until the peers have been asked what would happen.
     Asking,
     Invalidating(Invalidation),
@@ -47,6 +49,8 @@ enum Stage {
     /// Peers that were asked to outdate themselves say goodbye.
     Leaving,
     Verifying(Wish),
+    /// The disk is there; clients of the Primary end what they do first.
+    Attaching,
     Detaching {
         flushing: bool,
     },
@@ -97,6 +101,7 @@ enum Heard {
 impl Engine {
     pub(super) fn progress_commands(&mut self) {
         self.disconnect_at_once();
+        self.force_detach_at_once();
         self.refuse_outdate_at_once();
         loop {
             match self.current_command.as_ref().map(|c| (c.id, &c.stage)) {
@@ -107,10 +112,15 @@ impl Engine {
                 Some((id, Stage::Suspending)) => self.progress_suspension(id),
                 Some((id, Stage::Leaving)) => self.progress_leaving(id),
                 Some((id, Stage::Verifying(_))) => self.progress_verify_command(id),
+                Some((id, Stage::Attaching)) => self.progress_attach(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
                 Some((
                     _,
-                    Stage::Persisting | Stage::Forcing | Stage::Asking | Stage::Detaching { flushing: true },
+                    Stage::Persisting
+                    | Stage::Demoted
+                    | Stage::Forcing
+                    | Stage::Asking
+                    | Stage::Detaching { flushing: true },
                 ))
                 | None => {}
             }
@@ -135,6 +145,16 @@ impl Engine {
         }
     }
 
+    /// A disk that hangs may be what another command waits for.
+    fn force_detach_at_once(&mut self) {
+        if self.current_command.is_some()
+            && let Some(at) = self.commands.iter().position(|(_, c)| matches!(c, Command::ForceDetach))
+            && let Some((id, _)) = self.commands.remove(at)
+        {
+            self.force_detach(id);
+        }
+    }
+
     /// Who fences this node while it is being promoted must not wait for that: each would wait for the other.
     fn refuse_outdate_at_once(&mut self) {
         if matches!(self.current_command, Some(CurrentCommand { stage: Stage::Promoting(_), .. }))
@@ -154,6 +174,7 @@ impl Engine {
         match command {
             Command::Attach { metadata } => self.attach(id, *metadata),
             Command::Detach => self.start_detach(id),
+            Command::ForceDetach => self.force_detach(id),
             Command::Connect => self.connect(id, false, false),
             Command::ConnectWith { discard_my_data, tentative } => {
                 self.connect(id, discard_my_data, tentative)
@@ -217,7 +238,7 @@ impl Engine {
             // Once the peers were told that the disk goes, it goes.
             Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
             Stage::Beginning(beginning) => matches!(beginning, Beginning::Wanted { .. }),
-            Stage::Persisting | Stage::Forcing => false,
+            Stage::Persisting | Stage::Demoted | Stage::Forcing | Stage::Attaching => false,
         };
         if may_end {
             self.stop_asking();

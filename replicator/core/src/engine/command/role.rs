@@ -256,7 +256,7 @@ impl Engine {
     /// New requests are refused from here on.
     pub(in crate::engine) fn is_demoting(&self) -> bool {
         let stage = self.current_command.as_ref().map(|c| &c.stage);
-        self.role == Role::Primary && matches!(stage, Some(Stage::Demoting | Stage::Persisting))
+        self.role == Role::Primary && matches!(stage, Some(Stage::Demoting | Stage::Demoted))
     }
 
     /// Everything written is on every disk, or marked; then the disk says that nobody is Primary.
@@ -277,13 +277,14 @@ impl Engine {
         let Some(metadata) = self.disk.metadata.as_mut() else { return self.demoted(id) };
         metadata.superblock.flags.primary = false;
         self.close_log();
-        self.begin(id, Stage::Persisting);
+        self.begin(id, Stage::Demoted);
         let with_bitmap = !seeded!(self, DemotesWithoutBitmap);
         self.disk.persist.request_then(with_bitmap, Then::Demoted(id));
     }
 
     pub(in crate::engine) fn demoted(&mut self, id: CommandId) {
         self.set_role(Role::Secondary);
+        self.release_held();
         self.finish_command(id, Ok(()));
     }
 }

@@ -24,7 +24,7 @@ use crate::generation::same;
 use crate::handler::{Handler, HandlerOutcome};
 use crate::io::{Level, Payload};
 use crate::seeded;
-use crate::state::{DiskState, ReplicationState};
+use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{BLOCK_BYTES, ByteRange, HandlerId, NodeId, Timestamp};
 use crate::wire::{Handshake, Message};
 
@@ -84,11 +84,13 @@ impl Engine {
         let now = self.now;
         let options = &self.config.options.resync;
         let wanted = !options.csums_after_crash_only || mine.crashed_primary || theirs.crashed_primary;
-        let csums = options.csums_algorithm.filter(|_| wanted);
+        // Clients of a Primary would wait while both read and compare.
+        let csums = options.csums_algorithm.filter(|_| wanted && self.role != Role::Primary);
         let mut source = theirs.generations;
         source.remember(theirs.bitmap_id);
+        let target = TargetState::new(self.key(), source, csums, now);
         if let Some(peer) = self.peer_mut(id) {
-            peer.target = Some(TargetState::new(source, csums, now));
+            peer.target = Some(target);
         }
         self.set_replication(id, ReplicationState::WFBitMapT);
         // The peer's data is newer: ours may not be promoted, whatever becomes of the connection.
@@ -262,8 +264,9 @@ impl Engine {
     /// Forgets the resync with a peer, complete or not; the bits say what is missing.
     pub(super) fn abort_resync(&mut self, id: NodeId) {
         self.abort_verify(id);
+        let held = self.peer_mut(id).and_then(|p| p.target.take()).map(|target| target.held);
+        held.into_iter().for_each(|held| self.release_all(held));
         if let Some(peer) = self.peer_mut(id) {
-            peer.target = None;
             peer.progress = None;
             peer.source = SourceState::default();
             peer.before_resync = None;

@@ -5,6 +5,7 @@ use crate::digest::DigestAlgorithm;
 use crate::engine::Engine;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
+use crate::engine::primary_disk::HeldRanges;
 use crate::engine::receiver::What;
 use crate::generation::Generations;
 use crate::handler::Handler;
@@ -26,12 +27,33 @@ pub(in crate::engine) struct TargetState {
     csums: Option<DigestAlgorithm>,
     next_block: u64,
     controller: Controller,
+    /// Tells it from former ones.
+    id: u64,
+    /// As Primary: what was asked for and has not come. Clients' writes wait for it.
+    pub(in crate::engine) held: HeldRanges,
 }
 
 impl TargetState {
-    pub(super) fn new(source: Generations, csums: Option<DigestAlgorithm>, now: Timestamp) -> Self {
-        let controller = Controller::new(now);
-        TargetState { source, ready: false, finishing: false, csums, next_block: 0, controller }
+    pub(super) fn new(id: u64, source: Generations, csums: Option<DigestAlgorithm>, now: Timestamp) -> Self {
+        TargetState {
+            source,
+            ready: false,
+            finishing: false,
+            csums,
+            next_block: 0,
+            controller: Controller::new(now),
+            id,
+            held: HeldRanges::default(),
+        }
+    }
+
+    pub(in crate::engine) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The disk says that it is a mixture.
+    pub(in crate::engine) fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// It asks by digest.
@@ -97,7 +119,7 @@ impl Engine {
                 target.controller.asked(options, now, active, range.length);
                 match target.csums {
                     Some(algorithm) => self.read_to_compare(id, range, algorithm),
-                    None => self.send(id, Message::ResyncRequest { range }),
+                    None => self.ask_for(id, range),
                 }
                 true
             }
@@ -202,6 +224,8 @@ impl Engine {
         if let Some(peer) = self.peer_mut(id) {
             peer.discard_my_data = false;
         }
+        // Its source's disk may have failed just before.
+        self.serve_diskless_primary(id);
         self.tell_handler(Handler::AfterResyncTarget, Some(id));
         if self.peer(id).is_some_and(|p| p.session == session && p.link_up && p.target.is_some()) {
             self.send(id, Message::ResyncDone);
