@@ -63,6 +63,18 @@ impl Cable {
         self.ends[end].prefix()
     }
 
+    /// From this end to the other no more than so much gets through in a second.
+    pub(crate) fn slow_down(&self, end: usize, megabits: u32) {
+        let rate = format!("{megabits}mbit");
+        let line = format!("qdisc add dev {INTERFACE} root tbf rate {rate} burst 32k latency 50ms");
+        self.ends[end].run("tc", &line.split(' ').collect::<Vec<_>>());
+    }
+
+    /// As fast as it can again.
+    pub(crate) fn speed_up(&self, end: usize) {
+        self.ends[end].run("tc", &["qdisc", "del", "dev", INTERFACE, "root"]);
+    }
+
     pub(crate) fn cut(&self, cut: Cut) {
         let dropping =
             |hook: &str| format!("chain {hook} {{ type filter hook {hook} priority 0; policy drop; }}\n");

@@ -12,14 +12,19 @@ use crate::pair::{Pair, Setup};
 use crate::wait;
 
 /// A pair whose handlers lie in a folder of scripts, `$SCRIPTS/NODE/HANDLER`; a missing script cannot be executed.
-struct Scripts {
-    pair: Pair,
+pub(crate) struct Scripts {
+    pub(crate) pair: Pair,
     folder: PathBuf,
 }
 
 impl Scripts {
     /// With these handlers and these statements besides.
     fn new(handlers: &[&str], statements: &str) -> Scripts {
+        Scripts::with(handlers, Setup { statements: statements.into(), ..Setup::default() })
+    }
+
+    /// With these handlers in a pair made in this way.
+    pub(crate) fn with(handlers: &[&str], setup: Setup) -> Scripts {
         let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("tandem-handlers-XXXXXX")).unwrap();
         let lines: String = handlers
             .iter()
@@ -28,12 +33,12 @@ impl Scripts {
         for node in ["alpha", "bravo"] {
             fs::create_dir(folder.join(node)).unwrap();
         }
-        let statements = format!("handlers {{ {lines} }} {statements}");
-        let pair = Pair::new(Setup { statements, ..Setup::default() });
+        let statements = format!("handlers {{ {lines} }} {}", setup.statements);
+        let pair = Pair::new(Setup { statements, ..setup });
         Scripts { pair, folder }
     }
 
-    fn write(&self, node: &str, handler: &str, body: &str) {
+    pub(crate) fn write(&self, node: &str, handler: &str, body: &str) {
         let path = self.folder.join(node).join(handler);
         // A script that is being executed cannot be written to: replace it.
         let new = path.with_extension("new");
@@ -43,7 +48,7 @@ impl Scripts {
     }
 
     /// What the handlers of a node have written to `$0.out`.
-    fn written(&self, node: &str, handler: &str) -> String {
+    pub(crate) fn written(&self, node: &str, handler: &str) -> String {
         fs::read_to_string(self.folder.join(node).join(format!("{handler}.out"))).unwrap_or_default()
     }
 }
