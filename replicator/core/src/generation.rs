@@ -432,8 +432,8 @@ mod tests {
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
         let begins = prop_oneof![3 => Just(0u64), 1 => (6u64..9).prop_map(|n| n << 8)];
-        (ids, disk, role, 0u64..3, any::<bool>(), any::<bool>(), begins).prop_map(
-            |(ids, disk, role, dirty_blocks, crashed_primary, discard_my_data, begins)| {
+        (ids, disk, role, 0u64..3, any::<[bool; 3]>(), begins).prop_map(
+            |(ids, disk, role, dirty_blocks, [crashed_primary, discard_my_data, gave_up], begins)| {
                 let (current, bitmap_id, resync_id, h0, h1) = ids;
                 let mut history = [0; HISTORY_SLOTS];
                 history[..2].copy_from_slice(&[h0, h1]);
@@ -449,6 +449,7 @@ mod tests {
                     dirty_blocks,
                     crashed_primary,
                     discard_my_data,
+                    gave_up,
                     attachment: 0,
                     relied_on: None,
                     begins,

@@ -115,6 +115,8 @@ pub(crate) fn resolve(
         // What somebody says now counts for more than what was configured once.
         (true, false) => Outcome::Manual { i_win: false },
         (false, true) => Outcome::Manual { i_win: true },
+        // Decided already; the bitmaps are one by now.
+        _ if mine.gave_up != theirs.gave_up => Outcome::Automatic { i_win: theirs.gave_up },
         _ if bitmaps_tell || policies.always => by_policy(mine, theirs, policies, sides),
         _ => Outcome::Unresolved,
     }
@@ -207,7 +209,8 @@ impl SplitBrain {
         format!(
             "{SPLIT_BRAIN}{should_give_up} Last common generation {:016X}; written since: at most {} KiB here ({}), {} \
              KiB on {peer_name} ({}). Decide whose changes are lost, make that node Secondary, and run on it \
-             'tandemadm connect --discard-my-data {resource}'; then on the other 'tandemadm connect {resource}'",
+             'tandemadm connect --discard-my-data {resource}'; then on the other 'tandemadm connect {resource}'. 'tandemadm \
+             split-brain show {resource}' tells more",
             self.common,
             kib(mine),
             mine.role,

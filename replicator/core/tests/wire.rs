@@ -47,6 +47,7 @@ fn one_of_each() -> Vec<Message> {
             dirty_blocks: 6,
             crashed_primary: true,
             discard_my_data: true,
+            gave_up: true,
             attachment: 11,
             relied_on: Some(12),
             begins: 13,

@@ -3,7 +3,8 @@
 //! then that both go StandAlone, say why, and overwrite nothing.
 
 use tandem_core::split_brain::{NoPrimary, OnePrimary};
-use tandem_core::state::{ConnectionState, Role};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
+use tandem_core::status::Status;
 use tandem_core::units::Timestamp;
 
 use super::checks::Mask;
@@ -46,6 +47,8 @@ impl World {
         self.trace(None, "split", String::new);
         self.split = true;
         self.requests_left = u64::MAX;
+        // From here on the disks do what they are told: who has none is asked nothing.
+        self.end_troubles();
         self.link.down = true;
         let hears = [self.prng.chance(1, 2), self.prng.chance(1, 2)];
         self.break_connection(hears);
@@ -201,6 +204,15 @@ impl World {
         }
         if early && self.prng.chance(1, 6) {
             self.break_connection([true; 2]);
+        }
+        // Who has lost by policy remembers, once the bitmaps meet.
+        let receiving = |s: &Status| {
+            s.peers[0].replication == ReplicationState::WFBitMapT || s.disk == DiskState::Inconsistent
+        };
+        let giving_up = self.nodes[1 - winner].status.as_ref().is_some_and(receiving);
+        if early && !manually && giving_up && self.prng.chance(1, 3) {
+            let power = self.prng.chance(1, 2);
+            self.die(1 - winner, power);
         }
         Ok(Act::Resolving { since, held, winner, manually })
     }

@@ -27,6 +27,7 @@ mod postgres;
 mod random;
 mod resync;
 mod split_brain;
+mod split_brain_undo;
 mod tcp;
 mod torture;
 mod trial;

@@ -117,6 +117,26 @@ pub enum SplitBrain {
         #[arg(long)]
         json: bool,
     },
+    /// Decide whose data is kept, or put back what a decision has overwritten.
+    Resolve(Resolve),
+}
+
+/// How a split brain is decided, or a decision undone.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Resolve {
+    /// The resource.
+    #[arg(value_name = "RES")]
+    pub name: String,
+    /// The node whose data is kept. On this node, it waits for the other; on the other, that one's data is given up. With
+    /// `--dry-run`, says what would happen.
+    #[arg(long, value_name = "NODE", required_unless_present = "restore", conflicts_with = "restore")]
+    pub keep: Option<String>,
+    /// First write what will be overwritten to this file.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Write what was saved in this file back, through the device, on the primary.
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
 }
 
 /// One command.

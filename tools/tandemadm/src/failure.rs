@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::create_md::CreateMdError;
 use crate::daemon_start::StartError;
 use crate::device::OpenError;
+use crate::saved_blocks::SavedError;
 
 /// The exit code from which on no further resource is tried: nothing would come of it.
 pub const GIVE_UP_CODE: u8 = 20;
@@ -48,6 +49,12 @@ pub enum Failure {
     /// The data cannot be outdated.
     #[error("Device is inconsistent.")]
     Inconsistent,
+    /// What a split brain gives up cannot be saved, or restored.
+    #[error("{0}")]
+    Saved(#[from] SavedError),
+    /// A split brain cannot be resolved in this way, and nothing was changed.
+    #[error("{0}")]
+    NotResolved(String),
     /// A disk failed.
     #[error("{0}")]
     Disk(#[from] DiskError),
@@ -72,8 +79,9 @@ impl Failure {
             Failure::NotUp(_) | Failure::Load(_) => 10,
             Failure::Config(_, code) => *code,
             Failure::Refused(reply) => reply.exit_code,
+            Failure::NotResolved(_) => 11,
             Failure::CreateMd(CreateMdError::WouldTruncate(_)) => 40,
-            Failure::CreateMd(_) | Failure::Open(_) | Failure::Disk(_) => 20,
+            Failure::CreateMd(_) | Failure::Open(_) | Failure::Disk(_) | Failure::Saved(_) => 20,
             Failure::Client(_) | Failure::Start(_) | Failure::System(..) => 20,
         }
     }

@@ -13,8 +13,10 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod gi_text;
+pub mod nbd;
 mod output;
 pub mod progress;
+pub mod saved_blocks;
 pub mod session;
 pub mod signatures;
 pub mod status_json;

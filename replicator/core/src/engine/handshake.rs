@@ -118,6 +118,7 @@ impl Engine {
                 && !seeded!(self, IgnoresCrashFlag),
             discard_my_data: self.peer(id).is_some_and(|p| p.discard_my_data)
                 && !seeded!(self, IgnoresDiscardMyData),
+            gave_up: self.slot(id).is_some_and(|s| s.gave_up),
             attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },
             relied_on: self.relied_on,
             begins: self.generation_to_begin(),
@@ -207,6 +208,13 @@ impl Engine {
             self.peer_mut(id).filter(|_| decided && !matches!(verdict, Verdict::Target { .. }))
         {
             peer.discard_my_data = false;
+        }
+        if decision.split_brain.is_some()
+            && matches!(verdict, Verdict::Target { .. })
+            && let Some(slot) = self.slot_mut(id)
+        {
+            slot.gave_up = true;
+            self.disk.persist.request(false);
         }
         match verdict {
             Verdict::Source { full } => self.become_source(id, full, &theirs),

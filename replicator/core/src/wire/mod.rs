@@ -112,6 +112,8 @@ pub struct Handshake {
     pub crashed_primary: bool,
     /// The sender's administrator gives its data up for the receiver's.
     pub discard_my_data: bool,
+    /// A split brain was decided for the receiver, and the sender has not had its data yet.
+    pub gave_up: bool,
     /// Random, drawn when the sender's disk was attached; 0 when diskless. While it stays the same, no completed write
     /// was lost from the disk's cache.
     pub attachment: u64,

@@ -455,6 +455,7 @@ impl Victim {
             dirty_blocks: self.number(),
             crashed_primary: self.chance.one_in(2),
             discard_my_data: self.chance.one_in(4),
+            gave_up: self.chance.one_in(4),
             attachment: self.number(),
             relied_on: self.chance.one_in(2).then_some(7),
             begins: if self.chance.one_in(4) { self.number() } else { 0 },

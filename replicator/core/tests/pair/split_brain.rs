@@ -55,6 +55,35 @@ fn no_primary(no_primary: NoPrimary) -> AfterSplitBrain {
     AfterSplitBrain { no_primary, ..AfterSplitBrain::default() }
 }
 
+/// Simulator: seed 14903 B. Once the bitmaps have met, both count what either has written: the loser must remember that it
+/// is one.
+#[test]
+fn a_decision_by_policy_stands_when_the_resync_breaks_off() {
+    for by_changes in [NoPrimary::DiscardLeastChanges, NoPrimary::DiscardZeroChanges] {
+        for crashes in [false, true] {
+            let mut pair = diverged(no_primary(by_changes));
+            // Both have written: that policy leaves it to the administrator.
+            let discard_my_data = by_changes == NoPrimary::DiscardZeroChanges;
+            pair.hold = Some(|m| matches!(m, Message::BitmapEnd));
+            pair.command(0, Command::ConnectWith { discard_my_data, tentative: false }).unwrap();
+            pair.command(1, Command::Connect).unwrap();
+            pair.drop_held();
+            pair.link_is_down = true;
+            pair.cut();
+            pair.settle();
+            assert_eq!(pair.nodes[0].engine.status(pair.now).disk, DiskState::Outdated);
+            if crashes {
+                pair.crash(0);
+                pair.attach(0).unwrap();
+                pair.command(0, Command::Connect).unwrap();
+            }
+            pair.heal();
+            pair.assert_in_sync();
+            assert_eq!(blocks(&pair, 0), [0, 2, 3], "{by_changes:?}");
+        }
+    }
+}
+
 #[test]
 fn both_sides_name_the_last_common_generation_and_what_each_has_written() {
     let mut pair = diverged(AfterSplitBrain::default());

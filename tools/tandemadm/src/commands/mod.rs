@@ -2,6 +2,7 @@
 
 mod change;
 mod metadata;
+mod restore;
 mod show;
 mod split_brain;
 mod wait;
@@ -37,6 +38,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::WipeMd { names, force } => Ok(metadata::wipe_md(session, &specs(&names)?, force)),
         Command::SplitBrain(SplitBrain::Show { names, json }) => {
             Ok(split_brain::show(session, &specs(&names)?, json))
+        }
+        Command::SplitBrain(SplitBrain::Resolve(options)) => {
+            let specs = config(session)?.specs(std::slice::from_ref(&options.name))?;
+            Ok(split_brain::resolve(session, &specs, &options))
         }
         Command::ShowGi(names) => Ok(metadata::show_gi(session, &specs(&names)?)),
         Command::GetGi(names) => Ok(metadata::get_gi(session, &specs(&names)?)),

@@ -13,7 +13,7 @@ use crate::progress;
 use crate::session::Session;
 use crate::status_text::standalone_reason;
 
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) fn connect(session: &Session, specs: &[ResourceSpec], timeout_s: u64) -> u8 {
     let deadline = deadline(timeout_s);

@@ -215,6 +215,7 @@ impl Engine {
         if let Some(metadata) = self.disk.metadata.as_mut() {
             let flags = &mut metadata.superblock.flags;
             (flags.consistent, flags.up_to_date, flags.crashed_primary) = (true, true, false);
+            metadata.superblock.peers.iter_mut().for_each(|slot| slot.gave_up = false);
         }
         self.set_disk(DiskState::UpToDate);
         self.begin_generation();

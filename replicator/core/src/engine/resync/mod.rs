@@ -53,7 +53,7 @@ impl Engine {
         }
         let current = self.disk.metadata.as_ref().map_or(0, |m| m.superblock.generations.current);
         if let Some(slot) = self.slot_mut(id) {
-            slot.resync_id = current;
+            (slot.resync_id, slot.gave_up) = (current, false);
         }
         // Whatever this node thought of its data: nobody has newer.
         if let Some(metadata) = self.disk.metadata.as_mut() {
