@@ -315,7 +315,7 @@ impl Metadata {
     /// Reads many groups at a time: of 16 TiB there are 131072. Most have no bit.
     fn read_groups(&mut self, io: &mut dyn MetaIo) -> Result<(), DiskError> {
         let pages = self.bitmaps.first().map_or(0, Bitmap::pages);
-        let at_once = (READ_BYTES / self.full_group_bytes()).max(1);
+        let at_once = (READ_BYTES / self.full_group_bytes()).min(pages).max(1);
         let mut buffer = vec![0; (at_once * self.full_group_bytes()) as usize];
         for first in (0..pages).step_by(at_once as usize) {
             let numbers = first..(first + at_once).min(pages);
