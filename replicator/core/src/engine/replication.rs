@@ -190,7 +190,9 @@ impl Engine {
         peer.pulling_ahead = None;
         peer.barriers.clear();
         peer.epoch_writes = 0;
-        if only_copy && !peer.all_durable {
+        // Old data, which was to be renewed, is no copy.
+        let is_old = matches!(peer.disk, DiskState::Inconsistent | DiskState::Outdated);
+        if only_copy && !peer.all_durable && !is_old {
             let unsure = log.iter().any(|w| !w.acked && w.wants == Protocol::A);
             let attachment = if unsure { 0 } else { peer.attachment };
             self.relied_on = Some(attachment);

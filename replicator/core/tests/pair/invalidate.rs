@@ -3,9 +3,10 @@
 use tandem_core::config::Protocol;
 use tandem_core::io::{Command, Device};
 use tandem_core::state::DiskState;
+use tandem_core::wire::Message;
 
 use crate::harness::Pair;
-use crate::scene::{peer, synced};
+use crate::scene::{PROMOTE, peer, read, synced};
 
 const LOCAL: Command = Command::Invalidate { reset_bitmap: true };
 const REMOTE: Command = Command::InvalidateRemote { reset_bitmap: true };
@@ -121,4 +122,25 @@ fn a_copy_gets_all_writes_until_its_disk_says_that_it_was_given_up() {
     while pair.finish_slow() > 0 {}
     pair.ended(given_up).unwrap().unwrap();
     pair.assert_in_sync();
+}
+
+/// Simulator: seed 34001 B. Until the copy is given up it gets every write, whatever becomes of the command.
+#[test]
+fn who_agrees_to_an_invalidate_counts_on_the_copy_until_it_is_given_up() {
+    for cancelled in [true, false] {
+        let mut pair = synced(Protocol::C);
+        pair.hold = Some(|m| matches!(m, Message::InvalidateReply { .. }));
+        let invalidation = pair.begin_command(1, LOCAL);
+        pair.write(0, 4096, 7);
+        if cancelled {
+            pair.feed(1, tandem_core::Input::CancelCommand { id: invalidation });
+            pair.deliver();
+            pair.assert_in_sync();
+        } else {
+            pair.drop_held();
+            pair.crash(0);
+            pair.command(1, PROMOTE).unwrap();
+            assert_eq!(read(&mut pair, 1, 4096), 7);
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! What goes wrong around a handshake: words that overtake each other, and what changes while it is under way.
 
-use tandem_core::io::Command;
-use tandem_core::state::DiskState;
+use tandem_core::config::Protocol;
+use tandem_core::io::{ClientOp, Command};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
+use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
-use crate::scene::{PROTOCOLS, peer, synced};
+use crate::scene::{PROTOCOLS, connections, peer, synced};
 
 /// Both nodes lose their disks at once, and each hears of the other's loss when it has already said what it knows.
 #[test]
@@ -52,4 +54,31 @@ fn an_ack_that_overtakes_the_word_on_the_disk_is_the_last_word() {
         pair.attach(1).unwrap();
         pair.assert_in_sync();
     }
+}
+
+/// Simulator: seed 42895 C. A peer that was about to be renewed when the Primary's disk failed has been sent a write, and
+/// still lacks what came before.
+#[test]
+fn a_diskless_primary_does_not_rely_on_a_peer_that_was_to_be_its_target() {
+    let mut pair = synced(Protocol::C);
+    pair.link_is_down = true;
+    pair.cut();
+    pair.settle();
+    pair.write(0, 4096, 7);
+    pair.hold = Some(|m| match m {
+        Message::Handshake(h) => h.role == Role::Primary,
+        Message::BitmapChunk { .. } | Message::BitmapEnd | Message::Write { .. } => true,
+        Message::State { .. } | Message::Barrier { .. } => true,
+        _ => false,
+    });
+    pair.heal();
+    assert_eq!(peer(&pair, 0).replication, ReplicationState::WFBitMapS);
+    pair.disk_fails[0] = true;
+    let failed = pair.begin_write(0, 8192, 8);
+    assert!(pair.answered(failed).is_some_and(|r| r.is_err()));
+    pair.drop_held();
+    pair.cut();
+    pair.settle();
+    assert_eq!(connections(&pair)[0], ConnectionState::StandAlone);
+    assert!(pair.client(0, ClientOp::Read(ByteRange::new(4096, 4096))).is_err());
 }
