@@ -127,6 +127,13 @@ pub enum RrConflict {
     /// Both stand alone.
     #[default]
     Disconnect,
+    /// Both try again after a while, until nothing is in the way.
+    RetryConnect,
+    /// Both stand alone. What DRBD rolls back with this, writes of protocol A that a crashed Primary alone has, is rolled
+    /// back anyway once the other has been promoted.
+    AutoDiscard,
+    /// The Primary's clients are cut off and it steps down.
+    Violently,
     /// Both stand alone, and the Primary runs the handler `pri-lost`.
     CallPriLost,
 }

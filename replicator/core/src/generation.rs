@@ -124,6 +124,19 @@ pub struct Decision {
     pub rule: &'static str,
     /// Both copies went on: how that ends.
     pub split_brain: Option<SplitBrain>,
+    /// Why the verdict is a refusal, if it is one for that.
+    pub conflict: Option<RoleConflict>,
+}
+
+/// What the copies need, and a Primary is in the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RoleConflict {
+    /// This node is Primary and was to receive the peer's data.
+    IAmTarget,
+    /// The peer is Primary and was to receive this node's data.
+    PeerIsTarget,
+    /// Both are Primary.
+    BothPrimary,
 }
 
 impl Decision {
@@ -131,7 +144,7 @@ impl Decision {
     pub fn primary_lost(&self) -> bool {
         match self.split_brain.map(|split| split.outcome) {
             Some(Outcome::PrimaryShouldGiveUp { me }) => me,
-            _ => self.verdict == Verdict::Refuse(PRIMARY_IS_TARGET.into()),
+            _ => self.conflict == Some(RoleConflict::IAmTarget),
         }
     }
 }
@@ -141,11 +154,11 @@ pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides)
     if lacks_exposed_data(mine, theirs) || lacks_exposed_data(theirs, mine) {
         let text = "the peer does not have the data that this diskless Primary has exposed";
         let verdict = Verdict::Refuse(text.into());
-        return Decision { verdict, rule: "diskless-primary", split_brain: None };
+        return Decision { verdict, rule: "diskless-primary", split_brain: None, conflict: None };
     }
     if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-        let verdict = respect_roles(Verdict::InSync, mine, theirs);
-        return Decision { verdict, rule: "diskless", split_brain: None };
+        let (verdict, conflict) = respect_roles(Verdict::InSync, mine, theirs);
+        return Decision { verdict, rule: "diskless", split_brain: None, conflict };
     }
     let (relation, rule) = compare(mine, theirs, terms.protocol, sides);
     let (verdict, split_brain) = match relation {
@@ -157,14 +170,15 @@ pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides)
                 // Somebody has given up already.
                 (_, true, false) => Verdict::Target { full },
                 (_, false, true) => Verdict::Source { full },
-                (Outcome::Automatic { i_win } | Outcome::Manual { i_win }, ..) => {
-                    if i_win {
-                        Verdict::Source { full }
-                    } else {
-                        Verdict::Target { full }
-                    }
+                (Outcome::Automatic { i_win: true } | Outcome::Manual { i_win: true }, ..)
+                | (Outcome::PrimaryStepsDown { me: false, .. }, ..) => Verdict::Source { full },
+                (
+                    Outcome::Automatic { .. } | Outcome::Manual { .. } | Outcome::PrimaryStepsDown { .. },
+                    ..,
+                ) => Verdict::Target { full },
+                (Outcome::Unresolved | Outcome::PrimaryShouldGiveUp { .. }, ..) => {
+                    Verdict::Refuse(SPLIT_BRAIN.into())
                 }
-                _ => Verdict::Refuse(SPLIT_BRAIN.into()),
             };
             let settled = inconsistent(mine) != inconsistent(theirs);
             (verdict, Some(SplitBrain { common, bitmaps_tell, outcome }).filter(|_| !settled))
@@ -172,12 +186,15 @@ pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides)
         Relation::Unrelated => (Verdict::Refuse("Unrelated data, aborting!".into()), None),
     };
     if seeded!(sides, SyncsFromInconsistent) {
-        return Decision { verdict: respect_roles(verdict, mine, theirs), rule, split_brain };
+        let (verdict, conflict) = respect_roles(verdict, mine, theirs);
+        return Decision { verdict, rule, split_brain, conflict };
     }
     let (verdict, rule) = follow_disk_states(verdict, rule, mine, theirs);
-    let verdict =
-        if seeded!(sides, OverwritesPrimary) { verdict } else { respect_roles(verdict, mine, theirs) };
-    Decision { verdict, rule, split_brain }
+    let (verdict, conflict) = match seeded!(sides, OverwritesPrimary) {
+        true => (verdict, None),
+        false => respect_roles(verdict, mine, theirs),
+    };
+    Decision { verdict, rule, split_brain, conflict }
 }
 
 /// How two copies are related, as far as the identifiers tell.
@@ -387,23 +404,24 @@ fn inconsistent(h: &Handshake) -> bool {
     h.disk <= DiskState::Inconsistent
 }
 
-const PRIMARY_IS_TARGET: &str = "I shall become SyncTarget, but I am primary!";
-
 /// Data under a running client is never overwritten.
-fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> Verdict {
+fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> (Verdict, Option<RoleConflict>) {
     let exposed = |h: &Handshake| h.role == Role::Primary && h.disk >= DiskState::Consistent;
-    match verdict {
-        Verdict::Target { .. } if exposed(mine) => Verdict::Refuse(PRIMARY_IS_TARGET.into()),
+    let (text, conflict) = match verdict {
+        Verdict::Target { .. } if exposed(mine) => {
+            ("I shall become SyncTarget, but I am primary!", RoleConflict::IAmTarget)
+        }
         Verdict::Source { .. } if exposed(theirs) => {
-            Verdict::Refuse("The peer shall become SyncTarget, but it is primary!".into())
+            ("The peer shall become SyncTarget, but it is primary!", RoleConflict::PeerIsTarget)
         }
         Verdict::InSync | Verdict::BothFresh | Verdict::Begin { .. }
             if mine.role == Role::Primary && theirs.role == Role::Primary =>
         {
-            Verdict::Refuse("Multiple primaries not allowed by config".into())
+            ("Multiple primaries not allowed by config", RoleConflict::BothPrimary)
         }
-        verdict => verdict,
-    }
+        verdict => return (verdict, None),
+    };
+    (Verdict::Refuse(text.into()), Some(conflict))
 }
 
 /// Equal and not "none".
@@ -432,8 +450,15 @@ mod tests {
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
         let begins = prop_oneof![3 => Just(0u64), 1 => (6u64..9).prop_map(|n| n << 8)];
-        (ids, disk, role, 0u64..3, any::<[bool; 3]>(), begins).prop_map(
-            |(ids, disk, role, dirty_blocks, [crashed_primary, discard_my_data, gave_up], begins)| {
+        (ids, disk, role, 0u64..3, any::<[bool; 4]>(), begins).prop_map(
+            |(
+                ids,
+                disk,
+                role,
+                dirty_blocks,
+                [crashed_primary, discard_my_data, gave_up, held_open],
+                begins,
+            )| {
                 let (current, bitmap_id, resync_id, h0, h1) = ids;
                 let mut history = [0; HISTORY_SLOTS];
                 history[..2].copy_from_slice(&[h0, h1]);
@@ -450,6 +475,7 @@ mod tests {
                     crashed_primary,
                     discard_my_data,
                     gave_up,
+                    held_open,
                     attachment: 0,
                     relied_on: None,
                     begins,
@@ -474,9 +500,13 @@ mod tests {
             Just(OnePrimary::Consensus),
             Just(OnePrimary::DiscardSecondary),
             Just(OnePrimary::CallPriLostAfterSb),
+            Just(OnePrimary::ViolentlyAs0p),
         ];
-        let two_primaries =
-            prop_oneof![Just(TwoPrimaries::Disconnect), Just(TwoPrimaries::CallPriLostAfterSb)];
+        let two_primaries = prop_oneof![
+            Just(TwoPrimaries::Disconnect),
+            Just(TwoPrimaries::CallPriLostAfterSb),
+            Just(TwoPrimaries::ViolentlyAs0p),
+        ];
         (protocol, no_primary, one_primary, two_primaries, any::<bool>()).prop_map(
             |(protocol, no_primary, one_primary, two_primaries, always)| Terms {
                 protocol,
@@ -488,6 +518,7 @@ mod tests {
     fn mirrored(outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Unresolved => Outcome::Unresolved,
+            Outcome::PrimaryStepsDown { me, forced } => Outcome::PrimaryStepsDown { me: !me, forced },
             Outcome::PrimaryShouldGiveUp { me } => Outcome::PrimaryShouldGiveUp { me: !me },
             Outcome::Automatic { i_win } => Outcome::Automatic { i_win: !i_win },
             Outcome::Manual { i_win } => Outcome::Manual { i_win: !i_win },

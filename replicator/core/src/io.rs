@@ -310,6 +310,8 @@ pub enum Output {
         /// The peer that it is about, if one.
         peer: Option<NodeId>,
     },
+    /// End every client's connection at once; [`crate::Engine::close`] tells of each when its requests have ended.
+    DropClients,
     /// Close the backing device: it was detached or failed. No disk operation is in flight.
     ReleaseDisk,
     /// Something the operator's log should have.

@@ -41,8 +41,11 @@ pub enum OnePrimary {
     Consensus,
     /// The Secondary.
     DiscardSecondary,
-    /// Who would with no Primary; a Primary that should runs the handler `pri-lost-after-sb`.
+    /// Who would with no Primary; a Primary steps down for that, or, if its device is in use, runs the handler
+    /// `pri-lost-after-sb`.
     CallPriLostAfterSb,
+    /// Who would with no Primary; a Primary's clients are cut off and it steps down.
+    ViolentlyAs0p,
 }
 
 /// With two Primaries: `after-sb-2pri`.
@@ -52,8 +55,10 @@ pub enum TwoPrimaries {
     /// Nobody gives up.
     #[default]
     Disconnect,
-    /// Nobody; who would with no Primary runs the handler `pri-lost-after-sb`.
+    /// Who would with no Primary steps down for that, or, if its device is in use, runs the handler `pri-lost-after-sb`.
     CallPriLostAfterSb,
+    /// Who would with no Primary: its clients are cut off and it steps down.
+    ViolentlyAs0p,
 }
 
 /// What is done about a split brain.
@@ -75,6 +80,13 @@ pub struct AfterSplitBrain {
 pub enum Outcome {
     /// It does not: both stand alone.
     Unresolved,
+    /// A Primary steps down, and then gives up.
+    PrimaryStepsDown {
+        /// It is this node.
+        me: bool,
+        /// Its clients are cut off.
+        forced: bool,
+    },
     /// A Primary should give up, and does not under a running client.
     PrimaryShouldGiveUp {
         /// It is this node.
@@ -126,21 +138,27 @@ fn by_policy(mine: &Handshake, theirs: &Handshake, policies: &AfterSplitBrain, s
     let without_roles = without_primary(mine, theirs, policies.no_primary, sides);
     let automatic =
         |i_win: Option<bool>| i_win.map_or(Outcome::Unresolved, |i_win| Outcome::Automatic { i_win });
+    let steps_down = |i_win: bool, forced: bool| {
+        let loser = if i_win { theirs } else { mine };
+        match loser.held_open && !forced {
+            true => Outcome::PrimaryShouldGiveUp { me: !i_win },
+            false => Outcome::PrimaryStepsDown { me: !i_win, forced },
+        }
+    };
     match (mine.role == Role::Primary, theirs.role == Role::Primary) {
         (false, false) => automatic(without_roles),
         (true, true) => match (policies.two_primaries, without_roles) {
-            (TwoPrimaries::CallPriLostAfterSb, Some(i_win)) => Outcome::PrimaryShouldGiveUp { me: !i_win },
-            _ => Outcome::Unresolved,
+            (TwoPrimaries::CallPriLostAfterSb, Some(i_win)) => steps_down(i_win, false),
+            (TwoPrimaries::ViolentlyAs0p, Some(i_win)) => steps_down(i_win, true),
+            (TwoPrimaries::Disconnect, _) | (_, None) => Outcome::Unresolved,
         },
         (i_am_primary, _) => match (policies.one_primary, without_roles) {
             (OnePrimary::DiscardSecondary, _) => Outcome::Automatic { i_win: i_am_primary },
-            (OnePrimary::Consensus | OnePrimary::CallPriLostAfterSb, Some(i_win))
-                if i_win == i_am_primary =>
-            {
-                Outcome::Automatic { i_win }
-            }
-            (OnePrimary::CallPriLostAfterSb, Some(_)) => Outcome::PrimaryShouldGiveUp { me: i_am_primary },
-            _ => Outcome::Unresolved,
+            (OnePrimary::Disconnect, _) | (_, None) => Outcome::Unresolved,
+            (_, Some(i_win)) if i_win == i_am_primary => Outcome::Automatic { i_win },
+            (OnePrimary::Consensus, _) => Outcome::Unresolved,
+            (OnePrimary::CallPriLostAfterSb, Some(i_win)) => steps_down(i_win, false),
+            (OnePrimary::ViolentlyAs0p, Some(i_win)) => steps_down(i_win, true),
         },
     }
 }
@@ -181,7 +199,9 @@ impl SplitBrain {
         let (i_win, how) = match self.outcome {
             Outcome::Automatic { i_win } => (i_win, "automatically"),
             Outcome::Manual { i_win } => (i_win, "manually"),
-            Outcome::Unresolved | Outcome::PrimaryShouldGiveUp { .. } => return None,
+            Outcome::Unresolved | Outcome::PrimaryStepsDown { .. } | Outcome::PrimaryShouldGiveUp { .. } => {
+                return None;
+            }
         };
         let primaries = [mine, theirs].iter().filter(|h| h.role == Role::Primary).count();
         let source = if i_win { "this" } else { "peer" };

@@ -28,6 +28,7 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         crashed_primary: false,
         discard_my_data: false,
         gave_up: false,
+        held_open: false,
         attachment: 0,
         relied_on: None,
         begins: 0,

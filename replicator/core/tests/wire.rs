@@ -48,6 +48,7 @@ fn one_of_each() -> Vec<Message> {
             crashed_primary: true,
             discard_my_data: true,
             gave_up: true,
+            held_open: true,
             attachment: 11,
             relied_on: Some(12),
             begins: 13,

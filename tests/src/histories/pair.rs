@@ -434,7 +434,7 @@ impl Pair {
             Output::Event(Event::Replication { new: ReplicationState::WFBitMapT, .. }) => {
                 self.seen.chosen = Some(n);
             }
-            Output::ReleaseDisk | Output::RunHandler { .. } | Output::Event(_) => {}
+            Output::DropClients | Output::ReleaseDisk | Output::RunHandler { .. } | Output::Event(_) => {}
         }
     }
 

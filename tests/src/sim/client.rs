@@ -202,11 +202,17 @@ impl World {
         if client.pending() > 0 {
             return false;
         }
+        self.drop_client(n);
+        true
+    }
+
+    /// The client is gone.
+    pub(super) fn drop_client(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
         node.client = None;
         if let Some(engine) = node.engine.as_mut() {
             engine.close("client");
         }
-        true
     }
 }
 

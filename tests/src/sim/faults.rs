@@ -331,12 +331,14 @@ fn draw_policies(prng: &mut Prng) -> AfterSplitBrain {
         OnePrimary::Consensus,
         OnePrimary::DiscardSecondary,
         OnePrimary::CallPriLostAfterSb,
+        OnePrimary::ViolentlyAs0p,
     ];
-    let two_primaries = [TwoPrimaries::Disconnect, TwoPrimaries::CallPriLostAfterSb];
+    let two_primaries =
+        [TwoPrimaries::Disconnect, TwoPrimaries::CallPriLostAfterSb, TwoPrimaries::ViolentlyAs0p];
     AfterSplitBrain {
         no_primary: no_primary[prng.below(6) as usize],
-        one_primary: one_primary[prng.below(4) as usize],
-        two_primaries: two_primaries[prng.below(2) as usize],
+        one_primary: one_primary[prng.below(5) as usize],
+        two_primaries: two_primaries[prng.below(3) as usize],
         always: prng.chance(1, 4),
     }
 }

@@ -2,7 +2,7 @@
 //! cut on, what is checked is whose data wins: what the policies say, or else the administrator, once asked; and until
 //! then that both go StandAlone, say why, and overwrite nothing.
 
-use tandem_core::split_brain::{NoPrimary, OnePrimary};
+use tandem_core::split_brain::{NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::status::Status;
 use tandem_core::units::Timestamp;
@@ -23,14 +23,25 @@ pub(super) enum Act {
     /// The link is cut; both shall become Primary and serve a write alone. How many each had served alone at the cut, and
     /// who was Primary then.
     Parted { since: Micros, served: [u64; 2], stayed: usize },
-    /// The clients leave, perhaps the Primaries step down.
-    Ending { step_down: [bool; 2], stayed: usize },
+    /// The clients leave, or only stop, perhaps the Primaries step down.
+    Ending { ends: [End; 2], stayed: usize },
     /// The link stands again. What each held then.
     Rejoined { since: Micros, held: Held },
     /// The administrator has chosen the loser, and asks once more what would happen.
     Asking { since: Micros, held: Held, loser: usize },
     /// The winner's data comes to the loser, however often that is interrupted.
     Resolving { since: Micros, held: Held, winner: usize, manually: bool },
+}
+
+/// How a Primary's clients end what they do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// They keep the device open.
+    Stop,
+    /// They leave.
+    Leave,
+    /// They leave, and the node becomes Secondary.
+    StepDown,
 }
 
 impl World {
@@ -64,16 +75,18 @@ impl World {
                 self.promote_both()?;
                 if (0..2).all(|n| self.served_alone[n] > served[n]) {
                     self.requests_left = 0;
-                    Act::Ending { step_down: [self.prng.chance(1, 2), self.prng.chance(1, 2)], stayed }
+                    let mut end =
+                        || [End::StepDown, End::StepDown, End::Leave, End::Stop][self.prng.below(4) as usize];
+                    Act::Ending { ends: [end(), end()], stayed }
                 } else {
                     Act::Parted { since, served, stayed }
                 }
             }
-            Act::Ending { step_down, stayed } => {
-                if self.end_writing(step_down)? {
+            Act::Ending { ends, stayed } => {
+                if self.end_writing(ends)? {
                     self.rejoin(stayed)
                 } else {
-                    Act::Ending { step_down, stayed }
+                    Act::Ending { ends, stayed }
                 }
             }
             Act::Rejoined { since, held } => self.both_stand_alone(since, held)?,
@@ -111,14 +124,25 @@ impl World {
             NoPrimary::DiscardNode(node) => Some(1 - usize::from(node.0)),
         };
         let primaries: Vec<usize> = (0..2).filter(|n| self.role(*n) == Some(Role::Primary)).collect();
-        match (primaries.as_slice(), policies.one_primary) {
-            ([], _) => without_primary,
-            ([primary], OnePrimary::DiscardSecondary) => Some(*primary),
-            ([_], OnePrimary::Disconnect) => None,
-            ([primary], OnePrimary::Consensus | OnePrimary::CallPriLostAfterSb) => {
-                without_primary.filter(|winner| winner == primary)
-            }
-            _ => None,
+        // A Primary whose device is open loses to violence only.
+        let unless_open = |winner: &usize| {
+            let loser = 1 - winner;
+            self.role(loser) != Some(Role::Primary) || self.nodes[loser].client.is_none()
+        };
+        match primaries.as_slice() {
+            [] => without_primary,
+            [primary] => match policies.one_primary {
+                OnePrimary::Disconnect => None,
+                OnePrimary::DiscardSecondary => Some(*primary),
+                OnePrimary::Consensus => without_primary.filter(|winner| winner == primary),
+                OnePrimary::CallPriLostAfterSb => without_primary.filter(unless_open),
+                OnePrimary::ViolentlyAs0p => without_primary,
+            },
+            _ => match policies.two_primaries {
+                TwoPrimaries::Disconnect => None,
+                TwoPrimaries::CallPriLostAfterSb => without_primary.filter(unless_open),
+                TwoPrimaries::ViolentlyAs0p => without_primary,
+            },
         }
     }
 
@@ -142,6 +166,7 @@ impl World {
             return Ok(Act::Asking { since, held, loser });
         }
         if self.role(loser) == Some(Role::Primary) {
+            self.see_client_off(loser);
             self.send_errand(loser, Errand::Secondary)?;
             return Ok(Act::Asking { since, held, loser });
         }
@@ -266,16 +291,19 @@ impl World {
         Ok(())
     }
 
-    /// True once no client is there and those who shall have stepped down.
-    fn end_writing(&mut self, step_down: [bool; 2]) -> Result<bool, Violation> {
+    /// True once nothing is under way, clients are gone as they shall, and those who shall have stepped down.
+    fn end_writing(&mut self, ends: [End; 2]) -> Result<bool, Violation> {
         let mut done = true;
-        for (n, step_down) in step_down.into_iter().enumerate() {
-            let gone = self.see_client_off(n);
-            let stepped = !step_down || self.role(n) == Some(Role::Secondary);
-            if gone && !stepped && self.nodes[n].errand.is_none() {
+        for (n, end) in ends.into_iter().enumerate() {
+            let ended = match end {
+                End::Stop => self.nodes[n].client.as_ref().is_none_or(|client| client.pending() == 0),
+                End::Leave | End::StepDown => self.see_client_off(n),
+            };
+            let stepped = end != End::StepDown || self.role(n) == Some(Role::Secondary);
+            if ended && !stepped && self.nodes[n].errand.is_none() {
                 self.send_errand(n, Errand::Secondary)?;
             }
-            done &= gone && stepped && self.nodes[n].errand.is_none() && self.nodes[n].disk.in_flight() == 0;
+            done &= ended && stepped && self.nodes[n].errand.is_none() && self.nodes[n].disk.in_flight() == 0;
         }
         Ok(done)
     }

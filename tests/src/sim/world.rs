@@ -530,6 +530,7 @@ impl World {
             Output::ClosePeer(_) => self.close(n),
             Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
             Output::RunHandler { id, handler, .. } => self.run_handler(n, id, handler)?,
+            Output::DropClients => self.drop_client(n),
             Output::ReleaseDisk => {
                 if self.nodes[n].disk.in_flight() > 0 {
                     return Err(Violation::new(

@@ -67,7 +67,6 @@ const ZEROES: &str = "zeroes always travel as such, and leave holes where the di
 const DIGESTS: &[&str] = &["none", "sha256", "sha1"];
 const SAFER: &str = "the safe choice is always made";
 const QUORUM: &str = "quorum needs three nodes and this version supports two";
-const NO_VIOLENCE: &str = "data never changes under a running client";
 const NO_AUTH: &str = "peers are not authenticated, and the option would promise that they are";
 const NO_AUTH_INSTEAD: &str =
     "remove it, and keep the replication link private (own network, VPN or firewall)";
@@ -148,22 +147,14 @@ pub static OPTIONS: &[OptionDef] = &[
         &["disconnect", "consensus", "violently-as0p", "discard-secondary", "call-pri-lost-after-sb"],
         "Who gives up its data after a split brain with one primary left",
     )
-    .refused(
-        &["disconnect", "consensus", "discard-secondary", "call-pri-lost-after-sb"],
-        NO_VIOLENCE,
-        "use `consensus`, or `call-pri-lost-after-sb` with a handler",
-    ),
+    .supported(),
     choice(
         "after-sb-2pri",
         NET,
         &["disconnect", "violently-as0p", "call-pri-lost-after-sb"],
         "What is done after a split brain with two primaries",
     )
-    .refused(
-        &["disconnect", "call-pri-lost-after-sb"],
-        NO_VIOLENCE,
-        "use `disconnect`, or `call-pri-lost-after-sb` with a handler",
-    ),
+    .supported(),
     flag(
         "always-asbp",
         NET,
@@ -177,11 +168,7 @@ pub static OPTIONS: &[OptionDef] = &[
         &["disconnect", "retry-connect", "auto-discard", "violently", "call-pri-lost"],
         "When the primary would have to be the target of a resync",
     )
-    .refused(
-        &["disconnect", "call-pri-lost"],
-        "a primary never becomes the target of a resync",
-        "use `disconnect`, or `call-pri-lost` with a handler",
-    ),
+    .supported(),
     flag("allow-two-primaries", NET, false, "Both nodes may be primary").refused(
         &["no"],
         "only one node may be primary",

@@ -221,9 +221,6 @@ fn errors_of_options() {
 #[test]
 fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
     let refused = [
-        ("net { after-sb-1pri violently-as0p; }", "`after-sb-1pri violently-as0p`", "use `consensus`"),
-        ("net { after-sb-2pri violently-as0p; }", "`after-sb-2pri violently-as0p`", "use `disconnect`"),
-        ("net { rr-conflict violently; }", "`rr-conflict violently`", "use `disconnect`"),
         ("net { cram-hmac-alg sha1; }", "`cram-hmac-alg`", "keep the replication link private"),
         ("net { allow-two-primaries; }", "`allow-two-primaries yes`", "only one node may be primary"),
         ("net { tls yes; }", "`tls yes`", "not encrypted"),

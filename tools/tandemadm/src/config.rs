@@ -130,6 +130,9 @@ fn options(
         after_split_brain: after_split_brain(net, resource, local)?,
         rr_conflict: match net.rr_conflict.as_str() {
             "call-pri-lost" => RrConflict::CallPriLost,
+            "retry-connect" => RrConflict::RetryConnect,
+            "auto-discard" => RrConflict::AutoDiscard,
+            "violently" => RrConflict::Violently,
             _ => RrConflict::Disconnect,
         },
         protocol: protocol(net.protocol),
@@ -200,10 +203,12 @@ fn after_split_brain(
             "consensus" => OnePrimary::Consensus,
             "discard-secondary" => OnePrimary::DiscardSecondary,
             "call-pri-lost-after-sb" => OnePrimary::CallPriLostAfterSb,
+            "violently-as0p" => OnePrimary::ViolentlyAs0p,
             _ => OnePrimary::Disconnect,
         },
         two_primaries: match two_primaries {
             "call-pri-lost-after-sb" => TwoPrimaries::CallPriLostAfterSb,
+            "violently-as0p" => TwoPrimaries::ViolentlyAs0p,
             _ => TwoPrimaries::Disconnect,
         },
         always: net.always_after_split_brain,

@@ -124,6 +124,9 @@ fn ranges(text: &mut String, ranges: &[ByteRange]) -> Result {
 fn outcome(outcome: Outcome, here: &str, there: &str) -> String {
     match outcome {
         Outcome::Unresolved => "unresolved: both stand alone, and nothing was changed".into(),
+        Outcome::PrimaryStepsDown { me, .. } => {
+            format!("{} would step down as Primary and give up its data", if me { here } else { there })
+        }
         Outcome::PrimaryShouldGiveUp { me } => {
             format!("{} should give up its data, and was Primary", if me { here } else { there })
         }

@@ -22,6 +22,9 @@ impl Engine {
             peer.standalone_reason = None;
         }
         self.set_connection(id, ConnectionState::Unconnected);
+        if self.peer(id).is_some_and(|p| p.retry_at.is_some()) {
+            return;
+        }
         self.set_connection(id, ConnectionState::Connecting);
         self.outputs.push_back(Output::Connect(id));
     }
@@ -100,6 +103,7 @@ impl Engine {
         let Some(peer) = self.peer_mut(id) else { return };
         let was_up = std::mem::take(&mut peer.link_up);
         (peer.discard_my_data, peer.tentative) = (false, false);
+        peer.retry_at = None;
         peer.standalone_reason.clone_from(&reason);
         if was_up {
             self.outputs.push_back(Output::ClosePeer(id));
@@ -201,6 +205,7 @@ impl Engine {
         checks
             .map(|(at, _)| at)
             .chain(self.promotion_deadline())
+            .chain(self.retry_deadline())
             .chain(self.resync_deadline())
             .chain(self.disk_deadline())
             .min()

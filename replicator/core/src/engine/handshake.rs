@@ -11,6 +11,7 @@ use super::peer::Peer;
 use super::receiver::Receiver;
 use super::split_brain::answer;
 use crate::bitmap::Bitmap;
+use crate::config::RrConflict;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::seeded;
@@ -119,6 +120,7 @@ impl Engine {
             discard_my_data: self.peer(id).is_some_and(|p| p.discard_my_data)
                 && !seeded!(self, IgnoresDiscardMyData),
             gave_up: self.slot(id).is_some_and(|s| s.gave_up),
+            held_open: self.is_held_open(),
             attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },
             relied_on: self.relied_on,
             begins: self.generation_to_begin(),
@@ -163,17 +165,25 @@ impl Engine {
         let (verdict, rule) = (decision.verdict.clone(), decision.rule);
         self.note(Some(id), Level::Info, format!("handshake: {verdict:?} by rule {rule}"));
         let refusal = self.why_refused(id, &decision, &mine, &theirs);
+        let step_down = self.step_down_for(&decision);
         if self.is_tentative(id) && !seeded!(self, TentativeIsNot) {
             let verdict = refusal.map_or(verdict, Verdict::Refuse);
-            let farewell = Farewell::Answer(answer(&verdict, &mine, &theirs));
+            let farewell = Farewell::Answer(answer(&verdict, step_down, &mine, &theirs));
             return self.part(id, decision.split_brain, theirs, farewell);
         }
         if let Some(reason) = refusal.as_ref().filter(|_| self.is_attaching_as_primary(id)) {
             return self.abort_attach(id, reason);
         }
+        if let Some(step_down) = step_down {
+            return self.begin_to_step_down(id, step_down);
+        }
         self.tell_of_conflicts(id, &decision, &mine, &theirs);
         if let Some(reason) = refusal {
-            return self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason));
+            let retries = self.config.options.rr_conflict == RrConflict::RetryConnect;
+            return match decision.conflict.filter(|_| retries) {
+                Some(_) => self.retry_later(id, &reason),
+                None => self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason)),
+            };
         }
         if let Some(agreed_bytes) = agreed_bytes {
             self.set_size(agreed_bytes);

@@ -3,7 +3,8 @@
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
 //! become possible. Rooms: [`client`] (requests), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
 //! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
-//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`resync`], [`disk`] (disk operations and failures), [`primary_disk`] (a Primary
+//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote),
+//! [`stepping_down`], [`resync`], [`disk`] (disk operations and failures), [`primary_disk`] (a Primary
 //! whose disk comes and goes),
 //! [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs),
 //! [`fencing`], [`report`] (status).
@@ -28,6 +29,7 @@ mod replication;
 mod report;
 mod resync;
 mod split_brain;
+mod stepping_down;
 mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +52,7 @@ use primary_disk::Ask;
 use read::ClientRead;
 use receiver::Applied;
 use resync::{OwnPause, ResyncRead};
+use stepping_down::SteppingDown;
 
 /// Bytes of writes that may be under way at a time, so that a slow peer or disk costs bounded memory. One larger
 /// request is let through alone.
@@ -101,6 +104,7 @@ pub struct Engine {
     current_command: Option<CurrentCommand>,
     repair: Option<PendingRepair>,
     running: handlers::Running,
+    stepping_down: Option<SteppingDown>,
     told_of_degradation: bool,
     /// The administrator has said suspend-io.
     user_suspends: bool,
@@ -181,6 +185,7 @@ impl Engine {
             current_command: None,
             repair: None,
             running: handlers::Running::default(),
+            stepping_down: None,
             told_of_degradation: false,
             user_suspends: false,
             generation_deferred: false,
@@ -225,6 +230,9 @@ impl Engine {
         if self.role != Role::Primary {
             return Err(self.why_not_open());
         }
+        if self.is_stepping_down() {
+            return Err(format!("{} is stepping down as Primary here: its data loses", self.config.resource));
+        }
         self.openers.push(client);
         Ok(())
     }
@@ -253,6 +261,8 @@ impl Engine {
         self.abandon_useless_logs();
         self.note_primary_without_us();
         self.progress_fencing();
+        self.retry_connecting();
+        self.progress_stepping_down();
         self.progress_commands();
         self.begin_drained_resyncs();
         self.resume_stalled_peers();

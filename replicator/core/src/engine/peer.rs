@@ -38,6 +38,8 @@ pub(super) struct Peer {
     pub(super) options_known: bool,
     /// We were Primary when we lost it, and have been since.
     pub(super) parted_as_primary: bool,
+    /// When to connect again, if not at once.
+    pub(super) retry_at: Option<Timestamp>,
     pub(super) round_since: Timestamp,
     pub(super) last_received: Timestamp,
     pub(super) ping_sent: Option<Timestamp>,
@@ -156,6 +158,7 @@ impl Peer {
             peer_is_tentative: false,
             options_known: false,
             parted_as_primary: false,
+            retry_at: None,
             round_since: now,
             last_received: now,
             ping_sent: None,

@@ -1,6 +1,7 @@
 //! What the engine does where both copies went on, and where a connection only asks what would happen.
 
 use super::Engine;
+use super::stepping_down::StepDown;
 use crate::config::RrConflict;
 use crate::generation::{Decision, Verdict};
 use crate::handler::Handler;
@@ -74,7 +75,16 @@ impl Engine {
 }
 
 /// What a connection would have led to.
-pub(super) fn answer(verdict: &Verdict, mine: &Handshake, theirs: &Handshake) -> String {
+pub(super) fn answer(
+    verdict: &Verdict,
+    step_down: Option<StepDown>,
+    mine: &Handshake,
+    theirs: &Handshake,
+) -> String {
+    if let Some(step_down) = step_down {
+        let who = if step_down.me { "This node" } else { "The peer" };
+        return format!("{who} would step down as Primary, and then become SyncTarget.");
+    }
     let would = |role: &str, full: bool| {
         let (kind, blocks) = if full {
             ("full", mine.disk_bytes.min(theirs.disk_bytes) / BLOCK_BYTES)

@@ -114,6 +114,8 @@ pub struct Handshake {
     pub discard_my_data: bool,
     /// A split brain was decided for the receiver, and the sender has not had its data yet.
     pub gave_up: bool,
+    /// Clients hold the sender's device open.
+    pub held_open: bool,
     /// Random, drawn when the sender's disk was attached; 0 when diskless. While it stays the same, no completed write
     /// was lost from the disk's cache.
     pub attachment: u64,

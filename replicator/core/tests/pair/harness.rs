@@ -82,6 +82,8 @@ pub(crate) struct Pair {
     pub(crate) barriers: Vec<(u32, bool)>,
     /// Every operation on the node's disk fails.
     pub(crate) disk_fails: [bool; 2],
+    /// The engine has asked for the node's clients to be cut off.
+    pub(crate) clients_dropped: [bool; 2],
     next_id: u64,
     done: BTreeMap<u64, Result<(), CommandError>>,
     completed: BTreeMap<u64, Result<Bytes, ClientError>>,
@@ -123,6 +125,7 @@ impl Pair {
             slow_operations: Vec::new(),
             barriers: Vec::new(),
             disk_fails: [false; 2],
+            clients_dropped: [false; 2],
             next_id: 0,
             done: BTreeMap::new(),
             completed: BTreeMap::new(),
@@ -238,6 +241,7 @@ impl Pair {
                 self.done.insert(id.0, result);
             }
             Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
+            Output::DropClients => self.clients_dropped[n] = true,
             Output::ReleaseDisk | Output::Event(_) => {}
         }
     }

@@ -166,7 +166,10 @@ impl Victim {
                 }
                 Output::RunHandler { id, .. } => self.handlers.push(id),
                 Output::ReleaseDisk => self.disk_is_free = true,
-                Output::Complete { .. } | Output::CommandDone { .. } | Output::Event(_) => {}
+                Output::Complete { .. }
+                | Output::CommandDone { .. }
+                | Output::DropClients
+                | Output::Event(_) => {}
             }
         }
     }
@@ -456,6 +459,7 @@ impl Victim {
             crashed_primary: self.chance.one_in(2),
             discard_my_data: self.chance.one_in(4),
             gave_up: self.chance.one_in(4),
+            held_open: self.chance.one_in(2),
             attachment: self.number(),
             relied_on: self.chance.one_in(2).then_some(7),
             begins: if self.chance.one_in(4) { self.number() } else { 0 },

@@ -1,12 +1,13 @@
 //! Split brain: found, told, and resolved by the administrator or by policy (drbd9-tests: split-brain,
 //! revert-older-data).
 
-use tandem_core::config::{Options, Protocol, ResyncOptions};
+use tandem_core::Input;
+use tandem_core::config::{Options, Protocol, ResyncOptions, RrConflict};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
 use tandem_core::io::Command;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, Outcome, TwoPrimaries};
-use tandem_core::state::{ConnectionState, DiskState};
+use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::{ByteRange, NodeId};
 use tandem_core::wire::Message;
 
@@ -275,7 +276,9 @@ fn policies_with_one_primary() {
         (1, policies(least, OnePrimary::DiscardSecondary), Some(1)),
         (0, policies(least, OnePrimary::Consensus), None),
         (1, policies(least, OnePrimary::Consensus), Some(1)),
-        (0, policies(least, OnePrimary::CallPriLostAfterSb), None),
+        (0, policies(least, OnePrimary::CallPriLostAfterSb), Some(1)),
+        (0, policies(least, OnePrimary::ViolentlyAs0p), Some(1)),
+        (1, policies(least, OnePrimary::ViolentlyAs0p), Some(1)),
         (1, policies(least, OnePrimary::CallPriLostAfterSb), Some(1)),
         (1, policies(least, OnePrimary::Disconnect), None),
     ];
@@ -294,21 +297,104 @@ fn policies_with_one_primary() {
     }
 }
 
-#[test]
-fn a_primary_that_should_give_up_is_told_so() {
+/// Both are Primary; bravo has written more, and the policies make alpha give up.
+fn two_primaries(two_primaries: TwoPrimaries) -> Pair {
     let policy = AfterSplitBrain {
         no_primary: NoPrimary::DiscardLeastChanges,
-        two_primaries: TwoPrimaries::CallPriLostAfterSb,
+        two_primaries,
         ..AfterSplitBrain::default()
     };
     let mut pair = diverged(policy);
     primary(&mut pair, 0);
     primary(&mut pair, 1);
+    pair
+}
+
+#[test]
+fn a_primary_that_should_give_up_and_is_in_use_is_told_so() {
+    let mut pair = two_primaries(TwoPrimaries::CallPriLostAfterSb);
+    pair.nodes[0].engine.open("a client".into()).unwrap();
     meet(&mut pair);
     assert!(reason(&pair, 0).contains("This node should give up its data, and is Primary."));
     assert!(reason(&pair, 1).contains("The peer should give up its data, and is Primary."));
     assert!(pair.running(0).contains(&Handler::PriLostAfterSb));
     assert!(!pair.running(1).contains(&Handler::PriLostAfterSb));
+    assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[1, 0, 0], [0, 2, 3]]);
+}
+
+#[test]
+fn a_primary_that_should_give_up_and_is_not_in_use_steps_down() {
+    let mut pair = two_primaries(TwoPrimaries::CallPriLostAfterSb);
+    meet(&mut pair);
+    pair.assert_in_sync();
+    assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[0, 2, 3]; 2]);
+    let roles = [0, 1].map(|n| pair.nodes[n].engine.status(pair.now).role);
+    assert_eq!(roles, [Role::Secondary, Role::Primary]);
+    assert!(!pair.running(0).contains(&Handler::PriLostAfterSb));
+}
+
+/// Where it is told to be violent, the clients are cut off first: under none of them does the data change.
+#[test]
+fn violence_cuts_the_clients_off_and_then_overwrites() {
+    let mut pair = two_primaries(TwoPrimaries::ViolentlyAs0p);
+    pair.nodes[0].engine.open("a client".into()).unwrap();
+    meet(&mut pair);
+    assert_eq!(pair.clients_dropped, [true, false]);
+    assert_eq!(pair.nodes[0].engine.status(pair.now).role, Role::Primary);
+    assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[1, 0, 0], [0, 2, 3]]);
+    let refused = pair.nodes[0].engine.open("another".into()).unwrap_err();
+    assert!(refused.contains("stepping down"), "{refused}");
+    pair.nodes[0].engine.close("a client");
+    pair.feed(0, Input::Tick);
+    pair.assert_in_sync();
+    assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[0, 2, 3]; 2]);
+}
+
+/// The other went on, was made Secondary, and meets a Primary that has not.
+fn primary_with_old_data(rr_conflict: RrConflict) -> Pair {
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    let mut pair = Pair::with_options(&Options { rr_conflict, resync, ..Options::default() });
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    for n in [0, 1] {
+        pair.command(n, Command::Disconnect).unwrap();
+    }
+    pair.write(0, 4096, 7);
+    pair.command(0, Command::Secondary).unwrap();
+    primary(&mut pair, 1);
+    meet(&mut pair);
+    pair
+}
+
+/// DRBD's two-primaries-reject: rr-conflict says what becomes of it.
+#[test]
+fn a_primary_that_would_be_the_target_stands_alone_retries_or_is_made_to_step_down() {
+    for stands_alone in [RrConflict::Disconnect, RrConflict::AutoDiscard] {
+        let pair = primary_with_old_data(stands_alone);
+        assert_eq!(reason(&pair, 1), "I shall become SyncTarget, but I am primary!");
+    }
+    let mut pair = primary_with_old_data(RrConflict::RetryConnect);
+    let connection = |pair: &Pair| pair.nodes[1].engine.status(pair.now).peers[0].connection;
+    assert_eq!(connection(&pair), ConnectionState::Unconnected);
+    let before = pair.now;
+    pair.command(1, Command::Secondary).unwrap();
+    pair.run_until(|pair| connection(pair) == ConnectionState::Connected);
+    pair.assert_in_sync();
+    assert!(pair.now.ms_since(before) <= 1000);
+    assert_eq!(blocks(&pair, 1)[0], 7);
+
+    let pair = primary_with_old_data(RrConflict::Violently);
+    pair.assert_in_sync();
+    assert_eq!(blocks(&pair, 1)[0], 7);
+    assert_eq!(pair.nodes[1].engine.status(pair.now).role, Role::Secondary);
+}
+
+#[test]
+fn who_waits_to_retry_can_be_disconnected() {
+    let mut pair = primary_with_old_data(RrConflict::RetryConnect);
+    pair.command(1, Command::Disconnect).unwrap();
+    assert_eq!(pair.nodes[1].engine.status(pair.now).peers[0].connection, ConnectionState::StandAlone);
+    assert_eq!(pair.nodes[1].engine.deadline(), None);
 }
 
 #[test]

@@ -203,6 +203,7 @@ impl EventLoop {
             }
             Output::CommandDone { id, result } => self.command_done(id, result),
             Output::RunHandler { id, handler, peer } => self.run_handler(id, handler, peer),
+            Output::DropClients => self.nbd.values_mut().for_each(NbdConn::abort),
             Output::ReleaseDisk => self.disks = None,
             Output::Event(event) => {
                 event_log::write(&self.spec, &event);

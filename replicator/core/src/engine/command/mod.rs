@@ -23,6 +23,9 @@ use invalidate::Invalidation;
 pub(super) use invalidate::PendingRepair;
 use verify::Wish;
 
+/// The command that nobody has given: to become Secondary, because a policy says so.
+const STEP_DOWN: CommandId = CommandId(u64::MAX);
+
 /// The command being carried out.
 #[derive(Clone, Debug)]
 pub(super) struct CurrentCommand {
@@ -246,6 +249,16 @@ impl Engine {
         }
     }
 
+    /// Becomes Secondary without being told to; false while a command is being carried out.
+    pub(super) fn begin_own_demotion(&mut self) -> bool {
+        let free = self.current_command.is_none();
+        if free {
+            self.begin(STEP_DOWN, Stage::Demoting);
+            self.has_changed = true;
+        }
+        free
+    }
+
     fn begin(&mut self, id: CommandId, stage: Stage) {
         self.current_command = Some(CurrentCommand { id, stage });
     }
@@ -255,7 +268,9 @@ impl Engine {
             self.current_command = None;
         }
         self.has_changed = true;
-        self.outputs.push_back(Output::CommandDone { id, result });
+        if id != STEP_DOWN {
+            self.outputs.push_back(Output::CommandDone { id, result });
+        }
     }
 
     fn refuse_command(&mut self, id: CommandId, refusal: StateChangeRefusal, detail: Vec<String>) {

@@ -23,10 +23,12 @@ pub(super) fn put_terms(terms: &Terms, out: &mut BytesMut) {
         OnePrimary::Consensus => 1,
         OnePrimary::DiscardSecondary => 2,
         OnePrimary::CallPriLostAfterSb => 3,
+        OnePrimary::ViolentlyAs0p => 4,
     };
     let two_primaries = match policies.two_primaries {
         TwoPrimaries::Disconnect => 0,
         TwoPrimaries::CallPriLostAfterSb => 1,
+        TwoPrimaries::ViolentlyAs0p => 2,
     };
     let bytes =
         [terms.protocol.letter() as u8, no_primary, node, one_primary, two_primaries, policies.always.into()];
@@ -49,11 +51,13 @@ pub(super) fn take_terms(b: &mut Body<'_>) -> Option<Terms> {
         1 => OnePrimary::Consensus,
         2 => OnePrimary::DiscardSecondary,
         3 => OnePrimary::CallPriLostAfterSb,
+        4 => OnePrimary::ViolentlyAs0p,
         _ => return None,
     };
     let two_primaries = match b.u8()? {
         0 => TwoPrimaries::Disconnect,
         1 => TwoPrimaries::CallPriLostAfterSb,
+        2 => TwoPrimaries::ViolentlyAs0p,
         _ => return None,
     };
     let after_split_brain = AfterSplitBrain { no_primary, one_primary, two_primaries, always: b.flag()? };
