@@ -1,6 +1,6 @@
 //! A split brain between real daemons: both say what is at stake, and the administrator decides.
 
-use tandem_core::state::ConnectionState;
+use tandem_core::state::{ConnectionState, Role};
 
 use crate::node::{Node, RESOURCE};
 use crate::pair::{Pair, Setup};
@@ -83,4 +83,23 @@ fn a_policy_decides() {
     pair.wait_healed();
     pair.assert_identical();
     assert_eq!(blocks(&pair.bravo), [0xaa, 0, 0]);
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn violence_cuts_a_client_off_before_its_data_is_overwritten() {
+    let pair = diverged("after-sb-0pri discard-node-alpha; after-sb-1pri violently-as0p;");
+    let Pair { alpha, bravo, .. } = &pair;
+    alpha.adm(&["primary", RESOURCE]).ok();
+    let mut client = alpha.client().unwrap();
+    assert_eq!(client.read(0, 4096).unwrap(), [0xaa; 4096]);
+    for node in [bravo, alpha] {
+        node.adm(&["connect", RESOURCE]).ok();
+    }
+    pair.wait_healed();
+    assert!(client.read(0, 4096).is_err());
+    pair.assert_identical();
+    assert_eq!((alpha.role(), blocks(alpha)), (Role::Secondary, [0, 0xbb, 0xbc]));
+    alpha.adm(&["primary", RESOURCE]).ok();
+    assert_eq!(alpha.client().unwrap().read(0, 4096).unwrap(), [0; 4096]);
 }

@@ -206,6 +206,7 @@ impl Engine {
             .map(|(at, _)| at)
             .chain(self.promotion_deadline())
             .chain(self.retry_deadline())
+            .chain(self.step_down_deadline())
             .chain(self.resync_deadline())
             .chain(self.disk_deadline())
             .min()

@@ -104,6 +104,12 @@ impl Engine {
         }
     }
 
+    /// At once, when the last client has gone.
+    pub(super) fn step_down_deadline(&self) -> Option<Timestamp> {
+        let due = self.stepping_down.is_some_and(|step| !step.begun) && !self.is_held_open();
+        (due && self.current_command.is_none()).then_some(self.now)
+    }
+
     /// What was decided stands, whatever becomes of the connection.
     fn give_up(&mut self, id: NodeId) {
         if let Some(slot) = self.slot_mut(id) {

@@ -345,6 +345,7 @@ fn violence_cuts_the_clients_off_and_then_overwrites() {
     let refused = pair.nodes[0].engine.open("another".into()).unwrap_err();
     assert!(refused.contains("stepping down"), "{refused}");
     pair.nodes[0].engine.close("a client");
+    assert_eq!(pair.nodes[0].engine.deadline(), Some(pair.now));
     pair.feed(0, Input::Tick);
     pair.assert_in_sync();
     assert_eq!([blocks(&pair, 0), blocks(&pair, 1)], [[0, 2, 3]; 2]);
