@@ -62,8 +62,8 @@ pub struct CopyState {
     pub history: Vec<u64>,
     /// It was Primary when they parted, and went on as such.
     pub stayed_primary: bool,
-    /// It crashed as Primary: what its activity log names counts as changed.
-    pub crashed_primary: bool,
+    /// After a crash it counts what its activity log names as changed: it has changed that much at most.
+    pub overcounted: bool,
     /// Bytes that it has changed since they parted, at most.
     pub changed_bytes: u64,
     /// Where.
@@ -123,7 +123,7 @@ mod tests {
             parted_at: 2,
             history: Vec::new(),
             stayed_primary: false,
-            crashed_primary: false,
+            overcounted: false,
             changed_bytes: 0,
             ranges: ranges.iter().map(|(offset, length)| ByteRange::new(*offset, *length)).collect(),
         }

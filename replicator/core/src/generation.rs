@@ -450,13 +450,13 @@ mod tests {
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
         let begins = prop_oneof![3 => Just(0u64), 1 => (6u64..9).prop_map(|n| n << 8)];
-        (ids, disk, role, 0u64..3, any::<[bool; 4]>(), begins).prop_map(
+        (ids, disk, role, 0u64..3, any::<[bool; 5]>(), begins).prop_map(
             |(
                 ids,
                 disk,
                 role,
                 dirty_blocks,
-                [crashed_primary, discard_my_data, gave_up, held_open],
+                [crashed_primary, discard_my_data, overcounted, gave_up, held_open],
                 begins,
             )| {
                 let (current, bitmap_id, resync_id, h0, h1) = ids;
@@ -474,6 +474,7 @@ mod tests {
                     dirty_blocks,
                     crashed_primary,
                     discard_my_data,
+                    overcounted,
                     gave_up,
                     held_open,
                     attachment: 0,

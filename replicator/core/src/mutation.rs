@@ -158,6 +158,8 @@ mutations! {
     IgnoresDiscardMyData,
     /// What a connection that only asks would do is done.
     TentativeIsNot,
+    /// After a crash, what the activity log's extents add to the count of changes counts as changed.
+    TrustsCountAfterCrash,
     /// A Primary that loses a split brain steps down although clients are at work.
     StepsDownUnderClients,
     /// What the other side of a split brain says that it has written is not kept.

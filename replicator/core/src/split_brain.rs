@@ -3,6 +3,8 @@
 //!
 //! Both nodes evaluate [`resolve`] on the same two handshakes with the same policies, and must come to mirrored results.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::generation::{PRIMARY_BIT, Sides};
@@ -24,7 +26,7 @@ pub enum NoPrimary {
     DiscardOlderPrimary,
     /// Who has written nothing.
     DiscardZeroChanges,
-    /// Who has written less.
+    /// Who has written less; nobody, if a crash leaves that open.
     DiscardLeastChanges,
     /// This node.
     DiscardNode(NodeId),
@@ -165,25 +167,32 @@ fn by_policy(mine: &Handshake, theirs: &Handshake, policies: &AfterSplitBrain, s
 
 /// True if the peer would give up were there no Primary; `None` if nobody would.
 fn without_primary(mine: &Handshake, theirs: &Handshake, policy: NoPrimary, sides: Sides) -> Option<bool> {
-    let tie = sides.me < sides.peer;
     let (i_wrote, peer_wrote) = (mine.dirty_blocks, theirs.dirty_blocks);
-    let more_changes = || if i_wrote == peer_wrote { tie } else { i_wrote > peer_wrote };
     let (i_stayed, peer_stayed) = (mine.stayed_primary(), theirs.stayed_primary());
     let i_win = match policy {
         NoPrimary::Disconnect => None,
         // What does not tell them apart leaves it to the changes.
         NoPrimary::DiscardYoungerPrimary | NoPrimary::DiscardOlderPrimary if i_stayed == peer_stayed => {
-            Some(more_changes())
+            i_changed_more(mine, theirs, sides)
         }
         NoPrimary::DiscardYoungerPrimary => Some(i_stayed),
         NoPrimary::DiscardOlderPrimary => Some(peer_stayed),
         NoPrimary::DiscardZeroChanges if i_wrote > 0 && peer_wrote > 0 => None,
-        NoPrimary::DiscardZeroChanges | NoPrimary::DiscardLeastChanges => Some(more_changes()),
+        NoPrimary::DiscardZeroChanges | NoPrimary::DiscardLeastChanges => i_changed_more(mine, theirs, sides),
         NoPrimary::DiscardNode(node) if node == sides.me => Some(false),
         NoPrimary::DiscardNode(node) if node == sides.peer => Some(true),
         NoPrimary::DiscardNode(_) => None,
     };
     if seeded!(sides, DiscardsWrongSide) { i_win.map(|i_win| !i_win) } else { i_win }
+}
+
+/// `None` if that cannot be told: who seems to have changed more has crashed, and its count is only a bound.
+fn i_changed_more(mine: &Handshake, theirs: &Handshake, sides: Sides) -> Option<bool> {
+    let by_node = sides.peer.cmp(&sides.me);
+    let i_did = mine.dirty_blocks.cmp(&theirs.dirty_blocks).then(by_node) == Ordering::Greater;
+    let (more, less) = if i_did { (mine, theirs) } else { (theirs, mine) };
+    let told = !more.overcounted || less.dirty_blocks == 0 || seeded!(sides, TrustsCountAfterCrash);
+    told.then_some(i_did)
 }
 
 impl Handshake {

@@ -27,6 +27,7 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         dirty_blocks: 0,
         crashed_primary: false,
         discard_my_data: false,
+        overcounted: false,
         gave_up: false,
         held_open: false,
         attachment: 0,

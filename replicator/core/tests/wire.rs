@@ -47,6 +47,7 @@ fn one_of_each() -> Vec<Message> {
             dirty_blocks: 6,
             crashed_primary: true,
             discard_my_data: true,
+            overcounted: true,
             gave_up: true,
             held_open: true,
             attachment: 11,

@@ -42,6 +42,8 @@ pub(super) enum End {
     Leave,
     /// They leave, and the node becomes Secondary.
     StepDown,
+    /// They leave, and the node's process dies.
+    Crash,
 }
 
 impl World {
@@ -75,15 +77,15 @@ impl World {
                 self.promote_both()?;
                 if (0..2).all(|n| self.served_alone[n] > served[n]) {
                     self.requests_left = 0;
-                    let mut end =
-                        || [End::StepDown, End::StepDown, End::Leave, End::Stop][self.prng.below(4) as usize];
+                    let all = [End::StepDown, End::StepDown, End::Leave, End::Stop, End::Crash];
+                    let mut end = || all[self.prng.below(5) as usize];
                     Act::Ending { ends: [end(), end()], stayed }
                 } else {
                     Act::Parted { since, served, stayed }
                 }
             }
-            Act::Ending { ends, stayed } => {
-                if self.end_writing(ends)? {
+            Act::Ending { mut ends, stayed } => {
+                if self.end_writing(&mut ends)? {
                     self.rejoin(stayed)
                 } else {
                     Act::Ending { ends, stayed }
@@ -120,7 +122,14 @@ impl World {
             NoPrimary::Disconnect | NoPrimary::DiscardZeroChanges => None,
             NoPrimary::DiscardYoungerPrimary => Some(stayed),
             NoPrimary::DiscardOlderPrimary => Some(1 - stayed),
-            NoPrimary::DiscardLeastChanges => Some(usize::from(changes[1] > changes[0])),
+            NoPrimary::DiscardLeastChanges => {
+                let winner = usize::from(changes[1] > changes[0]);
+                let overcounted = |n: usize| {
+                    let engine = self.nodes[n].engine.as_ref();
+                    engine.is_some_and(|e| e.divergences(Timestamp(self.now), 0)[0].here.overcounted)
+                };
+                Some(winner).filter(|winner| changes[1 - winner] == 0 || !overcounted(*winner))
+            }
             NoPrimary::DiscardNode(node) => Some(1 - usize::from(node.0)),
         };
         let primaries: Vec<usize> = (0..2).filter(|n| self.role(*n) == Some(Role::Primary)).collect();
@@ -292,18 +301,24 @@ impl World {
     }
 
     /// True once nothing is under way, clients are gone as they shall, and those who shall have stepped down.
-    fn end_writing(&mut self, ends: [End; 2]) -> Result<bool, Violation> {
+    fn end_writing(&mut self, ends: &mut [End; 2]) -> Result<bool, Violation> {
         let mut done = true;
-        for (n, end) in ends.into_iter().enumerate() {
+        for (n, end) in ends.iter_mut().enumerate() {
             let ended = match end {
                 End::Stop => self.nodes[n].client.as_ref().is_none_or(|client| client.pending() == 0),
-                End::Leave | End::StepDown => self.see_client_off(n),
+                End::Leave | End::StepDown | End::Crash => self.see_client_off(n),
             };
-            let stepped = end != End::StepDown || self.role(n) == Some(Role::Secondary);
-            if ended && !stepped && self.nodes[n].errand.is_none() {
+            if ended && *end == End::Crash {
+                self.die(n, false);
+                *end = End::StepDown;
+            }
+            let stepped = *end != End::StepDown || self.role(n) == Some(Role::Secondary);
+            if ended && !stepped && self.role(n).is_some() && self.nodes[n].errand.is_none() {
                 self.send_errand(n, Errand::Secondary)?;
             }
-            done &= ended && stepped && self.nodes[n].errand.is_none() && self.nodes[n].disk.in_flight() == 0;
+            let has_disk = self.nodes[n].status.as_ref().is_some_and(|s| s.disk > DiskState::Inconsistent);
+            let idle = self.nodes[n].errand.is_none() && self.nodes[n].disk.in_flight() == 0;
+            done &= ended && stepped && has_disk && idle;
         }
         Ok(done)
     }

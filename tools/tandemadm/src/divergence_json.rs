@@ -39,7 +39,7 @@ fn copy(node: &str, copy: &CopyState, ranges_known: bool) -> Value {
         "parted-at-generation": (copy.parted_at != 0).then(|| generation(copy.parted_at)),
         "history": copy.history.iter().map(|id| generation(*id)).collect::<Vec<_>>(),
         "stayed-primary": copy.stayed_primary,
-        "crashed-primary": copy.crashed_primary,
+        "changed-is-bound": copy.overcounted,
         "changed": copy.changed_bytes,
         "ranges": ranges_known.then_some(ranges),
     })

@@ -105,7 +105,7 @@ fn copy(text: &mut String, copy: &CopyState) -> Result {
         (false, ..) => "went on without being Primary: for a Primary that had lost its disk",
     };
     writeln!(text, "    role since            {primary}")?;
-    let bound = if copy.crashed_primary { " at most: it crashed as Primary" } else { "" };
+    let bound = if copy.overcounted { ", at most: after a crash whole extents count" } else { "" };
     let count = copy.ranges.len();
     let places = if count == 1 { "range" } else { "ranges" };
     writeln!(text, "    written since         {}, in {count} {places}{bound}", size(copy.changed_bytes))
@@ -160,7 +160,7 @@ mod tests {
             parted_at,
             history: vec![0x11],
             stayed_primary: parted_at & 1 == 1,
-            crashed_primary: false,
+            overcounted: false,
             changed_bytes: blocks.len() as u64 * 4096,
             ranges: blocks.iter().map(|block| ByteRange::new(block * 4096, 4096)).collect(),
         }

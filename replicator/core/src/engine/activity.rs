@@ -70,9 +70,10 @@ impl Engine {
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let hot = if forget { Vec::new() } else { metadata.hot_ranges(careless) };
         let mut marked_blocks = 0;
-        for bitmap in &mut metadata.bitmaps {
+        for (bitmap, slot) in metadata.bitmaps.iter_mut().zip(&mut metadata.superblock.peers) {
             let before = bitmap.set_count();
             hot.iter().for_each(|range| bitmap.set_range(*range));
+            slot.overcounted |= bitmap.set_count() > before;
             marked_blocks = marked_blocks.max(bitmap.set_count() - before);
         }
         let ring = std::mem::take(&mut metadata.log_ring);

@@ -144,7 +144,7 @@ fn copy_state(h: &Handshake, ranges: Vec<ByteRange>) -> CopyState {
         parted_at: h.bitmap_id,
         history: h.generations.history.into_iter().take_while(|id| *id != 0).collect(),
         stayed_primary: h.stayed_primary(),
-        crashed_primary: h.crashed_primary,
+        overcounted: h.overcounted,
         changed_bytes: h.dirty_blocks.saturating_mul(BLOCK_BYTES),
         ranges,
     }

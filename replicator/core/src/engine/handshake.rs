@@ -119,6 +119,7 @@ impl Engine {
                 && !seeded!(self, IgnoresCrashFlag),
             discard_my_data: self.peer(id).is_some_and(|p| p.discard_my_data)
                 && !seeded!(self, IgnoresDiscardMyData),
+            overcounted: self.slot(id).is_some_and(|s| s.overcounted),
             gave_up: self.slot(id).is_some_and(|s| s.gave_up),
             held_open: self.is_held_open(),
             attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },

@@ -17,7 +17,7 @@
 //! | 56..64 | activity log: number of the first transaction that counts; 0: nothing may differ but what bitmaps mark; all ones: not kept, everything may |
 //! | 64..72 | current generation |
 //! | 72..328 | 32 generations of history, the latest first |
-//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run, 4: a split brain was decided for it), zero |
+//! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run, 4: a split brain was decided for it, 8: the bitmap marks more than was written), zero |
 //! | 1072..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
@@ -73,6 +73,8 @@ pub struct PeerSlot {
     /// A split brain was decided for the peer: until its data has replaced ours, what the bitmap counts is not what was
     /// written here.
     pub gave_up: bool,
+    /// After a crash the bitmap marks whole extents of the activity log: what it counts is a bound.
+    pub overcounted: bool,
 }
 
 /// Where, besides the blocks that the bitmaps mark, a crash may have left the copies different.
@@ -88,8 +90,15 @@ pub enum ActivityLogState {
 }
 
 impl PeerSlot {
-    pub(super) const FREE: PeerSlot =
-        PeerSlot { node: None, bitmap_id: 0, resync_id: 0, outdated: false, fenced: false, gave_up: false };
+    pub(super) const FREE: PeerSlot = PeerSlot {
+        node: None,
+        bitmap_id: 0,
+        resync_id: 0,
+        outdated: false,
+        fenced: false,
+        gave_up: false,
+        overcounted: false,
+    };
 }
 
 /// The superblock's content.
@@ -189,7 +198,10 @@ impl Superblock {
             put(&mut b, at, slot.bitmap_id);
             put(&mut b, at + 8, slot.resync_id);
             b[at + 16] = slot.node.map_or(NO_NODE, |n| n.0);
-            b[at + 17] = u8::from(slot.outdated) | u8::from(slot.fenced) << 1 | u8::from(slot.gave_up) << 2;
+            b[at + 17] = u8::from(slot.outdated)
+                | u8::from(slot.fenced) << 1
+                | u8::from(slot.gave_up) << 2
+                | u8::from(slot.overcounted) << 3;
         }
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
@@ -237,6 +249,7 @@ impl Superblock {
                 outdated: bytes[at + 17] & 1 != 0,
                 fenced: bytes[at + 17] & 2 != 0,
                 gave_up: bytes[at + 17] & 4 != 0,
+                overcounted: bytes[at + 17] & 8 != 0,
             })
         });
         Ok(Superblock {

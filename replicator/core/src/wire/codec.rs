@@ -443,6 +443,7 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u64_le(h.bitmap_id);
     out.put_u64_le(h.resync_id);
     out.put_u64_le(h.dirty_blocks);
+    out.put_u8(u8::from(h.overcounted));
     out.put_u8(u8::from(h.crashed_primary));
     out.put_u8(u8::from(h.discard_my_data));
     out.put_u8(u8::from(h.gave_up));
@@ -471,6 +472,7 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
         bitmap_id: b.u64()?,
         resync_id: b.u64()?,
         dirty_blocks: b.u64()?,
+        overcounted: b.flag()?,
         crashed_primary: b.flag()?,
         discard_my_data: b.flag()?,
         gave_up: b.flag()?,

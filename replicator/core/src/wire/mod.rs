@@ -108,6 +108,8 @@ pub struct Handshake {
     pub resync_id: u64,
     /// Blocks marked out of sync in the sender's bitmap for the receiver.
     pub dirty_blocks: u64,
+    /// They are more than what it has written: after a crash whole extents are marked.
+    pub overcounted: bool,
     /// The sender was Primary when it crashed and has not met an UpToDate peer since.
     pub crashed_primary: bool,
     /// The sender's administrator gives its data up for the receiver's.

@@ -458,6 +458,7 @@ impl Victim {
             dirty_blocks: self.number(),
             crashed_primary: self.chance.one_in(2),
             discard_my_data: self.chance.one_in(4),
+            overcounted: self.chance.one_in(2),
             gave_up: self.chance.one_in(4),
             held_open: self.chance.one_in(2),
             attachment: self.number(),

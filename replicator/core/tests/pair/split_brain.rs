@@ -265,6 +265,41 @@ fn policies_without_a_primary() {
     assert!(reason(&pair, 1).contains("Split-Brain"), "both have written");
 }
 
+/// A node that crashed counts whole extents of its activity log. It may have written less than it seems, but not more.
+#[test]
+fn after_a_crash_the_count_of_changes_is_a_bound() {
+    // Blocks that bravo writes, and who wins. Alpha has written one, and counts an extent of four.
+    for (blocks_written, winner) in [(2, None), (5, Some(1))] {
+        let mut pair = Pair::with_options(&Options {
+            after_split_brain: no_primary(NoPrimary::DiscardLeastChanges),
+            resync: ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() },
+            ..Options::default()
+        });
+        pair.up();
+        pair.command(0, Command::Primary { force: true }).unwrap();
+        for n in [0, 1] {
+            pair.command(n, Command::Disconnect).unwrap();
+        }
+        primary(&mut pair, 1);
+        pair.write(0, 4096, 1);
+        (0..blocks_written).for_each(|block| pair.write(1, (8 + block) * 4096, 2));
+        pair.command(1, Command::Secondary).unwrap();
+        pair.crash(0);
+        pair.attach(0).unwrap();
+        let alpha = divergence(&pair, 0).here;
+        assert_eq!((alpha.changed_bytes, alpha.overcounted), (4 * 4096, true));
+        meet(&mut pair);
+        match winner {
+            Some(_) => {
+                pair.assert_in_sync();
+                assert_eq!([0, 1].map(|n| pair.nodes[n].disk.0[8 * 4096]), [2, 2]);
+                assert!(!divergence(&pair, 0).here.overcounted);
+            }
+            None => assert!(reason(&pair, 1).contains("Split-Brain")),
+        }
+    }
+}
+
 #[test]
 fn policies_with_one_primary() {
     let policies =

@@ -138,7 +138,7 @@ impl Engine {
         }
         if let Some(slot) = self.slot_mut(id) {
             let ended = std::mem::take(&mut slot.bitmap_id);
-            slot.resync_id = 0;
+            (slot.resync_id, slot.overcounted) = (0, false);
             if let Some(metadata) = self.disk.metadata.as_mut() {
                 metadata.superblock.generations.remember(ended);
                 metadata.superblock.flags.crashed_primary = false;

@@ -206,7 +206,7 @@ impl Engine {
         let source = target.source;
         let Some(slot) = self.slot_mut(id) else { return };
         let own_bitmap_id = std::mem::take(&mut slot.bitmap_id);
-        (slot.resync_id, slot.gave_up) = (0, false);
+        (slot.resync_id, slot.gave_up, slot.overcounted) = (0, false, false);
         if let Some(metadata) = self.disk.metadata.as_mut() {
             let superblock = &mut metadata.superblock;
             superblock.generations = source;
