@@ -229,12 +229,10 @@ fn lacks_exposed_data(primary: &Handshake, other: &Handshake) -> bool {
         return false;
     }
     let exposed = primary.generations.current;
-    match primary.relied_on {
-        Some(attachment) => attachment != other.attachment,
-        // Its disk's own generation is not what it has exposed.
-        None if attached => false,
-        None => !same(exposed, other.generations.current) && !same(exposed, other.bitmap_id),
-    }
+    let has_generation = same(exposed, other.generations.current) || same(exposed, other.bitmap_id);
+    // The generation of a disk that is attached is not what was exposed. And what was relied on may have been a target, which
+    // was sent writes, and nothing of what came before.
+    primary.relied_on.is_some_and(|attachment| attachment != other.attachment) || !attached && !has_generation
 }
 
 fn compare(

@@ -184,16 +184,16 @@ impl Engine {
     /// The peer gets no more writes: all that it may lack is marked, all that waits for it goes on without it.
     pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
         let only_copy = self.role == Role::Primary && !self.has_good_disk();
+        // What nobody has does not come back; the log may have been abandoned before the connection was lost.
+        let is_missing = self.relied_on == Some(0);
         let Some(peer) = self.peer_mut(id) else { return };
         let log = std::mem::take(&mut peer.transfer_log);
         peer.unconfirmed_bytes = 0;
         peer.pulling_ahead = None;
         peer.barriers.clear();
         peer.epoch_writes = 0;
-        // Old data, which was to be renewed, is no copy.
-        let is_old = matches!(peer.disk, DiskState::Inconsistent | DiskState::Outdated);
-        if only_copy && !peer.all_durable && !is_old {
-            let unsure = log.iter().any(|w| !w.acked && w.wants == Protocol::A);
+        if only_copy && !peer.all_durable {
+            let unsure = is_missing || log.iter().any(|w| !w.acked && w.wants == Protocol::A);
             let attachment = if unsure { 0 } else { peer.attachment };
             self.relied_on = Some(attachment);
         } else {

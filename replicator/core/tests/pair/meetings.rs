@@ -6,7 +6,7 @@ use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
-use crate::scene::{PROTOCOLS, connections, peer, synced};
+use crate::scene::{PROTOCOLS, connections, peer, status, synced};
 
 /// Both nodes lose their disks at once, and each hears of the other's loss when it has already said what it knows.
 #[test]
@@ -81,4 +81,25 @@ fn a_diskless_primary_does_not_rely_on_a_peer_that_was_to_be_its_target() {
     pair.settle();
     assert_eq!(connections(&pair)[0], ConnectionState::StandAlone);
     assert!(pair.client(0, ClientOp::Read(ByteRange::new(4096, 4096))).is_err());
+}
+
+/// Simulator: seed 53844 A. The target is complete, and the Primary has not heard of it; what was sent since is lost.
+#[test]
+fn a_diskless_primary_does_not_rely_on_a_target_that_lacks_what_it_was_sent() {
+    let mut pair = synced(Protocol::A);
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 4096, 7);
+    pair.hold = Some(|m| match m {
+        Message::State { disk, .. } => *disk == DiskState::UpToDate,
+        Message::ResyncDone | Message::Write { .. } | Message::Barrier { .. } => true,
+        _ => false,
+    });
+    pair.command(1, Command::Connect).unwrap();
+    assert_eq!((peer(&pair, 0).disk, status(&pair, 1).disk), (DiskState::Inconsistent, DiskState::UpToDate));
+    pair.write(0, 8192, 8);
+    pair.command(0, Command::ForceDetach).unwrap();
+    pair.drop_held();
+    pair.cut();
+    pair.settle();
+    assert_eq!(connections(&pair)[0], ConnectionState::StandAlone);
 }
