@@ -60,7 +60,7 @@ impl World {
                 self.nodes[m].outdating = Some(Outdating { by: n, incarnation, id });
                 return self.send_errand(m, Errand::Outdate);
             }
-            2 if inconsistent => 3,
+            2 if inconsistent && !primary => 3,
             3 if good && !primary => 5,
             _ => {
                 if alive {
