@@ -147,6 +147,8 @@ pub enum OnIoError {
     Detach,
     /// The same, and the handler `local-io-error` is run.
     CallLocalIoError,
+    /// It stays in use: what it lacks is had from the peer, or the client gets the error.
+    PassOn,
 }
 
 /// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says

@@ -118,7 +118,9 @@ impl World {
         if node.suspended && self.script.is_none() {
             return self.send_errand(n, Errand::ResumeIo);
         }
-        let orphaned = status.disk < DiskState::Consistent && status.peers[0].standalone_reason.is_some();
+        let hopeless = self.split && !sees_good_peer(&status.peers[0]);
+        let orphaned = hopeless || status.peers[0].standalone_reason.is_some();
+        let orphaned = status.disk < DiskState::Consistent && orphaned;
         let relief = status.disk == DiskState::Diskless || orphaned;
         if status.role == Role::Primary && relief && self.script.is_none() {
             return self.relieve_primary_without_disk(n);

@@ -262,7 +262,8 @@ impl Plan {
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
             al_updates: prng.chance(15, 16),
-            on_io_error: [OnIoError::Detach, OnIoError::CallLocalIoError][prng.below(2) as usize],
+            on_io_error: [OnIoError::Detach, OnIoError::CallLocalIoError, OnIoError::PassOn]
+                [prng.below(3) as usize],
             disk_timeout_ms: 0,
             disk_factors: [[1, 1], [1, 1], [1, 20], [20, 1]][prng.below(4) as usize],
         };
@@ -270,6 +271,10 @@ impl Plan {
             // Longer than any disk takes that works.
             let [a, b] = plan.disk_factors;
             plan.disk_timeout_ms = 10 + 4 * plan.disk_delay.1 * a.max(b) / 1000;
+        }
+        if plan.split_brain && plan.on_io_error == OnIoError::PassOn {
+            // Whoever drives a split brain expects both Primaries to have their data.
+            plan.on_io_error = OnIoError::Detach;
         }
         if prng.chance(1, 3) {
             plan.churn(prng);

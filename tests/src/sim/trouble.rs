@@ -5,6 +5,7 @@
 //! what it should have made durable, and the next flush succeeds; reads see what was lost until the device is closed.
 //! A disk that failed is attached again by the administrator, as it is, or, if the other node's is good, a new one is.
 
+use tandem_core::config::OnIoError;
 use tandem_core::io::{Device, DiskError, DiskOp, DiskOpKind, Input};
 use tandem_core::metadata;
 use tandem_core::state::{DiskState, ReplicationState, Role};
@@ -93,6 +94,7 @@ impl World {
                 let dead = self.nodes[n].trouble.dead;
                 let cache_lost = self.nodes[n].disk.fail(id, dead, &mut self.prng);
                 self.trace(Some(n), "disk error", || format!("#{} {kind:?} cache lost: {cache_lost}", id.0));
+                self.nodes[n].errors_to_pass_on += u32::from(self.plan.on_io_error == OnIoError::PassOn);
                 self.oracle.disk_failed(n, cache_lost);
                 self.strike_the_other(n);
                 None

@@ -99,6 +99,8 @@ pub(super) struct Node {
     pub(super) disk_slowness: u64,
     /// What is wrong with the disk.
     pub(super) trouble: Trouble,
+    /// Errors of it that clients may see.
+    pub(super) errors_to_pass_on: u32,
     /// The clock.
     pub(super) clock: Clock,
     /// Whose copies were UpToDate in its eyes before what happened last.
@@ -587,6 +589,7 @@ impl Node {
             disk_slowness: 1,
             holders_before: [false; 2],
             trouble: Trouble::default(),
+            errors_to_pass_on: 0,
             clock: Clock::default(),
             status: None,
             tick_at: None,

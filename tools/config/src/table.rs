@@ -248,11 +248,7 @@ pub static OPTIONS: &[OptionDef] = &[
     number("rdma-ctrl-sndbuf-size", NET, Unit::Bytes, (0, 0, 128 << 20), "RDMA buffer").ignored("there is no RDMA"),
     // disk
     choice("on-io-error", DISK, &["detach", "pass_on", "call-local-io-error"], "After an error of the backing device")
-        .refused(
-            &["detach", "call-local-io-error"],
-            "a failed backing device is always detached",
-            "use `detach`",
-        ),
+        .supported(),
     flag(
         "disk-flushes",
         DISK,

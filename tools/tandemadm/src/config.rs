@@ -163,6 +163,7 @@ fn options(
         al_updates: disk.al_updates,
         on_io_error: match disk.on_io_error.as_str() {
             "call-local-io-error" => OnIoError::CallLocalIoError,
+            "pass_on" => OnIoError::PassOn,
             _ => OnIoError::Detach,
         },
         disk_timeout_ms: disk.disk_timeout_ms,

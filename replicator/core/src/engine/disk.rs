@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::activity::Log;
+use super::passed_on::PassedOn;
 use super::peer::Peer;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
@@ -26,6 +27,7 @@ pub(super) struct Disk {
     pub(super) metadata: Option<Metadata>,
     pub(super) persist: Persist,
     pub(super) log: Log,
+    pub(super) passed_on: PassedOn,
     pub(super) operations: BTreeMap<DiskOpId, Operation>,
     /// Operations that were given up and have not come back: what they say counts for nothing.
     pub(super) abandoned: BTreeSet<DiskOpId>,
@@ -58,6 +60,7 @@ impl Default for Disk {
             metadata: None,
             persist: Persist::default(),
             log: Log::default(),
+            passed_on: PassedOn::default(),
             operations: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             attachment: 0,
@@ -82,6 +85,8 @@ pub(super) struct Operation {
     work: DiskWork,
     effect: Effect,
     began: Timestamp,
+    /// An error costs no more than this range.
+    range: Option<ByteRange>,
 }
 
 /// What an operation changes about what is durable.
@@ -132,6 +137,7 @@ impl Disk {
         self.metadata = Some(metadata);
         self.attachment = attachment;
         self.generation_version = 0;
+        self.passed_on = PassedOn::default();
         self.settling = false;
         self.writes_done = 0;
         self.writes_durable = 0;
@@ -164,12 +170,20 @@ impl Engine {
             (Device::Data, DiskOpKind::Flush) => Effect::Flushes(self.disk.writes_done),
         };
         let began = self.now;
-        self.disk.operations.insert(id, Operation { work, effect, began });
+        // A write that shall be durable may have failed to be just that.
+        let range = match (device, &kind) {
+            (Device::Data, DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. }) => Some(*range),
+            (Device::Data, DiskOpKind::Write { offset, data, fua: false }) => {
+                Some(ByteRange::new(*offset, data.len() as u64))
+            }
+            _ => None,
+        };
+        self.disk.operations.insert(id, Operation { work, effect, began, range });
         self.outputs.push_back(Output::Disk(DiskOp { id, device, kind }));
     }
 
     pub(super) fn disk_done(&mut self, id: DiskOpId, result: Result<Bytes, DiskError>) {
-        let Some(Operation { work, effect, .. }) = self.disk.operations.remove(&id) else {
+        let Some(Operation { work, effect, range, .. }) = self.disk.operations.remove(&id) else {
             self.disk.abandoned.remove(&id);
             return;
         };
@@ -187,13 +201,17 @@ impl Engine {
         if seeded!(self, IgnoresMetadataError) && work.describe() == "a metadata operation" {
             return self.end_work(work, Some(Bytes::new()));
         }
+        if let Some(range) = range.filter(|_| self.config.options.on_io_error == OnIoError::PassOn) {
+            let what = format!("{} of {range} failed: {error}", work.describe());
+            return self.pass_on(work, range, &what);
+        }
         if !seeded!(self, KeepsFailedDiskUpToDate) || work.describe() != "a write" {
             self.disk_failed(&format!("{} failed: {error}", work.describe()));
         }
         self.end_work(work, None);
     }
 
-    fn end_work(&mut self, work: DiskWork, result: Option<Bytes>) {
+    pub(super) fn end_work(&mut self, work: DiskWork, result: Option<Bytes>) {
         match work {
             DiskWork::ClientRead { key } => self.client_read_done(key, result),
             DiskWork::ClientWrite { key } => self.client_write_done(key, result.is_some()),
@@ -237,6 +255,7 @@ impl Engine {
         self.set_disk(DiskState::Failed);
         self.disk.release_when_idle = true;
         self.forget_local_legs();
+        self.abandon_passed_on();
         self.abandon_persist();
         self.abort_resyncs_without_disk();
         self.abandon_operations();
@@ -388,6 +407,10 @@ impl Engine {
 }
 
 impl DiskWork {
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self, DiskWork::ClientWrite { .. } | DiskWork::Apply(_))
+    }
+
     fn describe(&self) -> &'static str {
         match self {
             DiskWork::ClientRead { .. }

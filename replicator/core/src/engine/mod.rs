@@ -19,6 +19,7 @@ mod divergence;
 mod fencing;
 mod handlers;
 mod handshake;
+mod passed_on;
 mod peer;
 mod peer_reads;
 mod persist;
@@ -264,6 +265,7 @@ impl Engine {
         self.retry_connecting();
         self.progress_stepping_down();
         self.progress_commands();
+        self.progress_passed_on();
         self.begin_drained_resyncs();
         self.resume_stalled_peers();
         self.catch_up();
@@ -348,7 +350,7 @@ impl Engine {
             Message::BehindAck { id } => self.behind_answered(peer, id),
             Message::ReceiveAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::B, true),
             Message::WriteAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, true),
-            Message::NegativeAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, false),
+            Message::NegativeAck { seq, disk_stays } => self.negative_ack_received(peer, seq, disk_stays),
             Message::BarrierAck { epoch, writes } => self.barrier_acked(peer, epoch, writes),
         };
         if let Err(violation) = outcome {

@@ -222,6 +222,7 @@ impl Engine {
                 Then::TargetFinished(peer, session) => self.target_finished(peer, session),
             }
         }
+        self.answer_passed_on();
         self.release_held_completions();
         self.resume_stalled_peers();
     }

@@ -45,6 +45,8 @@ impl Engine {
     pub(super) fn client_read_done(&mut self, key: u64, data: Option<Bytes>) {
         match data {
             Some(data) => self.finish_client_read(key, Ok(data)),
+            // It was passed on: the good copy is here, but for this.
+            None if self.has_good_disk() => self.finish_client_read(key, Err(ClientError::Io)),
             None => self.start_client_read(key),
         }
     }

@@ -335,7 +335,8 @@ impl Engine {
         match what {
             What::Write { seq, wants, .. } | What::Zero { seq, wants, .. } => {
                 if live && !ok {
-                    self.send(peer, Message::NegativeAck { seq });
+                    let disk_stays = self.disk.is_usable();
+                    self.send(peer, Message::NegativeAck { seq, disk_stays });
                 } else if live && wants == Protocol::C {
                     self.send(peer, Message::WriteAck { seq });
                 }

@@ -138,6 +138,27 @@ impl Engine {
         Ok(())
     }
 
+    /// The peer could not do a write.
+    pub(super) fn negative_ack_received(
+        &mut self,
+        id: NodeId,
+        seq: WriteSeq,
+        disk_stays: bool,
+    ) -> Result<(), String> {
+        let sent = self.peer_mut(id).and_then(|p| p.logged(seq)).map(|sent| (sent.key, sent.range));
+        match sent.filter(|_| disk_stays) {
+            Some((key, range)) => {
+                if let Some(sent) = self.peer_mut(id).and_then(|p| p.logged(seq)) {
+                    sent.acked = true;
+                }
+                self.write_passed_on(id, seq, key, range);
+                Ok(())
+            }
+            None if disk_stays => Ok(()),
+            None => self.write_acked(id, seq, Protocol::C, false),
+        }
+    }
+
     /// The peer has every write of an epoch, behind its barrier.
     pub(super) fn barrier_acked(&mut self, id: NodeId, epoch: Epoch, writes: u32) -> Result<(), String> {
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };

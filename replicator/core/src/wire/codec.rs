@@ -268,7 +268,7 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
         }
         Message::ReceiveAck { seq } => put_ack(0, *seq, out),
         Message::WriteAck { seq } => put_ack(1, *seq, out),
-        Message::NegativeAck { seq } => put_ack(2, *seq, out),
+        Message::NegativeAck { seq, disk_stays } => put_ack(2 + u8::from(*disk_stays), *seq, out),
         Message::BarrierAck { epoch, writes } => {
             out.put_u64_le(epoch.0);
             out.put_u32_le(*writes);
@@ -386,7 +386,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             match which {
                 0 => Message::ReceiveAck { seq },
                 1 => Message::WriteAck { seq },
-                2 => Message::NegativeAck { seq },
+                2 | 3 => Message::NegativeAck { seq, disk_stays: which == 3 },
                 _ => return None,
             }
         }

@@ -389,6 +389,8 @@ pub enum Message {
     NegativeAck {
         /// Which write.
         seq: WriteSeq,
+        /// Its disk stays in use all the same.
+        disk_stays: bool,
     },
     /// Every write of the epoch is on the peer's disk, and durable if its write ordering is flush or the barrier
     /// asked for it.

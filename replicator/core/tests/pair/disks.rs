@@ -2,13 +2,13 @@
 
 use tandem_core::config::{OnIoError, Options, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{ClientOp, Command, Device, Payload};
+use tandem_core::io::{ClientError, ClientOp, Command, Device, Payload};
 use tandem_core::state::{DiskState, Role};
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
 use crate::harness::Pair;
-use crate::scene::{read, status};
+use crate::scene::{PROTOCOLS, peer, read, status};
 
 const TIMEOUT_MS: u64 = 3000;
 
@@ -146,4 +146,88 @@ fn io_errors_of_both_disks() {
         pair.assert_in_sync();
         assert_eq!(pair.nodes[1].disk.0[0], 7);
     }
+}
+
+/// Reads and writes of node `n`'s data fail; metadata and flushes do not.
+fn passing_on(protocol: Protocol, n: usize) -> Pair {
+    let mut pair = synced(&Options { protocol, on_io_error: OnIoError::PassOn, ..options() }, &[]);
+    pair.write(0, 0, 7);
+    pair.data_fails[n] = true;
+    pair
+}
+
+/// A read that fails is served by the peer, which sends the block anew.
+#[test]
+fn pass_on_a_read_error_of_a_primary() {
+    let mut pair = passing_on(Protocol::C, 0);
+    let id = pair.begin_client(0, ClientOp::Read(ByteRange::new(0, 4096)));
+    assert_eq!(pair.answered(id).unwrap().unwrap()[0], 7);
+    let now = status(&pair, 0);
+    assert_eq!(
+        (now.disk, now.role, peer(&pair, 0).out_of_sync_bytes),
+        (DiskState::Inconsistent, Role::Primary, 4096)
+    );
+    pair.write(0, 8192, 8);
+    pair.data_fails[0] = false;
+    pair.run_until(|pair| status(pair, 0).disk == DiskState::UpToDate);
+    pair.command(0, Command::Disconnect).unwrap();
+    pair.command(0, Command::Connect).unwrap();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn pass_on_a_write_error_of_a_primary() {
+    for protocol in PROTOCOLS {
+        let mut pair = passing_on(protocol, 0);
+        let id = pair.begin_client(0, write(8));
+        assert!(pair.completed(id), "the peer has it");
+        assert_eq!((status(&pair, 0).disk, read(&mut pair, 0, 0)), (DiskState::Inconsistent, 8));
+        pair.data_fails[0] = false;
+        pair.run_until(|pair| status(pair, 0).disk == DiskState::UpToDate);
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[0].disk.0[0], 8);
+    }
+}
+
+/// The Secondary keeps its disk, and may not be promoted as long as it lacks something.
+#[test]
+fn pass_on_a_write_error_of_a_secondary() {
+    for protocol in PROTOCOLS {
+        let mut pair = passing_on(protocol, 1);
+        let id = pair.begin_client(0, write(8));
+        assert!(pair.completed(id));
+        assert_eq!(
+            (status(&pair, 1).disk, peer(&pair, 0).disk),
+            (DiskState::Inconsistent, DiskState::Inconsistent)
+        );
+        assert_eq!(peer(&pair, 0).out_of_sync_bytes, 4096);
+        pair.data_fails[1] = false;
+        pair.run_until(|pair| status(pair, 1).disk == DiskState::UpToDate);
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[1].disk.0[0], 8);
+    }
+}
+
+/// Alone, the client learns of it, and the disk stays what it is.
+#[test]
+fn pass_on_errors_of_a_primary_that_is_alone() {
+    let mut pair = passing_on(Protocol::C, 0);
+    pair.command(1, Command::Disconnect).unwrap();
+    assert_eq!(pair.client(0, ClientOp::Read(ByteRange::new(0, 4096))), Err(ClientError::Io));
+    assert_eq!(pair.client(0, write(8)), Err(ClientError::Io));
+    assert_eq!(status(&pair, 0).disk, DiskState::UpToDate);
+    pair.data_fails[0] = false;
+    assert_eq!(read(&mut pair, 0, 0), 7);
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+}
+
+/// Neither a flush nor metadata that fails is passed on.
+#[test]
+fn a_failed_flush_detaches_whatever_the_policy() {
+    let mut pair = passing_on(Protocol::C, 0);
+    pair.data_fails[0] = false;
+    pair.disk_fails[0] = true;
+    pair.client(0, ClientOp::Flush).unwrap();
+    assert_eq!((status(&pair, 0).disk, read(&mut pair, 0, 0)), (DiskState::Diskless, 7));
 }

@@ -82,6 +82,8 @@ pub(crate) struct Pair {
     pub(crate) barriers: Vec<(u32, bool)>,
     /// Every operation on the node's disk fails.
     pub(crate) disk_fails: [bool; 2],
+    /// Every read and write of the node's data fails.
+    pub(crate) data_fails: [bool; 2],
     /// The engine has asked for the node's clients to be cut off.
     pub(crate) clients_dropped: [bool; 2],
     next_id: u64,
@@ -125,6 +127,7 @@ impl Pair {
             slow_operations: Vec::new(),
             barriers: Vec::new(),
             disk_fails: [false; 2],
+            data_fails: [false; 2],
             clients_dropped: [false; 2],
             next_id: 0,
             done: BTreeMap::new(),
@@ -247,7 +250,8 @@ impl Pair {
     }
 
     fn finish_operation(&mut self, n: usize, op: DiskOp) {
-        let result = match self.disk_fails[n] {
+        let data_fails = self.data_fails[n] && op.device == Device::Data && op.kind != DiskOpKind::Flush;
+        let result = match self.disk_fails[n] || data_fails {
             true => Err(DiskError("broken".into())),
             false => self.nodes[n].disk.carry_out(&op),
         };

@@ -398,7 +398,7 @@ impl Victim {
 
     fn ack(&mut self, seq: WriteSeq) -> Message {
         match self.chance.below(8) {
-            0 => Message::NegativeAck { seq },
+            0 => Message::NegativeAck { seq, disk_stays: self.chance.one_in(2) },
             1..=3 => Message::ReceiveAck { seq },
             _ => Message::WriteAck { seq },
         }

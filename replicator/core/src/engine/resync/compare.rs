@@ -56,11 +56,13 @@ impl Engine {
     pub(in crate::engine) fn resync_read_done(&mut self, read: ResyncRead, data: Option<Bytes>) {
         let ResyncRead { peer, session, range, token, purpose } = read;
         let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
-        if let (true, Some(data)) = (live, data) {
-            match purpose {
-                Purpose::Answer(digests) => self.answer(peer, range, data, digests),
-                Purpose::Ask(algorithm) => self.ask_with_digests(peer, range, algorithm, &data),
-            }
+        match (purpose, data) {
+            _ if !live => {}
+            (Purpose::Answer(digests), Some(data)) => self.answer(peer, range, data, digests),
+            (Purpose::Ask(algorithm), Some(data)) => self.ask_with_digests(peer, range, algorithm, &data),
+            _ if !self.disk.is_usable() => {}
+            (Purpose::Answer(digests), None) => self.read_again_later(peer, Asked { range, digests }),
+            (Purpose::Ask(_), None) => self.send(peer, Message::ResyncRequest { range }),
         }
         self.release(token, range);
     }

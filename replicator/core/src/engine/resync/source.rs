@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::REQUEST_BYTES;
 use super::compare::{Digests, Purpose, ResyncRead};
 use super::controller::{MAX_WINDOW_BYTES, Pace, source_limit};
+use crate::engine::passed_on::RETRY_MS;
 use crate::engine::{Engine, Locked};
 use crate::io::Payload;
 use crate::seeded;
@@ -23,6 +24,8 @@ pub(in crate::engine) struct SourceState {
     sent: BTreeMap<u64, u64>,
     /// Those that wait for their turn beside the clients.
     waiting: VecDeque<Asked>,
+    /// Those that could not be read: when each is tried again.
+    unreadable: VecDeque<(Timestamp, Asked)>,
     pace: Pace,
 }
 
@@ -36,7 +39,8 @@ pub(super) struct Asked {
 impl SourceState {
     /// When the next read may start, if one waits.
     pub(super) fn next_read_at(&self) -> Option<Timestamp> {
-        self.waiting.front().map(|_| self.pace.free_at())
+        let turn = self.waiting.front().map(|_| self.pace.free_at());
+        turn.into_iter().chain(self.unreadable.front().map(|(at, _)| *at)).min()
     }
 }
 
@@ -71,6 +75,12 @@ impl Engine {
         if peer.source.next_read_at().is_none_or(|at| at > now) {
             return false;
         }
+        let again = peer.source.unreadable.front().is_some_and(|(at, _)| *at <= now);
+        let again = if again { peer.source.unreadable.pop_front() } else { None };
+        again.into_iter().for_each(|(_, asked)| peer.source.waiting.push_front(asked));
+        if peer.source.pace.free_at() > now {
+            return false;
+        }
         let Some(Asked { range, digests }) = peer.source.waiting.pop_front() else { return false };
         peer.source.pace.spend(now, range.length, limit);
         let (session, token) = (peer.session, self.key());
@@ -81,6 +91,14 @@ impl Engine {
             self.acquire(token, range, Locked::ResyncRead(read));
         }
         true
+    }
+
+    /// It could not be read, and nobody has it: the target waits.
+    pub(super) fn read_again_later(&mut self, id: NodeId, asked: Asked) {
+        let at = self.now.plus_ms(RETRY_MS);
+        if let Some(peer) = self.peer_mut(id).filter(|p| p.replication.is_source()) {
+            peer.source.unreadable.push_back((at, asked));
+        }
     }
 
     /// What the target asked for was read.

@@ -3,6 +3,7 @@
 use super::controller::{Controller, Turn};
 use crate::digest::DigestAlgorithm;
 use crate::engine::Engine;
+use crate::engine::passed_on::RETRY_MS;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::engine::primary_disk::HeldRanges;
@@ -27,6 +28,9 @@ pub(in crate::engine) struct TargetState {
     csums: Option<DigestAlgorithm>,
     next_block: u64,
     controller: Controller,
+    /// Blocks that could not be written are tried again, not before this time.
+    failed: bool,
+    rests_until: Option<Timestamp>,
     /// Tells it from former ones.
     id: u64,
     /// As Primary: what was asked for and has not come. Clients' writes wait for it.
@@ -42,6 +46,8 @@ impl TargetState {
             csums,
             next_block: 0,
             controller: Controller::new(now),
+            failed: false,
+            rests_until: None,
             id,
             held: HeldRanges::default(),
         }
@@ -110,6 +116,9 @@ impl Engine {
             }
             return false;
         }
+        if target.rests_until.is_some_and(|at| at > now) {
+            return false;
+        }
         let Turn::Now(most_bytes) = target.controller.turn(options, now, active) else { return false };
         match bitmap.next_run(target.next_block, most_bytes / BLOCK_BYTES) {
             Some(run) => {
@@ -125,6 +134,8 @@ impl Engine {
             }
             None if outstanding => false,
             None => {
+                let failed = std::mem::take(&mut target.failed);
+                target.rests_until = failed.then(|| now.plus_ms(RETRY_MS));
                 target.next_block = 0;
                 true
             }
@@ -135,6 +146,9 @@ impl Engine {
     pub(super) fn next_request_at(&self, peer: &Peer) -> Option<Timestamp> {
         let target =
             peer.target.as_ref().filter(|t| t.ready && !t.finishing).filter(|_| !self.is_paused(peer))?;
+        if let Some(at) = target.rests_until.filter(|at| *at > self.now) {
+            return Some(at);
+        }
         match target.controller.turn(&self.config.options.resync, self.now, self.clients_are_active()) {
             Turn::At(at) => Some(at),
             Turn::Now(_) | Turn::WhenAnswered => None,
@@ -189,6 +203,7 @@ impl Engine {
         let Some(target) = peer.target.as_mut() else { return };
         target.controller.answered(options, now, range.length);
         if !ok {
+            target.failed = true;
             return;
         }
         if let Some(metadata) = self.disk.metadata.as_mut() {
