@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::mount::{MsFlags, mount, umount};
 use tandem_core::state::ConnectionState;
 
 use crate::node::{Node, Outcome, RESOURCE};
@@ -130,6 +131,13 @@ fn nothing_is_restored_from_what_is_damaged_or_where_it_does_not_belong() {
     resolve(bravo, &["--keep", "bravo"]).ok();
     resolve(alpha, &["--keep", "bravo", "--save", "/dev/full"]).refused(20, "exists already");
     resolve(alpha, &["--keep", "bravo", "--save", "/nowhere/file"]).refused(20, "creating /nowhere/file");
+    let full = SmallDisk::new(split.pair.folder());
+    let saved = full.0.join("file");
+    resolve(alpha, &["--keep", "bravo", "--save", &saved.to_string_lossy()])
+        .refused(20, "nothing was changed")
+        .refused(20, "No space left on device");
+    assert!(!saved.exists());
+    drop(full);
     resolve(alpha, &["--keep", "charlie"]).refused(10, "charlie is no node of resource r0");
     split.assert_each_holds_its_own();
     split.resolve_for_bravo(&file);
@@ -150,6 +158,25 @@ fn nothing_is_restored_from_what_is_damaged_or_where_it_does_not_belong() {
     resolve(bravo, &["--keep", "bravo"]).refused(11, "there is no split brain");
     resolve(alpha, &["--restore", &path]).ok();
     split.assert_both_hold(0);
+}
+
+/// A filesystem that has no room for what is given up.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(folder: &Path) -> SmallDisk {
+        let path = folder.join("small");
+        fs::create_dir(&path).unwrap();
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
+        SmallDisk(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Where it fails, the test's folder cannot be removed, and says so.
+        let _ = umount(&self.0);
+    }
 }
 
 fn resolve(node: &Node, args: &[&str]) -> Outcome {

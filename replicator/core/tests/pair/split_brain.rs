@@ -14,17 +14,22 @@ use tandem_core::wire::Message;
 use crate::harness::Pair;
 use crate::primary;
 
-/// Both have gone on: alpha, which was Primary, has written block 1; bravo blocks 2 and 3. Both are Secondary now.
-fn diverged(after_split_brain: AfterSplitBrain) -> Pair {
+/// In sync once, and apart now: alpha is Primary. With these options, but for what slows a resync down.
+fn apart(options: Options) -> Pair {
     let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let options = Options { after_split_brain, resync, ..Options::default() };
     let handlers = [Handler::InitialSplitBrain, Handler::SplitBrain, Handler::PriLostAfterSb];
-    let mut pair = Pair::with_handlers(&options, &handlers);
+    let mut pair = Pair::with_handlers(&Options { resync, ..options }, &handlers);
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
     for n in [0, 1] {
         pair.command(n, Command::Disconnect).unwrap();
     }
+    pair
+}
+
+/// Both have gone on: alpha, which was Primary, has written block 1; bravo blocks 2 and 3. Both are Secondary now.
+fn diverged(after_split_brain: AfterSplitBrain) -> Pair {
+    let mut pair = apart(Options { after_split_brain, ..Options::default() });
     primary(&mut pair, 1);
     pair.write(0, 4096, 1);
     pair.write(1, 2 * 4096, 2);
@@ -270,16 +275,8 @@ fn policies_without_a_primary() {
 fn after_a_crash_the_count_of_changes_is_a_bound() {
     // Blocks that bravo writes, and who wins. Alpha has written one, and counts an extent of four.
     for (blocks_written, winner) in [(2, None), (5, Some(1))] {
-        let mut pair = Pair::with_options(&Options {
-            after_split_brain: no_primary(NoPrimary::DiscardLeastChanges),
-            resync: ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() },
-            ..Options::default()
-        });
-        pair.up();
-        pair.command(0, Command::Primary { force: true }).unwrap();
-        for n in [0, 1] {
-            pair.command(n, Command::Disconnect).unwrap();
-        }
+        let after_split_brain = no_primary(NoPrimary::DiscardLeastChanges);
+        let mut pair = apart(Options { after_split_brain, ..Options::default() });
         primary(&mut pair, 1);
         pair.write(0, 4096, 1);
         (0..blocks_written).for_each(|block| pair.write(1, (8 + block) * 4096, 2));
@@ -388,13 +385,7 @@ fn violence_cuts_the_clients_off_and_then_overwrites() {
 
 /// The other went on, was made Secondary, and meets a Primary that has not.
 fn primary_with_old_data(rr_conflict: RrConflict) -> Pair {
-    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let mut pair = Pair::with_options(&Options { rr_conflict, resync, ..Options::default() });
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
-    for n in [0, 1] {
-        pair.command(n, Command::Disconnect).unwrap();
-    }
+    let mut pair = apart(Options { rr_conflict, ..Options::default() });
     pair.write(0, 4096, 7);
     pair.command(0, Command::Secondary).unwrap();
     primary(&mut pair, 1);
