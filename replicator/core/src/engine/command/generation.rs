@@ -22,8 +22,8 @@ pub(super) enum Beginning {
     Wanted { clear_bitmap: bool },
     /// It was offered to the peer.
     Offered(u64),
-    /// It has begun, and is being written down.
-    Begun,
+    /// It has begun, and is being written down. Then bitmaps that count from this identifier are cleared; 0: none.
+    Begun { clear: u64 },
 }
 
 impl Engine {
@@ -61,8 +61,9 @@ impl Engine {
             (Beginning::Wanted { clear_bitmap }, _) => self.begin_alone(id, clear_bitmap),
             (_, None) if fresh => self.refuse_command(id, StateChangeRefusal::NeedConnection, Vec::new()),
             (_, Some(_)) if fresh => self.refuse_command(id, StateChangeRefusal::PeerRefused, Vec::new()),
-            _ if self.generation_is_durable() => self.finish_command(id, Ok(())),
-            _ => {}
+            _ if !self.generation_is_durable() => {}
+            (Beginning::Begun { clear }, _) if clear != 0 => self.clear_bitmaps(id, clear),
+            _ => self.finish_command(id, Ok(())),
         }
     }
 
@@ -113,20 +114,19 @@ impl Engine {
 
     fn begin_alone(&mut self, id: CommandId, clear_bitmap: bool) {
         let (generation, nobodys) = (self.new_generation_id(), self.new_generation_id());
-        let under_way: Vec<_> = self.ranges_being_written().collect();
         let slots: Vec<usize> = self.peers.iter().map(|p| p.slot).collect();
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let superblock = &mut metadata.superblock;
         let old = std::mem::replace(&mut superblock.generations.current, generation);
         superblock.generations.remember(old);
+        let mut clear = 0;
         for slot in slots {
-            let (peer, bitmap) = (&mut superblock.peers[slot], &mut metadata.bitmaps[slot]);
-            if clear_bitmap && bitmap.set_count() > 0 {
+            let peer = &mut superblock.peers[slot];
+            if clear_bitmap && metadata.bitmaps[slot].set_count() > 0 {
                 superblock.generations.remember(peer.bitmap_id);
                 superblock.generations.remember(peer.resync_id);
                 (peer.bitmap_id, peer.resync_id) = (nobodys, 0);
-                bitmap.clear_all();
-                under_way.iter().for_each(|range| bitmap.set_range(*range));
+                clear = nobodys;
             } else if peer.bitmap_id == 0 {
                 peer.bitmap_id = old;
             } else {
@@ -135,7 +135,21 @@ impl Engine {
             }
         }
         self.note(None, Level::Info, format!("new current generation {generation:016X}, was {old:016X}"));
-        self.begin(id, Stage::Beginning(Beginning::Begun));
+        self.begin(id, Stage::Beginning(Beginning::Begun { clear }));
+        self.disk.generation_version = self.disk.persist.request(true);
+    }
+
+    /// The disk says that these bitmaps tell nothing about the data before: only now may they be cleared there.
+    fn clear_bitmaps(&mut self, id: CommandId, clear: u64) {
+        let under_way: Vec<_> = self.ranges_being_written().collect();
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
+        for (slot, bitmap) in metadata.superblock.peers.iter().zip(&mut metadata.bitmaps) {
+            if slot.bitmap_id == clear {
+                bitmap.clear_all();
+                under_way.iter().for_each(|range| bitmap.set_range(*range));
+            }
+        }
+        self.begin(id, Stage::Beginning(Beginning::Begun { clear: 0 }));
         self.disk.generation_version = self.disk.persist.request(true);
     }
 }
