@@ -3,7 +3,7 @@
 use tandem_core::config::{OnIoError, Options, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, Payload};
-use tandem_core::state::{DiskState, Role};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
@@ -187,6 +187,28 @@ fn pass_on_a_write_error_of_a_primary() {
         pair.assert_in_sync();
         assert_eq!(pair.nodes[0].disk.0[0], 8);
     }
+}
+
+/// What cannot be written is asked for again and again; that costs neither the connection nor the clients.
+#[test]
+fn pass_on_for_as_long_as_the_disk_stays_broken() {
+    let mut pair = passing_on(Protocol::C, 0);
+    for block in 0..64 {
+        pair.write(0, 4096 * block, 8);
+    }
+    let end = pair.now.plus_ms(2_000_000);
+    pair.run_until(|pair| pair.now >= end);
+    assert_eq!(
+        (status(&pair, 0).disk, peer(&pair, 0).connection),
+        (DiskState::Inconsistent, ConnectionState::Connected)
+    );
+    assert_eq!(peer(&pair, 0).replication, ReplicationState::SyncTarget);
+    pair.write(0, 0, 9);
+    assert_eq!(read(&mut pair, 0, 0), 9);
+    assert_eq!(pair.connections_lost, 0);
+    pair.data_fails[0] = false;
+    pair.run_until(|pair| status(pair, 0).disk == DiskState::UpToDate);
+    pair.assert_in_sync();
 }
 
 /// The Secondary keeps its disk, and may not be promoted as long as it lacks something.

@@ -82,6 +82,8 @@ pub(crate) struct Pair {
     pub(crate) barriers: Vec<(u32, bool)>,
     /// Every operation on the node's disk fails.
     pub(crate) disk_fails: [bool; 2],
+    /// Times an engine has closed a connection.
+    pub(crate) connections_lost: u32,
     /// Every read and write of the node's data fails.
     pub(crate) data_fails: [bool; 2],
     /// The engine has asked for the node's clients to be cut off.
@@ -127,6 +129,7 @@ impl Pair {
             slow_operations: Vec::new(),
             barriers: Vec::new(),
             disk_fails: [false; 2],
+            connections_lost: 0,
             data_fails: [false; 2],
             clients_dropped: [false; 2],
             next_id: 0,
@@ -236,6 +239,7 @@ impl Pair {
             Output::StopConnecting(_) => self.nodes[n].wants_peer = false,
             Output::ClosePeer(peer) => {
                 assert_eq!(peer, other);
+                self.connections_lost += 1;
                 // Who closes a connection is not told that it is gone.
                 (self.nodes[n].wants_peer, self.nodes[n].linked) = (false, false);
                 self.cut();

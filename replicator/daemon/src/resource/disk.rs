@@ -13,6 +13,8 @@ use super::ring::Operation;
 
 /// Zeroes written at a time where a disk cannot zero by itself.
 const ZEROES_BYTES: usize = 1 << 20;
+/// The largest sector that disks have.
+const LARGE_SECTOR_BYTES: u64 = 4096;
 /// What O_DIRECT asks of an address on disks with sectors of 512 bytes.
 const DIRECT_ALIGNMENT_BYTES: usize = 512;
 
@@ -21,6 +23,14 @@ pub(crate) struct Job {
     id: DiskOpId,
     backing: Rc<Backing>,
     step: Step,
+    /// What is left of a range that the disk does not zero in one piece.
+    later: Vec<Part>,
+}
+
+/// A part of a range that is to be zeroed.
+enum Part {
+    ByDisk { range: ByteRange, unmap: bool },
+    ByHand(ByteRange),
 }
 
 enum Step {
@@ -67,7 +77,7 @@ pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> (Job, Opera
         DiskOpKind::Flush => (Step::Flush, Operation::DataSync { file }),
         DiskOpKind::Zero { range, unmap } => zero(&backing, range, unmap, pool),
     };
-    (Job { id: op.id, backing, step }, operation)
+    (Job { id: op.id, backing, step, later: Vec::new() }, operation)
 }
 
 impl Job {
@@ -104,8 +114,18 @@ impl Job {
                     }
                 }
             }
-            _ => Outcome::Done(self.id, Ok(Bytes::new())),
+            _ => self.go_on(pool),
         }
+    }
+
+    fn go_on(mut self, pool: &BufferPool) -> Outcome {
+        let (step, operation) = match self.later.pop() {
+            Some(Part::ByDisk { range, unmap }) => zero(&self.backing, range, unmap, pool),
+            Some(Part::ByHand(range)) => write_zeroes(&self.backing, range, pool),
+            None => return Outcome::Done(self.id, Ok(Bytes::new())),
+        };
+        self.step = step;
+        Outcome::Next(self, operation)
     }
 
     fn written(mut self, pool: &BufferPool) -> Outcome {
@@ -121,7 +141,7 @@ impl Job {
                 self.step = step;
                 Outcome::Next(self, operation)
             }
-            _ => Outcome::Done(self.id, Ok(Bytes::new())),
+            _ => self.go_on(pool),
         }
     }
 
@@ -135,6 +155,11 @@ impl Job {
                 let (step, operation) = zero(&self.backing, range, unmap, pool);
                 self.step = step;
                 Outcome::Next(self, operation)
+            }
+            // Disks with sectors of 4 KiB zero whole ones only.
+            (Some(libc::EINVAL), Step::Zero { range, unmap }) => {
+                self.later.extend(parts(*range, *unmap));
+                self.go_on(pool)
             }
             _ => self.error(error),
         }
@@ -174,6 +199,18 @@ fn zero(backing: &Backing, range: ByteRange, unmap: bool, pool: &BufferPool) -> 
     (Step::Zero { range, unmap }, operation)
 }
 
+/// A range in parts that a disk with large sectors can zero, and parts that are written.
+fn parts(range: ByteRange, unmap: bool) -> Vec<Part> {
+    let begin = range.offset.next_multiple_of(LARGE_SECTOR_BYTES);
+    let end = range.end() / LARGE_SECTOR_BYTES * LARGE_SECTOR_BYTES;
+    if begin >= end || (begin, end) == (range.offset, range.end()) {
+        return vec![Part::ByHand(range)];
+    }
+    let edges = [(range.offset, begin), (end, range.end())].into_iter().filter(|(from, to)| from < to);
+    let edges = edges.map(|(from, to)| Part::ByHand(ByteRange::new(from, to - from)));
+    edges.chain([Part::ByDisk { range: ByteRange::new(begin, end - begin), unmap }]).collect()
+}
+
 /// Writes the first zeroes of `range`; the step keeps the rest.
 fn write_zeroes(backing: &Backing, range: ByteRange, pool: &BufferPool) -> (Step, Operation) {
     let now = range.length.min(ZEROES_BYTES as u64);
@@ -189,5 +226,28 @@ fn aligned(data: Bytes, pool: &BufferPool) -> Bytes {
     match data.as_ptr() as usize % DIRECT_ALIGNMENT_BYTES {
         0 => data,
         _ => pool.copy(&data).freeze(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As offset, length, and whether the disk does it.
+    fn shown(offset: u64, length: u64) -> Vec<(u64, u64, bool)> {
+        let show = |part: Part| match part {
+            Part::ByDisk { range, unmap: true } => (range.offset, range.length, true),
+            Part::ByDisk { range, unmap: false } | Part::ByHand(range) => (range.offset, range.length, false),
+        };
+        parts(ByteRange::new(offset, length), true).into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn what_a_disk_with_large_sectors_refuses_is_written() {
+        assert_eq!(shown(512, 512), [(512, 512, false)]);
+        assert_eq!(shown(512, 4096), [(512, 4096, false)]);
+        assert_eq!(shown(512, 8192), [(512, 3584, false), (8192, 512, false), (4096, 4096, true)]);
+        assert_eq!(shown(0, 4608), [(4096, 512, false), (0, 4096, true)]);
+        assert_eq!(shown(0, 8192), [(0, 8192, false)], "whole sectors, and still refused");
     }
 }

@@ -37,6 +37,17 @@ pub(super) struct Asked {
 }
 
 impl SourceState {
+    /// The target asks anew for what it was sent and could not write: that will not be confirmed any more.
+    fn forget_unwritten(&mut self, range: ByteRange) {
+        let overlapping = self.sent.range(..range.end()).rev();
+        let overlapping = overlapping.take_while(|(offset, length)| *offset + *length > range.offset);
+        let unwritten: Vec<(u64, u64)> = overlapping.map(|(offset, length)| (*offset, *length)).collect();
+        for (offset, length) in unwritten {
+            self.sent.remove(&offset);
+            self.asked_bytes = self.asked_bytes.saturating_sub(length);
+        }
+    }
+
     /// When the next read may start, if one waits.
     pub(super) fn next_read_at(&self) -> Option<Timestamp> {
         let turn = self.waiting.front().map(|_| self.pace.free_at());
@@ -58,6 +69,7 @@ impl Engine {
             // Our disk failed meanwhile; the target will hear of it.
             return Ok(());
         }
+        peer.source.forget_unwritten(asked.range);
         if peer.source.asked_bytes + asked.range.length > MAX_WINDOW_BYTES {
             return Err("the target asks for more than its window allows".into());
         }
