@@ -184,6 +184,8 @@ pub struct VolumeSpec {
     pub disk: PathBuf,
     /// The metadata's device or file; `None` when internal.
     pub meta_disk: Option<PathBuf>,
+    /// The file for undo logs of resyncs, if they are to be kept.
+    pub undo_log: Option<PathBuf>,
 }
 
 /// The daemon's answer.

@@ -226,6 +226,8 @@ pub enum Command {
 pub enum Device {
     /// The data; offset 0 is the volume's first byte.
     Data,
+    /// The file for undo logs, if the metadata that was attached has one; offset 0 is its first byte, and it grows.
+    Undo,
     /// The metadata; offset 0 is the first byte of the device that holds it (the same one when internal).
     Meta,
 }

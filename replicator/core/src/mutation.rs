@@ -58,6 +58,8 @@ mutations! {
     ComparesDigestLengths,
     /// A target whose resync is paused takes it for complete.
     PauseEndsResync,
+    /// A target overwrites what the undo log has not yet made durable.
+    OverwritesBeforeUndo,
     /// The source forgets a block when it has sent it, not when the target wrote it.
     ClearsOnSend,
     /// A sync target stays UpToDate on disk while blocks are missing.

@@ -464,7 +464,8 @@ impl World {
                     Step::WantNet(any, true),
                 ]
             }
-            Kind::Truck => self.truck_script(primary.unwrap_or(any))?,
+            // A generation that a Secondary begins may meet one of the other node, which was promoted meanwhile.
+            Kind::Truck => self.truck_script(primary?)?,
             Kind::PauseSync if self.prng.chance(1, 3) => {
                 vec![Step::ResyncMustWait(any, true), pause, Step::ResyncMustWait(any, false)]
             }

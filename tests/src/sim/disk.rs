@@ -11,6 +11,8 @@ use tandem_core::units::{ByteRange, DiskOpId, SECTOR_BYTES};
 
 use super::prng::Prng;
 
+/// Room for a header, and a record for each of 64 blocks with some to spare.
+const UNDO_BYTES: usize = 768 << 10;
 const SECTOR: usize = SECTOR_BYTES as usize;
 
 /// Where the metadata of a simulated disk is kept.
@@ -43,6 +45,8 @@ pub struct SimDisk {
     layout: Layout,
     data: Zone<u64>,
     meta: Zone<Bytes>,
+    /// The file for undo logs, on a device of its own.
+    undo: Zone<Bytes>,
     in_flight: Vec<InFlight>,
     /// Counts beginnings and completions, to tell what completed before what began.
     clock: u64,
@@ -64,6 +68,7 @@ impl SimDisk {
             layout,
             data: Zone::new((layout.data_bytes / SECTOR_BYTES) as usize, 0),
             meta: Zone::new((layout.meta_bytes / SECTOR_BYTES) as usize, Bytes::from_static(&[0; SECTOR])),
+            undo: Zone::new(UNDO_BYTES / SECTOR, Bytes::from_static(&[0; SECTOR])),
             in_flight: Vec::new(),
             clock: 0,
             data_version: 1,
@@ -196,6 +201,12 @@ impl SimDisk {
             self.apply(&op, false, |_| prng.chance(odds, 100));
         }
         let mut lost = false;
+        if op.device == Device::Undo {
+            if flushes {
+                self.undo.lose(began, || prng.chance(odds, 100));
+            }
+            return false;
+        }
         if flushes {
             if op.device == Device::Data || self.layout.internal {
                 lost |= self.data.lose(began, || prng.chance(odds, 100));
@@ -211,6 +222,7 @@ impl SimDisk {
     pub fn close(&mut self) {
         self.data.refresh();
         self.meta.refresh();
+        self.undo.refresh();
         self.data_version += 1;
         self.meta_version += 1;
     }
@@ -230,6 +242,7 @@ impl SimDisk {
         let odds = [0, 20, 50, 80, 100][prng.below(5) as usize];
         self.data.settle_some(|| prng.chance(odds, 100));
         self.meta.settle_some(|| prng.chance(odds, 100));
+        self.undo.settle_some(|| prng.chance(odds, 100));
         for InFlight { op, .. } in std::mem::take(&mut self.in_flight) {
             if op.device == Device::Meta && prng.chance(1, 2) {
                 self.tear_sectors(&op, prng);
@@ -264,12 +277,16 @@ impl SimDisk {
                 let view = &self.meta.view[self.meta_sectors(range)];
                 view.iter().for_each(|sector| bytes.put_slice(sector));
             }
+            Device::Undo => self.undo.view[sectors(range)].iter().for_each(|s| bytes.put_slice(s)),
         }
         bytes.freeze()
     }
 
     /// Everything that completed before `began` becomes durable.
     fn settle(&mut self, device: Device, began: u64) {
+        if device == Device::Undo {
+            return self.undo.settle(began);
+        }
         if device == Device::Data || self.layout.internal {
             self.data.settle(began);
         }
@@ -299,6 +316,15 @@ impl SimDisk {
                     if lands(i) {
                         let token = data.map_or(0, |d| token_at(d, i));
                         self.data.write(sector, token, durable, self.clock);
+                    }
+                }
+            }
+            Device::Undo => {
+                for (i, sector) in sectors(range).enumerate() {
+                    if lands(i) {
+                        let zeroes = Bytes::from_static(&[0; SECTOR]);
+                        let bytes = data.map_or(zeroes, |d| d.slice(i * SECTOR..(i + 1) * SECTOR));
+                        self.undo.write(sector, bytes, durable, self.clock);
                     }
                 }
             }
@@ -343,6 +369,31 @@ impl MetaIo for SimDisk {
             self.meta.write(sector, Bytes::copy_from_slice(bytes), true, self.clock);
         }
         Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+/// The file for undo logs.
+pub struct UndoFile<'a>(pub &'a mut SimDisk);
+
+impl MetaIo for UndoFile<'_> {
+    fn size_bytes(&self) -> u64 {
+        UNDO_BYTES as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let range = sectors(ByteRange::new(offset, buffer.len() as u64));
+        for (target, source) in buffer.chunks_exact_mut(SECTOR).zip(&self.0.undo.view[range]) {
+            target.copy_from_slice(source);
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), DiskError> {
+        Err(DiskError("only the engine writes undo logs".into()))
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {

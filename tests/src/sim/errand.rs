@@ -83,7 +83,10 @@ impl World {
         let disk = &mut self.nodes[n].disk;
         let backing_bytes = disk.layout().backing_bytes();
         match metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) {
-            Ok(metadata) => {
+            Ok(mut metadata) => {
+                if self.plan.undo_logs {
+                    metadata.undo = Some(self.load_undo_log(n, &metadata));
+                }
                 self.nodes[n].disk_in_use = true;
                 Ok(Command::Attach { metadata: Box::new(metadata) })
             }

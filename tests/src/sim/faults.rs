@@ -107,6 +107,8 @@ kinds! {
     SplitBrain,
     /// Not drawn, but counted: the initial sync was skipped.
     SkippedSync,
+    /// Not drawn, but counted: a resync was undone.
+    Undone,
     /// Not drawn, but counted: a failed disk was replaced by a new one.
     NewDisk,
     /// Not drawn, but counted: a Primary without a disk met a peer that lacks what it has shown, and refused it.
@@ -135,6 +137,8 @@ pub struct Plan {
     pub resync: ResyncOptions,
     /// What becomes of a peer that cannot keep up.
     pub congestion: CongestionOptions,
+    /// What a resync overwrites is kept.
+    pub undo_logs: bool,
     /// Metadata on the data's own device.
     pub internal_metadata: bool,
     /// The two disks differ at first.
@@ -249,6 +253,7 @@ impl Plan {
                 [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
             congestion: draw_congestion(prng),
+            undo_logs: prng.chance(1, 2),
             internal_metadata: prng.chance(1, 2),
             diverged: prng.chance(1, 2),
             longest_death: [2_000, 20_000, 200_000][prng.below(3) as usize],

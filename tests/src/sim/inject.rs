@@ -141,6 +141,7 @@ impl World {
             self.oracle.kept(n);
         }
         self.oracle.died(n, power);
+        self.check_undo(n);
         if !lived {
             return;
         }

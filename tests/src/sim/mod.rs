@@ -27,7 +27,7 @@
 //! **The administrator** knows everything. It connects and attaches, promotes and demotes, disconnects, detaches, and
 //! takes nodes down, at any moment, but never promotes a node while the other may be writing, nor one that lacks
 //! completed writes; unless fencing is resource-and-stonith: then it promotes what it likes ([`fencing`]). It suspends
-//! and resumes requests, outdates disks, and carries copies of disks from node to node ([`truck`]). A few histories split the brain on purpose.
+//! and resumes requests, undoes resyncs that were interrupted ([`undo`]), outdates disks, and carries copies of disks from node to node ([`truck`]). A few histories split the brain on purpose.
 //!
 //! **Handlers** are configured on both nodes or not, take their time, and may fail or hang until their limit. fence-peer
 //! does what its exit code says.
@@ -59,6 +59,7 @@ mod rot;
 mod split;
 mod trouble;
 mod truck;
+mod undo;
 mod verify;
 mod world;
 

@@ -29,6 +29,10 @@ impl World {
                 if let Some((_, then)) = self.nodes[n].snapshot.as_mut() {
                     then[sector] = token;
                 }
+                if let Some((_, then)) = self.nodes[n].image.as_mut() {
+                    // Until it is saved, damage is part of the image.
+                    then[sector] = undamaged(then[sector]);
+                }
                 self.trace(Some(n), "rots", || format!("sector {sector} (block {})", sector / 8));
             }
         }

@@ -92,10 +92,15 @@ impl World {
             Some(kind) => {
                 self.counts.note(kind);
                 let dead = self.nodes[n].trouble.dead;
+                self.nodes[n].undo_failed |= op.device == Device::Undo;
                 let cache_lost = self.nodes[n].disk.fail(id, dead, &mut self.prng);
                 self.trace(Some(n), "disk error", || format!("#{} {kind:?} cache lost: {cache_lost}", id.0));
-                self.nodes[n].errors_to_pass_on += u32::from(self.plan.on_io_error == OnIoError::PassOn);
-                self.oracle.disk_failed(n, cache_lost);
+                if op.device != Device::Undo {
+                    self.nodes[n].errors_to_pass_on += u32::from(self.plan.on_io_error == OnIoError::PassOn);
+                    self.oracle.disk_failed(n, cache_lost);
+                    // What it sends once it is back is something else.
+                    self.sync_source = None;
+                }
                 self.strike_the_other(n);
                 None
             }
@@ -131,6 +136,7 @@ impl World {
             (_, DiskOpKind::Flush) => Kind::FlushError,
             (Device::Data, _) => Kind::WriteError,
             (Device::Meta, _) => Kind::MetadataError,
+            (Device::Undo, _) => return self.prng.chance(1, 400).then_some(Kind::WriteError),
         };
         let once = self.nodes[n].trouble.once.take_if(|once| *once == kind).is_some();
         (once || self.nodes[n].trouble.dead).then_some(kind)

@@ -119,6 +119,10 @@ pub(super) struct Node {
     pub(super) want_net: bool,
     /// A resync has begun to overwrite the data and has not ended: a mixture of two points in time.
     pub(super) mixed: bool,
+    /// What its disk held when the undo log of this number began.
+    pub(super) image: Option<(u64, Vec<u64>)>,
+    /// The file for undo logs could not be written to.
+    pub(super) undo_failed: bool,
     /// Its disk is on its way, or half full.
     pub(super) on_truck: bool,
     /// What its disk held when the handler before a resync was run.
@@ -181,6 +185,8 @@ pub(super) struct World {
     pub(super) finished: bool,
     /// Damage that the engines know of.
     pub(super) condemned: Vec<Condemned>,
+    /// An undo log did not lead back.
+    pub(super) broken_undo: Option<Violation>,
     /// Online verify.
     pub(super) watch: Watch,
     pub(super) counts: Counts,
@@ -228,6 +234,7 @@ impl World {
             sync_source: None,
             finished: false,
             condemned: Vec::new(),
+            broken_undo: None,
             watch: Watch::default(),
             counts: Counts { seeds: 1, ..Counts::default() },
             tracing,
@@ -250,6 +257,7 @@ impl World {
             self.counts.events += 1;
             self.counts.digest = (self.counts.digest ^ at).wrapping_mul(0x0100_0000_01b3).rotate_left(17);
             self.happen(event)?;
+            self.broken_undo.take().map_or(Ok(()), Err)?;
             self.check()?;
             if self.finished {
                 break;
@@ -519,6 +527,7 @@ impl World {
                         format!("node {n} uses a disk that it does not have"),
                     ));
                 }
+                self.note_image(n, &op);
                 self.nodes[n].disk.begin(op);
                 self.at(delay, Event::DiskDone { node: n, incarnation, op: id });
             }
@@ -598,6 +607,8 @@ impl Node {
             want_disk: true,
             want_net: true,
             mixed: false,
+            image: None,
+            undo_failed: false,
             on_truck: false,
             snapshot: None,
             outdating: None,

@@ -32,6 +32,7 @@ mod tcp;
 mod torture;
 mod trial;
 mod truck;
+mod undo;
 mod verify;
 mod wait;
 mod workload;

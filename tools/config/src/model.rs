@@ -99,6 +99,14 @@ impl Resource {
         })
     }
 
+    /// The file for undo logs of resyncs.
+    pub fn resync_undo(&self) -> Option<&str> {
+        match self.settings.get(Section::Disk, "resync-undo") {
+            Some(Value::Text(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The resource whose resync comes first. Volumes are not told apart: there is one.
     pub fn resync_after(&self) -> Option<&str> {
         match self.settings.get(Section::Disk, "resync-after") {

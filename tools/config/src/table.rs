@@ -297,6 +297,8 @@ pub static OPTIONS: &[OptionDef] = &[
     )
     .ignored("reads are local while the local disk is usable"),
     text("resync-after", DISK, "Resync only while the resource of this name has no resync to do").supported(),
+    text("resync-undo", DISK, "File that keeps what a resync overwrites here, so that it can be undone if its source is lost")
+        .supported(),
     number("rs-discard-granularity", DISK, Unit::Bytes, (0, 0, 1 << 20), "Resync zeroes as discards").ignored(ZEROES),
     flag("discard-zeroes-if-aligned", DISK, true, "Aligned discards zero").ignored(IO_LIMITS),
     flag("disable-write-same", DISK, false, "Do not offer write-same").ignored(IO_LIMITS),

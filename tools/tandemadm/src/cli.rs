@@ -228,6 +228,16 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Put back what an interrupted resync has overwritten: the copy is Outdated again, as it was before. For a target whose
+    /// source is lost; needs `disk { resync-undo FILE; }`, and the resource to be down.
+    ResyncUndo {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Do not ask.
+        #[arg(long)]
+        force: bool,
+    },
     /// Let resyncs wait, from this side, until `resume-sync` or the next start of the daemon.
     PauseSync(Names),
     /// Let paused resyncs go on.

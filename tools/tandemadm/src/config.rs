@@ -75,7 +75,7 @@ impl Config {
             name: resource.name.clone(),
             node: node_spec(local)?,
             peers: resource.peers(&self.node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
-            volume: volume_spec(volume)?,
+            volume: volume_spec(volume, resource.resync_undo())?,
             options: options(&resource.net, &volume.disk_options, resource, local)?,
             handlers: HandlersSpec {
                 commands: handlers(resource),
@@ -221,7 +221,7 @@ fn node_spec(host: &Host) -> Result<NodeSpec, Failure> {
     Ok(NodeSpec { id, name: host.name().to_owned(), address: host.address })
 }
 
-fn volume_spec(volume: &Volume) -> Result<VolumeSpec, Failure> {
+fn volume_spec(volume: &Volume, undo_log: Option<&str>) -> Result<VolumeSpec, Failure> {
     Ok(VolumeSpec {
         number: narrow("volume", volume.number)?,
         minor: volume.minor,
@@ -231,6 +231,7 @@ fn volume_spec(volume: &Volume) -> Result<VolumeSpec, Failure> {
             MetaDisk::Internal => None,
             MetaDisk::External(path) => Some(path.clone()),
         },
+        undo_log: undo_log.map(PathBuf::from),
     })
 }
 
@@ -322,6 +323,7 @@ mod tests {
                 device: "/dev/drbd5".into(),
                 disk: "/dev/sda1".into(),
                 meta_disk: None,
+                undo_log: None,
             },
             options: Options {
                 protocol: config::Protocol::B,

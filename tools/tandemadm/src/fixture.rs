@@ -91,6 +91,7 @@ pub(crate) fn spec() -> ResourceSpec {
             device: "/dev/drbd0".into(),
             disk: "/dev/null".into(),
             meta_disk: None,
+            undo_log: None,
         },
         options: Options::default(),
         handlers: HandlersSpec {

@@ -10,6 +10,7 @@ use super::peer::Peer;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
 use super::resync::ResyncRead;
+use super::undo::{Undo, UndoStep};
 use super::{Engine, Locked};
 use crate::config::OnIoError;
 use crate::handler::Handler;
@@ -28,6 +29,7 @@ pub(super) struct Disk {
     pub(super) persist: Persist,
     pub(super) log: Log,
     pub(super) passed_on: PassedOn,
+    pub(super) undo: Undo,
     pub(super) operations: BTreeMap<DiskOpId, Operation>,
     /// Operations that were given up and have not come back: what they say counts for nothing.
     pub(super) abandoned: BTreeSet<DiskOpId>,
@@ -61,6 +63,7 @@ impl Default for Disk {
             persist: Persist::default(),
             log: Log::default(),
             passed_on: PassedOn::default(),
+            undo: Undo::default(),
             operations: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             attachment: 0,
@@ -111,6 +114,7 @@ pub(super) enum DiskWork {
     Verify(Applied),
     DetachFlush,
     SettleFlush,
+    Undo(UndoStep),
 
     Metadata,
 }
@@ -132,8 +136,9 @@ impl Disk {
     }
 
     /// Nothing of what a disk said before counts for the one that is attached now; its metadata begins with a flush.
-    pub(super) fn begin_attachment(&mut self, metadata: Metadata, attachment: u64) {
+    pub(super) fn begin_attachment(&mut self, mut metadata: Metadata, attachment: u64) {
         self.open = true;
+        self.undo = Undo::attached(metadata.undo.take());
         self.metadata = Some(metadata);
         self.attachment = attachment;
         self.generation_version = 0;
@@ -154,7 +159,7 @@ impl Engine {
             (Device::Meta, DiskOpKind::Flush | DiskOpKind::Write { fua: true, .. }) if shared => {
                 Effect::Flushes(self.disk.writes_done)
             }
-            (Device::Meta, _) => Effect::None,
+            (Device::Meta | Device::Undo, _) => Effect::None,
             (Device::Data, DiskOpKind::Write { data, .. }) => {
                 self.counters.disk_written_bytes += data.len() as u64;
                 Effect::WritesData
@@ -195,6 +200,11 @@ impl Engine {
             Effect::Flushes(_) | Effect::None => {}
         }
         let Err(error) = result else { return self.end_work(work, result.ok()) };
+        if let DiskWork::Undo(step) = &work
+            && (!matches!(step, UndoStep::Read(_)) || self.config.options.on_io_error == OnIoError::PassOn)
+        {
+            return self.undo_step_failed(step, &error.0);
+        }
         if seeded!(self, RetriesFailedFlush) && work.describe() == "a flush" {
             return self.start_disk_op(Device::Data, DiskOpKind::Flush, work);
         }
@@ -225,6 +235,7 @@ impl Engine {
             DiskWork::Verify(applied) => self.verify_step_done(applied, result),
             DiskWork::DetachFlush => self.detach_flushed(result.is_some()),
             DiskWork::SettleFlush => self.disk.settling = false,
+            DiskWork::Undo(step) => self.undo_step_done(step, result),
             DiskWork::Metadata => {
                 if result.is_some() {
                     self.persist_operation_done();
@@ -338,7 +349,7 @@ impl Engine {
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
         if let Some(metadata) = self.disk.metadata.take() {
-            self.last_size_bytes = volume_bytes(&metadata);
+            self.last_size_bytes = metadata.volume_bytes();
             self.last_generations = metadata.superblock.generations;
         }
         self.forget_log();
@@ -364,7 +375,7 @@ impl Engine {
 
     /// Bytes of the volume, once a disk was attached or a peer told; 0 before.
     pub fn size_bytes(&self) -> u64 {
-        self.disk.metadata.as_ref().map_or(self.last_size_bytes, volume_bytes)
+        self.disk.metadata.as_ref().map_or(self.last_size_bytes, Metadata::volume_bytes)
     }
 
     /// Starts work that has got its range.
@@ -376,6 +387,9 @@ impl Engine {
 
     /// Starts work that may begin; `logged` if it holds extents of the activity log.
     pub(super) fn start_work(&mut self, work: Locked, logged: bool) {
+        if let Some(range) = self.range_to_save(&work) {
+            return self.wait_for_undo(range, work, logged);
+        }
         match work {
             Locked::ClientWrite(key) => self.start_client_write(key, logged),
             Locked::ResyncRead(read) => self.start_resync_read(read),
@@ -423,14 +437,7 @@ impl DiskWork {
             | DiskWork::DetachFlush
             | DiskWork::SettleFlush => "a flush",
             DiskWork::Metadata => "a metadata operation",
+            DiskWork::Undo(_) => "an operation for the undo log",
         }
-    }
-}
-
-/// The size agreed with the peers, or else all that the disk has room for.
-pub(super) fn volume_bytes(metadata: &Metadata) -> u64 {
-    match metadata.superblock.agreed_bytes {
-        0 => metadata.geometry.data_bytes,
-        agreed => agreed,
     }
 }

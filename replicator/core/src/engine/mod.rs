@@ -6,7 +6,8 @@
 //! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote),
 //! [`stepping_down`], [`resync`], [`disk`] (disk operations and failures), [`primary_disk`] (a Primary
 //! whose disk comes and goes),
-//! [`activity`] (the activity log), [`persist`] (metadata), [`command`] (the administrator), [`handlers`] (its programs),
+//! [`activity`] (the activity log), [`persist`] (metadata), [`undo`] (what a resync overwrites),
+//! [`command`] (the administrator), [`handlers`] (its programs),
 //! [`fencing`], [`report`] (status).
 
 mod activity;
@@ -31,6 +32,7 @@ mod report;
 mod resync;
 mod split_brain;
 mod stepping_down;
+mod undo;
 mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -274,6 +276,7 @@ impl Engine {
         self.progress_verifies();
         self.admit_requests();
         self.tell_of_degradation();
+        self.progress_undo();
         self.progress_log();
         self.start_persist();
         self.release_disk_if_idle();

@@ -2,6 +2,7 @@
 //!
 //! One run at a time; what is asked for meanwhile is brought along by the next. A run writes what there was at its
 //! beginning, each stage behind the one before:
+//! 0. the header of an undo log that begins, durable;
 //! 1. a flush of the data, so that no bit is cleared on disk before the block it stands for is durable, and no extent
 //!    is forgotten before its data is;
 //! 2. the bitmap pages that changed, and a flush;
@@ -22,6 +23,7 @@ use crate::units::{CommandId, NodeId};
 use crate::wire::Message;
 
 use super::disk::DiskWork;
+use super::undo::UndoStep;
 
 /// A change of the metadata, numbered in the order of asking.
 pub(super) type Version = u64;
@@ -121,6 +123,9 @@ impl Engine {
             return;
         }
         let mut stages = VecDeque::new();
+        if let Some(data) = self.disk.undo.take_header() {
+            stages.push_back(vec![(Device::Undo, DiskOpKind::Write { offset: 0, data, fua: true })]);
+        }
         self.add_bitmap(&mut stages);
         if with_superblock {
             self.add_superblock(&mut stages);
@@ -187,7 +192,10 @@ impl Engine {
         if let Some(stage) = run.stages.pop_front() {
             run.operations_left = stage.len();
             for (device, kind) in stage {
-                self.start_disk_op(device, kind, DiskWork::Metadata);
+                match device {
+                    Device::Undo => self.start_undo_op(device, kind, UndoStep::Header),
+                    Device::Data | Device::Meta => self.start_disk_op(device, kind, DiskWork::Metadata),
+                }
             }
             return;
         }

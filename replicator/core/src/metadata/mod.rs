@@ -7,14 +7,19 @@ mod geometry;
 mod log_ring;
 mod store;
 mod superblock;
+mod undo_log;
 
 pub use geometry::{ACTIVITY_LOG_BYTES, Geometry, GeometryError, Placement};
 pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
 pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
-pub use store::{CreateError, LoadError, MetaIo, adopt, create, invalidate, load, outdate, probe, wipe};
+pub use store::{
+    CreateError, LoadError, MetaIo, adopt, create, invalidate, load, outdate, probe, undone, wipe,
+};
 pub use superblock::{ActivityLogState, Flags, PeerSlot, SUPERBLOCK_BYTES, Superblock, SuperblockError};
+pub(crate) use undo_log::encode_header;
+pub use undo_log::{UNDO_RECORD_BYTES, UndoLog, read_undo_log};
 
 use crate::bitmap::Bitmap;
 use crate::units::ByteRange;
@@ -36,9 +41,19 @@ pub struct Metadata {
     pub bitmaps: Vec<Bitmap>,
     /// The activity log's ring as it was read; the engine does not keep it up to date.
     pub log_ring: Vec<u8>,
+    /// The file for undo logs, if there is one; the driver adds it to what [`load`] returns.
+    pub undo: Option<UndoLog>,
 }
 
 impl Metadata {
+    /// The size agreed with the peers, or else all that the disk has room for.
+    pub fn volume_bytes(&self) -> u64 {
+        match self.superblock.agreed_bytes {
+            0 => self.geometry.data_bytes,
+            agreed => agreed,
+        }
+    }
+
     /// Where a crash may have left the copies different, besides the blocks that the bitmaps mark.
     pub fn hot_ranges(&self, careless: Carelessness) -> Vec<ByteRange> {
         let everything = vec![ByteRange::new(0, self.geometry.data_bytes)];

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::bitmap::{Bitmap, PAGE_BYTES};
 use crate::io::DiskError;
-use crate::units::NodeId;
+use crate::units::{ByteRange, NodeId};
 
 /// The disk that holds the metadata. Offsets and lengths are multiples of 4096.
 pub trait MetaIo {
@@ -157,6 +157,7 @@ pub fn load(
         newest_copy,
         bitmaps: superblock.peers.iter().map(|_| Bitmap::new(volume_bytes)).collect(),
         superblock,
+        undo: None,
     };
     metadata.read_groups(io)?;
     metadata.bitmaps.iter_mut().for_each(Bitmap::mark_written);
@@ -205,6 +206,24 @@ pub fn outdate(io: &mut dyn MetaIo, placement: Placement) -> Result<bool, LoadEr
     Ok(true)
 }
 
+/// Notes that the image of before an interrupted resync is back: what was put back differs from the peers' data, and is older.
+pub fn undone(
+    io: &mut dyn MetaIo,
+    placement: Placement,
+    backing_bytes: u64,
+    node: NodeId,
+    put_back: &[ByteRange],
+) -> Result<(), LoadError> {
+    let mut metadata = load(io, placement, backing_bytes, node)?;
+    for bitmap in &mut metadata.bitmaps {
+        put_back.iter().for_each(|range| bitmap.set_range(*range));
+    }
+    metadata.write_groups(io)?;
+    (metadata.superblock.flags.consistent, metadata.superblock.flags.up_to_date) = (true, false);
+    metadata.superblock.undo_id = 0;
+    rewrite(io, placement, metadata.superblock, metadata.newest_copy)
+}
+
 /// Notes that every block of `node`'s disk may differ from every peer's, and that its data is not to be used.
 pub fn invalidate(
     io: &mut dyn MetaIo,
@@ -214,10 +233,8 @@ pub fn invalidate(
 ) -> Result<(), LoadError> {
     let mut metadata = load(io, placement, backing_bytes, node)?;
     metadata.bitmaps.iter_mut().for_each(Bitmap::set_all);
-    for number in metadata.take_unwritten_groups() {
-        io.write_at(metadata.group_offset(number), &metadata.group(number))?;
-    }
-    io.flush()?;
+    metadata.write_groups(io)?;
+    metadata.superblock.undo_id = 0;
     metadata.superblock.flags.consistent = false;
     metadata.superblock.flags.up_to_date = false;
     rewrite(io, placement, metadata.superblock, metadata.newest_copy)
@@ -240,6 +257,7 @@ pub fn adopt(io: &mut dyn MetaIo, placement: Placement, node: NodeId) -> Result<
     superblock.node = Some(node);
     superblock.flags = Flags::default();
     superblock.activity_log = ActivityLogState::Closed;
+    superblock.undo_id = 0;
     rewrite(io, placement, superblock, newest_copy)
 }
 
@@ -328,6 +346,13 @@ impl Metadata {
             }
         }
         Ok(())
+    }
+
+    fn write_groups(&mut self, io: &mut dyn MetaIo) -> Result<(), DiskError> {
+        for number in self.take_unwritten_groups() {
+            io.write_at(self.group_offset(number), &self.group(number))?;
+        }
+        io.flush()
     }
 
     fn merge_group(&mut self, number: u64, bytes: &[u8]) {

@@ -18,7 +18,8 @@
 //! | 64..72 | current generation |
 //! | 72..328 | 32 generations of history, the latest first |
 //! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run, 4: a split brain was decided for it, 8: the bitmap marks more than was written), zero |
-//! | 1072..4096 | zero |
+//! | 1072..1080 | undo log that holds what a resync has overwritten since it began; 0: none |
+//! | 1080..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
 //! copy is whole; and a copy that rots later never takes the operator back to an older state unnoticed.
@@ -38,10 +39,11 @@ const CRC: std::ops::Range<usize> = 12..16;
 const HISTORY: usize = 72;
 const PEERS: usize = 328;
 const PEER_BYTES: usize = 24;
+const UNDO: usize = 1072;
 const NO_NODE: u8 = 255;
 
 const _: () = assert!(HISTORY + HISTORY_SLOTS * 8 == PEERS);
-const _: () = assert!(PEERS + MAX_PEERS as usize * PEER_BYTES <= SUPERBLOCK_BYTES);
+const _: () = assert!(PEERS + MAX_PEERS as usize * PEER_BYTES <= UNDO);
 
 /// What is remembered of the disk's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -122,6 +124,8 @@ pub struct Superblock {
     pub activity_log: ActivityLogState,
     /// Generation identifiers.
     pub generations: Generations,
+    /// The undo log of the resync that has made the data Inconsistent; 0: none.
+    pub undo_id: u64,
     /// One entry per bitmap slot.
     pub peers: Vec<PeerSlot>,
 }
@@ -156,6 +160,7 @@ impl Superblock {
             placement,
             activity_log: ActivityLogState::Closed,
             generations: Generations { current: JUST_CREATED, history: [0; HISTORY_SLOTS] },
+            undo_id: 0,
             peers: vec![PeerSlot::FREE; usize::from(max_peers)],
         }
     }
@@ -203,6 +208,7 @@ impl Superblock {
                 | u8::from(slot.gave_up) << 2
                 | u8::from(slot.overcounted) << 3;
         }
+        put(&mut b, UNDO, self.undo_id);
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
         b
@@ -275,6 +281,7 @@ impl Superblock {
                 first => ActivityLogState::Open(first),
             },
             generations: Generations { current: u64_at(64), history },
+            undo_id: u64_at(UNDO),
             peers: peers.collect::<Result<_, _>>()?,
         })
     }

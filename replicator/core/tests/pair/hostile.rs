@@ -188,7 +188,7 @@ impl Victim {
         match op.device {
             Device::Data => assert!(range.end() <= self.data_bytes, "{range} lies in the metadata"),
             Device::Meta if range.length > 0 => assert!(range.offset >= self.data_bytes, "{range} is data"),
-            Device::Meta => {}
+            Device::Meta | Device::Undo => {}
         }
         if op.device == Device::Data && matches!(op.kind, DiskOpKind::Write { .. } | DiskOpKind::Zero { .. })
         {

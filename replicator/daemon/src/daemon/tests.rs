@@ -81,6 +81,7 @@ fn spec(name: &str) -> ResourceSpec {
             device: PathBuf::from("/dev/drbd0"),
             disk: PathBuf::from("/no/such/disk"),
             meta_disk: None,
+            undo_log: None,
         },
         options: Options::default(),
         handlers: HandlersSpec { commands: [].into(), limit_ms: 1000, config_file: PathBuf::new() },

@@ -48,6 +48,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
                 device: format!("/dev/drbd{minor}").into(),
                 disk: "/dev/vg/r".into(),
                 meta_disk: None,
+                undo_log: None,
             },
             options: Options::default(),
             handlers: HandlersSpec {

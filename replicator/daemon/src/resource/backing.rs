@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tandem_control::VolumeSpec;
 use tandem_core::io::DiskError;
-use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, load};
+use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, UndoLog, load, read_undo_log};
 use tandem_core::refusal::METADATA_IO_ERROR;
 use tandem_core::units::NodeId;
 
@@ -43,6 +43,8 @@ pub(crate) struct Backing {
 pub(crate) struct Disks {
     pub(crate) data: Rc<Backing>,
     pub(crate) meta: Rc<Backing>,
+    /// The file for undo logs, if one is configured and can be used.
+    pub(crate) undo: Option<Rc<Backing>>,
 }
 
 /// Which of DRBD's texts a failure to open gets.
@@ -65,13 +67,34 @@ pub(crate) fn attach(
         Some(path) => (Rc::new(open(path, Purpose::Meta, pool)?), Placement::External),
     };
     let mut reader = MetadataReader { backing: &meta, pool };
-    let metadata =
+    let mut metadata =
         load(&mut reader, placement, data.size_bytes, node).map_err(|error| describe(error, resource))?;
     for disk in [&data, &meta] {
         let path = disk.path.display();
         tracing::debug!(resource, %path, bytes = disk.size_bytes, direct = disk.direct, "opened");
     }
-    Ok((Disks { data, meta }, metadata))
+    let undo = spec.undo_log.as_ref().and_then(|path| match open_undo(path, &mut metadata, pool) {
+        Ok(backing) => Some(Rc::new(backing)),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(resource, %path, "no undo log is kept of resyncs: {error}");
+            None
+        }
+    });
+    Ok((Disks { data, meta, undo }, metadata))
+}
+
+/// Opens the file for undo logs, and goes on with the log of a resync that was interrupted.
+fn open_undo(path: &Path, metadata: &mut Metadata, pool: &BufferPool) -> Result<Backing, DiskError> {
+    let failed = |error: io::Error| DiskError(error.to_string());
+    OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let (file, direct) = open_file(path, pool).map_err(failed)?;
+    let backing = use_file(path, file, direct).map_err(failed)?;
+    let volume_bytes = metadata.volume_bytes();
+    let mut reader = MetadataReader { backing: &backing, pool };
+    let log = read_undo_log(&mut reader, &metadata.superblock, volume_bytes, |_, _| Ok(()));
+    metadata.undo = Some(log.unwrap_or_else(|_| UndoLog::new(0, volume_bytes)));
+    Ok(backing)
 }
 
 fn open(path: &Path, purpose: Purpose, pool: &BufferPool) -> Result<Backing, Failure> {
@@ -92,9 +115,16 @@ fn open(path: &Path, purpose: Purpose, pool: &BufferPool) -> Result<Backing, Fai
         Some(libc::EBUSY) => failure(claimed, error),
         _ => failure(cannot_open, error),
     })?;
-    let shared = file.try_clone().map_err(|error| failure(cannot_open, error))?;
-    let lock = lock(file).map_err(|error| failure(claimed, error))?;
-    let size_bytes = (&*lock).seek(SeekFrom::End(0)).map_err(|error| failure(cannot_open, error))?;
+    use_file(path, file, direct).map_err(|error| match error.raw_os_error() {
+        Some(libc::EWOULDBLOCK) => failure(claimed, error),
+        _ => failure(cannot_open, error),
+    })
+}
+
+fn use_file(path: &Path, file: File, direct: bool) -> io::Result<Backing> {
+    let shared = file.try_clone()?;
+    let lock = lock(file)?;
+    let size_bytes = (&*lock).seek(SeekFrom::End(0))?;
     Ok(Backing {
         path: path.to_owned(),
         file: Arc::new(shared),

@@ -62,6 +62,8 @@ pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> (Job, Opera
     let backing = match op.device {
         Device::Data => disks.data.clone(),
         Device::Meta => disks.meta.clone(),
+        // Given out only if the attached metadata has one.
+        Device::Undo => disks.undo.clone().unwrap_or_else(|| unreachable!("no file for undo logs is open")),
     };
     let file = backing.file.clone();
     let (step, operation) = match op.kind {

@@ -5,6 +5,7 @@ mod metadata;
 mod restore;
 mod show;
 mod split_brain;
+mod undo;
 mod wait;
 
 use std::path::Path;
@@ -72,6 +73,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             act("new-current-uuid", &names, Action::NewCurrentUuid { clear_bitmap })
         }
         Command::AdoptMd { names, force } => Ok(metadata::adopt(session, &specs(&names)?, force)),
+        Command::ResyncUndo { names, force } => Ok(undo::resync_undo(session, &specs(&names)?, force)),
         Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
         Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),

@@ -1,7 +1,7 @@
 //! Taking a disk into use, and giving it up.
 
 use super::{CurrentCommand, Stage, failure};
-use crate::engine::disk::{DiskWork, volume_bytes};
+use crate::engine::disk::DiskWork;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::engine::{Engine, Reign};
@@ -122,7 +122,7 @@ impl Engine {
             return;
         }
         if let Some(metadata) = self.disk.metadata.as_ref() {
-            self.last_size_bytes = volume_bytes(metadata);
+            self.last_size_bytes = metadata.volume_bytes();
         }
         for peer in self.peer_ids() {
             if self.peer(peer).is_some_and(|p| !p.is_connected()) {

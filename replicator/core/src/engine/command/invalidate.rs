@@ -199,7 +199,8 @@ impl Engine {
         // A Primary that goes on without this copy must not find it UpToDate again after a crash.
         self.disk.told_instead = Some(self.disk.state);
         self.set_disk(DiskState::Inconsistent);
-        self.disk.persist.request_then(!forgetful, then);
+        let version = self.disk.persist.request_then(!forgetful, then);
+        self.end_undo_log(version);
     }
 
     /// The disk says that the data was given up: peers may hear of it.

@@ -220,7 +220,8 @@ impl Engine {
         self.set_disk(DiskState::UpToDate);
         self.begin_generation();
         self.begin(id, Stage::Forcing);
-        self.disk.persist.request_then(false, Then::Promoted(id));
+        let version = self.disk.persist.request_then(false, Then::Promoted(id));
+        self.end_undo_log(version);
         for peer in self.peer_ids() {
             self.begin_handshake(peer);
         }

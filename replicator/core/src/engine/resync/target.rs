@@ -76,6 +76,8 @@ impl Engine {
             self.set_replication(id, ReplicationState::SyncTarget);
             return self.finish_target(id);
         }
+        let to = self.peer(id).and_then(|p| p.target.as_ref()).map_or(0, |t| t.source.current);
+        self.begin_undo_log(to);
         if !seeded!(self, TargetStaysUpToDate)
             && let Some(metadata) = self.disk.metadata.as_mut()
         {
@@ -230,7 +232,8 @@ impl Engine {
             superblock.flags.up_to_date = true;
             superblock.flags.crashed_primary = false;
         }
-        self.disk.persist.request_then(true, Then::TargetFinished(id, session));
+        let version = self.disk.persist.request_then(true, Then::TargetFinished(id, session));
+        self.end_undo_log(version);
     }
 
     /// Whether or not the source still listens: the disk is as good as it was when the last block arrived.
