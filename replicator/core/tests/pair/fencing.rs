@@ -119,6 +119,24 @@ fn a_write_that_waited_for_the_activity_log_is_marked_before_the_nodes_meet() {
     pair.assert_in_sync();
 }
 
+/// Simulator: seed 63441 C. The Primary's disk is attached under its clients, and the resync ends when the peer has gone.
+#[test]
+fn a_primary_whose_data_becomes_good_without_its_peer_fences_it() {
+    let mut pair = synced(ResourceAndStonith);
+    pair.command(0, Command::ForceDetach).unwrap();
+    pair.write(0, 4096, 2);
+    pair.hold = Some(|m| matches!(m, Message::ResyncData { .. }));
+    pair.attach(0).unwrap();
+    assert_eq!(status(&pair, 0).disk, DiskState::Inconsistent);
+    pair.slow_disk = Some((0, Device::Meta));
+    pair.deliver();
+    part(&mut pair);
+    assert_eq!((pair.running(0), is_frozen(&pair)), (vec![], false));
+    while pair.finish_slow() > 0 {}
+    assert_eq!(status(&pair, 0).disk, DiskState::UpToDate);
+    assert_eq!((pair.running(0), is_frozen(&pair)), (vec![FencePeer], true));
+}
+
 #[test]
 fn resume_io_thaws_without_fencing() {
     let mut pair = synced(ResourceAndStonith);

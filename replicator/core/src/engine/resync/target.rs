@@ -239,6 +239,10 @@ impl Engine {
     /// Whether or not the source still listens: the disk is as good as it was when the last block arrived.
     pub(in crate::engine) fn target_finished(&mut self, id: NodeId, session: u32) {
         self.set_disk(DiskState::UpToDate);
+        if self.peer(id).is_some_and(|p| self.is_at_large(p)) {
+            // A Primary that lost it before had nothing to go on with.
+            self.fence_as_primary(id);
+        }
         if let Some(peer) = self.peer_mut(id) {
             peer.discard_my_data = false;
         }
