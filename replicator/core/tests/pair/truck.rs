@@ -1,6 +1,6 @@
 //! `new-current-uuid`: DRBD's tests `initial-uuid-uptodate` and `force-resync`, and copies that travel by truck.
 
-use tandem_core::config::Protocol;
+use tandem_core::config::{Options, Protocol};
 use tandem_core::io::{Command, Device};
 use tandem_core::metadata::{self, LoadError, Placement};
 use tandem_core::state::DiskState;
@@ -115,6 +115,30 @@ fn writes_under_way_while_the_bitmap_is_cleared_stay_marked() {
     copy(&mut pair);
     pair.finish_slow();
     assert_eq!(peer(&pair, 0).out_of_sync_bytes, 4096);
+}
+
+/// The same with nothing to clear: the peer had acknowledged it, the copy may lack it all the same.
+#[test]
+fn writes_under_way_while_nothing_is_marked_are_marked() {
+    let mut pair = Pair::with_options(&Options { max_epoch_size: 1, ..Options::default() });
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.assert_in_sync();
+    pair.slow_disk = Some((0, Device::Data));
+    pair.begin_write(0, 4096 * 3, 3);
+    pair.slow_disk = None;
+    for n in [1, 0] {
+        pair.command(n, Command::Disconnect).unwrap();
+    }
+    pair.command(0, CLEAR).unwrap();
+    copy(&mut pair);
+    pair.finish_slow();
+    pair.command(0, KEEP).unwrap();
+    adopt(&mut pair, 1).unwrap();
+    pair.crash(1);
+    start_again(&mut pair, 1);
+    pair.command(0, Command::Connect).unwrap();
+    pair.assert_in_sync();
 }
 
 #[test]

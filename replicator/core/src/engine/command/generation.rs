@@ -114,6 +114,7 @@ impl Engine {
 
     fn begin_alone(&mut self, id: CommandId, clear_bitmap: bool) {
         let (generation, nobodys) = (self.new_generation_id(), self.new_generation_id());
+        let under_way: Vec<_> = self.ranges_being_written().collect();
         let slots: Vec<usize> = self.peers.iter().map(|p| p.slot).collect();
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
         let superblock = &mut metadata.superblock;
@@ -121,8 +122,11 @@ impl Engine {
         superblock.generations.remember(old);
         let mut clear = 0;
         for slot in slots {
-            let peer = &mut superblock.peers[slot];
-            if clear_bitmap && metadata.bitmaps[slot].set_count() > 0 {
+            let (peer, bitmap) = (&mut superblock.peers[slot], &mut metadata.bitmaps[slot]);
+            let counts = bitmap.set_count() > 0;
+            // A copy of the disk that is made from now on may lack it, whatever the peer has acknowledged.
+            under_way.iter().for_each(|range| bitmap.set_range(*range));
+            if clear_bitmap && counts {
                 superblock.generations.remember(peer.bitmap_id);
                 superblock.generations.remember(peer.resync_id);
                 (peer.bitmap_id, peer.resync_id) = (nobodys, 0);
