@@ -342,7 +342,13 @@ impl World {
             (false, true) => false,
             (false, false) => self.lone_promotions < MOST_LONE_PROMOTIONS && self.prng.chance(eagerness, 100),
         };
-        willing && (good_here || good_there)
+        willing && (good_here || good_there) && self.begun_alone.is_none_or(|begun| begun == n)
+    }
+
+    /// The node is Primary, or about to be.
+    fn goes_on(&self, n: usize) -> bool {
+        let asked = matches!(self.nodes[n].errand, Some((_, Errand::Primary { .. }, _)));
+        asked || self.role(n) == Some(Role::Primary)
     }
 
     // Scripts.
@@ -407,6 +413,13 @@ impl World {
                 if errand == (Errand::Primary { force: false }) && self.oracle.is_stale(n) {
                     self.give_up_script();
                     return Ok(false);
+                }
+                if matches!(errand, Errand::NewCurrentUuid { .. }) {
+                    if self.goes_on(1 - n) {
+                        self.give_up_script();
+                        return Ok(false);
+                    }
+                    self.begun_alone = Some(n);
                 }
                 if World::given_up_by(n, errand).is_some_and(|n| !self.may_give_up(n)) {
                     self.give_up_script();

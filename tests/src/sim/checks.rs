@@ -224,6 +224,7 @@ impl World {
             self.counts.syncs += 1;
             self.met = true;
             self.lone_promotions = 0;
+            self.begun_alone = None;
             self.forced = None;
             // A repair that was refused leaves marked what was found.
             let marked = |n: &Node| n.status.as_ref().is_some_and(|s| s.peers[0].out_of_sync_bytes > 0);

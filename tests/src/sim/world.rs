@@ -160,6 +160,8 @@ pub(super) struct World {
     pub(super) next_id: u64,
     /// Writes that completed on each node while it was not connected.
     pub(super) served_alone: [u64; 2],
+    /// Who has begun a generation by command since both were last in sync: an administrator promotes no other.
+    pub(super) begun_alone: Option<usize>,
     /// Promotions since both were last in sync.
     pub(super) lone_promotions: u32,
     /// Faults have stopped; since when.
@@ -221,6 +223,7 @@ impl World {
             requests_left: plan.workload.requests,
             next_id: 1,
             served_alone: [0; 2],
+            begun_alone: None,
             lone_promotions: 0,
             healing: None,
             split: false,
