@@ -340,7 +340,7 @@ impl Engine {
             Message::ResyncRequest { range } => self.resync_requested(peer, range),
             Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
             Message::ResyncZeroes { range } => self.resync_zeroes_received(peer, range),
-            Message::ResyncWritten { range } => self.resync_written(peer, range),
+            Message::ResyncWritten { range, written } => self.resync_written(peer, range, written),
             Message::ResyncCompare { range, algorithm, digests } => {
                 self.resync_compare_received(peer, range, algorithm, digests)
             }

@@ -228,8 +228,9 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             put_range(*range, out);
             16
         }
-        Message::ResyncWritten { range } => {
+        Message::ResyncWritten { range, written } => {
             put_range(*range, out);
+            out.put_u8((*written).into());
             17
         }
         Message::ResyncDone => 18,
@@ -368,7 +369,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         14 => Message::ResyncRequest { range: b.range()? },
         15 => Message::ResyncData { offset: b.u64()?, payload: Some(payload).filter(|p| !p.is_empty())? },
         16 => Message::ResyncZeroes { range: b.range()? },
-        17 => Message::ResyncWritten { range: b.range()? },
+        17 => Message::ResyncWritten { range: b.range()?, written: b.flag()? },
         18 => Message::ResyncDone,
         19 => Message::ReadRequest { id: b.u64()?, range: b.range()? },
         20 => {

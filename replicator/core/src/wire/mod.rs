@@ -324,6 +324,8 @@ pub enum Message {
     ResyncWritten {
         /// The range.
         range: ByteRange,
+        /// False if the disk could not, and stays: it will be asked for again.
+        written: bool,
     },
     /// The target is complete and durable.
     ResyncDone,

@@ -310,10 +310,10 @@ impl Victim {
                 Message::ResyncData { offset: range.offset, payload: data(range.length as usize) }
             }
             Message::ResyncData { offset, payload } => {
-                Message::ResyncWritten { range: ByteRange::new(offset, payload.len()) }
+                Message::ResyncWritten { range: ByteRange::new(offset, payload.len()), written: true }
             }
             Message::ResyncZeroes { range } | Message::ResyncInSync { range } => {
-                Message::ResyncWritten { range }
+                Message::ResyncWritten { range, written: true }
             }
             Message::ResyncCompare { range, .. } => {
                 self.resynced_bytes += range.length;
@@ -367,7 +367,7 @@ impl Victim {
             21 => Message::ResyncRequest { range },
             22 => Message::ResyncData { offset: range.offset, payload: data(length) },
             23 => Message::ResyncZeroes { range },
-            24 => Message::ResyncWritten { range },
+            24 => Message::ResyncWritten { range, written: true },
             25 => Message::ResyncDone,
             26 => Message::SyncPause { paused: flag && self.chance.one_in(2) },
             27 => Message::ReadRequest { id, range },

@@ -37,17 +37,6 @@ pub(super) struct Asked {
 }
 
 impl SourceState {
-    /// The target asks anew for what it was sent and could not write: that will not be confirmed any more.
-    fn forget_unwritten(&mut self, range: ByteRange) {
-        let overlapping = self.sent.range(..range.end()).rev();
-        let overlapping = overlapping.take_while(|(offset, length)| *offset + *length > range.offset);
-        let unwritten: Vec<(u64, u64)> = overlapping.map(|(offset, length)| (*offset, *length)).collect();
-        for (offset, length) in unwritten {
-            self.sent.remove(&offset);
-            self.asked_bytes = self.asked_bytes.saturating_sub(length);
-        }
-    }
-
     /// When the next read may start, if one waits.
     pub(super) fn next_read_at(&self) -> Option<Timestamp> {
         let turn = self.waiting.front().map(|_| self.pace.free_at());
@@ -69,7 +58,6 @@ impl Engine {
             // Our disk failed meanwhile; the target will hear of it.
             return Ok(());
         }
-        peer.source.forget_unwritten(asked.range);
         if peer.source.asked_bytes + asked.range.length > MAX_WINDOW_BYTES {
             return Err("the target asks for more than its window allows".into());
         }
@@ -145,13 +133,20 @@ impl Engine {
     }
 
     /// The proof that both copies are equal there: this range was sent, and is on the target's disk.
-    pub(in crate::engine) fn resync_written(&mut self, id: NodeId, range: ByteRange) -> Result<(), String> {
+    pub(in crate::engine) fn resync_written(
+        &mut self,
+        id: NodeId,
+        range: ByteRange,
+        written: bool,
+    ) -> Result<(), String> {
         let Some(peer) = self.peer_mut(id).filter(|p| p.replication.is_source()) else { return Ok(()) };
         if peer.source.sent.remove(&range.offset) != Some(range.length) {
             return Err(format!("the target says it wrote {range}, which it was not sent"));
         }
         peer.source.asked_bytes = peer.source.asked_bytes.saturating_sub(range.length);
-        self.clear_bits(id, range);
+        if written {
+            self.clear_bits(id, range);
+        }
         Ok(())
     }
 

@@ -206,12 +206,12 @@ impl Engine {
         target.controller.answered(options, now, range.length);
         if !ok {
             target.failed = true;
-            return;
+            return self.send(id, Message::ResyncWritten { range, written: false });
         }
         if let Some(metadata) = self.disk.metadata.as_mut() {
             metadata.bitmaps[slot].clear_range(range, volume_bytes);
         }
-        self.send(id, Message::ResyncWritten { range });
+        self.send(id, Message::ResyncWritten { range, written: true });
     }
 
     /// Every block is here: it becomes durable, then the disk says that it holds the source's generation.
