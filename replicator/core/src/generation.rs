@@ -373,10 +373,14 @@ fn follow_disk_states(
 ) -> (Verdict, &'static str) {
     use Verdict::{InSync, Refuse, Source, Target};
     let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
-    match (&verdict, exposes_other_data(mine, theirs), exposes_other_data(theirs, mine)) {
-        // What clients have seen is the peer's, whatever else the identifiers say.
-        (Source { full }, true, false) => return (Target { full: *full }, "primary-without-data"),
-        (Target { full }, false, true) => return (Source { full: *full }, "primary-without-data"),
+    match (exposes_other_data(mine, theirs), exposes_other_data(theirs, mine)) {
+        // What clients have seen is the peer's: whatever else the identifiers say, nothing but all of it will do.
+        (true, false) if matches!(verdict, Source { .. }) => {
+            return (Target { full: true }, "primary-without-data");
+        }
+        (false, true) if matches!(verdict, Target { .. }) => {
+            return (Source { full: true }, "primary-without-data");
+        }
         _ => {}
     }
     match (&verdict, inconsistent(mine), inconsistent(theirs)) {

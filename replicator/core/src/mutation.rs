@@ -124,8 +124,8 @@ mutations! {
     KeepsFailedDiskUpToDate,
     /// A failed write of metadata counts as done.
     IgnoresMetadataError,
-    /// A disk stays UpToDate although an error of it was passed on.
-    PassesOnWithoutMark,
+    /// A disk stays, and marks nothing, although a write failed that others rely on.
+    HidesWriteError,
     /// A Primary whose disk is being attached goes on writing while it meets its peer.
     WritesWhileAttaching,
     /// A Primary that is the target of a resync reads what has not come yet.

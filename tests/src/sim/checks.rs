@@ -1,6 +1,5 @@
 //! What the engines say of themselves, and the checks that look at everything after every event.
 
-use tandem_core::config::OnIoError;
 use tandem_core::metadata;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::status::{PeerStatus, Status};
@@ -116,7 +115,6 @@ impl World {
         let replication = peer.replication;
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
-        let before_replication = before.as_ref().map(|b| b.peers[0].replication);
         let before_disk = before.as_ref().map(|b| b.disk);
         let finishing = |b: &Status| b.disk == DiskState::Inconsistent && b.peers[0].out_of_sync_bytes == 0;
         let was_finishing = before.as_ref().is_some_and(finishing);
@@ -143,12 +141,8 @@ impl World {
         let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
         // A disk that is being detached while a resync has nothing to send stays whole.
         let receiving = replication.is_target() && disk >= DiskState::Inconsistent;
-        // What a Primary that has received everything marks afterwards is what its source lacks.
-        let receiving = receiving && before_replication != Some(replication);
         if gave_up {
-            if self.plan.on_io_error != OnIoError::PassOn {
-                self.check_repair(n)?;
-            }
+            self.check_repair(n)?;
             self.oracle.invalidated(n);
             if self.healing.is_none() && self.prng.chance(1, 3) {
                 let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };

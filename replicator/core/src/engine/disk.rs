@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::activity::Log;
-use super::passed_on::PassedOn;
 use super::peer::Peer;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
@@ -28,7 +27,6 @@ pub(super) struct Disk {
     pub(super) metadata: Option<Metadata>,
     pub(super) persist: Persist,
     pub(super) log: Log,
-    pub(super) passed_on: PassedOn,
     pub(super) undo: Undo,
     pub(super) operations: BTreeMap<DiskOpId, Operation>,
     /// Operations that were given up and have not come back: what they say counts for nothing.
@@ -62,7 +60,6 @@ impl Default for Disk {
             metadata: None,
             persist: Persist::default(),
             log: Log::default(),
-            passed_on: PassedOn::default(),
             undo: Undo::default(),
             operations: BTreeMap::new(),
             abandoned: BTreeSet::new(),
@@ -142,7 +139,6 @@ impl Disk {
         self.metadata = Some(metadata);
         self.attachment = attachment;
         self.generation_version = 0;
-        self.passed_on = PassedOn::default();
         self.settling = false;
         self.writes_done = 0;
         self.writes_durable = 0;
@@ -266,7 +262,6 @@ impl Engine {
         self.set_disk(DiskState::Failed);
         self.disk.release_when_idle = true;
         self.forget_local_legs();
-        self.abandon_passed_on();
         self.abandon_persist();
         self.abort_resyncs_without_disk();
         self.abandon_operations();
@@ -421,8 +416,13 @@ impl Engine {
 }
 
 impl DiskWork {
-    pub(super) fn is_write(&self) -> bool {
-        matches!(self, DiskWork::ClientWrite { .. } | DiskWork::Apply(_))
+    /// It can fail without a word: who asked for a read is answered, and what a resync brings is marked until it is written.
+    pub(super) fn may_fail(&self) -> bool {
+        match self {
+            DiskWork::ClientRead { .. } | DiskWork::PeerRead { .. } | DiskWork::ResyncRead(_) => true,
+            DiskWork::Apply(applied) => applied.what.is_resync(),
+            _ => false,
+        }
     }
 
     fn describe(&self) -> &'static str {

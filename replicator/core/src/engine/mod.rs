@@ -267,7 +267,6 @@ impl Engine {
         self.retry_connecting();
         self.progress_stepping_down();
         self.progress_commands();
-        self.progress_passed_on();
         self.begin_drained_resyncs();
         self.resume_stalled_peers();
         self.catch_up();

@@ -230,7 +230,6 @@ impl Engine {
                 Then::TargetFinished(peer, session) => self.target_finished(peer, session),
             }
         }
-        self.answer_passed_on();
         self.release_held_completions();
         self.resume_stalled_peers();
     }

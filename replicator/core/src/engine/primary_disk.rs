@@ -61,17 +61,13 @@ impl Engine {
     /// Writes and flushes wait for a moment, because the disk comes or goes.
     pub(super) fn must_wait_for_disk(&self) -> bool {
         let prepares = |p: &Peer| {
-            p.has_good_data() && p.in_round
-                || p.replication == ReplicationState::WFBitMapT
-                || p.target.as_ref().is_some_and(|t| !t.is_ready())
+            p.replication == ReplicationState::WFBitMapT || p.target.as_ref().is_some_and(|t| !t.is_ready())
         };
         let comes = self.disk.is_usable() && self.disk.state != DiskState::Attaching && !self.disk.leaving;
         let comes = comes && !self.has_good_disk();
         let undecided = self.disk.state == DiskState::Negotiating || self.peers.iter().any(prepares);
         self.role == Role::Primary
-            && (self.awaits_repair()
-                || comes && undecided && !seeded!(self, WritesWhileAttaching)
-                || self.changes_disk())
+            && (comes && undecided && !seeded!(self, WritesWhileAttaching) || self.changes_disk())
     }
 
     /// No client's request is under way, and every peer has confirmed all that it was sent.

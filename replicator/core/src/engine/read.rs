@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::disk::DiskWork;
+use super::peer::Peer;
 use crate::io::{ClientError, Device, DiskOpKind, Output, Payload};
 use crate::units::{ByteRange, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
@@ -30,9 +31,13 @@ impl Engine {
         if self.has_good_disk() || self.is_synced_here(range) {
             return self.start_disk_op(Device::Data, DiskOpKind::Read(range), DiskWork::ClientRead { key });
         }
-        let good = self.good_peer();
+        self.ask_peer_for_read(key, self.good_peer());
+    }
+
+    fn ask_peer_for_read(&mut self, key: u64, peer: Option<NodeId>) {
         let now = self.now;
-        match (good, self.reads.get_mut(&key)) {
+        let Some(range) = self.reads.get(&key).map(|r| r.range) else { return };
+        match (peer, self.reads.get_mut(&key)) {
             (Some(peer), Some(read)) => {
                 read.peer = Some((peer, now));
                 self.send(peer, Message::ReadRequest { id: key, range });
@@ -41,14 +46,20 @@ impl Engine {
         }
     }
 
-    /// A failed local read is tried again where good data is left; the disk was detached meanwhile.
+    /// A failed local read is tried again where good data is left.
     pub(super) fn client_read_done(&mut self, key: u64, data: Option<Bytes>) {
         match data {
             Some(data) => self.finish_client_read(key, Ok(data)),
-            // It was passed on: the good copy is here, but for this.
-            None if self.has_good_disk() => self.finish_client_read(key, Err(ClientError::Io)),
-            None => self.start_client_read(key),
+            None if self.has_good_disk() => self.ask_peer_for_read(key, self.twin_of_read(key)),
+            None => self.ask_peer_for_read(key, self.good_peer()),
         }
+    }
+
+    /// A peer that has, in this range, what the local disk should have.
+    fn twin_of_read(&self, key: u64) -> Option<NodeId> {
+        let (range, metadata) = (self.reads.get(&key)?.range, self.disk.metadata.as_ref()?);
+        let differs = |p: &Peer| range.blocks_touched().any(|block| metadata.bitmaps[p.slot].is_set(block));
+        self.peers.iter().find(|p| p.has_good_data() && p.replicates() && !differs(p)).map(Peer::id)
     }
 
     pub(super) fn read_answered(
@@ -87,9 +98,6 @@ impl Engine {
 
     /// When the oldest read that waits for this peer was sent.
     pub(super) fn oldest_read_of(&self, peer: NodeId) -> Option<Timestamp> {
-        if self.has_good_disk() {
-            return None;
-        }
         self.reads.values().filter(|r| r.asked() == Some(peer)).filter_map(|r| r.peer).map(|(_, at)| at).min()
     }
 

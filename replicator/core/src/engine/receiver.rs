@@ -116,6 +116,11 @@ pub(super) enum What {
 }
 
 impl What {
+    /// It comes from the source of a resync.
+    pub(super) fn is_resync(&self) -> bool {
+        matches!(self, What::Resync { .. } | What::ResyncZeroes | What::ResyncInSync)
+    }
+
     fn payload_bytes(&self) -> u64 {
         match self {
             What::Write { payload, .. } | What::Resync { payload } => payload.len(),
@@ -245,7 +250,7 @@ impl Engine {
     ) -> Result<(), String> {
         let unordered =
             self.config.options.write_ordering == WriteOrdering::None || seeded!(self, IgnoresBarrier);
-        let resync = matches!(what, What::Resync { .. } | What::ResyncZeroes | What::ResyncInSync);
+        let resync = what.is_resync();
         let is_write = matches!(what, What::Write { .. } | What::Zero { .. });
         let only_here = is_write && self.primary_relies_on_us(id);
         let held = if resync { self.take_held(id, range) } else { None };

@@ -138,25 +138,26 @@ impl Engine {
         Ok(())
     }
 
-    /// The peer could not do a write.
+    /// The peer could not do a write. If its disk stays, it is the only copy, and the client is told.
     pub(super) fn negative_ack_received(
         &mut self,
         id: NodeId,
         seq: WriteSeq,
         disk_stays: bool,
     ) -> Result<(), String> {
-        let sent = self.peer_mut(id).and_then(|p| p.logged(seq)).map(|sent| (sent.key, sent.range));
-        match sent.filter(|_| disk_stays) {
-            Some((key, range)) => {
-                if let Some(sent) = self.peer_mut(id).and_then(|p| p.logged(seq)) {
-                    sent.acked = true;
-                }
-                self.write_passed_on(id, seq, key, range);
-                Ok(())
-            }
-            None if disk_stays => Ok(()),
-            None => self.write_acked(id, seq, Protocol::C, false),
+        if !disk_stays {
+            return self.write_acked(id, seq, Protocol::C, false);
         }
+        let takes_writes = self.takes_writes();
+        let Some(sent) = self.peer_mut(id).and_then(|p| p.logged(seq)) else { return Ok(()) };
+        sent.acked = true;
+        let SentWrite { key, range, .. } = *sent;
+        self.mark_out_of_sync(id, range);
+        if takes_writes {
+            return Err(format!("write {} failed on a disk that is not the only one, and stays", seq.0));
+        }
+        self.write_leg_ended(key, id, false);
+        Ok(())
     }
 
     /// The peer has every write of an epoch, behind its barrier.

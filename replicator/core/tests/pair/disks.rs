@@ -156,78 +156,170 @@ fn passing_on(protocol: Protocol, n: usize) -> Pair {
     pair
 }
 
-/// A read that fails is served by the peer, which sends the block anew.
-#[test]
-fn pass_on_a_read_error_of_a_primary() {
-    let mut pair = passing_on(Protocol::C, 0);
-    let id = pair.begin_client(0, ClientOp::Read(ByteRange::new(0, 4096)));
-    assert_eq!(pair.answered(id).unwrap().unwrap()[0], 7);
-    let now = status(&pair, 0);
-    assert_eq!(
-        (now.disk, now.role, peer(&pair, 0).out_of_sync_bytes),
-        (DiskState::Inconsistent, Role::Primary, 4096)
-    );
-    pair.write(0, 8192, 8);
-    pair.data_fails[0] = false;
-    pair.run_until(|pair| status(pair, 0).disk == DiskState::UpToDate);
-    pair.command(0, Command::Disconnect).unwrap();
-    pair.command(0, Command::Connect).unwrap();
-    pair.assert_in_sync();
+fn disks(pair: &Pair) -> [DiskState; 2] {
+    [status(pair, 0).disk, status(pair, 1).disk]
 }
 
+const BOTH_GOOD: [DiskState; 2] = [DiskState::UpToDate; 2];
+
+fn read_error(pair: &mut Pair) -> Result<bytes::Bytes, ClientError> {
+    pair.client(0, ClientOp::Read(ByteRange::new(0, 4096)))
+}
+
+/// A read that fails is served by the peer, and changes nothing.
 #[test]
-fn pass_on_a_write_error_of_a_primary() {
+fn pass_on_a_read_error_of_a_primary() {
     for protocol in PROTOCOLS {
         let mut pair = passing_on(protocol, 0);
-        let id = pair.begin_client(0, write(8));
-        assert!(pair.completed(id), "the peer has it");
-        assert_eq!((status(&pair, 0).disk, read(&mut pair, 0, 0)), (DiskState::Inconsistent, 8));
+        assert_eq!((read(&mut pair, 0, 0), disks(&pair)), (7, BOTH_GOOD));
+        pair.command(1, Command::Disconnect).unwrap();
+        assert_eq!(read_error(&mut pair), Err(ClientError::Io));
         pair.data_fails[0] = false;
-        pair.run_until(|pair| status(pair, 0).disk == DiskState::UpToDate);
+        pair.command(1, Command::Connect).unwrap();
         pair.assert_in_sync();
-        assert_eq!(pair.nodes[0].disk.0[0], 8);
     }
 }
 
-/// What cannot be written is asked for again and again; that costs neither the connection nor the clients.
+/// Both have a block that cannot be read: neither says that its copy is worth less than the other's.
+#[test]
+fn pass_on_a_read_error_of_both() {
+    let mut pair = passing_on(Protocol::C, 0);
+    pair.data_fails[1] = true;
+    assert_eq!((read_error(&mut pair), disks(&pair)), (Err(ClientError::Io), BOTH_GOOD));
+    pair.data_fails = [false; 2];
+    assert_eq!(read(&mut pair, 0, 0), 7);
+    pair.assert_in_sync();
+}
+
+/// The read was sent to a peer that is gone before it answers.
+#[test]
+fn pass_on_a_read_error_and_lose_the_peer() {
+    let mut pair = passing_on(Protocol::C, 0);
+    pair.hold = Some(|m| matches!(m, Message::ReadRequest { .. }));
+    let id = pair.begin_client(0, ClientOp::Read(ByteRange::new(0, 4096)));
+    assert_eq!(pair.answered(id), None);
+    pair.command(1, Command::Disconnect).unwrap();
+    assert_eq!(pair.answered(id), Some(Err(ClientError::Io)));
+    assert_eq!(status(&pair, 0).disk, DiskState::UpToDate);
+}
+
+/// What a failed write leaves there, nobody knows: where the other node has the data, the disk is given up.
+#[test]
+fn pass_on_no_write_error_beside_a_good_peer() {
+    for (protocol, n) in PROTOCOLS.into_iter().flat_map(|p| [(p, 0), (p, 1)]) {
+        let mut pair = passing_on(protocol, n);
+        let id = pair.begin_client(0, write(8));
+        assert!(pair.completed(id), "the other node has it");
+        assert_eq!(
+            (status(&pair, n).disk, status(&pair, 1 - n).disk),
+            (DiskState::Diskless, DiskState::UpToDate)
+        );
+        assert_eq!(read(&mut pair, 0, 0), 8);
+        pair.data_fails[n] = false;
+        pair.attach(n).unwrap();
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[n].disk.0[0], 8);
+    }
+}
+
+/// What a target cannot write is asked for again and again; that costs neither the connection nor the clients.
 #[test]
 fn pass_on_for_as_long_as_the_disk_stays_broken() {
-    let mut pair = passing_on(Protocol::C, 0);
+    let mut pair = passing_on(Protocol::C, 1);
+    pair.command(1, Command::Disconnect).unwrap();
     for block in 0..64 {
         pair.write(0, 4096 * block, 8);
     }
+    pair.command(1, Command::Connect).unwrap();
+    let lost = pair.connections_lost;
     let end = pair.now.plus_ms(2_000_000);
     pair.run_until(|pair| pair.now >= end);
     assert_eq!(
-        (status(&pair, 0).disk, peer(&pair, 0).connection),
+        (status(&pair, 1).disk, peer(&pair, 1).connection),
         (DiskState::Inconsistent, ConnectionState::Connected)
     );
-    assert_eq!(peer(&pair, 0).replication, ReplicationState::SyncTarget);
-    pair.write(0, 0, 9);
-    assert_eq!(read(&mut pair, 0, 0), 9);
-    assert_eq!(pair.connections_lost, 0);
-    pair.data_fails[0] = false;
-    pair.run_until(|pair| status(pair, 0).disk == DiskState::UpToDate);
+    assert_eq!(peer(&pair, 1).replication, ReplicationState::SyncTarget);
+    assert_eq!((read(&mut pair, 0, 0), pair.connections_lost), (8, lost));
+    pair.data_fails[1] = false;
+    pair.run_until(|pair| status(pair, 1).disk == DiskState::UpToDate);
     pair.assert_in_sync();
 }
 
-/// The Secondary keeps its disk, and may not be promoted as long as it lacks something.
+/// Both nodes fail to write the same block at the same time: neither ends as an Inconsistent copy of the other.
 #[test]
-fn pass_on_a_write_error_of_a_secondary() {
+fn pass_on_a_write_error_of_both() {
+    for protocol in PROTOCOLS {
+        let mut pair = passing_on(protocol, 0);
+        pair.data_fails[1] = true;
+        let id = pair.begin_client(0, write(8));
+        assert!(pair.answered(id).is_some());
+        pair.data_fails = [false; 2];
+        pair.command(0, Command::Secondary).unwrap();
+        for n in 0..2 {
+            if status(&pair, n).disk == DiskState::Diskless {
+                pair.attach(n).unwrap();
+            }
+        }
+        pair.assert_in_sync();
+    }
+}
+
+/// The Primary has no disk: the peer's stays, whatever it cannot write, and the client is told.
+#[test]
+fn pass_on_a_write_error_under_a_primary_without_a_disk() {
     for protocol in PROTOCOLS {
         let mut pair = passing_on(protocol, 1);
-        let id = pair.begin_client(0, write(8));
-        assert!(pair.completed(id));
-        assert_eq!(
-            (status(&pair, 1).disk, peer(&pair, 0).disk),
-            (DiskState::Inconsistent, DiskState::Inconsistent)
-        );
-        assert_eq!(peer(&pair, 0).out_of_sync_bytes, 4096);
+        pair.command(0, Command::Detach).unwrap();
+        assert_eq!(pair.client(0, write(8)), Err(ClientError::Io));
+        assert_eq!(disks(&pair), [DiskState::Diskless, DiskState::UpToDate]);
         pair.data_fails[1] = false;
-        pair.run_until(|pair| status(pair, 1).disk == DiskState::UpToDate);
+        pair.write(0, 0, 9);
+        pair.attach(0).unwrap();
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[0].disk.0[0], 9);
+    }
+}
+
+/// A target asks again for what it cannot write of a resync; a write of a client that it cannot do costs it its disk.
+#[test]
+fn pass_on_a_write_error_of_a_target() {
+    for written_meanwhile in [false, true] {
+        let mut pair = passing_on(Protocol::C, 1);
+        pair.command(1, Command::Disconnect).unwrap();
+        pair.write(0, 0, 8);
+        pair.command(1, Command::Connect).unwrap();
+        assert_eq!(disks(&pair), [DiskState::UpToDate, DiskState::Inconsistent]);
+        if written_meanwhile {
+            pair.write(0, 4096, 9);
+            assert_eq!(disks(&pair), [DiskState::UpToDate, DiskState::Diskless]);
+        }
+        pair.data_fails[1] = false;
+        if written_meanwhile {
+            pair.attach(1).unwrap();
+        }
+        pair.run_until(|pair| disks(pair) == BOTH_GOOD);
         pair.assert_in_sync();
         assert_eq!(pair.nodes[1].disk.0[0], 8);
     }
+}
+
+/// A write of the source fails while its target gets the same write: both meet anew, and the target has what is there.
+#[test]
+fn pass_on_a_write_error_of_a_source() {
+    let mut pair = passing_on(Protocol::C, 0);
+    pair.data_fails[0] = false;
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 8192, 8);
+    pair.hold = Some(|m| matches!(m, Message::ResyncRequest { .. }));
+    pair.command(1, Command::Connect).unwrap();
+    assert_eq!(disks(&pair), [DiskState::UpToDate, DiskState::Inconsistent]);
+    pair.drop_held();
+    pair.data_fails[0] = true;
+    assert_eq!(pair.client(0, write(9)), Err(ClientError::Io));
+    pair.data_fails[0] = false;
+    pair.run_until(|pair| disks(pair) == BOTH_GOOD);
+    pair.assert_in_sync();
+    assert_eq!(read(&mut pair, 0, 0), pair.nodes[1].disk.0[0]);
 }
 
 /// Alone, the client learns of it, and the disk stays what it is.
