@@ -143,11 +143,12 @@ impl Engine {
         }
     }
 
-    /// Those who waited for it wait for nothing any more.
+    /// Those who waited for it, or for the undo log, wait for nothing any more, and hold nothing.
     pub(super) fn let_waiters_go(&mut self) {
+        let saved = self.disk.undo.take_waiting();
         let reserved = std::mem::take(&mut self.disk.log.reserved);
         let waiting = std::mem::take(&mut self.disk.log.waiting);
-        let all = reserved.into_iter().chain(waiting.into_iter().map(|(_, work)| work));
+        let all = saved.chain(reserved).chain(waiting.into_iter().map(|(_, work)| work));
         all.for_each(|work| self.start_work(work, false));
     }
 

@@ -65,6 +65,10 @@ impl Undo {
         Undo { log, unsettled: true, ..Undo::default() }
     }
 
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = Locked> + use<> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, work, _)| work)
+    }
+
     pub(super) fn take_header(&mut self) -> Option<Bytes> {
         self.header.take()
     }
