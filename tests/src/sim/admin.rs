@@ -180,10 +180,6 @@ impl World {
             // From now on generations tell what the other node lacks, where bitmaps do not.
             self.met = false;
         }
-        if errand == Errand::ForceDetach && self.nodes[n].disk_in_use {
-            // Nobody finishes what is on its way to it: as if it had failed, its data unharmed.
-            self.oracle.disk_failed(n, false);
-        }
         if errand == Errand::Connect {
             self.nodes[n].resync_refused = false;
         }

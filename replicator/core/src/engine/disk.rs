@@ -258,6 +258,10 @@ impl Engine {
             return;
         }
         self.note(None, Level::Error, format!("local disk: {what}; detaching"));
+        if self.role == Role::Primary && self.good_peer().is_none() && self.has_what_peers_lack() {
+            // Its generation may not say so yet.
+            self.relied_on = Some(0);
+        }
         self.forget_metadata();
         self.set_disk(DiskState::Failed);
         self.disk.release_when_idle = true;
@@ -267,6 +271,12 @@ impl Engine {
         self.abandon_operations();
         self.let_waiters_go();
         self.resume_stalled_peers();
+    }
+
+    /// A write is under way, or was marked, that no other copy need have.
+    fn has_what_peers_lack(&self) -> bool {
+        let marked = self.disk.metadata.as_ref().is_some_and(|m| m.bitmaps.iter().any(|b| b.set_count() > 0));
+        marked || !self.nothing_is_written()
     }
 
     /// When the operation that began first must have ended.
