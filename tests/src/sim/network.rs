@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use tandem_core::io::Input;
 use tandem_core::state::ConnectionState;
-use tandem_core::units::{Epoch, NodeId, VolumeNumber};
+use tandem_core::units::{Epoch, NodeId, VolumeNumber, WriteSeq};
 use tandem_core::wire::{self, FRAME_HEADER_BYTES, FrameHeader, Message, Stream};
 
 use super::disk::token_at;
@@ -20,8 +20,8 @@ const CODEC_EVERY: u64 = 16;
 /// The writes that a node has sent on the present connection, by epoch.
 #[derive(Debug, Default)]
 pub(super) struct EpochLog {
-    open: Vec<u32>,
-    closed: VecDeque<(Epoch, Vec<u32>)>,
+    open: Vec<(WriteSeq, u32)>,
+    closed: VecDeque<(Epoch, Vec<(WriteSeq, u32)>)>,
 }
 
 impl World {
@@ -96,9 +96,13 @@ impl World {
             return Ok(());
         }
         self.trace(Some(n), "receive", || report::show_message(&message));
-        if let Message::BarrierAck { epoch, .. } = message {
-            let writes = self.epochs[n].acked(epoch);
-            self.oracle.barrier_acked(1 - n, &writes);
+        match message {
+            Message::NegativeAck { seq, .. } => self.epochs[n].refused(seq),
+            Message::BarrierAck { epoch, .. } => {
+                let writes = self.epochs[n].acked(epoch);
+                self.oracle.barrier_acked(1 - n, &writes);
+            }
+            _ => {}
         }
         self.feed(n, Input::PeerMessage { peer: peer_of(n), message })
     }
@@ -216,7 +220,9 @@ impl World {
 impl EpochLog {
     fn sent(&mut self, message: &Message) {
         match message {
-            Message::Write { payload, .. } => self.open.push(write_of(token_at(&payload.data, 0))),
+            Message::Write { seq, payload, .. } => {
+                self.open.push((*seq, write_of(token_at(&payload.data, 0))))
+            }
             Message::Barrier { epoch, .. } => self.closed.push_back((*epoch, std::mem::take(&mut self.open))),
             _ => {}
         }
@@ -228,7 +234,13 @@ impl EpochLog {
         while self.closed.front().is_some_and(|(e, _)| *e <= epoch) {
             writes = self.closed.pop_front().map(|(_, w)| w).unwrap_or_default();
         }
-        writes
+        writes.into_iter().map(|(_, write)| write).collect()
+    }
+
+    /// The peer could not do it and has said so: its barrier ack will not speak for it.
+    fn refused(&mut self, seq: WriteSeq) {
+        let epochs = self.closed.iter_mut().map(|(_, writes)| writes).chain([&mut self.open]);
+        epochs.for_each(|writes| writes.retain(|(s, _)| *s != seq));
     }
 }
 

@@ -96,7 +96,9 @@ impl World {
                 let cache_lost = self.nodes[n].disk.fail(id, dead, &mut self.prng);
                 self.trace(Some(n), "disk error", || format!("#{} {kind:?} cache lost: {cache_lost}", id.0));
                 if op.device != Device::Undo {
-                    self.nodes[n].errors_to_pass_on += u32::from(self.plan.on_io_error == OnIoError::PassOn);
+                    let told = kind == Kind::ReadError || kind == Kind::WriteError && !self.holders(n)[1 - n];
+                    let told = told && self.plan.on_io_error == OnIoError::PassOn;
+                    self.nodes[n].errors_to_pass_on += u32::from(told);
                     self.oracle.disk_failed(n, cache_lost);
                     // What it sends once it is back is something else.
                     self.sync_source = None;
