@@ -49,6 +49,8 @@ pub(super) struct Disk {
     /// Data writes that were done, and how many of them are durable.
     pub(super) writes_done: u64,
     writes_durable: u64,
+    /// How many were done when the last one was that a peer had sent.
+    received_until: u64,
     /// The metadata version that carries the current generation.
     pub(super) generation_version: Version,
 }
@@ -74,6 +76,7 @@ impl Default for Disk {
 
             writes_done: 0,
             writes_durable: 0,
+            received_until: 0,
             generation_version: 0,
         }
     }
@@ -127,6 +130,11 @@ impl Disk {
         self.is_usable() && !self.is_durable(self.writes_done)
     }
 
+    /// What peers have sent is done, and no completed flush covers all of it.
+    pub(super) fn has_unflushed_peer_data(&self) -> bool {
+        self.is_usable() && !self.is_durable(self.received_until)
+    }
+
     /// A completed flush covers the first `writes` data writes that were done.
     pub(super) fn is_durable(&self, writes: u64) -> bool {
         writes <= self.writes_durable
@@ -142,6 +150,7 @@ impl Disk {
         self.settling = false;
         self.writes_done = 0;
         self.writes_durable = 0;
+        self.received_until = 0;
     }
 }
 
@@ -189,7 +198,12 @@ impl Engine {
             return;
         };
         match effect {
-            Effect::WritesData => self.disk.writes_done += 1,
+            Effect::WritesData => {
+                self.disk.writes_done += 1;
+                if matches!(work, DiskWork::Apply(_)) {
+                    self.disk.received_until = self.disk.writes_done;
+                }
+            }
             Effect::Flushes(writes) if result.is_ok() => {
                 self.disk.writes_durable = self.disk.writes_durable.max(writes);
             }

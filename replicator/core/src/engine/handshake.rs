@@ -65,7 +65,11 @@ impl Engine {
     /// What a lost Primary sent may be in our disk's cache only. Before it serves a target, whose copy will be durable,
     /// it must be durable here: nothing marks it. A Primary's own writes are marked by its crash.
     fn is_settled(&mut self) -> bool {
-        if self.role == Role::Primary || !self.disk.has_unflushed_data() {
+        let settled = match self.role {
+            Role::Primary => !self.disk.has_unflushed_peer_data(),
+            Role::Secondary | Role::Unknown => !self.disk.has_unflushed_data(),
+        };
+        if settled {
             return true;
         }
         if !self.disk.settling {

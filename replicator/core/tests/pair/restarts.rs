@@ -1,8 +1,8 @@
 //! Crashes, and resyncs that are interrupted or written to: named after the tests of DRBD's suite that they follow.
 
 use tandem_core::config::Protocol;
-use tandem_core::io::{ClientOp, Command};
-use tandem_core::state::{DiskState, ReplicationState, Role};
+use tandem_core::io::{ClientOp, Command, Device};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::units::ByteRange;
 use tandem_core::wire::Message;
 
@@ -88,6 +88,24 @@ fn resync_interrupted_by_the_target() {
 }
 
 /// Writing the same block again and again while the peer is away costs one block.
+/// What a Secondary was sent is durable before it serves it as Primary: nothing marks it should its power fail.
+#[test]
+fn a_promoted_survivor_flushes_before_it_is_the_source() {
+    for protocol in PROTOCOLS {
+        let mut pair = synced(protocol);
+        pair.hold = Some(|m| matches!(m, Message::Barrier { .. }));
+        pair.write(0, 4096, 1);
+        pair.crash(0);
+        pair.drop_held();
+        pair.command(1, PROMOTE).unwrap();
+        pair.slow_disk = Some((1, Device::Data));
+        start_again(&mut pair, 0);
+        assert_ne!(peer(&pair, 1).connection, ConnectionState::Connected);
+        while pair.finish_slow() > 0 {}
+        pair.assert_in_sync();
+    }
+}
+
 #[test]
 fn resync_without_replication() {
     let mut pair = synced(Protocol::C);
