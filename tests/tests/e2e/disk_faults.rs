@@ -3,13 +3,18 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use tandem_core::state::{DiskState, Role};
 
+use crate::handlers::Scripts;
+use crate::history::History;
 use crate::nbd_client::{NbdClient, NbdError};
 use crate::node::{Outcome, RESOURCE};
 use crate::pair::{Pair, Setup};
+use crate::random::Random;
 use crate::wait;
+use crate::workload::Workload;
 
 const DISK_BYTES: u64 = 32 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
@@ -94,6 +99,71 @@ fn write_errors_of_a_secondary() {
     wait::until("bravo knows", || pair.bravo.peer().is_some_and(|p| p.disk == DiskState::Diskless));
     assert_eq!(pair.bravo.disk_state(), DiskState::UpToDate);
     assert!(pair.bravo.peer().unwrap().out_of_sync_bytes > 0, "the blocks that alpha lacks are not marked");
+}
+
+/// The disk comes and goes under its clients, who notice nothing.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn detach_and_attach_under_the_clients_of_a_primary() {
+    let pair = Pair::synced(Setup::default());
+    let history = Arc::new(History::new(2048));
+    let workload = Workload::start(&pair.alpha, &history, &mut Random::new(1));
+    for round in 0..6 {
+        workload.wait_for_operations(100);
+        let force: &[&str] = if round % 3 == 2 { &["--force"] } else { &[] };
+        pair.alpha.adm(&[&["detach"], force, &[RESOURCE]].concat()).ok();
+        wait::until("the disk is gone", || pair.alpha.disk_state() == DiskState::Diskless);
+        workload.wait_for_operations(100);
+        pair.bravo.adm(&["detach", RESOURCE]).refused(17, "Need access to UpToDate data");
+        pair.alpha.adm(&["attach", RESOURCE]).ok();
+        workload.wait_for_operations(100);
+        pair.wait_healed();
+    }
+    workload.stop();
+    assert_eq!(pair.alpha.role(), Role::Primary);
+    pair.alpha.adm(&["secondary", RESOURCE]).ok();
+    pair.assert_identical();
+}
+
+/// A device that cannot be written any more, and is kept: the peer has what it lacks.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn write_errors_that_are_passed_on() {
+    let full = SmallFileSystem::new();
+    let device = LoopDevice::over(full.sparse_file());
+    let statements = "disk { on-io-error pass_on; }".to_owned();
+    let pair = Pair::synced(Setup { alpha_disk: Some(device.path.clone()), statements, ..Setup::default() });
+    let mut client = pair.alpha.client().unwrap();
+    // Single pages: a longer write that finds room for its beginning only is a success to the loop driver.
+    let pages = client.size / PAGE_BYTES as u64;
+    let page = |number: u64| [number as u8 | 1; PAGE_BYTES];
+    for number in 0..pages {
+        client.write(number * PAGE_BYTES as u64, &page(number), false).unwrap();
+    }
+    client.flush().unwrap();
+    for number in 0..pages {
+        let found = client.read(number * PAGE_BYTES as u64, PAGE_BYTES).unwrap();
+        assert_eq!(found, page(number), "page {number} of {pages}");
+    }
+    assert_eq!((pair.alpha.disk_state(), pair.alpha.role()), (DiskState::Inconsistent, Role::Primary));
+    assert_eq!(pair.bravo.disk_state(), DiskState::UpToDate);
+    assert!(pair.alpha.peer().unwrap().out_of_sync_bytes > 0, "the blocks that alpha lacks are not marked");
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn the_handler_is_called_for_write_errors() {
+    let full = SmallFileSystem::new();
+    let device = LoopDevice::over(full.sparse_file());
+    let statements = "disk { on-io-error call-local-io-error; }".to_owned();
+    let setup = Setup { alpha_disk: Some(device.path.clone()), statements, ..Setup::default() };
+    let scripts = Scripts::with(&["local-io-error"], setup);
+    scripts.write("alpha", "local-io-error", "echo $DRBD_RESOURCE >> $0.out");
+    scripts.pair.bring_up();
+    let mut client = scripts.pair.alpha.client().unwrap();
+    write_all(&mut client);
+    survives_on_the_peer(&scripts.pair, client);
+    wait::until("the handler has run", || scripts.written("alpha", "local-io-error") == "r0\n");
 }
 
 fn synced(alpha_disk: PathBuf) -> Pair {
