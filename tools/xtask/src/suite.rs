@@ -12,7 +12,7 @@ use crate::repo;
 use crate::sandbox::Sandbox;
 
 /// Seeds per protocol that the simulator runs.
-const SEEDS: &str = "12000";
+const SEEDS: &str = "34000";
 const SIMULATOR_APART: &str = "--exclude=tandem-tests";
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
 
@@ -35,7 +35,7 @@ pub(crate) fn run() -> Result<()> {
         &mut simulator(&["--seeds", SEEDS, "--protocol", "all"].map(String::from)),
     );
     suite.step("simulator, seeded bugs", &mut simulator(&["--mutations", "--briefly"].map(String::from)));
-    suite.step("every short history", &mut histories(&[]));
+    suite.step("every short history", &mut histories(&["--depth", "7"]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step(
         "build as shipped",
