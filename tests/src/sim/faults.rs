@@ -277,10 +277,6 @@ impl Plan {
             let [a, b] = plan.disk_factors;
             plan.disk_timeout_ms = 10 + 4 * plan.disk_delay.1 * a.max(b) / 1000;
         }
-        if plan.split_brain && plan.on_io_error == OnIoError::PassOn {
-            // Whoever drives a split brain expects both Primaries to have their data.
-            plan.on_io_error = OnIoError::Detach;
-        }
         if prng.chance(1, 3) {
             plan.churn(prng);
         }
