@@ -132,6 +132,9 @@ impl World {
         if primary && peer.connection != ConnectionState::Connected {
             self.oracle.parted(1 - n);
         }
+        if primary && peer.connection == ConnectionState::Connected && peer.disk == DiskState::Diskless {
+            self.oracle.could_not_note(1 - n);
+        }
         let gave_up = before_disk.is_some_and(|b| b > DiskState::Inconsistent)
             && status.disk == DiskState::Inconsistent
             && !(replication == ReplicationState::WFBitMapT || replication.is_target());
@@ -140,7 +143,8 @@ impl World {
         let disk = status.disk;
         let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
         // A disk that is being detached while a resync has nothing to send stays whole.
-        let receiving = replication.is_target() && disk >= DiskState::Inconsistent;
+        // What a Primary has marked since all has come is its own.
+        let receiving = new_state && replication.is_target() && disk >= DiskState::Inconsistent;
         if gave_up {
             self.check_repair(n)?;
             self.oracle.invalidated(n);

@@ -50,10 +50,11 @@ impl World {
             Ok(())
         });
         let held = self.nodes[n].image.clone().filter(|(id, _)| *id == superblock.undo_id);
-        let given_up = std::mem::take(&mut self.nodes[n].undo_failed);
-        if given_up && log.is_err() {
+        // Until another begins, however often the node dies before its disk says that it has none.
+        if self.nodes[n].undo_failed && log.is_err() {
             return Ok(());
         }
+        self.nodes[n].undo_failed = false;
         let (Ok(_), Some((_, held))) = (log, held) else {
             let text = format!("node {n} names an undo log that is not there: {}", self.describe());
             return Err(Violation::new("undo", text));

@@ -24,7 +24,13 @@ impl Oracle {
         self.take_back(node, if cache_lost { Promise::Durable } else { Promise::Cache });
     }
 
-    /// The node's disk has failed since both were last in sync: it could not be told that data went on without it.
+    /// A Primary goes on while the node's disk is not attached.
+    pub fn could_not_note(&mut self, node: usize) {
+        self.disk_failed[node] = true;
+    }
+
+    /// The node's disk has failed, or was not attached, since both were last in sync: it could not be told that data went on
+    /// without it.
     pub fn has_failed_disk(&self, node: usize) -> bool {
         self.disk_failed[node]
     }
