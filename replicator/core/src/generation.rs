@@ -358,10 +358,11 @@ fn equal_current(
     }
 }
 
-/// Of the two, the one that did not crash as Primary says that its data is old, and the other does not.
+/// Of the two, the disk of the one that did not crash as Primary had failed before, and may have lost what the other has. One
+/// that is Outdated because it left has everything: a Primary that goes on begins another generation.
 fn survivor_is_old(mine: &Handshake, theirs: &Handshake) -> bool {
     let (crashed, survivor) = if mine.crashed_primary { (mine, theirs) } else { (theirs, mine) };
-    survivor.disk <= DiskState::Outdated && crashed.disk > DiskState::Outdated
+    survivor.failed && !crashed.failed
 }
 
 /// An inconsistent disk is never a source, whatever the identifiers say. What the bitmaps know they know whoever sends.
@@ -448,13 +449,13 @@ mod tests {
         let role = prop_oneof![Just(Role::Secondary), Just(Role::Primary)];
         let ids = (id.clone(), id.clone(), id.clone(), id.clone(), id);
         let begins = prop_oneof![3 => Just(0u64), 1 => (6u64..9).prop_map(|n| n << 8)];
-        (ids, disk, role, 0u64..3, any::<[bool; 5]>(), begins).prop_map(
+        (ids, disk, role, 0u64..3, any::<[bool; 6]>(), begins).prop_map(
             |(
                 ids,
                 disk,
                 role,
                 dirty_blocks,
-                [crashed_primary, discard_my_data, overcounted, gave_up, held_open],
+                [crashed_primary, discard_my_data, overcounted, gave_up, failed, held_open],
                 begins,
             )| {
                 let (current, bitmap_id, resync_id, h0, h1) = ids;
@@ -474,6 +475,7 @@ mod tests {
                     discard_my_data,
                     overcounted,
                     gave_up,
+                    failed,
                     held_open,
                     attachment: 0,
                     relied_on: None,

@@ -29,6 +29,7 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         discard_my_data: false,
         overcounted: false,
         gave_up: false,
+        failed: false,
         held_open: false,
         attachment: 0,
         relied_on: None,

@@ -49,6 +49,7 @@ fn one_of_each() -> Vec<Message> {
             discard_my_data: true,
             overcounted: true,
             gave_up: true,
+            failed: true,
             held_open: true,
             attachment: 11,
             relied_on: Some(12),

@@ -43,6 +43,8 @@ pub(super) struct Disk {
     pub(super) told_instead: Option<DiskState>,
     /// A Primary was seen while this disk was not in use.
     pub(super) left_behind: bool,
+    /// It was given up when it was last in use.
+    pub(super) has_failed: bool,
     /// A flush before the handshake is under way.
     pub(super) settling: bool,
 
@@ -72,6 +74,7 @@ impl Default for Disk {
             leaving: false,
             told_instead: None,
             left_behind: false,
+            has_failed: false,
             settling: false,
 
             writes_done: 0,
@@ -276,6 +279,7 @@ impl Engine {
             // Its generation may not say so yet.
             self.relied_on = Some(0);
         }
+        self.disk.has_failed = true;
         self.forget_metadata();
         self.set_disk(DiskState::Failed);
         self.disk.release_when_idle = true;

@@ -125,6 +125,7 @@ impl Engine {
                 && !seeded!(self, IgnoresDiscardMyData),
             overcounted: self.slot(id).is_some_and(|s| s.overcounted),
             gave_up: self.slot(id).is_some_and(|s| s.gave_up),
+            failed: metadata.is_some_and(|m| m.superblock.flags.failed && !m.superblock.flags.up_to_date),
             held_open: self.is_held_open(),
             attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },
             relied_on: self.relied_on,

@@ -9,7 +9,7 @@
 //! | 24..32 | device identifier, random at creation |
 //! | 32..40 | size in bytes agreed with the peers, 0 if never |
 //! | 40..48 | size in bytes of the backing device at creation |
-//! | 48..52 | flags: 1 consistent, 2 was UpToDate, 4 Primary, 8 crashed Primary |
+//! | 48..52 | flags: 1 consistent, 2 was UpToDate, 4 Primary, 8 crashed Primary, 16 failed under a Primary |
 //! | 52 | node id, 255 while unknown |
 //! | 53 | bitmap slots |
 //! | 54 | placement: 0 internal, 1 external |
@@ -56,6 +56,8 @@ pub struct Flags {
     pub primary: bool,
     /// This node crashed as Primary and has not met an UpToDate peer since.
     pub crashed_primary: bool,
+    /// The disk failed while a Primary was there, and may have lost what it had acknowledged. Nothing once it is UpToDate.
+    pub failed: bool,
 }
 
 /// One peer's slot.
@@ -178,7 +180,8 @@ impl Superblock {
         b[48] = u8::from(self.flags.consistent)
             | u8::from(self.flags.up_to_date) << 1
             | u8::from(self.flags.primary) << 2
-            | u8::from(self.flags.crashed_primary) << 3;
+            | u8::from(self.flags.crashed_primary) << 3
+            | u8::from(self.flags.failed && !self.flags.up_to_date) << 4;
         b[52] = self.node.map_or(NO_NODE, |n| n.0);
         b[53] = self.peers.len() as u8;
         b[54] = match self.placement {
@@ -268,6 +271,7 @@ impl Superblock {
                 up_to_date: bytes[48] & 2 != 0,
                 primary: bytes[48] & 4 != 0,
                 crashed_primary: bytes[48] & 8 != 0,
+                failed: bytes[48] & 16 != 0,
             },
             node: node(bytes[52])?,
             placement: match bytes[54] {

@@ -448,6 +448,7 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u8(u8::from(h.crashed_primary));
     out.put_u8(u8::from(h.discard_my_data));
     out.put_u8(u8::from(h.gave_up));
+    out.put_u8(u8::from(h.failed));
     out.put_u8(u8::from(h.held_open));
     out.put_u64_le(h.attachment);
     out.put_u8(u8::from(h.relied_on.is_some()));
@@ -477,6 +478,7 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
         crashed_primary: b.flag()?,
         discard_my_data: b.flag()?,
         gave_up: b.flag()?,
+        failed: b.flag()?,
         held_open: b.flag()?,
         attachment: b.u64()?,
         relied_on: {

@@ -116,6 +116,8 @@ pub struct Handshake {
     pub discard_my_data: bool,
     /// A split brain was decided for the receiver, and the sender has not had its data yet.
     pub gave_up: bool,
+    /// The sender's disk failed while a Primary was there: it may lack what it had acknowledged.
+    pub failed: bool,
     /// Clients hold the sender's device open.
     pub held_open: bool,
     /// Random, drawn when the sender's disk was attached; 0 when diskless. While it stays the same, no completed write

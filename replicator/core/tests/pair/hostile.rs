@@ -460,6 +460,7 @@ impl Victim {
             discard_my_data: self.chance.one_in(4),
             overcounted: self.chance.one_in(2),
             gave_up: self.chance.one_in(4),
+            failed: self.chance.one_in(4),
             held_open: self.chance.one_in(2),
             attachment: self.number(),
             relied_on: self.chance.one_in(2).then_some(7),

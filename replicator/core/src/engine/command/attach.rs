@@ -51,8 +51,10 @@ impl Engine {
         self.set_disk(DiskState::Attaching);
         self.recover_after_crash();
         let node = self.config.node;
+        let failed = std::mem::take(&mut self.disk.has_failed) && self.disk.left_behind;
         if let Some(metadata) = self.disk.metadata.as_mut() {
             metadata.superblock.node = Some(node);
+            metadata.superblock.flags.failed |= failed;
             metadata.superblock.flags.up_to_date &= !self.disk.left_behind && self.role != Role::Primary;
         }
         self.disk.persist.request_then(true, Then::Attached(id));
