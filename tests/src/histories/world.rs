@@ -30,6 +30,8 @@ struct Before {
     contents: [Contents; 2],
     roles: [Role; 2],
     disks: [bool; 2],
+    /// A Primary whose clients have seen what is on its own disk.
+    exposed: [bool; 2],
     /// The disk does not call itself Inconsistent.
     consistent: [bool; 2],
     /// Blocks that either bitmap marks.
@@ -198,7 +200,15 @@ impl World {
     // Disks, deaths, and the link.
 
     fn detach(&mut self, n: usize) -> Result<bool, Violation> {
-        Ok(self.has_disk(n) && self.pair.command(n, Command::Detach)?.is_ok())
+        let (primary, done) = (
+            self.role(n) == Role::Primary,
+            self.has_disk(n) && self.pair.command(n, Command::Detach)?.is_ok(),
+        );
+        if primary && done {
+            // From here on it works with the other's copy, and that has a generation of its own.
+            self.truth.goes_on(n, [n == 1, n == 0]);
+        }
+        Ok(done)
     }
 
     fn attach(&mut self, n: usize) -> Result<bool, Violation> {
@@ -325,6 +335,10 @@ impl World {
             return Due::Diskless;
         }
         let primary = |n: usize| before.roles[n] == Role::Primary;
+        // A Primary whose disk has just come has shown its clients the other's data.
+        if let Some(n) = (0..2).find(|n| primary(*n) && !before.exposed[*n]) {
+            return Due::Sync([n == 1, n == 0]);
+        }
         let sync = |winner: usize| match primary(1 - winner) && !before.truth.mixed[1 - winner] {
             true => Due::Refusal("primar"),
             false => Due::Sync([winner == 0, winner == 1]),
@@ -463,6 +477,7 @@ impl World {
             contents: [self.pair.contents(0), self.pair.contents(1)],
             roles: [self.role(0), self.role(1)],
             disks: [0, 1].map(|n| self.has_disk(n)),
+            exposed: [0, 1].map(|n| self.role(n) == Role::Primary && self.has_disk(n)),
             known: self.pair.known_to(0)? | self.pair.known_to(1)?,
             loser: None,
             consistent: [0, 1].map(|n| self.disk(n) > DiskState::Inconsistent),
