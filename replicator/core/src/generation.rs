@@ -333,7 +333,7 @@ fn equal_current(
                 ((true, false), _) => source(true),
                 ((false, true), _) => source(false),
                 // The survivor's disk failed before the other crashed: it knows that it lacks what was written since.
-                _ if survivor_is_old(mine, theirs) && !seeded!(sides, OldSurvivorWins) => source(i_crashed),
+                _ if survivor_is_old(mine, theirs) => source(i_crashed),
                 // The crashed node completed writes that the survivor may lack.
                 (_, Protocol::A) if !seeded!(sides, CrashedPrimaryLosesInA) => source(i_crashed),
                 // The survivor has every completed write; the crashed node may have lost its disk's cache.

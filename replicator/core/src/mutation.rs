@@ -154,8 +154,6 @@ mutations! {
     OverwritesPrimary,
     /// After protocol A, the survivor's copy wins over that of the crashed Primary.
     CrashedPrimaryLosesInA,
-    /// The survivor of a crashed Primary wins although its own disk had failed before.
-    OldSurvivorWins,
     /// Where both went on, the policies make the wrong side give up.
     DiscardsWrongSide,
     /// `--discard-my-data` is not looked at.
