@@ -154,8 +154,13 @@ mod tests {
 
     fn superblock() -> Superblock {
         let mut superblock = Superblock::fresh(0xD, 1 << 20, Placement::Internal, 1);
-        superblock.flags =
-            Flags { consistent: true, up_to_date: true, primary: true, crashed_primary: false };
+        superblock.flags = Flags {
+            consistent: true,
+            up_to_date: true,
+            primary: true,
+            crashed_primary: false,
+            failed: false,
+        };
         superblock.generations.current = 0xABC;
         superblock.generations.history[0] = 0x11;
         superblock.peers[0].node = Some(NodeId(1));

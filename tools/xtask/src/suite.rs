@@ -34,7 +34,10 @@ pub(crate) fn run() -> Result<()> {
         "simulator, every protocol",
         &mut simulator(&["--seeds", SEEDS, "--protocol", "all"].map(String::from)),
     );
-    suite.step("simulator, seeded bugs", &mut simulator(&["--mutations", "--briefly"].map(String::from)));
+    suite.step(
+        "simulator, seeded bugs",
+        &mut simulator(&["--mutations", "--briefly", "--seeds", "3000"].map(String::from)),
+    );
     suite.step("every short history", &mut histories(&["--depth", "7"]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step(
