@@ -137,6 +137,23 @@ fn a_primary_whose_data_becomes_good_without_its_peer_fences_it() {
     assert_eq!((pair.running(0), is_frozen(&pair)), (vec![FencePeer], true));
 }
 
+/// Frozen, it has begun no generation that would tell the peer's copy from what its clients have seen.
+#[test]
+fn what_a_frozen_primary_alone_had_is_nowhere_when_its_disk_is_given_up() {
+    let mut pair = synced(ResourceAndStonith);
+    pair.hold = Some(|m| matches!(m, Message::Barrier { .. }));
+    pair.write(0, 4096, 2);
+    pair.crash(1);
+    pair.drop_held();
+    // It was in the disk's cache.
+    pair.nodes[1].disk.0[4096..8192].fill(0);
+    pair.command(0, Command::ForceDetach).unwrap();
+    pair.attach(1).unwrap();
+    pair.command(1, Command::Connect).unwrap();
+    let reason = peer(&pair, 0).standalone_reason.unwrap_or_default();
+    assert!(reason.contains("does not have the data that this diskless Primary has exposed"), "{reason}");
+}
+
 #[test]
 fn resume_io_thaws_without_fencing() {
     let mut pair = synced(ResourceAndStonith);
