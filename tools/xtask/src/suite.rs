@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
         "simulator, seeded bugs",
         &mut simulator(&["--mutations", "--briefly", "--seeds", "3000"].map(String::from)),
     );
-    suite.step("every short history", &mut histories(&["--depth", "7"]));
+    suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step(
         "build as shipped",
