@@ -80,6 +80,12 @@ impl Bitmap {
         self.update(0..self.blocks, |word, mask| word & !mask);
     }
 
+    /// True if a block that the range touches is set.
+    pub fn marks(&self, range: ByteRange) -> bool {
+        let blocks = range.blocks_touched();
+        self.next_set(blocks.start).is_some_and(|block| block < blocks.end)
+    }
+
     /// The first set bit at or after `block`.
     pub fn next_set(&self, block: u64) -> Option<u64> {
         let mut from = block;
@@ -128,8 +134,7 @@ impl Bitmap {
             if ranges.len() == most {
                 return (ranges, block * BLOCK_BYTES);
             }
-            let offset = run.start * BLOCK_BYTES;
-            ranges.push(ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset));
+            ranges.push(bytes_of(&run, volume_bytes));
             block = run.end;
         }
         (ranges, volume_bytes)
@@ -208,6 +213,12 @@ impl Bitmap {
             block += count;
         }
     }
+}
+
+/// The bytes of a run of blocks; the volume's last block is cut short by `volume_bytes`.
+pub fn bytes_of(run: &std::ops::Range<u64>, volume_bytes: u64) -> ByteRange {
+    let offset = run.start * BLOCK_BYTES;
+    ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset)
 }
 
 #[cfg(test)]

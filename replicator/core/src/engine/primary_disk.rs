@@ -49,8 +49,7 @@ impl Engine {
         let Some(metadata) = self.disk.metadata.as_ref().filter(|_| self.good_source().is_some()) else {
             return false;
         };
-        let marked = |p: &Peer| range.blocks_touched().any(|block| metadata.bitmaps[p.slot].is_set(block));
-        !self.peers.iter().any(marked)
+        !self.peers.iter().any(|p| metadata.bitmaps[p.slot].marks(range))
     }
 
     /// The peer that sends what the disk lacks, once the disk says what it is.

@@ -58,7 +58,7 @@ impl Engine {
     /// A peer that has, in this range, what the local disk should have.
     fn twin_of_read(&self, key: u64) -> Option<NodeId> {
         let (range, metadata) = (self.reads.get(&key)?.range, self.disk.metadata.as_ref()?);
-        let differs = |p: &Peer| range.blocks_touched().any(|block| metadata.bitmaps[p.slot].is_set(block));
+        let differs = |p: &Peer| metadata.bitmaps[p.slot].marks(range);
         self.peers.iter().find(|p| p.has_good_data() && p.replicates() && !differs(p)).map(Peer::id)
     }
 

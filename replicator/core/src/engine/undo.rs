@@ -16,6 +16,7 @@ use super::disk::DiskWork;
 use super::persist::Version;
 use super::receiver::What;
 use super::{Engine, Locked};
+use crate::bitmap::bytes_of;
 use crate::generation::same;
 use crate::io::{Device, DiskOpKind, Level};
 use crate::metadata::{UNDO_RECORD_BYTES, UndoLog, encode_header};
@@ -136,6 +137,9 @@ impl Engine {
 
     /// The range of a write that must wait until the old content of its blocks is saved.
     pub(super) fn range_to_save(&self, work: &Locked) -> Option<ByteRange> {
+        if !self.undo_counts() {
+            return None;
+        }
         let range = match work {
             Locked::ClientWrite(key) => self.range_being_written(*key)?,
             Locked::Apply(applied) => match applied.what {
@@ -146,7 +150,7 @@ impl Engine {
             },
             Locked::ResyncRead(_) | Locked::Ask(_) => return None,
         };
-        (self.undo_counts() && !self.is_saved(range)).then_some(range)
+        Some(range).filter(|range| !self.is_saved(*range))
     }
 
     pub(super) fn wait_for_undo(&mut self, range: ByteRange, work: Locked, logged: bool) {
@@ -160,8 +164,7 @@ impl Engine {
         };
         let blocks = range.blocks_touched();
         let saving = |run: &Range<u64>| run.start < blocks.end && blocks.start < run.end;
-        log.unsaved.next_set(blocks.start).is_none_or(|block| block >= blocks.end)
-            && !undo.batch.as_ref().is_some_and(|batch| batch.runs.iter().any(saving))
+        !log.unsaved.marks(range) && !undo.batch.as_ref().is_some_and(|batch| batch.runs.iter().any(saving))
     }
 
     /// Lets those go on whose blocks are saved, and saves more.
@@ -203,7 +206,7 @@ impl Engine {
                 && run.start < blocks.end
             {
                 let run = run.start..run.end.min(blocks.end);
-                log.unsaved.clear_range(range_of(&run, volume_bytes), volume_bytes);
+                log.unsaved.clear_range(bytes_of(&run, volume_bytes), volume_bytes);
                 left -= run.end - run.start;
                 from = run.end;
                 runs.push(run);
@@ -211,7 +214,7 @@ impl Engine {
         }
         self.disk.undo.batch = Some(Batch { runs: runs.clone(), operations_left: runs.len() });
         for run in &runs {
-            let range = range_of(run, volume_bytes);
+            let range = bytes_of(run, volume_bytes);
             self.start_undo_op(Device::Data, DiskOpKind::Read(range), UndoStep::Read(range));
         }
         if runs.is_empty() {
@@ -269,9 +272,4 @@ impl Engine {
             self.persist_operation_done();
         }
     }
-}
-
-fn range_of(run: &Range<u64>, volume_bytes: u64) -> ByteRange {
-    let offset = run.start * BLOCK_BYTES;
-    ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset)
 }

@@ -1,6 +1,7 @@
 //! The target: it notes on disk that it is one, asks for what its bitmap says, and writes what comes.
 
 use super::controller::{Controller, Turn};
+use crate::bitmap::bytes_of;
 use crate::digest::DigestAlgorithm;
 use crate::engine::Engine;
 use crate::engine::passed_on::RETRY_MS;
@@ -124,8 +125,7 @@ impl Engine {
         let Turn::Now(most_bytes) = target.controller.turn(options, now, active) else { return false };
         match bitmap.next_run(target.next_block, most_bytes / BLOCK_BYTES) {
             Some(run) => {
-                let offset = run.start * BLOCK_BYTES;
-                let range = ByteRange::new(offset, (run.end * BLOCK_BYTES).min(volume_bytes) - offset);
+                let range = bytes_of(&run, volume_bytes);
                 target.next_block = run.end;
                 target.controller.asked(options, now, active, range.length);
                 match target.csums {
