@@ -221,8 +221,8 @@ impl Engine {
         } else {
             peer.all_durable = true;
         }
+        let disk_failed = self.peer(id).is_some_and(|p| p.disk == DiskState::Failed);
         for sent in &log {
-            let disk_failed = self.peer(id).is_some_and(|p| p.disk == DiskState::Failed);
             let forgotten = seeded!(self, ForgetsInFlight)
                 || seeded!(self, ForgetsAtWriteAck) && sent.acked
                 || seeded!(self, DiskFailureForgetsBits) && disk_failed;
