@@ -22,7 +22,7 @@ pub const HISTORY_SLOTS: usize = 32;
 pub const JUST_CREATED: u64 = 4;
 
 /// The lowest bit tells that the generation began on a Primary; it is no part of the identity.
-pub(crate) const PRIMARY_BIT: u64 = 1;
+pub const PRIMARY_BIT: u64 = 1;
 
 /// The generations of one node's data, without the per-peer bitmap identifiers. 0 is "none".
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -4,13 +4,12 @@ use std::fmt::{Result, Write};
 
 use tandem_control::ResourceSpec;
 use tandem_core::divergence::{CopyState, Divergence, Meeting};
+use tandem_core::generation::PRIMARY_BIT;
 use tandem_core::split_brain::Outcome;
 use tandem_core::units::ByteRange;
 
 /// Ranges of each node that are shown; `--json` has them all.
 const RANGES_SHOWN: usize = 10;
-/// The lowest bit of a generation's name tells that it began on a Primary.
-const PRIMARY_BIT: u64 = 1;
 
 /// A resource's copy here and each peer's.
 pub fn show(spec: &ResourceSpec, divergences: &[Divergence]) -> String {
