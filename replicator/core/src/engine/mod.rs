@@ -4,11 +4,10 @@
 //! become possible. Rooms: [`client`] (requests), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
 //! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
 //! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote),
-//! [`stepping_down`], [`resync`], [`disk`] (disk operations and failures), [`primary_disk`] (a Primary
-//! whose disk comes and goes),
-//! [`activity`] (the activity log), [`persist`] (metadata), [`undo`] (what a resync overwrites),
-//! [`command`] (the administrator), [`handlers`] (its programs),
-//! [`fencing`], [`report`] (status).
+//! [`stepping_down`], [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk
+//! is kept in spite of), [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log),
+//! [`persist`] (metadata), [`undo`] (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its
+//! programs), [`fencing`], [`report`] (status).
 
 mod activity;
 mod client;

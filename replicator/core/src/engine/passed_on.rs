@@ -1,9 +1,10 @@
 //! on-io-error pass_on: a disk that cannot read or write a block stays in use, where that can do no harm.
 //!
 //! A failed read changes nothing: the client has the block from the peer, if the peer has it, or else the error. What a
-//! target cannot write of a resync stays marked, and is asked for again. After any other failed write nobody knows what the block holds. If this is the only good copy, the client whose write it was is told,
-//! and the block is marked for every peer. Everywhere else the disk is given up, as if the policy were detach: a disk that
-//! said of itself that it lacks a block could meet a peer that says the same.
+//! target cannot write of a resync stays marked, and is asked for again. After any other failed write nobody knows what the
+//! block holds. If this is the only good copy, the client whose write it was is told, and the block is marked for every
+//! peer. Everywhere else the disk is given up, as if the policy were detach: a disk that said of itself that it lacks a
+//! block could meet a peer that says the same.
 //!
 //! A failed flush is never passed on, nor is an error where the metadata is. A verify wants to know that the data can be
 //! read: what it finds unreadable is given up.
