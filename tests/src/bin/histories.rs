@@ -13,7 +13,7 @@ use tandem_tests::histories::{self, PAIR_IN_SYNC, Plan};
 #[command(version)]
 struct Arguments {
     /// Events after both nodes were in sync once.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 7)]
     depth: usize,
     /// Events with two disks that have never held data.
     #[arg(long, default_value_t = 5)]
@@ -56,16 +56,15 @@ fn main() -> ExitCode {
 impl Arguments {
     /// Both beginnings, for every protocol.
     fn plans(&self, mutation: Option<Mutation>, most: usize) -> Vec<(&'static str, Plan)> {
-        // B is C, as far as generations go, unless something is in flight.
-        let depths = [(Protocol::C, 0), (Protocol::A, 0), (Protocol::B, 1)];
-        let wanted = depths.iter().filter(|(p, _)| self.protocol.is_none_or(|only| only == *p));
+        let wanted = [Protocol::C, Protocol::A, Protocol::B].into_iter();
+        let wanted = wanted.filter(|protocol| self.protocol.is_none_or(|only| only == *protocol));
         let plan =
             |protocol, depth: usize, prologue| Plan { protocol, depth: depth.min(most), prologue, mutation };
         wanted
-            .flat_map(|(protocol, less)| {
+            .flat_map(|protocol| {
                 [
-                    ("a pair in sync", plan(*protocol, self.depth - less, PAIR_IN_SYNC)),
-                    ("fresh disks", plan(*protocol, self.fresh_depth - less, &[])),
+                    ("a pair in sync", plan(protocol, self.depth, PAIR_IN_SYNC)),
+                    ("fresh disks", plan(protocol, self.fresh_depth, &[])),
                 ]
             })
             .collect()

@@ -207,6 +207,8 @@ impl World {
         if primary && done {
             // From here on it works with the other's copy, and that has a generation of its own.
             self.truth.goes_on(n, [n == 1, n == 0]);
+            // What its own disk is used for later begins anew.
+            self.truth.reigned[n] = false;
         }
         Ok(done)
     }
