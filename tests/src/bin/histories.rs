@@ -16,7 +16,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7)]
     depth: usize,
     /// Events with two disks that have never held data.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 7)]
     fresh_depth: usize,
     /// Threads; as many as there are processors if not given.
     #[arg(long)]
