@@ -40,15 +40,18 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(crate) fn error(span: &Span, message: impl Into<String>) -> Self {
+    /// An error at a place.
+    pub fn error(span: &Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, Some(span.clone()), message.into())
     }
 
-    pub(crate) fn warning(span: &Span, message: impl Into<String>) -> Self {
+    /// A warning at a place.
+    pub fn warning(span: &Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, Some(span.clone()), message.into())
     }
 
-    pub(crate) fn error_at(span: Option<&Span>, message: impl Into<String>) -> Self {
+    /// An error at a place, or of the configuration as a whole.
+    pub fn error_at(span: Option<&Span>, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, span.cloned(), message.into())
     }
 
@@ -56,15 +59,18 @@ impl Diagnostic {
         Self { severity, message, span, label: String::new(), help: None, related: None }
     }
 
-    pub(crate) fn label(self, label: impl Into<String>) -> Self {
+    /// Writes this beside the caret.
+    pub fn label(self, label: impl Into<String>) -> Self {
         Self { label: label.into(), ..self }
     }
 
-    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+    /// Says what to do about it.
+    pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    pub(crate) fn related(self, span: &Span, label: impl Into<String>) -> Self {
+    /// Shows a second place.
+    pub fn related(self, span: &Span, label: impl Into<String>) -> Self {
         Self { related: Some((span.clone(), label.into())), ..self }
     }
 }
@@ -103,7 +109,7 @@ fn show<'a>(group: Group<'a>, span: &'a Span, kind: AnnotationKind, label: &'a s
 }
 
 /// A word of the input for use inside a message: in backticks, without control characters, not too long.
-pub(crate) fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let shown: String = word.chars().take(MAX_QUOTED_CHARS).flat_map(printable).collect();
     let dots = if word.chars().nth(MAX_QUOTED_CHARS).is_some() { "..." } else { "" };
     format!("`{shown}{dots}`")
@@ -117,7 +123,7 @@ fn printable(c: char) -> impl Iterator<Item = char> {
 
 /// Collects the messages of one run.
 #[derive(Debug, Default)]
-pub(crate) struct Diagnostics {
+pub struct Diagnostics {
     pub(crate) errors: Vec<Diagnostic>,
     pub(crate) warnings: Vec<Diagnostic>,
     /// Errors beyond [`MAX_MESSAGES`].
@@ -126,7 +132,7 @@ pub(crate) struct Diagnostics {
 
 impl Diagnostics {
     /// Keeps a message, once: what `common` says wrong is not repeated for every resource.
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, diagnostic: Diagnostic) {
         let severity = diagnostic.severity;
         let kept = match severity {
             Severity::Warning => &mut self.warnings,
@@ -142,8 +148,19 @@ impl Diagnostics {
         }
     }
 
+    /// Whether the configuration is unusable.
     pub(crate) fn has_errors(&self) -> bool {
         !self.errors.is_empty()
+    }
+
+    /// These messages, unless there are errors among them: then the configuration goes no further than this stage.
+    pub fn usable(self, stage: Stage) -> Result<Self, ConfigError> {
+        if self.has_errors() { Err(ConfigError::new(stage, self)) } else { Ok(self) }
+    }
+
+    /// The warnings.
+    pub fn into_warnings(self) -> Vec<Diagnostic> {
+        self.warnings
     }
 }
 

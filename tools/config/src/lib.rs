@@ -12,6 +12,7 @@
 mod check;
 mod diagnostic;
 mod dump;
+pub mod language;
 mod lexer;
 mod load;
 mod model;
@@ -56,15 +57,10 @@ impl Config {
         Self::check(&statements, found)
     }
 
-    fn check(statements: &[Statement], mut found: Diagnostics) -> Result<Self, ConfigError> {
-        if found.has_errors() {
-            return Err(ConfigError::new(Stage::Syntax, found));
-        }
+    fn check(statements: &[Statement], found: Diagnostics) -> Result<Self, ConfigError> {
+        let mut found = found.usable(Stage::Syntax)?;
         let (global, resources) = check::check(statements, &mut found);
-        if found.has_errors() {
-            return Err(ConfigError::new(Stage::Check, found));
-        }
-        Ok(Self { resources, global, warnings: found.warnings })
+        Ok(Self { resources, global, warnings: found.usable(Stage::Check)?.into_warnings() })
     }
 }
 

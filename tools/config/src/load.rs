@@ -18,13 +18,13 @@ const MAX_FILES: usize = 1024;
 const MAX_INCLUDE_DEPTH: usize = 16;
 
 /// All top-level statements of the file and of its includes, in order.
-pub(crate) fn load(path: &Path, diagnostics: &mut Diagnostics) -> Vec<Statement> {
+pub fn load(path: &Path, diagnostics: &mut Diagnostics) -> Vec<Statement> {
     let mut loader = Loader { diagnostics, open: Vec::new(), files: 0 };
     loader.file(path, None)
 }
 
 /// As [`load`], of a text that stands for the file `path`.
-pub(crate) fn load_text(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Vec<Statement> {
+pub fn load_text(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Vec<Statement> {
     let mut loader = Loader { diagnostics, open: Vec::new(), files: 0 };
     if text.len() as u64 > MAX_FILE_BYTES {
         loader.unreadable(path, None, &too_large());

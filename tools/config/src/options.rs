@@ -271,7 +271,7 @@ pub fn help(section: Option<Section>) -> String {
 }
 
 /// The closest of some names to a misspelt one, if one is close.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = match name.chars().count() {
         0..=2 => return None,
         3..=5 => 1,

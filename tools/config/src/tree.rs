@@ -9,27 +9,36 @@ use crate::source::{SourceFile, Span};
 /// The language needs four levels; the limit keeps a file of braces from using up the stack.
 const MAX_DEPTH: usize = 8;
 
+/// A word or a quoted string.
 #[derive(Clone, Debug)]
-pub(crate) struct Word {
-    pub(crate) text: String,
-    pub(crate) span: Span,
+pub struct Word {
+    /// Without quotes.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
 }
 
+/// Words that end in `;` or in a body of statements.
 #[derive(Debug)]
-pub(crate) struct Statement {
-    pub(crate) keyword: Word,
-    pub(crate) arguments: Vec<Word>,
-    pub(crate) body: Option<Vec<Statement>>,
+pub struct Statement {
+    /// The first word.
+    pub keyword: Word,
+    /// The words behind it.
+    pub arguments: Vec<Word>,
+    /// What stands between the braces, if it has any.
+    pub body: Option<Vec<Statement>>,
     /// The `;` or `{` behind the words.
-    pub(crate) end: Span,
+    pub end: Span,
 }
 
 impl Statement {
-    pub(crate) fn name(&self) -> &str {
+    /// The keyword.
+    pub fn name(&self) -> &str {
         &self.keyword.text
     }
 
-    pub(crate) fn span(&self) -> &Span {
+    /// Where the keyword stands.
+    pub fn span(&self) -> &Span {
         &self.keyword.span
     }
 }

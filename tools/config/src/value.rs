@@ -37,7 +37,7 @@ fn is_choice(choice: &str, word: &str) -> bool {
 }
 
 /// Parses `IP:PORT`, with IPv6 in brackets.
-pub(crate) fn address(word: &str) -> Result<SocketAddr, String> {
+pub fn address(word: &str) -> Result<SocketAddr, String> {
     let found = quote(word);
     let parsed = word.parse::<SocketAddr>().map_err(|_| {
         format!("expected IP:PORT (IPv6 in brackets; host names are not looked up), found {found}")
@@ -49,7 +49,7 @@ pub(crate) fn address(word: &str) -> Result<SocketAddr, String> {
 }
 
 /// Parses a plain decimal number up to `max`.
-pub(crate) fn plain_number(word: &str, max: u32) -> Result<u32, String> {
+pub fn plain_number(word: &str, max: u32) -> Result<u32, String> {
     digits(word)
         .ok()
         .and_then(|(number, suffix)| if suffix.is_none() { u32::try_from(number).ok() } else { None })

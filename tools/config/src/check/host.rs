@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::settings::{self, Assigned};
-use super::{body, missing_semicolon, section_body, unknown, words};
+use super::unknown;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::language::{body, missing_semicolon, section_body, words};
 use crate::model::{DiskOptions, Host, MetaDisk, Volume};
 use crate::options::Section;
 use crate::source::Span;

@@ -3,8 +3,9 @@
 use super::host::{self, HostParts, Volumes};
 use super::rules::{self, Claims, ResyncOrder};
 use super::settings::{self, Assigned};
-use super::{body, unknown};
+use super::unknown;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::language::body;
 use crate::model::{NetOptions, Resource};
 use crate::tree::{Statement, Word};
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{section_body, unknown, words};
+use super::unknown;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::language::{section_body, words};
 use crate::model::Settings;
 use crate::options::{self, Kind, OptionDef, Section, Support, Value};
 use crate::source::Span;
