@@ -1,13 +1,21 @@
 //! The command line.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::thread;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, DEFAULT_PATH};
+use tandem_control::RuntimeDir;
+
+use crate::config::{Config, DEFAULT_PATH, Service};
+use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
+use crate::service::{self, Ring, Wish};
 
 /// Exit code of a configuration that cannot be used, as `tandemadm`'s.
 const CONFIG_CODE: u8 = 10;
+/// Exit code of a wish that was left for a service that does not run.
+const AWAY_CODE: u8 = 3;
 
 /// Makes this node the NFS server behind the virtual IP, or a clean secondary.
 #[derive(Clone, Debug, Parser)]
@@ -26,10 +34,41 @@ pub struct Cli {
 pub enum Command {
     /// Check the configuration.
     Check,
+    /// Say what is wanted of this node, and return at once: for the scripts of whoever elects.
+    Wish {
+        /// Serve, or do not.
+        #[arg(value_enum)]
+        wish: Wish,
+        /// Service, or one of its addresses.
+        target: String,
+    },
+    /// Read the states of keepalived's instances from its notify FIFO; each is named after its service.
+    KeepalivedFifo {
+        /// The FIFO, as keepalived says.
+        path: PathBuf,
+    },
+    /// Say that nothing is left of a service that could not be demoted: it may be promoted again.
+    Clear {
+        /// Service.
+        service: String,
+    },
+    /// tandemd's handler fence-peer: whether this node may go on without its peer.
+    FencePeer(FenceArgs),
+    /// tandemd's handler unfence-peer: gives back what fence-peer has claimed.
+    UnfencePeer(UnfenceArgs),
+    /// Be the third party that lets one of two nodes go on when they lose each other.
+    Witness(WitnessArgs),
 }
 
 /// Does what was asked; the exit code.
 pub fn run(cli: Cli) -> u8 {
+    // Handlers and witnesses need no configuration: a broken one must not keep the peer from being fenced.
+    match &cli.command {
+        Command::FencePeer(args) => return fence::fence_peer(args, run_folder()),
+        Command::UnfencePeer(args) => return fence::unfence_peer(args, run_folder()),
+        Command::Witness(args) => return witness(args),
+        _ => {}
+    }
     let config = match Config::load(&cli.config_file) {
         Ok(config) => config,
         Err(error) => {
@@ -38,12 +77,76 @@ pub fn run(cli: Cli) -> u8 {
         }
     };
     config.warnings.iter().for_each(|warning| eprintln!("{warning}"));
-    match cli.command {
+    match &cli.command {
         Command::Check => {
             for service in &config.services {
                 println!("{}: ok", service.name);
             }
             0
         }
+        Command::Wish { wish, target } => leave_wish(&config, *wish, target),
+        Command::KeepalivedFifo { path } => {
+            let leave = |instance: &str, wish| {
+                leave_wish(&config, wish, instance);
+            };
+            reported(service::read_fifo(path, leave).map_err(|e| format!("{}: {e}", path.display())))
+        }
+        Command::Clear { service } => match service::clear(&run_folder(), service) {
+            Ok(true) => 0,
+            Ok(false) => reported(Err("nfs-failover does not run: what it knew is forgotten anyway")),
+            Err(error) => reported(Err(error)),
+        },
+        Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) => 0,
     }
+}
+
+/// UCARP and keepalived ignore the exit code; their scripts do not.
+fn leave_wish(config: &Config, wish: Wish, target: &str) -> u8 {
+    let named = |service: &&Service| {
+        service.name == target || service.vips.iter().any(|vip| vip.address.to_string() == target)
+    };
+    let Some(service) = config.services.iter().find(named) else {
+        return reported(Err(format!("no service is called {target} or has that address")));
+    };
+    match service::leave_wish(&run_folder(), &service.name, wish) {
+        Ok(Ring::Heard) => 0,
+        Ok(Ring::Away) => {
+            eprintln!(
+                "nfs-failover does not run: {} goes {wish} once 'nfs-failover serve' is started",
+                service.name
+            );
+            AWAY_CODE
+        }
+        Err(error) => reported(Err(error)),
+    }
+}
+
+fn reported(result: Result<(), impl Display>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+    }
+}
+
+fn witness(args: &WitnessArgs) -> u8 {
+    match fence::serve_witness(args) {
+        Ok(address) => {
+            println!("witness on {address}");
+            loop {
+                thread::park();
+            }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+    }
+}
+
+/// Where the service keeps its files; gone after a boot.
+fn run_folder() -> PathBuf {
+    RuntimeDir::from_env().path().join("nfs-failover")
 }

@@ -1,0 +1,115 @@
+//! What the two nodes' services say to each other, over TCP, each having proven that it knows the shared secret.
+//!
+//! Never a permission: only tandemd's role change is. A node that was elected asks the other to step back, and waits a
+//! while; if the other says nothing, tandemd decides.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Channel;
+use crate::config::{Secret, Service};
+use crate::health::{Phase, Replica, ServiceView};
+use crate::service::is_own;
+use crate::sockets;
+
+/// The peer is one; it may ask several things in a row.
+const MAX_CONNECTIONS: usize = 16;
+/// A conversation: longer than a demotion may take that is being waited for.
+const CONVERSATION_LIMIT: Duration = Duration::from_secs(120);
+
+/// What one asks of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// How are you?
+    State,
+    /// I was elected: if you serve, step back.
+    DemotePlease,
+    /// The operator wants you to serve.
+    PromotePlease,
+}
+
+/// The answer to all of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerState {
+    /// The service there.
+    pub view: ServiceView,
+    /// The replica there; `None` if tandemd there does not answer.
+    pub replica: Option<Replica>,
+}
+
+impl PeerState {
+    /// Nothing of the service is there any more.
+    pub fn is_down(&self) -> bool {
+        self.view.phase == Phase::Down && self.view.must_fence.is_none()
+    }
+}
+
+/// A conversation with the peer's service.
+#[derive(Debug)]
+pub struct Peer(Channel);
+
+impl Peer {
+    /// Connects to the first peer of the service that answers, for no longer than `limit` altogether.
+    pub fn connect(service: &Service, limit: Duration) -> io::Result<Peer> {
+        let Some(secret) = &service.shared_secret else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no peer is configured"));
+        };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no other node's `peer` is configured");
+        for address in service.peers.iter().filter(|peer| !is_own(peer.ip())) {
+            match Channel::connect(*address, secret, &purpose(&service.name), limit) {
+                Ok(channel) => return Ok(Peer(channel)),
+                Err(error) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel) -> Peer {
+        Peer(channel)
+    }
+
+    /// Asks one thing.
+    pub fn ask(&mut self, ask: Ask) -> io::Result<PeerState> {
+        self.0.send(&ask)?;
+        self.0.receive()
+    }
+}
+
+/// Answers the peer until the process ends.
+pub(crate) fn listen(
+    listener: TcpListener,
+    secret: Secret,
+    service: &str,
+    answer: impl Fn(Ask) -> PeerState + Send + Sync + 'static,
+) -> io::Result<()> {
+    let purpose = purpose(service);
+    sockets::serve(listener, "peer", MAX_CONNECTIONS, move |stream| {
+        let from = stream.peer_addr().ok();
+        let result = Channel::accept(stream, &secret, &purpose, CONVERSATION_LIMIT)
+            .and_then(|channel| converse(channel, &answer));
+        match result.map_err(|e| (e.kind(), e)) {
+            Ok(()) | Err((io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset, _)) => {}
+            Err((_, error)) => eprintln!("a conversation with {}: {error}", shown(from)),
+        }
+    })
+}
+
+fn converse(mut channel: Channel, answer: &impl Fn(Ask) -> PeerState) -> io::Result<()> {
+    loop {
+        let ask = channel.receive()?;
+        channel.send(&answer(ask))?;
+    }
+}
+
+fn purpose(service: &str) -> String {
+    format!("peer {service}")
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "somebody".into(), |a| a.to_string())
+}

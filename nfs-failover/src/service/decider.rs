@@ -1,0 +1,94 @@
+//! Telling whoever elects that this node should, or should not, be elected.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Word;
+use crate::config::{Decider, Service};
+
+/// What keepalived adds to the priority of an instance that must not be elected: FAULT.
+const FAULT: &str = "-254\n";
+const NO_FAULT: &str = "0\n";
+
+/// How a service's elector is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Telling {
+    decider: Decider,
+    addresses: Vec<String>,
+    track_file: PathBuf,
+}
+
+impl Telling {
+    /// `run` is the service's folder.
+    pub(crate) fn new(service: &Service, run: &Path) -> Telling {
+        Telling {
+            decider: service.decider,
+            addresses: service.vips.iter().map(|vip| vip.address.to_string()).collect(),
+            track_file: run.join(format!("{}.track", service.name)),
+        }
+    }
+
+    /// Tells it. Pacemaker finds out by its monitor, HAProxy by the health endpoint.
+    pub(crate) fn tell(&self, word: &Word) -> io::Result<()> {
+        match (self.decider, word) {
+            (Decider::Ucarp, Word::Unfit(_)) => {
+                for pid in processes("ucarp", &self.addresses)? {
+                    // It steps back, runs its down script, and listens for 3 s before it competes again.
+                    let _ = kill(pid, Signal::SIGUSR2);
+                }
+                Ok(())
+            }
+            (Decider::Keepalived, Word::Unfit(_)) => fs::write(&self.track_file, FAULT),
+            (Decider::Keepalived, Word::Fit) => fs::write(&self.track_file, NO_FAULT),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Processes of this name that have one of these addresses on their command line.
+fn processes(name: &str, addresses: &[String]) -> io::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if comm.trim_end() == name && names_one(&line, addresses) {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    Ok(found)
+}
+
+/// As a word of its own, or behind `--addr=` or `-a`.
+fn names_one(command_line: &[u8], addresses: &[String]) -> bool {
+    let mut words = command_line.split(|b| *b == 0).map(String::from_utf8_lossy);
+    words.any(|word| {
+        let value = word.strip_prefix("--addr=").or_else(|| word.strip_prefix("-a")).unwrap_or(&word);
+        addresses.iter().any(|address| address == value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ucarp_of_this_address_is_found() {
+        let addresses = ["10.0.0.100".to_owned()];
+        for (line, is_ours) in [
+            (&b"/usr/sbin/ucarp\0-i\0eth0\0-a\x0010.0.0.100\0"[..], true),
+            (b"ucarp\0--addr=10.0.0.100\0", true),
+            (b"ucarp\0-a10.0.0.100\0", true),
+            (b"ucarp\0--addr=10.0.0.10\0", false),
+            (b"ucarp\0--addr=10.0.0.1001\0", false),
+            (b"", false),
+        ] {
+            assert_eq!(names_one(line, &addresses), is_ours, "{}", String::from_utf8_lossy(line));
+        }
+        assert_eq!(processes("no-such-program", &addresses).unwrap(), []);
+    }
+}

@@ -1,0 +1,256 @@
+//! What is done about wishes and events: a value without clock, thread or socket.
+//!
+//! A decider's word is a wish and only the newest counts. One plan runs at a time. A promotion that is no longer wanted
+//! is cancelled, and undoes what it has done; a demotion is short, leaves a clean node, and is never interrupted. What
+//! went wrong holds promotions back for a while, twice as long each time, lest two failing nodes hand the service to and
+//! fro. A service that had to step down by itself stays down until it is wished up anew.
+
+use super::{Move, Outcome, Wish, Word};
+use crate::health::Phase;
+
+/// After a setback nothing is promoted for so long; twice as long after each further one.
+const FIRST_HOLD_MS: u64 = 5_000;
+/// But never longer.
+const LONGEST_HOLD_MS: u64 = 80_000;
+/// A service that was up for so long has left its setbacks behind.
+const STABLE_MS: u64 = 300_000;
+
+/// What happens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Input {
+    /// Somebody wants the service here, or away.
+    Wish {
+        /// Which.
+        wish: Wish,
+        /// The operator's word ends any hold.
+        by_hand: bool,
+    },
+    /// What is up must not stay up, and why.
+    Trouble(String),
+    /// The peer has been elected and wants to be Primary.
+    Yield,
+    /// The plan that ran has ended.
+    Ended(Outcome),
+    /// The operator has seen to it that nothing is left of what could not be demoted.
+    Cleared,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Output {
+    /// Run this plan.
+    Start(Move),
+    /// Stop the promotion at the next boundary between steps and undo it.
+    Cancel,
+    /// Tell whoever elects.
+    Tell(Word),
+}
+
+/// One service on this machine.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Machine {
+    /// The newest wish. It is spent when the service had to step down.
+    wish: Option<Wish>,
+    settled: Settled,
+    running: Option<Running>,
+    /// It is to go down whatever was wished before.
+    must_step_down: bool,
+    must_fence: Option<String>,
+    trouble: Option<String>,
+    /// Whoever elects was told to look elsewhere.
+    told_unfit: bool,
+    setbacks: u32,
+    hold_until_ms: Option<u64>,
+    up_since_ms: u64,
+}
+
+/// What the last plan left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Settled {
+    #[default]
+    Unknown,
+    Down,
+    Up,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Running {
+    plan: Move,
+    cancelled: bool,
+}
+
+impl Machine {
+    /// A service that has been found up or down; `None` if a plan was killed halfway.
+    pub(crate) fn new(found_up: Option<bool>, now_ms: u64) -> Machine {
+        let settled = match found_up {
+            None => Settled::Unknown,
+            Some(false) => Settled::Down,
+            Some(true) => Settled::Up,
+        };
+        Machine { settled, up_since_ms: now_ms, ..Machine::default() }
+    }
+
+    /// One input, and everything that is to be done about it.
+    pub(crate) fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        match input {
+            Input::Wish { wish, by_hand } => self.note_wish(wish, by_hand),
+            Input::Trouble(reason) => self.step_down(reason, now_ms, &mut outputs),
+            // A node that is not up yet competes for the role: tandemd decides.
+            Input::Yield if self.settled == Settled::Up && self.running.is_none() => {
+                self.step_down("the peer was elected and asked for it".into(), now_ms, &mut outputs);
+            }
+            Input::Ended(outcome) => self.note_end(outcome, now_ms, &mut outputs),
+            Input::Cleared if self.must_fence.take().is_some() => {
+                self.must_step_down = self.settled != Settled::Down;
+                self.hold_until_ms = None;
+            }
+            Input::Yield | Input::Cleared | Input::Tick => {}
+        }
+        self.advance(now_ms, &mut outputs);
+        outputs
+    }
+
+    /// When time alone will change something.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.hold_until_ms.filter(|_| self.running.is_none())
+    }
+
+    /// How far it has come.
+    pub(crate) fn phase(&self) -> Phase {
+        match (&self.running, self.settled) {
+            (Some(Running { plan: Move::Promote, .. }), _) => Phase::Promoting,
+            (Some(Running { plan: Move::Demote, .. }), _) => Phase::Demoting,
+            (None, Settled::Up) => Phase::Up,
+            (None, Settled::Down) => Phase::Down,
+            (None, Settled::Unknown) => Phase::Unknown,
+        }
+    }
+
+    /// The newest wish, if it still stands.
+    pub(crate) fn wish(&self) -> Option<Wish> {
+        self.wish
+    }
+
+    /// Why this node has to be fenced.
+    pub(crate) fn must_fence(&self) -> Option<&str> {
+        self.must_fence.as_deref()
+    }
+
+    /// What went wrong last, until it is up.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Nothing runs and nothing is about to.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.running.is_none() && self.next_plan().is_none()
+    }
+
+    fn note_wish(&mut self, wish: Wish, by_hand: bool) {
+        self.wish = Some(wish);
+        if by_hand {
+            (self.setbacks, self.hold_until_ms) = (0, None);
+        }
+    }
+
+    fn step_down(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {
+        let promotes = self.running.as_ref().is_some_and(|r| r.plan == Move::Promote);
+        if promotes || self.running.is_none() && self.settled != Settled::Down {
+            self.must_step_down = true;
+        }
+        // A later wish has still to be granted, an earlier one is spent.
+        if self.wish == Some(Wish::Up) {
+            self.wish = None;
+        }
+        self.set_back(reason, now_ms, outputs);
+    }
+
+    fn note_end(&mut self, outcome: Outcome, now_ms: u64, outputs: &mut Vec<Output>) {
+        let Some(Running { plan, .. }) = self.running.take() else { return };
+        match (plan, outcome) {
+            (Move::Promote, Outcome::Done) => {
+                self.settled = Settled::Up;
+                self.up_since_ms = now_ms;
+                if !self.must_step_down {
+                    self.trouble = None;
+                }
+            }
+            (Move::Demote, Outcome::Done) | (Move::Promote, Outcome::Cancelled) => self.is_down(),
+            (Move::Promote, Outcome::Failed(reason)) => {
+                self.is_down();
+                self.set_back(reason, now_ms, outputs);
+            }
+            // What a demotion could not take down is as bad as what a promotion could not undo.
+            (_, Outcome::Stuck(reason)) | (Move::Demote, Outcome::Failed(reason)) => {
+                self.is_stuck(reason, now_ms, outputs)
+            }
+            (Move::Demote, Outcome::Cancelled) => self.settled = Settled::Unknown,
+        }
+    }
+
+    fn is_down(&mut self) {
+        self.settled = Settled::Down;
+        self.must_step_down = false;
+    }
+
+    fn is_stuck(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {
+        self.settled = Settled::Unknown;
+        self.must_step_down = true;
+        self.must_fence = Some(reason.clone());
+        self.set_back(reason, now_ms, outputs);
+    }
+
+    fn set_back(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {
+        if self.settled == Settled::Up && now_ms.saturating_sub(self.up_since_ms) >= STABLE_MS {
+            self.setbacks = 0;
+        }
+        let hold_ms = (FIRST_HOLD_MS << self.setbacks.min(8)).min(LONGEST_HOLD_MS);
+        self.setbacks = self.setbacks.saturating_add(1);
+        self.hold_until_ms = Some(now_ms + hold_ms);
+        self.trouble = Some(reason.clone());
+        self.told_unfit = true;
+        outputs.push(Output::Tell(Word::Unfit(reason)));
+    }
+
+    /// Looks at the state, not at what has just happened.
+    fn advance(&mut self, now_ms: u64, outputs: &mut Vec<Output>) {
+        if self.hold_until_ms.is_some_and(|until| until <= now_ms) {
+            self.hold_until_ms = None;
+        }
+        let is_fit = self.hold_until_ms.is_none() && self.must_fence.is_none() && !self.must_step_down;
+        if is_fit && std::mem::take(&mut self.told_unfit) {
+            outputs.push(Output::Tell(Word::Fit));
+        }
+        if let Some(running) = &mut self.running {
+            let unwanted = self.must_step_down || self.wish != Some(Wish::Up);
+            if running.plan == Move::Promote && unwanted && !running.cancelled {
+                running.cancelled = true;
+                outputs.push(Output::Cancel);
+            }
+        } else if let Some(plan) = self.next_plan() {
+            self.running = Some(Running { plan, cancelled: false });
+            outputs.push(Output::Start(plan));
+        }
+    }
+
+    fn next_plan(&self) -> Option<Move> {
+        let held = self.hold_until_ms.is_some();
+        let goes_down = self.must_step_down || self.wish == Some(Wish::Down);
+        match self.settled {
+            // What could not be taken down is tried again after a while.
+            _ if goes_down && self.settled != Settled::Down => {
+                (self.must_fence.is_none() || !held).then_some(Move::Demote)
+            }
+            Settled::Up | Settled::Down | Settled::Unknown
+                if goes_down || held || self.must_fence.is_some() =>
+            {
+                None
+            }
+            Settled::Up => None,
+            Settled::Down | Settled::Unknown => (self.wish == Some(Wish::Up)).then_some(Move::Promote),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! When a service that is up must not stay up: a value that is shown what was seen and says why, if so.
+
+use tandem_control::ResourceStatus;
+use tandem_core::state::{DiskState, Role};
+
+/// A daemon that is started anew finds its way back within this; the kernel holds requests meanwhile.
+const AWAY_LIMIT_MS: u64 = 30_000;
+/// Requests wait for fencing for no longer than a handler may take, and somewhat more.
+const FROZEN_LIMIT_MS: u64 = 150_000;
+/// A server that does not answer so often in a row is dead.
+const DEAF_LIMIT: u32 = 3;
+
+/// What has been wrong, and since when.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Monitor {
+    not_primary_since_ms: Option<u64>,
+    frozen_since_ms: Option<u64>,
+    deaf: u32,
+}
+
+impl Monitor {
+    /// Looks at a service that is up. `server` is `None` when it was not asked this time.
+    pub(crate) fn look(
+        &mut self,
+        now_ms: u64,
+        status: Option<&ResourceStatus>,
+        server: Option<bool>,
+    ) -> Option<String> {
+        let is_primary = status.is_some_and(|s| s.engine.role == Role::Primary);
+        let away_ms = lasting(&mut self.not_primary_since_ms, !is_primary, now_ms);
+        let is_frozen = status.is_some_and(|s| s.engine.suspended.fencing);
+        let frozen_ms = lasting(&mut self.frozen_since_ms, is_frozen, now_ms);
+        match server {
+            Some(true) => self.deaf = 0,
+            Some(false) => self.deaf += 1,
+            None => {}
+        }
+        if let Some(disk) = status.map(|s| s.engine.disk).filter(|disk| is_lost(*disk)) {
+            return Some(format!("the disk is {disk}"));
+        }
+        if self.deaf >= DEAF_LIMIT {
+            return Some(format!("the server has not answered {} times in a row", self.deaf));
+        }
+        if away_ms.is_some_and(|ms| ms >= AWAY_LIMIT_MS) {
+            return Some(format!("this node has not been Primary for {} s", AWAY_LIMIT_MS / 1000));
+        }
+        if frozen_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
+            return Some("the peer could not be fenced: requests have waited too long".into());
+        }
+        None
+    }
+}
+
+/// A Primary may go on with its peer's disk, but who has one of their own serves better. Inconsistent is not lost: it is
+/// being made good while the peer's is used.
+fn is_lost(disk: DiskState) -> bool {
+    matches!(disk, DiskState::Diskless | DiskState::Failed | DiskState::Outdated)
+}
+
+/// For how long something has been so.
+fn lasting(since_ms: &mut Option<u64>, is_so: bool, now_ms: u64) -> Option<u64> {
+    *since_ms = is_so.then(|| since_ms.unwrap_or(now_ms));
+    since_ms.map(|since| now_ms.saturating_sub(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::samples::{primary, secondary};
+
+    #[test]
+    fn a_primary_that_serves_is_left_alone() {
+        let mut monitor = Monitor::default();
+        for now_ms in (0..1_000_000).step_by(10_000) {
+            assert_eq!(monitor.look(now_ms, Some(&primary()), Some(true)), None);
+        }
+    }
+
+    #[test]
+    fn a_lost_disk_counts_at_once() {
+        for (disk, lost) in [
+            (DiskState::Diskless, true),
+            (DiskState::Failed, true),
+            (DiskState::Outdated, true),
+            (DiskState::Inconsistent, false),
+            (DiskState::Consistent, false),
+        ] {
+            let mut status = primary();
+            status.engine.disk = disk;
+            assert_eq!(Monitor::default().look(0, Some(&status), None).is_some(), lost, "{disk}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_may_be_away_for_a_while() {
+        let mut monitor = Monitor::default();
+        assert_eq!(monitor.look(0, None, None), None);
+        assert_eq!(monitor.look(AWAY_LIMIT_MS - 1, Some(&secondary()), None), None);
+        assert_eq!(monitor.look(AWAY_LIMIT_MS, Some(&primary()), None), None);
+        assert_eq!(monitor.look(AWAY_LIMIT_MS + 1, None, None), None);
+        assert!(monitor.look(2 * AWAY_LIMIT_MS + 1, None, None).is_some());
+    }
+
+    #[test]
+    fn frozen_requests_count_when_fencing_takes_too_long() {
+        let (mut monitor, mut frozen) = (Monitor::default(), primary());
+        frozen.engine.suspended.fencing = true;
+        assert_eq!(monitor.look(0, Some(&frozen), None), None);
+        assert_eq!(monitor.look(FROZEN_LIMIT_MS - 1, Some(&frozen), None), None);
+        assert!(monitor.look(FROZEN_LIMIT_MS, Some(&frozen), None).is_some());
+    }
+
+    #[test]
+    fn a_server_is_dead_when_it_is_deaf_again_and_again() {
+        let mut monitor = Monitor::default();
+        let mut ask = |answer| monitor.look(0, Some(&primary()), answer).is_some();
+        assert_eq!([Some(false), None, Some(false), Some(true)].map(&mut ask), [false; 4]);
+        assert_eq!([Some(false), Some(false), None, Some(false)].map(&mut ask), [false, false, false, true]);
+    }
+}
