@@ -11,8 +11,9 @@ use super::errand::Errand;
 use super::faults::Kind;
 use super::link::End;
 use super::network::peer_of;
+use super::node::Node;
 use super::oracle::{Violation, undamaged};
-use super::world::{DATA_BYTES, Event, Node, World};
+use super::world::{DATA_BYTES, Event, World};
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
 const CUT_EVERY: u64 = 8;

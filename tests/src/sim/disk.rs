@@ -10,10 +10,11 @@ use tandem_core::metadata::MetaIo;
 use tandem_core::units::{ByteRange, DiskOpId, SECTOR_BYTES};
 
 use super::prng::Prng;
+use super::zone::Zone;
 
 /// Room for a header, and a record for each of 64 blocks with some to spare.
 const UNDO_BYTES: usize = 768 << 10;
-const SECTOR: usize = SECTOR_BYTES as usize;
+pub(super) const SECTOR: usize = SECTOR_BYTES as usize;
 
 /// Where the metadata of a simulated disk is kept.
 #[derive(Clone, Copy, Debug)]
@@ -319,24 +320,11 @@ impl SimDisk {
                     }
                 }
             }
-            Device::Undo => {
-                for (i, sector) in sectors(range).enumerate() {
-                    if lands(i) {
-                        let zeroes = Bytes::from_static(&[0; SECTOR]);
-                        let bytes = data.map_or(zeroes, |d| d.slice(i * SECTOR..(i + 1) * SECTOR));
-                        self.undo.write(sector, bytes, durable, self.clock);
-                    }
-                }
-            }
+            Device::Undo => self.undo.write_sectors(sectors(range), data, durable, self.clock, lands),
             Device::Meta => {
                 self.meta_version += 1;
-                for (i, sector) in self.meta_sectors(range).enumerate() {
-                    if lands(i) {
-                        let zeroes = Bytes::from_static(&[0; SECTOR]);
-                        let bytes = data.map_or(zeroes, |d| d.slice(i * SECTOR..(i + 1) * SECTOR));
-                        self.meta.write(sector, bytes, durable, self.clock);
-                    }
-                }
+                let range = self.meta_sectors(range);
+                self.meta.write_sectors(range, data, durable, self.clock, lands);
             }
         }
     }
@@ -398,75 +386,6 @@ impl MetaIo for UndoFile<'_> {
 
     fn flush(&mut self) -> Result<(), DiskError> {
         Ok(())
-    }
-}
-
-/// One device's sectors: what reads see, what is durable, and what lies between, in the order of completion.
-#[derive(Debug)]
-struct Zone<T> {
-    view: Vec<T>,
-    durable: Vec<T>,
-    unflushed: Vec<Unflushed<T>>,
-}
-
-#[derive(Debug)]
-struct Unflushed<T> {
-    completed: u64,
-    sector: usize,
-    value: T,
-}
-
-impl<T: Clone> Zone<T> {
-    fn new(sectors: usize, value: T) -> Self {
-        Zone { view: vec![value.clone(); sectors], durable: vec![value; sectors], unflushed: Vec::new() }
-    }
-
-    fn write(&mut self, sector: usize, value: T, durable: bool, clock: u64) {
-        self.view[sector] = value.clone();
-        if durable {
-            self.durable[sector] = value;
-            self.unflushed.retain(|u| u.sector != sector);
-        } else {
-            self.unflushed.push(Unflushed { completed: clock, sector, value });
-        }
-    }
-
-    fn settle(&mut self, began: u64) {
-        let covered = self.unflushed.partition_point(|u| u.completed < began);
-        for u in self.unflushed.drain(..covered) {
-            self.durable[u.sector] = u.value;
-        }
-    }
-
-    /// A flush failed: of what it covers, each sector became durable all the same, or is lost. True if any is lost.
-    fn lose(&mut self, began: u64, mut survives: impl FnMut() -> bool) -> bool {
-        let covered = self.unflushed.partition_point(|u| u.completed < began);
-        let mut lost = false;
-        for u in self.unflushed.drain(..covered) {
-            if survives() {
-                self.durable[u.sector] = u.value;
-            } else {
-                lost = true;
-            }
-        }
-        lost
-    }
-
-    /// Reads see what is durable, and what is in the cache.
-    fn refresh(&mut self) {
-        self.view.clone_from(&self.durable);
-        for u in &self.unflushed {
-            self.view[u.sector] = u.value.clone();
-        }
-    }
-
-    fn settle_some(&mut self, mut survives: impl FnMut() -> bool) {
-        for u in self.unflushed.drain(..) {
-            if survives() {
-                self.durable[u.sector] = u.value;
-            }
-        }
-        self.view.clone_from(&self.durable);
     }
 }
 

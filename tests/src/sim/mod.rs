@@ -52,6 +52,7 @@ pub mod handlers;
 mod inject;
 pub mod link;
 mod network;
+mod node;
 pub mod oracle;
 pub mod prng;
 mod report;
@@ -62,6 +63,7 @@ mod truck;
 mod undo;
 mod verify;
 mod world;
+mod zone;
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};

@@ -6,7 +6,7 @@
 //! A disk that failed is attached again by the administrator, as it is, or, if the other node's is good, a new one is.
 
 use tandem_core::config::OnIoError;
-use tandem_core::io::{Device, DiskError, DiskOp, DiskOpKind, Input};
+use tandem_core::io::{self, Device, DiskError, DiskOp, DiskOpKind, Input};
 use tandem_core::metadata;
 use tandem_core::state::{DiskState, ReplicationState, Role};
 use tandem_core::units::{DiskOpId, Timestamp};
@@ -129,6 +129,13 @@ impl World {
         if source && self.plan.ambush && self.healing.is_none() && !self.split && self.prng.chance(1, 8) {
             let kind = if self.prng.chance(1, 2) { Kind::WriteError } else { Kind::ReadError };
             self.trouble(kind, n);
+        }
+    }
+
+    /// An engine gives its disk up, for being slow, or by force: nobody finishes what is on its way to it.
+    pub(super) fn disk_given_up(&mut self, n: usize, event: &io::Event) {
+        if let io::Event::Disk { new: DiskState::Failed, .. } = event {
+            self.oracle.disk_failed(n, false);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tandem_core::io::Event;
-use tandem_core::state::{DiskState, ReplicationState, Role};
+use tandem_core::state::{ReplicationState, Role};
 
 use super::admin::Step;
 use super::disk::sectors;
@@ -37,8 +37,6 @@ impl World {
     pub(super) fn watch(&mut self, n: usize, event: &Event) -> Result<(), Violation> {
         match event {
             Event::Replication { new: ReplicationState::VerifyS, .. } => self.verify_begins(n),
-            // Given up for being slow, or by force: nobody finishes what is on its way to it.
-            Event::Disk { new: DiskState::Failed, .. } => self.oracle.disk_failed(n, false),
             Event::OutOfSync { range, .. } => {
                 for block in sectors(*range).step_by(SECTORS_PER_BLOCK).map(|s| s / SECTORS_PER_BLOCK) {
                     if !self.watch.damaged.contains(&block) && !self.split {

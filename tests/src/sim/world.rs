@@ -11,7 +11,6 @@ use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, Input, Output};
 use tandem_core::metadata::{self, Placement};
 use tandem_core::mutation::Mutation;
-use tandem_core::status::Status;
 use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, RequestId, Timestamp};
 use tandem_core::wire::Message;
 use tandem_core::{Engine, refusal::CommandError};
@@ -20,19 +19,16 @@ use bytes::Bytes;
 
 use super::admin::Script;
 use super::checks::Mask;
-use super::client::Client;
-use super::disk::{Layout, SimDisk};
-use super::errand::Errand;
+use super::disk::Layout;
 use super::faults::{Kind, Plan};
-use super::fencing::Outdating;
 use super::link::{Link, Micros};
 use super::network::EpochLog;
+use super::node::Node;
 use super::oracle::{Oracle, Violation};
 use super::prng::Prng;
 use super::report::{self, Counts};
 use super::rot::Condemned;
 use super::split::Act;
-use super::trouble::{Clock, Trouble};
 use super::verify::Watch;
 
 /// Bytes of data on each disk: 64 blocks, a bit for each in one word.
@@ -83,60 +79,6 @@ pub(super) enum Event {
     ClockRuns { node: usize },
     /// A disk, or the network (`None`), recovers its speed.
     Calm { node: Option<usize> },
-}
-
-/// One node.
-pub(super) struct Node {
-    /// The engine, while the process lives.
-    pub(super) engine: Option<Engine>,
-    /// Counts the lives, so that events of former ones are told apart.
-    pub(super) incarnation: u32,
-    /// The disk.
-    pub(super) disk: SimDisk,
-    /// An engine has the disk.
-    pub(super) disk_in_use: bool,
-    /// How many times slower the disk is than usual.
-    pub(super) disk_slowness: u64,
-    /// What is wrong with the disk.
-    pub(super) trouble: Trouble,
-    /// Errors of it that clients may see.
-    pub(super) errors_to_pass_on: u32,
-    /// The clock.
-    pub(super) clock: Clock,
-    /// Whose copies were UpToDate in its eyes before what happened last.
-    pub(super) holders_before: [bool; 2],
-    /// What the engine said last.
-    pub(super) status: Option<Status>,
-    /// When the tick that is in the queue is due.
-    tick_at: Option<Micros>,
-    /// The administrator's command under way.
-    pub(super) errand: Option<(CommandId, Errand, Micros)>,
-    /// The client.
-    pub(super) client: Option<Client>,
-    /// The administrator wants the disk attached.
-    pub(super) want_disk: bool,
-    /// The administrator wants the node connected.
-    pub(super) want_net: bool,
-    /// A resync has begun to overwrite the data and has not ended: a mixture of two points in time.
-    pub(super) mixed: bool,
-    /// What its disk held when the undo log of this number began.
-    pub(super) image: Option<(u64, Vec<u64>)>,
-    /// The file for undo logs could not be written to.
-    pub(super) undo_failed: bool,
-    /// Its disk is on its way, or half full.
-    pub(super) on_truck: bool,
-    /// What its disk held when the handler before a resync was run.
-    pub(super) snapshot: Option<(HandlerId, Vec<u64>)>,
-    /// It was told to outdate itself, on behalf of fence-peer.
-    pub(super) outdating: Option<Outdating>,
-    /// The administrator has suspended requests.
-    pub(super) suspended: bool,
-    /// A handler has refused a resync: the node stands alone until the administrator connects it.
-    pub(super) resync_refused: bool,
-    /// The version of the data that was last found to be a causal cut.
-    pub(super) cut_checked: u64,
-    /// What the metadata of a disk that no engine uses says may differ, and the metadata's version.
-    pub(super) bits: Option<(u64, Mask)>,
 }
 
 /// Everything.
@@ -558,6 +500,7 @@ impl World {
             }
             Output::Event(event) => {
                 self.trace(Some(n), "event", || report::show_event(&event));
+                self.disk_given_up(n, &event);
                 self.watch(n, &event)?;
             }
         }
@@ -588,37 +531,5 @@ impl World {
         }
         self.schedule_tick(n, deadline);
         Ok(())
-    }
-}
-
-impl Node {
-    fn new(layout: Layout) -> Self {
-        Node {
-            engine: None,
-            incarnation: 0,
-            disk: SimDisk::new(layout),
-            disk_in_use: false,
-            disk_slowness: 1,
-            holders_before: [false; 2],
-            trouble: Trouble::default(),
-            errors_to_pass_on: 0,
-            clock: Clock::default(),
-            status: None,
-            tick_at: None,
-            errand: None,
-            client: None,
-            want_disk: true,
-            want_net: true,
-            mixed: false,
-            image: None,
-            undo_failed: false,
-            on_truck: false,
-            snapshot: None,
-            outdating: None,
-            suspended: false,
-            resync_refused: false,
-            cut_checked: 0,
-            bits: None,
-        }
     }
 }

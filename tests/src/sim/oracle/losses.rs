@@ -3,7 +3,8 @@
 use tandem_core::config::Protocol;
 
 use super::super::disk::SimDisk;
-use super::{Fate, Oracle, Promise, Version};
+use super::judgement::Fate;
+use super::{Oracle, Promise, Version};
 
 impl Oracle {
     /// The node's process died; with `power`, its disk's cache was lost too.
