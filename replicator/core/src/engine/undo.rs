@@ -175,7 +175,11 @@ impl Engine {
         let waiting = std::mem::take(&mut self.disk.undo.waiting);
         let before = waiting.len();
         for (_, work, logged) in waiting {
-            self.start_work(work, logged);
+            match logged {
+                true => self.start_work(work, true),
+                // The disk may have become good meanwhile: then it is for the activity log as well.
+                false => self.log_and_start(work),
+            }
         }
         self.has_changed |= self.disk.undo.waiting.len() < before;
         let undo = &self.disk.undo;

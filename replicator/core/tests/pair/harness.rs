@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
-use tandem_core::metadata::{self, MetaIo, Placement};
+use tandem_core::metadata::{self, MetaIo, Placement, UndoLog};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
 use tandem_core::units::{ByteRange, CommandId, HandlerId, NodeId, RequestId, Timestamp};
@@ -52,6 +52,8 @@ impl MemoryDisk {
 pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) disk: MemoryDisk,
+    /// The file for undo logs.
+    undo: MemoryDisk,
     wants_peer: bool,
     linked: bool,
 }
@@ -68,6 +70,8 @@ pub(crate) struct Pair {
     /// Messages of which this is true are kept back until [`Pair::deliver`].
     pub(crate) hold: Option<fn(&Message) -> bool>,
     held: Vec<(usize, Message)>,
+    /// Resyncs keep undo logs.
+    pub(crate) undo_logs: bool,
     /// It stays broken.
     pub(crate) link_is_down: bool,
     engines_started: u64,
@@ -86,6 +90,9 @@ pub(crate) struct Pair {
     pub(crate) connections_lost: u32,
     /// Every read and write of the node's data fails.
     pub(crate) data_fails: [bool; 2],
+    /// The node's disk fails the operation of this number, counted from 1, and no other.
+    pub(crate) fails_at: [Option<u64>; 2],
+    operations: [u64; 2],
     /// The engine has asked for the node's clients to be cut off.
     pub(crate) clients_dropped: [bool; 2],
     next_id: u64,
@@ -109,6 +116,7 @@ impl Pair {
         let nodes = [0, 1].map(|n| Node {
             engine: Pair::engine(n, options, handlers, n as u64),
             disk: MemoryDisk(vec![0; DISK_BYTES]),
+            undo: MemoryDisk(vec![0; 2 * DISK_BYTES]),
             wants_peer: false,
             linked: false,
         });
@@ -121,6 +129,7 @@ impl Pair {
             cut_at: None,
             hold: None,
             held: Vec::new(),
+            undo_logs: false,
             link_is_down: false,
             engines_started: 2,
             written_first: None,
@@ -131,6 +140,8 @@ impl Pair {
             disk_fails: [false; 2],
             connections_lost: 0,
             data_fails: [false; 2],
+            fails_at: [None; 2],
+            operations: [0; 2],
             clients_dropped: [false; 2],
             next_id: 0,
             done: BTreeMap::new(),
@@ -253,10 +264,18 @@ impl Pair {
         }
     }
 
+    /// The node's disk fails the operation that is so many away, and no other.
+    pub(crate) fn fails_next(&mut self, n: usize, away: u64) {
+        self.fails_at[n] = Some(self.operations[n] + away);
+    }
+
     fn finish_operation(&mut self, n: usize, op: DiskOp) {
         let data_fails = self.data_fails[n] && op.device == Device::Data && op.kind != DiskOpKind::Flush;
-        let result = match self.disk_fails[n] || data_fails {
+        self.operations[n] += 1;
+        let chosen = self.fails_at[n].take_if(|at| *at == self.operations[n]).is_some();
+        let result = match self.disk_fails[n] || data_fails || chosen {
             true => Err(DiskError("broken".into())),
+            false if op.device == Device::Undo => self.nodes[n].undo.carry_out(&op),
             false => self.nodes[n].disk.carry_out(&op),
         };
         self.nodes[n].engine.handle(self.now, Input::DiskDone { id: op.id, result });
@@ -358,7 +377,8 @@ impl Pair {
     pub(crate) fn attach(&mut self, n: usize) -> Result<(), CommandError> {
         let disk = &mut self.nodes[n].disk;
         let bytes = disk.size_bytes();
-        let metadata = metadata::load(disk, Placement::Internal, bytes, NodeId(n as u8)).unwrap();
+        let mut metadata = metadata::load(disk, Placement::Internal, bytes, NodeId(n as u8)).unwrap();
+        metadata.undo = self.undo_logs.then(|| UndoLog::new(0, metadata.volume_bytes()));
         self.command(n, Command::Attach { metadata: Box::new(metadata) })
     }
 

@@ -7,6 +7,7 @@ mod commands;
 mod congestion;
 mod disks;
 mod epochs;
+mod fail_nth;
 mod fencing;
 mod generations;
 mod handlers;

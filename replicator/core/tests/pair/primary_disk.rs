@@ -2,11 +2,12 @@
 
 use tandem_core::config::Protocol;
 use tandem_core::io::{ClientOp, Command, Device, Payload};
+use tandem_core::metadata::{self, Carelessness, Placement};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::units::ByteRange;
+use tandem_core::units::{ByteRange, NodeId};
 use tandem_core::wire::Message;
 
-use crate::harness::{DISK_BYTES, Pair};
+use crate::harness::{DISK_BYTES, EXTENT_BYTES, Pair};
 use crate::scene::{PROTOCOLS, connections, peer, read, start_again, status, synced};
 
 /// Node 0 is Primary without a disk; the peer has written what its disk lacks.
@@ -227,5 +228,37 @@ fn io_errors() {
         assert!((4096..=65536).contains(&marked), "{marked} bytes are resynced");
         pair.deliver();
         pair.assert_in_sync();
+    }
+}
+
+/// Simulator: seed 46152 C. The write came while no good data could be reached, and waited for the undo log of the resync that had
+/// just ended; by then the disk was good.
+#[test]
+fn a_write_that_waited_for_the_undo_log_is_noted_before_it_begins() {
+    let mut pair = Pair::new(Protocol::C);
+    pair.undo_logs = true;
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.command(0, Command::Detach).unwrap();
+    pair.write(0, 0, 2);
+    pair.hold = Some(|m| matches!(m, Message::ResyncData { .. }));
+    pair.attach(0).unwrap();
+    pair.slow_disk = Some((0, Device::Meta));
+    pair.deliver();
+    pair.link_is_down = true;
+    pair.cut();
+    pair.settle();
+    let at = 16 * EXTENT_BYTES;
+    let write = pair.begin_write(0, at, 7);
+    while !pair.completed(write) {
+        assert!(pair.finish_slow() > 0, "the write does not end");
+        let disk = &mut pair.nodes[0].disk;
+        let written = disk.0[at as usize] == 7;
+        let metadata = metadata::load(disk, Placement::Internal, DISK_BYTES as u64, NodeId(0)).unwrap();
+        let logged = metadata
+            .hot_ranges(Carelessness::default())
+            .iter()
+            .any(|hot| hot.overlaps(ByteRange::new(at, 1)));
+        assert!(!written || logged || metadata.bitmaps[0].is_set(at / 4096));
     }
 }
