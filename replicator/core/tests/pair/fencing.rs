@@ -399,6 +399,41 @@ fn a_disk_that_is_detached_under_a_primary_is_outdated() {
 
 // outdate.
 
+/// Simulator: seed 43474 B. Its process must not be able to die between the peer's hearing of it and its note.
+#[test]
+fn a_primary_that_detaches_says_that_its_data_grows_old_before_its_peer_goes_on() {
+    let mut pair = synced(ResourceAndStonith);
+    pair.slow_disk = Some((0, Device::Meta));
+    let detach = pair.begin_command(0, Command::Detach);
+    assert_eq!(peer(&pair, 1).disk, DiskState::UpToDate);
+    while pair.ended(detach).is_none() {
+        assert!(pair.finish_slow() > 0);
+        if peer(&pair, 1).disk < DiskState::UpToDate {
+            break;
+        }
+    }
+    pair.slow_disk = None;
+    part(&mut pair);
+    pair.crash(0);
+    pair.attach(0).unwrap();
+    assert_eq!(status(&pair, 0).disk, DiskState::Outdated);
+}
+
+/// Its peer is gone before it has heard of it: the only copy is as good as before.
+#[test]
+fn a_primary_that_cannot_detach_any_more_takes_its_note_back() {
+    let mut pair = synced(ResourceAndStonith);
+    pair.slow_disk = Some((0, Device::Meta));
+    let detach = pair.begin_command(0, Command::Detach);
+    part(&mut pair);
+    pair.slow_disk = None;
+    pair.finish_slow();
+    assert_eq!(pair.ended(detach).unwrap().unwrap_err().exit_code(), 17);
+    pair.crash(0);
+    pair.attach(0).unwrap();
+    assert_eq!(status(&pair, 0).disk, DiskState::Consistent);
+}
+
 #[test]
 fn outdate_is_refused_where_somebody_knows_better() {
     let mut pair = synced(ResourceOnly);

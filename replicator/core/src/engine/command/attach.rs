@@ -181,6 +181,7 @@ impl Engine {
         }
         if !self.disk.leaving {
             if let Some(detail) = self.why_not_detach() {
+                self.stay_attached();
                 return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
             }
             if !self.clients_are_drained() {
@@ -205,11 +206,12 @@ impl Engine {
         self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::DetachFlush);
     }
 
-    /// With fencing, a disk that is given up under a Primary says that its data grows old before the Primary hears of it,
-    /// and goes on. True once that is durable, or need not be.
+    /// With fencing, a disk that is given up while a Primary goes on without it says that its data grows old before
+    /// anybody hears of it. True once that is durable, or need not be.
     fn notes_that_it_is_left_behind(&mut self) -> bool {
-        let left_behind =
-            self.fences() && self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
+        let goes_on = self.role == Role::Primary
+            || self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
+        let left_behind = self.fences() && goes_on;
         if left_behind
             && let Some(metadata) = self.disk.metadata.as_mut()
             && std::mem::take(&mut metadata.superblock.flags.up_to_date)
@@ -217,6 +219,16 @@ impl Engine {
             self.disk.persist.request(false);
         }
         !left_behind || self.disk.persist.is_idle()
+    }
+
+    /// A detach comes to nothing: what the disk says of itself holds again.
+    pub(super) fn stay_attached(&mut self) {
+        let good = self.disk.state == DiskState::UpToDate;
+        if let Some(metadata) = self.disk.metadata.as_mut().filter(|m| good && !m.superblock.flags.up_to_date)
+        {
+            metadata.superblock.flags.up_to_date = true;
+            self.disk.persist.request(false);
+        }
     }
 
     pub(in crate::engine) fn detach_flushed(&mut self, ok: bool) {

@@ -239,7 +239,13 @@ impl Engine {
                 true
             }
             // Once the peers were told that the disk goes, it goes.
-            Stage::Detaching { flushing } => !flushing && !self.disk.leaving,
+            Stage::Detaching { flushing } => {
+                let stays = !flushing && !self.disk.leaving;
+                if stays {
+                    self.stay_attached();
+                }
+                stays
+            }
             Stage::Beginning(beginning) => matches!(beginning, Beginning::Wanted { .. }),
             Stage::Persisting | Stage::Demoted | Stage::Forcing | Stage::Attaching => false,
         };
