@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use tandem_core::io::Input;
-use tandem_core::state::ConnectionState;
+use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::units::{Epoch, NodeId, VolumeNumber, WriteSeq};
 use tandem_core::wire::{self, FRAME_HEADER_BYTES, FrameHeader, Message, Stream};
 
@@ -97,6 +97,7 @@ impl World {
         }
         self.trace(Some(n), "receive", || report::show_message(&message));
         match message {
+            Message::State { disk: DiskState::Failed, .. } => self.epochs[n].abandoned(),
             Message::NegativeAck { seq, .. } => self.epochs[n].refused(seq),
             Message::BarrierAck { epoch, .. } => {
                 let writes = self.epochs[n].acked(epoch);
@@ -228,13 +229,18 @@ impl EpochLog {
         }
     }
 
-    /// The writes of this epoch. One before it that was never acknowledged was dropped with the disk it was meant for.
+    /// The writes of this epoch.
     fn acked(&mut self, epoch: Epoch) -> Vec<u32> {
         let mut writes = Vec::new();
         while self.closed.front().is_some_and(|(e, _)| *e <= epoch) {
             writes = self.closed.pop_front().map(|(_, w)| w).unwrap_or_default();
         }
         writes.into_iter().map(|(_, write)| write).collect()
+    }
+
+    /// The peer's disk has failed: no barrier ack will speak for what was meant for it.
+    fn abandoned(&mut self) {
+        *self = EpochLog::default();
     }
 
     /// The peer could not do it and has said so: its barrier ack will not speak for it.

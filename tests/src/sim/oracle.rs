@@ -200,12 +200,18 @@ impl Oracle {
     pub fn missed_write(&self, node: usize, disks: [&SimDisk; 2]) -> Option<u32> {
         let (here, there) = (disks[node].tokens(), disks[1 - node].tokens());
         let lacks = |(sector, versions): (usize, &Vec<Version>)| {
-            let find = |token| versions.iter().rev().find(|v| v.token == token && !v.void);
-            let (found, other) = (find(here[sector])?, find(there[sector])?);
+            let found = self.newest_found(sector, here[sector])?;
+            let other = versions.iter().find(|v| v.token == there[sector] && !v.void)?;
             let completed = self.writes[other.write as usize].completed.is_some();
             (completed && self.supersedes(other, found)).then_some(other.write)
         };
         self.missed[node].then(|| self.sectors.iter().enumerate().find_map(lacks)).flatten()
+    }
+
+    /// The version that a sector holds; of several that look alike, as zeroes do, the one that completed last, or has not.
+    fn newest_found(&self, sector: usize, found: u64) -> Option<&Version> {
+        let alike = self.sectors[sector].iter().filter(|v| v.token == found && !v.void);
+        alike.max_by_key(|v| self.writes[v.write as usize].completed.map_or(u64::MAX, |c| c.max(v.settled)))
     }
 
     /// The moment, for comparing with later ones.

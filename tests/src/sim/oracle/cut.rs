@@ -6,7 +6,7 @@
 
 use tandem_core::config::WriteOrdering;
 
-use super::{Oracle, Version, Violation};
+use super::{Oracle, Violation};
 use crate::sim::disk::SimDisk;
 
 impl Oracle {
@@ -21,23 +21,21 @@ impl Oracle {
     pub fn check_cut(&self, node: usize, disk: &SimDisk) -> Result<(), Violation> {
         let mut cut = Cut::default();
         for (sector, &found) in disk.tokens().iter().enumerate() {
-            let latest = self.sectors[sector].iter().rev().find(|v| v.token == found && !v.void);
-            if let Some(latest) = latest {
-                self.extend_cut(&mut cut, sector, found, *latest);
-            }
+            self.extend_cut(&mut cut, sector, found);
         }
         cut.judge(node)
     }
 
-    pub(super) fn extend_cut(&self, cut: &mut Cut, sector: usize, found: u64, latest: Version) {
+    pub(super) fn extend_cut(&self, cut: &mut Cut, sector: usize, found: u64) {
+        let Some(latest) = self.newest_found(sector, found) else { return };
         let versions = self.sectors[sector].iter().filter(|v| !v.void);
-        let oldest = versions.clone().find(|v| v.token == found).unwrap_or(&latest);
+        let oldest = versions.clone().find(|v| v.token == found).unwrap_or(latest);
         let present = self.writes[oldest.write as usize].submitted;
         if present > cut.present.0 {
             cut.present = (present, oldest.write);
             cut.sectors.0 = sector;
         }
-        for missing in versions.filter(|x| self.supersedes(x, &latest)) {
+        for missing in versions.filter(|x| self.supersedes(x, latest)) {
             let completed = self.writes[missing.write as usize].completed.unwrap_or(u64::MAX);
             if completed < cut.missing.0 {
                 cut.missing = (completed, missing.write);

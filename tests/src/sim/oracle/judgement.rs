@@ -21,7 +21,7 @@ impl Oracle {
         let mut chosen = Vec::with_capacity(self.sectors.len());
         for (sector, &found) in disks[holder].tokens().iter().enumerate() {
             let version = self.judge(sector, found, holder, in_sync, failover)?;
-            self.extend_cut(&mut cut, sector, found, version);
+            self.extend_cut(&mut cut, sector, found);
             chosen.push(version);
         }
         // Without any order, a survivor that died too may have lost an earlier write and kept a later one.

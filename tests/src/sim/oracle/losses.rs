@@ -40,7 +40,7 @@ impl Oracle {
     pub fn lost_write(&self, disk: &SimDisk) -> Option<u32> {
         let lacks = |(sector, found): (usize, &u64)| {
             let versions = &self.sectors[sector];
-            let found = versions.iter().rev().find(|v| v.token == *found && !v.void)?;
+            let found = self.newest_found(sector, *found)?;
             let completed = |x: &Version| !x.void && self.writes[x.write as usize].completed.is_some();
             let lost = |(i, x): &(usize, &Version)| {
                 completed(x) && self.supersedes(x, found) && !self.was_missing(sector, *i)
