@@ -6,12 +6,13 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::packages;
 use crate::process::{Result, run as run_command, shown, stdout};
 use crate::repo;
 use crate::sandbox::Sandbox;
+use crate::steps::Steps;
 use pair::{Node, Pair, RESOURCE};
 
 /// The disks: small enough to be quick, large enough that a progress bar moves.
@@ -22,6 +23,8 @@ const OLD_DATA_BYTES: u64 = 224 << 20;
 const BALLAST_BYTES: u64 = 128 << 20;
 /// Block size of the ext4 image.
 const EXT4_BLOCK_BYTES: u64 = 4096;
+/// The last row of the table.
+const SINCE_BUILT: &str = "all, once built";
 
 /// The whole story. With `keep`, the pair stays up.
 pub(crate) fn run(keep: bool) -> Result<()> {
@@ -43,12 +46,14 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     steps.run("alpha returns, resync", || story.rejoin())?;
     let size = story.device_bytes(&pair.bravo)?;
     if keep {
-        steps.print(built.elapsed());
+        steps.note(SINCE_BUILT, built.elapsed());
+        steps.print();
         what_to_try(&pair, sandbox.path());
         return sandbox.keep();
     }
     steps.run("down, compare the disks", || story.take_down_and_compare(size))?;
-    steps.print(built.elapsed());
+    steps.note(SINCE_BUILT, built.elapsed());
+    steps.print();
     Ok(())
 }
 
@@ -196,30 +201,6 @@ fn noise(path: &Path, bytes: u64) -> Command {
     dd.args(["if=/dev/urandom", "bs=1M", "conv=notrunc", "status=none"]);
     dd.arg(format!("count={}", bytes >> 20)).arg(format!("of={}", path.display()));
     dd
-}
-
-/// What was done, and how long it took.
-#[derive(Default)]
-struct Steps {
-    done: Vec<(&'static str, Duration)>,
-}
-
-impl Steps {
-    fn run<T>(&mut self, title: &'static str, step: impl FnOnce() -> Result<T>) -> Result<T> {
-        println!("\n== {title}");
-        let start = Instant::now();
-        let result = step().map_err(|e| format!("{title}: {e}"))?;
-        self.done.push((title, start.elapsed()));
-        Ok(result)
-    }
-
-    fn print(&self, since_built: Duration) {
-        println!("\n{:<34} {:>8}", "step", "seconds");
-        for (title, took) in &self.done {
-            println!("{title:<34} {:>8.2}", took.as_secs_f64());
-        }
-        println!("{:<34} {:>8.2}", "all, once built", since_built.as_secs_f64());
-    }
 }
 
 fn what_to_try(pair: &Pair, folder: &Path) {

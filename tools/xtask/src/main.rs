@@ -1,12 +1,14 @@
-//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | bench | tidy`.
+//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | vm | bench | tidy`.
 
 mod demo;
 mod packages;
 mod process;
 mod repo;
 mod sandbox;
+mod steps;
 mod suite;
 mod tidy;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +55,12 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         kills: u64,
     },
+    /// Boots virtual machines with Debian's own kernel and plays a scenario on them; slow, not part of `test`
+    Vm {
+        /// What is played
+        #[command(subcommand)]
+        scenario: vm::Scenario,
+    },
     /// Measures against other NBD servers, side by side; never a gate
     Bench {
         /// Run the criterion benches of the hot functions instead
@@ -64,6 +72,13 @@ enum Task {
     },
     /// Checks the rules of the house that no compiler checks
     Tidy,
+    /// Runs inside a virtual machine
+    #[command(hide = true)]
+    Load {
+        /// What it does
+        #[command(subcommand)]
+        job: vm::Job,
+    },
     /// Cleans the folder up when standard input ends
     #[command(hide = true)]
     Guard {
@@ -82,6 +97,8 @@ fn main() -> ExitCode {
             suite::run_end_to_end(&format!("torture::protocol_{letter}"), "TANDEM_TORTURE_ROUNDS", rounds)
         }
         Task::Postgres { kills } => suite::run_end_to_end("postgres::", "TANDEM_POSTGRES_KILLS", kills),
+        Task::Vm { scenario } => vm::run(scenario),
+        Task::Load { job } => vm::run_job(&job),
         Task::Bench { functions, args } => bench(functions, &args),
         Task::Tidy => tidy::report(),
         Task::Guard { folder } => sandbox::guard(std::io::stdin(), &folder),

@@ -1,11 +1,12 @@
 //! Programs that come from Debian's packages.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::unistd::Uid;
 
-use crate::process::{Result, run};
+use crate::process::{Result, run, stdout};
 
 /// A package, how its presence is seen, and why it is needed.
 pub(crate) struct Package {
@@ -42,11 +43,20 @@ const POSTGRESQL: Package =
     Package { name: "postgresql", program: "postgres", reason: "the database that must not lose a commit" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
 
+const QEMU_SYSTEM: Package =
+    Package { name: "qemu-system-x86", program: "qemu-system-x86_64", reason: "the virtual machines" };
+const MMDEBSTRAP: Package =
+    Package { name: "mmdebstrap", program: "mmdebstrap", reason: "makes their root file system" };
+const KMOD: Package = Package { name: "kmod", program: "depmod", reason: "picks their kernel modules" };
+const CPIO: Package = Package { name: "cpio", program: "cpio", reason: "packs their initial ramdisk" };
+
 /// What the demo runs.
 pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
 pub(crate) const TEST: &[Package] =
     &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL];
+/// What the virtual machines' lab runs.
+pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];
 /// What the side-by-side measurement runs.
 pub(crate) const BENCH: &[Package] = &[LIBNBD, QEMU, FIO, NBDKIT];
 
@@ -61,8 +71,9 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
         println!("  {:<12} {}", package.name, package.reason);
     }
     // Lists may be there and yet too old to find anything: then a second attempt with fresh ones.
-    let installed =
-        (lists_present() && install(&missing).is_ok()) || (update().is_ok() && install(&missing).is_ok());
+    let installed = (lists_present() && install(&missing).is_ok())
+        || (update().is_ok() && install(&missing).is_ok())
+        || install_from_backports(&missing).is_ok();
     let names = |packages: &[&Package]| packages.iter().map(|p| p.name).collect::<Vec<_>>().join(" ");
     let still: Vec<&Package> = missing.into_iter().filter(|p| !present(p.program)).collect();
     match installed && still.is_empty() {
@@ -83,12 +94,12 @@ fn present(program: &str) -> bool {
 
 /// Debian keeps a database server's programs apart, by version.
 fn database_folders() -> impl Iterator<Item = PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions.map(|version| version.path().join("bin"))
 }
 
 fn lists_present() -> bool {
-    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|mut files| {
+    fs::read_dir("/var/lib/apt/lists").is_ok_and(|mut files| {
         files.any(|f| f.is_ok_and(|f| f.file_name().to_string_lossy().contains("_Packages")))
     })
 }
@@ -97,8 +108,56 @@ fn update() -> Result<()> {
     run(apt_get().arg("update").stdout(Stdio::null()))
 }
 
+/// The name of the Debian release that this machine runs.
+pub(crate) fn release_name() -> Result<String> {
+    let about = fs::read_to_string("/etc/os-release")?;
+    let value =
+        |key: &str| about.lines().find_map(|line| line.strip_prefix(key)).map(|v| v.trim_matches('"'));
+    match (value("ID="), value("VERSION_CODENAME=")) {
+        (Some("debian"), Some(name)) => Ok(name.to_owned()),
+        _ => Err("this is no Debian: /etc/os-release".into()),
+    }
+}
+
+/// The address that apt has a release from.
+pub(crate) fn mirror(release: &str) -> Result<String> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let mirrors = stdout(apt.arg(format!("Release: {release}")))?;
+    Ok(mirrors.lines().next().ok_or_else(|| format!("apt has no source for {release}"))?.to_owned())
+}
+
 fn install(packages: &[&Package]) -> Result<()> {
-    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages.iter().map(|p| p.name)))
+    run(add_install(&mut apt_get(), packages))
+}
+
+/// Completes the command; nothing that is installed may go.
+fn add_install<'a>(apt: &'a mut Command, packages: &[&Package]) -> &'a mut Command {
+    apt.args(["install", "-y", "--no-install-recommends", "--no-remove"])
+        .args(packages.iter().map(|p| p.name))
+}
+
+/// Where a relative was installed from backports, a package fits only if it comes from there, too. The machine's own
+/// list of sources stays as it is.
+fn install_from_backports(packages: &[&Package]) -> Result<()> {
+    let release = release_name()?;
+    let mirror = mirror(&release)?;
+    println!("Not to be had from {release}; from {release}-backports:");
+    let list = std::env::temp_dir().join(format!("tandem-backports-{}.list", std::process::id()));
+    let suites = ["", "-updates", "-backports"].map(|suite| format!("deb {mirror} {release}{suite} main\n"));
+    fs::write(&list, suites.concat())?;
+    let with_list = |mut apt: Command| -> Command {
+        apt.arg("-o").arg(format!("Dir::Etc::sourcelist={}", list.display()));
+        apt.args(["-o", "Dir::Etc::sourceparts=-", "-o", "APT::Get::List-Cleanup=0"]);
+        apt
+    };
+    let updated = run(with_list(apt_get()).arg("update").stdout(Stdio::null()));
+    let installed = updated.and_then(|()| {
+        let release = format!("{release}-backports");
+        run(add_install(&mut with_list(apt_get()), packages).args(["-t", &release]))
+    });
+    fs::remove_file(&list)?;
+    installed
 }
 
 fn apt_get() -> Command {

@@ -1,0 +1,49 @@
+//! `cargo xtask vm`: what needs a real kernel, that is its nbd driver, its NFS server and client and its DRBD, on
+//! virtual machines that QEMU emulates, so that no hardware support is needed.
+//!
+//! The `image` is made of Debian's packages; `machine`s boot it on one `network` and are told what to do over a
+//! `channel` of their own; `load` runs inside them. A `stack` is what makes two of them one server; the scenarios play
+//! one story on one or two of them.
+
+mod channel;
+mod drbd;
+mod image;
+mod lab;
+mod load;
+mod machine;
+mod network;
+mod power_cut;
+mod stack;
+
+use clap::Subcommand;
+
+pub(crate) use self::load::{Job, run as run_job};
+use crate::process::Result;
+
+/// What can be played.
+#[derive(Subcommand, Clone, Copy)]
+pub(crate) enum Scenario {
+    /// Builds the machines' image, if it is not there, and boots one machine
+    Image,
+    /// DRBD 8.4, ext4, the kernel's NFS server and UCARP: power cut of the primary, as a client sees it
+    DrbdBaseline,
+}
+
+/// Plays a scenario.
+pub(crate) fn run(scenario: Scenario) -> Result<()> {
+    match scenario {
+        Scenario::Image => boot_one(),
+        Scenario::DrbdBaseline => power_cut::run_baseline(),
+    }
+}
+
+fn boot_one() -> Result<()> {
+    let lab = lab::Lab::prepare("image")?;
+    let mut machine = lab.machine(1, 64 << 20)?;
+    lab.boot(&mut [&mut machine])?;
+    print!(
+        "{}",
+        machine.sh("uname -a; modprobe -a nbd drbd nfsd; head -1 /proc/drbd; /host/bin/tandemd --version")?
+    );
+    Ok(())
+}
