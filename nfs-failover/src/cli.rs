@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 
 use tandem_control::RuntimeDir;
 
+use crate::by_hand::{self, Move, Which};
+use crate::carry_out::Way;
 use crate::config::{Config, DEFAULT_PATH, Service};
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
 use crate::service::{self, Ring, Wish};
@@ -20,10 +22,17 @@ const AWAY_CODE: u8 = 3;
 /// Makes this node the NFS server behind the virtual IP, or a clean secondary.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nfs-failover", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed and taken back, 2 usage, 3 the service does not run, 10 invalid configuration, \
+    20 this node cannot give the volume up and must be fenced."
+)]
 pub struct Cli {
     /// Configuration file.
     #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub config_file: PathBuf,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -32,8 +41,19 @@ pub struct Cli {
 /// What can be done.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Serve from this node.
+    Promote(Move),
+    /// Do not serve from this node.
+    Demote(Move),
+    /// Show what the services are on this node.
+    Status(Which),
     /// Check the configuration.
     Check,
+    /// Show the steps of a promotion and of a demotion, in order.
+    Plan(Which),
+    /// What goes on while a service is up; started by `promote`.
+    #[command(hide = true)]
+    Keep(Which),
     /// Say what is wanted of this node, and return at once: for the scripts of whoever elects.
     Wish {
         /// Serve, or do not.
@@ -76,14 +96,13 @@ pub fn run(cli: Cli) -> u8 {
             return CONFIG_CODE;
         }
     };
-    config.warnings.iter().for_each(|warning| eprintln!("{warning}"));
     match &cli.command {
-        Command::Check => {
-            for service in &config.services {
-                println!("{}: ok", service.name);
-            }
-            0
-        }
+        Command::Promote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Promote)),
+        Command::Demote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Demote)),
+        Command::Status(which) => reported_code(by_hand::status(&cli, &config, which)),
+        Command::Check => reported_code(by_hand::check(&config)),
+        Command::Plan(which) => reported_code(by_hand::plan(&cli, &config, which)),
+        Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
         Command::Wish { wish, target } => leave_wish(&config, *wish, target),
         Command::KeepalivedFifo { path } => {
             let leave = |instance: &str, wish| {
@@ -122,13 +141,14 @@ fn leave_wish(config: &Config, wish: Wish, target: &str) -> u8 {
 }
 
 fn reported(result: Result<(), impl Display>) -> u8 {
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            eprintln!("{error}");
-            1
-        }
-    }
+    reported_code(result.map(|()| 0))
+}
+
+fn reported_code(result: Result<u8, impl Display>) -> u8 {
+    result.unwrap_or_else(|error| {
+        eprintln!("nfs-failover: {error}");
+        1
+    })
 }
 
 fn witness(args: &WitnessArgs) -> u8 {

@@ -105,6 +105,11 @@ impl Turn {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
+    /// What ends it from outside.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// Whether somebody wants something else by now.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_set()
@@ -194,7 +199,7 @@ impl fmt::Display for Line {
 }
 
 /// What became of a plan.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// Every step is done.

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Cancel, Ending, Event, Journal, Line, Plan, Progress, Report, Step, Trouble, Turn};
+use crate::system::within;
 
 /// A step that looks at its time ends by itself; it gets this much to say why.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -124,29 +122,14 @@ impl Run<'_> {
     }
 }
 
-/// Does something with a step on a thread of its own, which is left behind if it hangs: a process in a hanging system
-/// call cannot be helped, only outlived.
+/// Does something with a step, for so long.
 fn bounded<T: Send + 'static>(
     step: &Arc<dyn Step>,
     limit: Duration,
     what: impl FnOnce(&dyn Step, &Turn) -> Result<T, Trouble> + Send + 'static,
     cancel: &Cancel,
 ) -> Result<T, Trouble> {
-    let (answer, answered) = mpsc::channel();
     let (own, turn) = (Arc::clone(step), Turn::new(limit, cancel.clone()));
-    let worker = thread::spawn(move || {
-        let result = what(own.as_ref(), &turn);
-        // Nobody listens any more if it took too long.
-        let _ = answer.send(result);
-    });
-    match answered.recv_timeout(limit + LAST_WORDS) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => {
-            Err(Trouble::new(format!("hangs, after {:.1} s", limit.as_secs_f64())))
-        }
-        Err(RecvTimeoutError::Disconnected) => match worker.join() {
-            Err(panic) => resume_unwind(panic),
-            Ok(()) => Err(Trouble::new("ended without an answer")),
-        },
-    }
+    within(limit + LAST_WORDS, move || what(own.as_ref(), &turn))
+        .unwrap_or_else(|| Err(Trouble::new(format!("hangs, after {:.1} s", limit.as_secs_f64()))))
 }

@@ -1,0 +1,186 @@
+//! What the operator does by hand: moves a service, looks at it, checks what is configured.
+
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::carry_out::{Way, carry_out};
+use crate::cli::Cli;
+use crate::config::{Config, Service};
+use crate::here::{Here, Standing};
+use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble};
+use crate::steps::{self, Scene};
+use crate::tandem;
+
+const FAILURE_CODE: u8 = 1;
+/// This node cannot give the volume up.
+const MUST_FENCE_CODE: u8 = 20;
+
+/// Which service.
+#[derive(Clone, Debug, Args)]
+pub struct Which {
+    /// The service; need not be named if there is only one.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+}
+
+/// Which service, and whether in earnest.
+#[derive(Clone, Debug, Args)]
+pub struct Move {
+    /// Which service.
+    #[command(flatten)]
+    pub which: Which,
+    /// Only show what would be done.
+    #[arg(short, long)]
+    pub dry_run: bool,
+}
+
+/// What goes on while a service is up.
+pub(crate) fn keep(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
+    steps::keep(&scene(cli, chosen(config, which)?)).map(|()| 0)
+}
+
+fn scene(cli: &Cli, service: &Service) -> Arc<Scene> {
+    Scene::new(service.clone(), Here::new(&cli.config_file), None)
+}
+
+fn chosen<'a>(config: &'a Config, which: &Which) -> Result<&'a Service, Trouble> {
+    config.service(which.service.as_deref()).ok_or_else(|| {
+        let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+        Trouble::new(format!("name one of the services {}", names.join(", ")))
+    })
+}
+
+/// Moves the service.
+pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8, Trouble> {
+    let scene = scene(cli, chosen(config, &how.which)?);
+    if how.dry_run {
+        print_plan(cli, &scene, way);
+        return Ok(0);
+    }
+    let mut log = |line: &Line| match cli.json {
+        true => print_json(line),
+        false => println!("{line}"),
+    };
+    let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
+    Ok(conclude(cli, &report))
+}
+
+fn conclude(cli: &Cli, report: &Report) -> u8 {
+    let Report { plan, service, ending, why, took_ms, .. } = report;
+    let why = why.as_deref().unwrap_or_default();
+    match (cli.json, ending) {
+        (true, _) => {
+            print_json(&serde_json::json!({ "plan": plan, "service": service, "ending": ending, "why": why,
+            "took-ms": took_ms }))
+        }
+        (false, Ending::Done) => println!("{plan} {service}: done in {took_ms} ms"),
+        (false, Ending::MustFence) => {
+            eprintln!("{plan} {service}: {why}");
+            eprintln!("This node MUST BE FENCED: it cannot give the volume up.");
+        }
+        (false, Ending::Failed | Ending::Cancelled) => eprintln!("{plan} {service}: FAILED: {why}"),
+    }
+    match ending {
+        Ending::Done => 0,
+        Ending::Failed | Ending::Cancelled => FAILURE_CODE,
+        Ending::MustFence => MUST_FENCE_CODE,
+    }
+}
+
+/// Shows what the services are on this node.
+pub(crate) fn status(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
+    let here = Here::new(&cli.config_file);
+    let services = match &which.service {
+        Some(_) => vec![chosen(config, which)?],
+        None => config.services.iter().collect(),
+    };
+    for service in services {
+        let shown = shown(&here, service);
+        match cli.json {
+            true => print_json(&shown),
+            false => print!("{}", shown.text()),
+        }
+    }
+    Ok(0)
+}
+
+/// A service on this node.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    service: &'a str,
+    #[serde(flatten)]
+    standing: Standing,
+    resource: &'a str,
+    role: String,
+    disk: String,
+    peers: Vec<String>,
+    /// A plan that was killed.
+    interrupted: Option<String>,
+}
+
+fn shown<'a>(here: &Here, service: &'a Service) -> Shown<'a> {
+    let engine = tandem::find_status(here, &service.resource).ok().flatten().map(|status| status.engine);
+    let interrupted = FileJournal::unfinished(&here.file(&service.name, "journal")).ok().flatten();
+    let word = |known: Option<String>| known.unwrap_or_else(|| "not up".into());
+    Shown {
+        service: &service.name,
+        standing: here.standing(&service.name),
+        resource: &service.resource,
+        role: word(engine.as_ref().map(|engine| engine.role.to_string())),
+        disk: word(engine.as_ref().map(|engine| engine.disk.to_string())),
+        peers: engine
+            .iter()
+            .flat_map(|engine| &engine.peers)
+            .map(|p| format!("{} {} {}", p.name, p.role, p.disk))
+            .collect(),
+        interrupted: interrupted.map(|(plan, _)| plan),
+    }
+}
+
+impl Shown<'_> {
+    fn text(&self) -> String {
+        let Shown { service, standing, resource, role, disk, peers, interrupted } = self;
+        let mut text = format!("{service}: {}\n  {resource} {role} {disk}\n", standing.state.as_str());
+        peers.iter().for_each(|peer| text.push_str(&format!("  peer {peer}\n")));
+        standing.why.iter().for_each(|why| text.push_str(&format!("  {why}\n")));
+        interrupted
+            .iter()
+            .for_each(|plan| text.push_str(&format!("  an interrupted {plan}: run it again\n")));
+        text
+    }
+}
+
+/// Says that the configuration is usable, and what is dangerous about it.
+pub(crate) fn check(config: &Config) -> Result<u8, Trouble> {
+    config.warnings.iter().for_each(|warning| eprintln!("{warning}\n"));
+    config.services.iter().for_each(|service| println!("{}: the configuration is usable", service.name));
+    Ok(0)
+}
+
+/// Shows every step of both plans.
+pub(crate) fn plan(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
+    let scene = scene(cli, chosen(config, which)?);
+    [Way::Promote, Way::Demote].into_iter().for_each(|way| print_plan(cli, &scene, way));
+    Ok(0)
+}
+
+fn print_plan(cli: &Cli, scene: &Arc<Scene>, way: Way) {
+    for (index, step) in way.plan(scene).steps.iter().enumerate() {
+        let (number, name, intention, limit_s) =
+            (index + 1, step.name(), step.intention(), step.limit().as_secs());
+        match cli.json {
+            true => print_json(&serde_json::json!({ "plan": way, "step": name, "intention": intention,
+                "limit-s": limit_s, "optional": step.optional() })),
+            false => println!("{way} {number:>2} {name:<10} {intention} (at most {limit_s} s)"),
+        }
+    }
+}
+
+fn print_json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("{error}"),
+    }
+}

@@ -1,0 +1,78 @@
+//! Carries a plan out on this node: one at a time, with the journal, and with what becomes of the service noted for
+//! whoever wants to know.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::here::State;
+use crate::plan::{Cancel, Ending, FileJournal, Line, Plan, Report, Trouble, run, trouble};
+use crate::steps::{self, Scene};
+
+/// Somebody else's plan takes no longer, unless it hangs.
+const LOCK_LIMIT: Duration = Duration::from_secs(90);
+
+/// Where the service is to go on this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// To serve here.
+    Promote,
+    /// Not to serve here.
+    Demote,
+}
+
+impl Way {
+    /// The plan for it.
+    pub fn plan(self, scene: &Arc<Scene>) -> Plan {
+        match self {
+            Way::Promote => steps::promote(scene),
+            Way::Demote => steps::demote(scene),
+        }
+    }
+
+    fn states(self) -> (State, State) {
+        match self {
+            Way::Promote => (State::Promoting, State::Primary),
+            Way::Demote => (State::Demoting, State::Secondary),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Promote => "promote",
+            Way::Demote => "demote",
+        })
+    }
+}
+
+/// Goes that way. An error is about the lock or the runtime folder; everything else is in the report.
+pub fn carry_out(
+    scene: &Arc<Scene>,
+    way: Way,
+    cancel: &Cancel,
+    log: &mut dyn FnMut(&Line),
+) -> Result<Report, Trouble> {
+    let (here, name) = (&scene.here, &scene.service.name);
+    let _lock = here.lock(name, LOCK_LIMIT).map_err(trouble("another plan of this service is under way"))?;
+    let set = |state, why| here.set_standing(name, state, why).map_err(trouble("the runtime folder"));
+    let (under_way, there) = way.states();
+    // Serving goes on while a promotion finds that everything is up.
+    if here.standing(name).state != there {
+        set(under_way, None)?;
+    }
+    let report = run(&way.plan(scene), &mut FileJournal::new(here.file(name, "journal")), cancel, log);
+    let state = match (report.ending, way) {
+        (Ending::Done, _) => there,
+        (Ending::MustFence, _) => State::MustFence,
+        // What was up is taken back.
+        (Ending::Failed | Ending::Cancelled, Way::Promote) => State::Secondary,
+        (Ending::Failed | Ending::Cancelled, Way::Demote) => State::Failed,
+    };
+    set(state, report.why.clone())?;
+    Ok(report)
+}

@@ -1,0 +1,136 @@
+//! The clients' connections: saved on the volume while they last, so that the next server can make them come back.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{PROGRAM_LIMIT, Scene, block};
+use crate::config::Service;
+use crate::net::connections::{Connection, established, read, to_text};
+use crate::net::link::tickle_all;
+use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::system::program::{program, run};
+use crate::system::{filesystem, mounts};
+
+/// On a volume that hangs, nobody waits for the list.
+const SAVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where the list lies.
+pub(super) fn list(service: &Service) -> PathBuf {
+    service.state.join("clients")
+}
+
+/// The connections to the service.
+pub(super) fn connections(service: &Service) -> Result<Vec<Connection>, Trouble> {
+    let addresses: Vec<IpAddr> = service.vips.iter().map(|vip| vip.address).collect();
+    established(&addresses, block::ports(service)).map_err(trouble("looking for the clients' connections"))
+}
+
+/// Makes the clients of the node that served before come back.
+pub(super) struct Tickle(pub(super) Arc<Scene>);
+
+impl Step for Tickle {
+    fn name(&self) -> &'static str {
+        "tickle"
+    }
+
+    fn intention(&self) -> String {
+        "make the saved clients connect at once".into()
+    }
+
+    fn limit(&self) -> Duration {
+        PROGRAM_LIMIT
+    }
+
+    fn optional(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok(None)
+    }
+
+    fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
+        let service = &self.0.service;
+        let saved = read(&list(service)).map_err(trouble("reading the list of clients"))?;
+        let mut sent = 0;
+        for one in saved.iter().filter(|one| service.vips.iter().any(|vip| vip.address == one.server.ip())) {
+            sent += tickle_all(one.server, &[one.client]).map_err(trouble("waking the clients"))?;
+        }
+        Ok(format!("{sent} connections"))
+    }
+}
+
+/// Saves the list for the last time.
+pub(super) struct Save(pub(super) Arc<Scene>);
+
+impl Step for Save {
+    fn name(&self) -> &'static str {
+        "clients"
+    }
+
+    fn intention(&self) -> String {
+        format!("save the list of clients in {}", list(&self.0.service).display())
+    }
+
+    fn limit(&self) -> Duration {
+        SAVE_LIMIT
+    }
+
+    fn optional(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok(mounts::at(&self.0.service.mount.point)?.is_none().then(|| "not mounted".into()))
+    }
+
+    fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
+        let service = &self.0.service;
+        let clients = connections(service)?;
+        filesystem::replace(&list(service), to_text(&clients).as_bytes())
+            .map_err(trouble("saving the clients"))?;
+        Ok(format!("{} connections", clients.len()))
+    }
+}
+
+/// Drops what is left of the server's connections: if the service comes back, a client may come from the same port, and
+/// an old end of its connection must not be there to meet it.
+pub(super) struct Drop(pub(super) Arc<Scene>);
+
+impl Step for Drop {
+    fn name(&self) -> &'static str {
+        "sockets"
+    }
+
+    fn intention(&self) -> String {
+        "drop what is left of the clients' connections: ss -K".into()
+    }
+
+    fn limit(&self) -> Duration {
+        PROGRAM_LIMIT
+    }
+
+    fn optional(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok(None)
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        let mut filter: Vec<String> = Vec::new();
+        for vip in &self.0.service.vips {
+            let address = match vip.address {
+                IpAddr::V4(ip) => [format!("src {ip}"), format!("src [::ffff:{ip}]")].join(" or "),
+                IpAddr::V6(ip) => format!("src [{ip}]"),
+            };
+            filter.push(address);
+        }
+        let filter = format!("( {} )", filter.join(" or "));
+        let arguments: Vec<&str> = ["-K", "-n", "-t", "-a"].into_iter().chain(filter.split(' ')).collect();
+        run(program("ss", &arguments), turn.left()).map(|()| "dropped".into())
+    }
+}

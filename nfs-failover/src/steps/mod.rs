@@ -1,0 +1,101 @@
+//! The steps of promote and demote, each in the file of what it is about, and the two plans in their order.
+//!
+//! The order is what keeps the data safe and the clients patient. Up: nothing is mounted before `tandemd` has made this
+//! node Primary; nothing is exported before the right filesystem is mounted; the address comes last, and the ports on it
+//! open only when the server answers. Down: the same in reverse, the address first.
+
+mod address;
+mod block;
+mod clients;
+mod device;
+mod folders;
+mod hook;
+mod keep;
+mod mount;
+mod notify;
+mod peer;
+mod role;
+mod server;
+mod unmount;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::config::Service;
+use crate::here::Here;
+use crate::net::link::Link;
+use crate::plan::{Plan, Step};
+
+pub use keep::keep;
+pub use server::answers;
+
+/// How long a small program may take.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(5);
+
+/// The other node's service.
+pub trait Peer: Send + Sync {
+    /// Asks it to give the service up. That it agrees is no permission; that it became Secondary shows.
+    fn please_demote(&self) -> Result<(), String>;
+}
+
+/// What all steps work with.
+pub struct Scene {
+    /// What moves.
+    pub service: Service,
+    /// This node.
+    pub here: Here,
+    /// The other node, if it can be asked.
+    pub peer: Option<Arc<dyn Peer>>,
+    /// Where answers to the question arrive, who has the addresses.
+    questions: Mutex<Vec<Link>>,
+}
+
+impl Scene {
+    /// A scene.
+    pub fn new(service: Service, here: Here, peer: Option<Arc<dyn Peer>>) -> Arc<Self> {
+        Arc::new(Self { service, here, peer, questions: Mutex::default() })
+    }
+}
+
+/// Makes this node the server.
+pub fn promote(scene: &Arc<Scene>) -> Plan {
+    let scene = || Arc::clone(scene);
+    let steps: Vec<Option<Arc<dyn Step>>> = vec![
+        Some(Arc::new(role::Permission(scene()))),
+        Some(Arc::new(block::Block(scene()))),
+        Some(Arc::new(peer::AwaitDemotion(scene()))),
+        Some(Arc::new(role::Primary(scene()))),
+        Some(Arc::new(address::Ask(scene()))),
+        Some(Arc::new(device::Device(scene()))),
+        Some(Arc::new(mount::Mount(scene()))),
+        Some(Arc::new(folders::Folders(scene()))),
+        server::start(scene()),
+        hook::start(scene()),
+        Some(Arc::new(address::Add(scene()))),
+        notify::notify(scene()),
+        Some(Arc::new(block::Unblock(scene()))),
+        Some(Arc::new(clients::Tickle(scene()))),
+        Some(Arc::new(keep::Keep(scene()))),
+    ];
+    let service = scene().service.name.clone();
+    Plan { name: "promote", service, steps: steps.into_iter().flatten().collect(), undo_on_failure: true }
+}
+
+/// Makes this node a clean secondary, whatever is up.
+pub fn demote(scene: &Arc<Scene>) -> Plan {
+    let scene = || Arc::clone(scene);
+    let steps: Vec<Option<Arc<dyn Step>>> = vec![
+        Some(Arc::new(block::BlockForDemotion(scene()))),
+        Some(Arc::new(keep::Release(scene()))),
+        Some(Arc::new(clients::Save(scene()))),
+        Some(Arc::new(address::Remove(scene()))),
+        hook::stop(scene()),
+        server::stop(scene()),
+        Some(Arc::new(unmount::Unmount(scene()))),
+        Some(Arc::new(role::Secondary(scene()))),
+        Some(Arc::new(clients::Drop(scene()))),
+        Some(Arc::new(block::Unblock(scene()))),
+    ];
+    let service = scene().service.name.clone();
+    Plan { name: "demote", service, steps: steps.into_iter().flatten().collect(), undo_on_failure: false }
+}

@@ -1,0 +1,141 @@
+//! May this node serve, and its role.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_control::Action;
+use tandem_core::state::{DiskState, Role};
+
+use super::Scene;
+use crate::plan::{Step, Trouble, Turn};
+use crate::tandem;
+
+/// Fencing the peer may take its time.
+const PRIMARY_LIMIT: Duration = Duration::from_secs(60);
+const SECONDARY_LIMIT: Duration = Duration::from_secs(20);
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+/// Between two attempts while the peer is still Primary, or believed to be.
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether this node's data is worth serving.
+pub(super) struct Permission(pub(super) Arc<Scene>);
+
+impl Step for Permission {
+    fn name(&self) -> &'static str {
+        "permission"
+    }
+
+    fn intention(&self) -> String {
+        format!("see that {} is up here and its disk UpToDate", self.0.service.resource)
+    }
+
+    fn limit(&self) -> Duration {
+        STATUS_LIMIT
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        let engine = tandem::status(&self.0.here, &self.0.service.resource)?.engine;
+        let resource = &engine.resource;
+        if engine.role == Role::Primary {
+            return Ok(Some("Primary".into()));
+        }
+        let split = engine.peers.iter().find_map(|peer| peer.standalone_reason.as_ref());
+        if let Some(reason) = split {
+            let advice = format!("resolve it first: tandemadm status {resource}");
+            return Err(Trouble::new(format!("{resource} is StandAlone: {reason}; {advice}")));
+        }
+        match engine.disk {
+            // Whether Consistent is enough is for tandemd to say, which may fence the peer.
+            DiskState::UpToDate | DiskState::Consistent => Ok(Some(engine.disk.to_string())),
+            disk => Err(Trouble::new(format!("{resource}'s disk is {disk} here: the other node's is newer"))),
+        }
+    }
+
+    fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
+        Ok(String::new())
+    }
+}
+
+/// Becomes Primary: the only permission there is.
+pub(super) struct Primary(pub(super) Arc<Scene>);
+
+impl Step for Primary {
+    fn name(&self) -> &'static str {
+        "primary"
+    }
+
+    fn intention(&self) -> String {
+        format!("make {} Primary", self.0.service.resource)
+    }
+
+    fn limit(&self) -> Duration {
+        PRIMARY_LIMIT
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        let engine = tandem::status(&self.0.here, &self.0.service.resource)?.engine;
+        Ok((engine.role == Role::Primary).then(|| "Primary".into()))
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        let resource = &self.0.service.resource;
+        let try_again = Turn::new(RETRY_LIMIT, turn.cancel().clone());
+        loop {
+            let action = Action::Primary { force: false };
+            match tandem::act(&self.0.here, resource, action, turn.left()) {
+                Ok(()) => return Ok(format!("{resource} is Primary")),
+                Err(refusal) if !refusal.is_second_primary() => return Err(refusal.into()),
+                Err(refusal) => {
+                    // Until the peer is Secondary, or known to be gone.
+                    let changed = try_again.until(|| (!peer_is_primary(&self.0)).then_some(()));
+                    changed.ok_or_else(|| Trouble::from(refusal))?;
+                }
+            }
+        }
+    }
+
+    fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
+        demote(&self.0, turn)
+    }
+}
+
+/// Whether a peer is connected and Primary.
+pub(super) fn peer_is_primary(scene: &Scene) -> bool {
+    tandem::find_status(&scene.here, &scene.service.resource)
+        .ok()
+        .flatten()
+        .is_some_and(|status| status.engine.peers.iter().any(|peer| peer.role == Role::Primary))
+}
+
+/// Becomes Secondary; the device goes.
+pub(super) struct Secondary(pub(super) Arc<Scene>);
+
+impl Step for Secondary {
+    fn name(&self) -> &'static str {
+        "secondary"
+    }
+
+    fn intention(&self) -> String {
+        format!("make {} Secondary", self.0.service.resource)
+    }
+
+    fn limit(&self) -> Duration {
+        SECONDARY_LIMIT
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok(match tandem::find_status(&self.0.here, &self.0.service.resource)? {
+            None => Some("not up".into()),
+            Some(status) => (status.engine.role != Role::Primary).then(|| "Secondary".into()),
+        })
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        demote(&self.0, turn).map(|()| format!("{} is Secondary", self.0.service.resource))
+    }
+}
+
+fn demote(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
+    tandem::act(&scene.here, &scene.service.resource, Action::Secondary, turn.left())
+        .map_err(|refusal| Trouble::stuck(refusal.message))
+}

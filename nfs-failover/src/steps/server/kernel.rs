@@ -1,0 +1,139 @@
+//! The kernel's NFS server, with its helpers: `nfsdcld` remembers NFSv4 clients and `rpc.statd` NFSv3 locks, both on the
+//! volume; `rpc.mountd` answers what the kernel asks.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::PROGRAM_LIMIT;
+use super::{STOP_PATIENCE, Scene, await_answer};
+use crate::config::{Client, Export, Service};
+use crate::plan::{Trouble, Turn, trouble};
+use crate::system::mounts;
+use crate::system::process::Process;
+use crate::system::program::{program, run, start as start_program};
+
+const NFSD_FOLDER: &str = "/proc/fs/nfsd";
+const PIPES_FOLDER: &str = "/run/rpc_pipefs";
+const THREADS_FILE: &str = "/proc/fs/nfsd/threads";
+const LOCK_GRACE_FILE: &str = "/proc/sys/fs/nfs/nlm_grace_period";
+const THREADS: &str = "8";
+/// Fixed ports, so that they can be closed and opened.
+const MOUNTD_PORT: &str = "20048";
+const STATD_PORT: &str = "662";
+/// Programs that run beside the kernel's threads; what they have open on the volume goes with them.
+const HELPERS: &[&str] = &["nfsdcld", "statd", "mountd", "sm-notify"];
+/// The kernel ends threads and opens at once; writing back may take its time.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether it has threads.
+pub(super) fn runs() -> bool {
+    fs::read_to_string(THREADS_FILE).is_ok_and(|threads| threads.trim() != "0")
+}
+
+/// Whether something of it is left.
+pub(super) fn helpers_run(scene: &Scene) -> bool {
+    HELPERS.iter().any(|name| helper(scene, name).is_some())
+}
+
+fn helper(scene: &Scene, name: &str) -> Option<Process> {
+    Process::saved(&scene.here.file(&scene.service.name, &format!("{name}.pid")))
+}
+
+pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
+    let service = &scene.service;
+    // Built in, it is no module.
+    let _ = run(program("modprobe", &["nfsd"]), PROGRAM_LIMIT);
+    mount_once("nfsd", NFSD_FOLDER)?;
+    mount_once("rpc_pipefs", PIPES_FOLDER)?;
+    let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
+    start_helper(scene, "nfsdcld", "nfsdcld", &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
+    let statd = ["-F", "-L", "-p", STATD_PORT, "-P", &state("statd")];
+    start_helper(scene, "statd", "rpc.statd", &statd)?;
+    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])?;
+    for export in &service.exports {
+        for client in &export.clients {
+            run(
+                program("exportfs", &["-o", &options(export, client), &exported(export, client)]),
+                PROGRAM_LIMIT,
+            )?;
+        }
+    }
+    let (grace, lease) = (service.grace_s.to_string(), service.lease_s.to_string());
+    if Path::new(LOCK_GRACE_FILE).exists() {
+        fs::write(LOCK_GRACE_FILE, &grace).map_err(trouble(LOCK_GRACE_FILE))?;
+    }
+    let scope = scope(service);
+    let threads = ["-G", &grace, "-L", &lease, "-S", &scope, THREADS];
+    run(program("rpc.nfsd", &threads), turn.left())?;
+    await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
+    Ok(format!("{THREADS} threads answer"))
+}
+
+pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
+    // Without threads there are no opens and no locks.
+    let stopped = match runs() {
+        true => run(program("rpc.nfsd", &["0"]), STOP_LIMIT.min(turn.left())),
+        false => Ok(()),
+    };
+    for export in &scene.service.exports {
+        for client in &export.clients {
+            // It may never have been exported.
+            let _ = run(program("exportfs", &["-u", &exported(export, client)]), PROGRAM_LIMIT);
+        }
+    }
+    let _ = run(program("exportfs", &["-f"]), PROGRAM_LIMIT);
+    for name in HELPERS {
+        if let Some(process) = helper(scene, name) {
+            process.stop(STOP_PATIENCE)?;
+        }
+    }
+    stopped.map(|()| "stopped".into())
+}
+
+/// Clients that see the same scope take both nodes for one server, and reclaim.
+fn scope(service: &Service) -> String {
+    service.vips.first().map_or_else(|| service.name.clone(), |vip| vip.address.to_string())
+}
+
+/// What `exportfs` is told: as written, and what makes it the same on both nodes and never another filesystem.
+fn options(export: &Export, client: &Client) -> String {
+    let mut options = client.options.clone();
+    if !client.has("sync") {
+        options.push("sync".into());
+    }
+    if !client.has("subtree_check") && !client.has("no_subtree_check") {
+        options.push("no_subtree_check".into());
+    }
+    options.push(format!("fsid={}", export.fsid));
+    options.join(",")
+}
+
+fn exported(export: &Export, client: &Client) -> String {
+    match client.host.contains(':') && !client.host.starts_with('[') {
+        true => format!("[{}]:{}", client.host, export.path.display()),
+        false => format!("{}:{}", client.host, export.path.display()),
+    }
+}
+
+fn mount_once(kind: &str, folder: &str) -> Result<(), Trouble> {
+    if mounts::at(folder.as_ref())?.is_some() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(trouble(format_args!("the kernel has no {kind}")))?;
+    run(program("mount", &["-t", kind, kind, folder]), PROGRAM_LIMIT)
+}
+
+/// Starts a program that stays, if it does not run. It is known again by `name`.
+pub(in crate::steps) fn start_helper(
+    scene: &Scene,
+    name: &str,
+    command: &str,
+    arguments: &[&str],
+) -> Result<(), Trouble> {
+    if helper(scene, name).is_some() {
+        return Ok(());
+    }
+    let file = |what: &str| scene.here.file(&scene.service.name, &format!("{name}.{what}"));
+    start_program(program(command, arguments), &file("log"))?.save(&file("pid"))
+}

@@ -1,0 +1,154 @@
+//! The NFS server.
+
+mod ganesha;
+mod kernel;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Scene;
+use crate::config::{Server, Service};
+use crate::net::rpc;
+use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::system::process::Process;
+pub(super) use kernel::start_helper;
+
+/// What the servers keep on the volume.
+pub(super) const STATE_FOLDERS: &[&str] = &["ganesha", "nfsdcld", "statd/sm", "statd/sm.bak"];
+
+const PORT: u16 = 2049;
+/// Both servers speak it.
+const VERSION: u32 = 4;
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// A server that does not answer at once on its own machine does not serve.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Then it is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// What is shown of a server's log.
+const SHOWN_LOG_BYTES: usize = 600;
+
+/// Whether the NFS server of this machine answers.
+pub fn answers(_service: &Service) -> Result<(), Trouble> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    rpc::answers(server, VERSION, ANSWER_LIMIT).map_err(trouble(format_args!("NFS on {server}")))
+}
+
+/// The step that starts it, if there is one.
+pub(super) fn start(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
+    scene.service.is_nfs().then(|| Arc::new(Start(scene)) as Arc<dyn Step>)
+}
+
+/// The step that stops it.
+pub(super) fn stop(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
+    scene.service.is_nfs().then(|| Arc::new(Stop(scene)) as Arc<dyn Step>)
+}
+
+struct Start(Arc<Scene>);
+
+impl Step for Start {
+    fn name(&self) -> &'static str {
+        "server"
+    }
+
+    fn intention(&self) -> String {
+        match self.0.service.server {
+            Server::Ganesha => "start ganesha.nfsd, until it answers".into(),
+            _ => "export to the kernel's server and start it, until it answers".into(),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        START_LIMIT
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        let runs = match self.0.service.server {
+            Server::Ganesha => ganesha::runs(&self.0),
+            _ => kernel::runs(),
+        };
+        Ok((runs && answers(&self.0.service).is_ok()).then(|| "answers".into()))
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        match self.0.service.server {
+            Server::Ganesha => ganesha::start(&self.0, turn),
+            _ => kernel::start(&self.0, turn),
+        }
+    }
+
+    fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
+        stop_any(&self.0, turn).map(|_| ())
+    }
+}
+
+struct Stop(Arc<Scene>);
+
+impl Step for Stop {
+    fn name(&self) -> &'static str {
+        "server"
+    }
+
+    fn intention(&self) -> String {
+        match self.0.service.server {
+            Server::Ganesha => "stop ganesha.nfsd".into(),
+            _ => "stop the kernel's server and take the exports back".into(),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        STOP_LIMIT
+    }
+
+    /// What it leaves running, the unmounting ends.
+    fn optional(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        let runs = match self.0.service.server {
+            Server::Ganesha => ganesha::runs(&self.0),
+            _ => kernel::runs() || kernel::helpers_run(&self.0),
+        };
+        Ok((!runs).then(|| "not running".into()))
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        stop_any(&self.0, turn)
+    }
+}
+
+fn stop_any(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
+    match scene.service.server {
+        Server::Ganesha => ganesha::stop(scene),
+        _ => kernel::stop(scene, turn),
+    }
+}
+
+/// Waits until the server answers, as long as its process runs.
+fn await_answer(scene: &Scene, process: Option<Process>, log: &Path, turn: &Turn) -> Result<(), Trouble> {
+    let mut last = Ok(());
+    let ended = || process.is_some_and(|process| !process.is_running());
+    let answered = turn.until(|| {
+        last = answers(&scene.service);
+        (last.is_ok() || ended()).then_some(())
+    });
+    match (answered, last) {
+        (Some(()), Ok(())) => Ok(()),
+        (Some(()), Err(_)) => {
+            Err(Trouble::new(format!("it ended by itself; its log ends with: {}", end_of(log))))
+        }
+        (None, last) => {
+            let why = last.err().map(|trouble| trouble.message).unwrap_or_default();
+            Err(Trouble::new(format!("it does not answer: {why}; its log ends with: {}", end_of(log))))
+        }
+    }
+}
+
+fn end_of(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let end = bytes.get(bytes.len().saturating_sub(SHOWN_LOG_BYTES)..).unwrap_or_default();
+    String::from_utf8_lossy(end).trim().to_owned()
+}

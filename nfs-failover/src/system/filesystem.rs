@@ -1,0 +1,116 @@
+//! Filesystems: which one it is, whether it can be written, and how it is brought to its end.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::unistd::syncfs;
+
+use super::within;
+use crate::plan::{Trouble, trouble};
+
+/// Where filesystems say what they are: the magic's place and bytes, and the place of the UUID.
+const KNOWN: &[(&str, usize, &[u8], usize)] = &[
+    ("ext", 1024 + 0x38, &[0x53, 0xef], 1024 + 0x68),
+    ("xfs", 0, b"XFSB", 32),
+    ("btrfs", 0x1_0000 + 0x40, b"_BHRfS_M", 0x1_0000 + 0x20),
+];
+const UUID_BYTES: usize = 16;
+/// Covers every place above.
+const HEAD_BYTES: u64 = 0x1_1000;
+
+/// The size of a device or file in bytes.
+pub fn size(device: &Path) -> io::Result<u64> {
+    File::open(device)?.seek(SeekFrom::End(0))
+}
+
+/// The UUID of the filesystem on a device; `None` if there is none that is known here.
+pub fn uuid(device: &Path) -> io::Result<Option<String>> {
+    let mut head = Vec::new();
+    File::open(device)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+    Ok(uuid_in(&head))
+}
+
+fn uuid_in(head: &[u8]) -> Option<String> {
+    let (_, _, _, at) =
+        KNOWN.iter().find(|(_, at, magic, _)| head.get(*at..*at + magic.len()) == Some(*magic))?;
+    let hex: String = head.get(*at..*at + UUID_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+/// Writes a file in place of another, durable before it is seen.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Writes everything back; an error says that this hangs or failed.
+pub fn sync(point: &Path, limit: Duration) -> Result<(), Trouble> {
+    let folder = point.to_owned();
+    match within(limit, move || syncfs(File::open(folder)?).map_err(io::Error::from)) {
+        Some(result) => result.map_err(trouble("writing everything back")),
+        None => Err(Trouble::new(format!(
+            "writing everything back takes longer than {:.0} s",
+            limit.as_secs_f64()
+        ))),
+    }
+}
+
+/// How an attempt to unmount ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unmount {
+    /// It is not mounted any more.
+    Done,
+    /// Somebody uses it.
+    Busy,
+    /// It hangs.
+    Hangs,
+    /// Anything else.
+    Failed(String),
+}
+
+/// Unmounts, never lazily.
+pub fn unmount(point: &Path, limit: Duration) -> Unmount {
+    let folder = point.to_owned();
+    match within(limit, move || umount2(&folder, MntFlags::UMOUNT_NOFOLLOW)) {
+        // EINVAL: nothing is mounted there.
+        Some(Ok(()) | Err(Errno::EINVAL)) => Unmount::Done,
+        Some(Err(Errno::EBUSY)) => Unmount::Busy,
+        Some(Err(error)) => Unmount::Failed(error.to_string()),
+        None => Unmount::Hangs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filesystem_is_known_by_its_uuid() {
+        let mut head = vec![0; HEAD_BYTES as usize];
+        assert_eq!(uuid_in(&head), None);
+        head[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+        head[1024 + 0x68] = 0xab;
+        assert_eq!(uuid_in(&head).unwrap(), "ab000000-0000-0000-0000-000000000000");
+        head[..4].copy_from_slice(b"XFSB");
+        head[1024 + 0x38] = 0;
+        head[47] = 1;
+        assert_eq!(uuid_in(&head).unwrap(), "00000000-0000-0000-0000-000000000001");
+        assert_eq!(uuid_in(&head[..40]), None);
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_unmounted() {
+        assert_eq!(unmount(Path::new("/proc/self/fdinfo"), Duration::from_secs(10)), Unmount::Done);
+    }
+}

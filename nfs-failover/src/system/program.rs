@@ -1,0 +1,137 @@
+//! Other programs: run to their end within a time, or left to run.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::process::Process;
+use crate::plan::{Trouble, trouble};
+
+/// Whoever calls us may have a bare environment; what we need lies here.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Between two looks whether a program has ended.
+const LOOK_INTERVAL: Duration = Duration::from_micros(300);
+/// What a program has said is there when it has ended, unless it left a daemon behind.
+const SAID_LIMIT: Duration = Duration::from_millis(50);
+/// What is shown of what a program said.
+const MAX_SAID_BYTES: u64 = 2000;
+
+/// A program with arguments.
+pub fn program<S: AsRef<std::ffi::OsStr>>(name: impl AsRef<Path>, arguments: &[S]) -> Command {
+    let mut command = Command::new(name.as_ref());
+    command.args(arguments).env("PATH", PATH).env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+    // Killed with its children if it takes too long, and not by the terminal's Ctrl-C.
+    command.process_group(0);
+    command
+}
+
+/// Runs it to its end; what it said if it failed or took too long.
+pub fn run(command: Command, limit: Duration) -> Result<(), Trouble> {
+    run_with(command, "", limit)
+}
+
+/// As [`run`], with something to read.
+pub fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<(), Trouble> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(trouble(format_args!("cannot start {name}")))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // It may have ended without reading; its exit status tells.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let said = listen(&mut child);
+    match ended(&mut child, limit) {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            let said = said.recv_timeout(SAID_LIMIT).unwrap_or_default();
+            Err(Trouble::new(format!("{name} ended with {status}: {}", said.trim())))
+        }
+        None => {
+            kill_group(&mut child);
+            Err(Trouble::new(format!("{name} took longer than {:.1} s and was killed", limit.as_secs_f64())))
+        }
+    }
+}
+
+/// Starts a program that stays; what it says goes to the log.
+pub fn start(mut command: Command, log: &Path) -> Result<Process, Trouble> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let log = File::options().create(true).append(true).open(log).map_err(trouble(log.display()))?;
+    command.stdout(log.try_clone().map_err(trouble("cannot use the log"))?).stderr(log);
+    let mut child = command.spawn().map_err(trouble(format_args!("cannot start {name}")))?;
+    let process =
+        Process::of(child.id() as i32).ok_or_else(|| Trouble::new(format!("{name} ended at once")))?;
+    // A process that has ended is gone only when somebody has asked how.
+    thread::spawn(move || child.wait());
+    Ok(process)
+}
+
+fn listen(child: &mut Child) -> mpsc::Receiver<String> {
+    let (say, said) = mpsc::channel();
+    if let Some(pipe) = child.stderr.take() {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = pipe.take(MAX_SAID_BYTES).read_to_end(&mut text);
+            let _ = say.send(String::from_utf8_lossy(&text).into_owned());
+        });
+    }
+    said
+}
+
+fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if began.elapsed() < limit => thread::sleep(LOOK_INTERVAL),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+fn kill_group(child: &mut Child) {
+    let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    // A process in a hanging system call does not even die.
+    let _ = ended(child, SAID_LIMIT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn what_a_program_says_is_shown_if_it_fails() {
+        run(program("sh", &["-c", "exit 0"]), LONG).unwrap();
+        let said = run(program("sh", &["-c", "echo no >&2; exit 3"]), LONG).unwrap_err().message;
+        assert!(said.contains("exit status: 3: no"), "{said}");
+        assert!(run(program("/no/such", &[""; 0]), LONG).unwrap_err().message.contains("cannot start"));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_its_children() {
+        let began = Instant::now();
+        let said =
+            run(program("sh", &["-c", "sleep 600; true"]), Duration::from_millis(50)).unwrap_err().message;
+        assert!(said.contains("was killed"), "{said}");
+        assert!(began.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_program_reads_what_it_is_given() {
+        run_with(program("grep", &["-q", "abc"]), "xabcx\n", LONG).unwrap();
+        run_with(program("grep", &["-q", "abc"]), "x\n", LONG).unwrap_err();
+    }
+}
