@@ -24,6 +24,8 @@ pub(crate) struct Cable {
 pub(crate) enum Cut {
     /// Nothing gets through, and nobody is told.
     Silent,
+    /// Nothing of this TCP port gets through; everything else does.
+    Port { port: u16 },
     /// Nothing gets from this end to the other; the other way it does.
     OneWay { from: usize },
     /// The interface of this end is down, and the other end has lost its carrier.
@@ -80,6 +82,14 @@ impl Cable {
             |hook: &str| format!("chain {hook} {{ type filter hook {hook} priority 0; policy drop; }}\n");
         match cut {
             Cut::Silent => self.ends[0].filter(&(dropping("input") + &dropping("output"))),
+            Cut::Port { port } => {
+                let refusing = |hook: &str| {
+                    format!(
+                        "chain {hook} {{ type filter hook {hook} priority 0; tcp dport {port} drop; tcp sport {port} drop; }}\n"
+                    )
+                };
+                self.ends[0].filter(&(refusing("input") + &refusing("output")));
+            }
             Cut::OneWay { from } => self.ends[from].filter(&dropping("output")),
             Cut::Down { end } => self.ends[end].run("ip", &["link", "set", INTERFACE, "down"]),
         }

@@ -165,7 +165,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     let folder = std::env::var_os("TANDEM_BIN_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"), PathBuf::from);
     let path = folder.join(name);
-    assert!(path.exists(), "{} is missing: cargo build --release -p tandemd -p tandemadm", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --release -p tandemd -p tandemadm -p nfs-failover",
+        path.display()
+    );
     path
 }
 

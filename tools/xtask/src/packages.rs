@@ -41,6 +41,10 @@ const UTIL_LINUX: Package =
     Package { name: "util-linux", program: "unshare", reason: "namespaces: unshare, nsenter, setpriv" };
 const POSTGRESQL: Package =
     Package { name: "postgresql", program: "postgres", reason: "the database that must not lose a commit" };
+const OCF_TESTER: Package =
+    Package { name: "resource-agents", program: "ocf-tester", reason: "tries the cluster's agent" };
+const XMLLINT: Package =
+    Package { name: "libxml2-utils", program: "xmllint", reason: "checks the agent's description" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
 
 const QEMU_SYSTEM: Package =
@@ -54,7 +58,7 @@ const CPIO: Package = Package { name: "cpio", program: "cpio", reason: "packs th
 pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
 pub(crate) const TEST: &[Package] =
-    &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL];
+    &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT];
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];
 /// What the side-by-side measurement runs.

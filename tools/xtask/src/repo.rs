@@ -33,7 +33,7 @@ pub(crate) fn release_dir() -> Result<PathBuf> {
 /// Builds the daemon and the command line as they are shipped. Only these two, so that no other member's features
 /// find their way in.
 pub(crate) fn build_release() -> Result<()> {
-    run(cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm"]))
+    run(cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm", "-p", "nfs-failover"]))
 }
 
 /// The paths of the repository's files, relative to its root; without what git ignores. With `tracked_only`, without

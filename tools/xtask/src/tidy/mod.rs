@@ -61,14 +61,15 @@ fn check() -> Result<Vec<String>> {
     for path in repo::files(false)? {
         let Ok(text) = std::fs::read_to_string(repo::root().join(&path)) else { continue };
         complaints.extend(complaints_about(&path, &text));
-        if path == Path::new(scenarios::TABLE) {
-            let read = |path: &Path| std::fs::read_to_string(repo::root().join(path)).ok();
-            let mut found = Complaints { path: &path, list: Vec::new() };
-            for (line, what) in scenarios::complaints(&text, read) {
-                found.line(line, &what);
-            }
-            complaints.extend(found.list);
-        }
+        let read = |path: &Path| std::fs::read_to_string(repo::root().join(path)).ok();
+        let about_tests = match path.to_str() {
+            Some(scenarios::TABLE) => scenarios::complaints(&text, read),
+            Some(scenarios::FAILURES) => scenarios::complaints_about_failures(&text, read),
+            _ => Vec::new(),
+        };
+        let mut found = Complaints { path: &path, list: Vec::new() };
+        about_tests.iter().for_each(|(line, what)| found.line(*line, what));
+        complaints.extend(found.list);
     }
     Ok(complaints)
 }

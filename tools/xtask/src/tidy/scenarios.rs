@@ -1,14 +1,21 @@
-//! docs/drbd-scenarios.md: every test that it names is there.
+//! docs/drbd-scenarios.md and docs/failure-modes.md: every test that they name is there.
 
 use std::path::{Path, PathBuf};
 
-/// The table.
+/// The table of DRBD's scenarios.
 pub(super) const TABLE: &str = "docs/drbd-scenarios.md";
+/// The tables of what can go wrong.
+pub(super) const FAILURES: &str = "docs/failure-modes.md";
 /// Scenarios of DRBD's that must be played at least.
 const MIN_SCENARIOS: usize = 60;
 /// Where the tests of a first word live.
-const FOLDERS: [(&str, &str); 3] =
-    [("pair", "replicator/core/tests/pair"), ("e2e", "tests/tests/e2e"), ("daemon", "replicator/daemon/src")];
+const FOLDERS: [(&str, &str); 5] = [
+    ("pair", "replicator/core/tests/pair"),
+    ("e2e", "tests/tests/e2e"),
+    ("ha", "tests/tests/ha"),
+    ("daemon", "replicator/daemon/src"),
+    ("nfs", "nfs-failover/src"),
+];
 
 /// What is wrong with the table; `read` gives the text of a file of the repository.
 pub(super) fn complaints(text: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<(usize, String)> {
@@ -30,6 +37,34 @@ pub(super) fn complaints(text: &str, read: impl Fn(&Path) -> Option<String>) -> 
     found
 }
 
+/// What is wrong with the tables of failures: each row names tests that are there, or says that there is none.
+pub(super) fn complaints_about_failures(
+    text: &str,
+    read: impl Fn(&Path) -> Option<String>,
+) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let [event, .., shown] = cells.as_slice() else { continue };
+        if !line.starts_with("| ") || *event == "| event" {
+            continue;
+        }
+        let tests = named(shown);
+        if cells.len() != 5 {
+            found.push((index, format!("{} cells, not 5", cells.len())));
+        } else if tests.is_empty() && !shown.contains("no test") {
+            found.push((index, "the row names no test and does not say so".into()));
+        }
+        found.extend(
+            tests
+                .into_iter()
+                .filter(|test| !exists(test, &read))
+                .map(|test| (index, format!("the test {test} is not there"))),
+        );
+    }
+    found
+}
+
 /// The tests that a row of the table names, if the line is one that tells of a scenario.
 fn row(line: &str) -> Option<Vec<&str>> {
     let cells: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
@@ -37,19 +72,23 @@ fn row(line: &str) -> Option<Vec<&str>> {
     if name.starts_with("**") || ours.starts_with("ours") {
         return None;
     }
-    let quoted = ours.split('`').skip(1).step_by(2);
-    Some(quoted.filter(|text| text.contains("::")).collect())
+    Some(named(ours))
 }
 
-/// `pair::roles::outdate` is the function `outdate` in `roles.rs`, `pair::outdate` in `main.rs`.
+/// Whatever is quoted and looks like a path of a test.
+fn named(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).filter(|text| text.contains("::")).collect()
+}
+
+/// `pair::roles::outdate` is the function `outdate` in `roles.rs` or `roles/mod.rs`, `pair::outdate` in `main.rs`.
 fn exists(test: &str, read: impl Fn(&Path) -> Option<String>) -> bool {
     let words: Vec<&str> = test.split("::").collect();
     let [first, modules @ .., function] = words.as_slice() else { return false };
     let Some((_, folder)) = FOLDERS.iter().find(|(word, _)| word == first) else { return false };
     let mut path = PathBuf::from(folder);
     path.extend(if modules.is_empty() { &["main"][..] } else { modules });
-    path.set_extension("rs");
-    read(&path).is_some_and(|text| {
+    [path.with_extension("rs"), path.join("mod.rs")].iter().filter_map(|path| read(path)).any(|text| {
+        let text: String = text.lines().flat_map(|line| [line.trim_start(), "\n"]).collect();
         text.contains(&format!("#[test]\nfn {function}(")) || with_reason(&text, function)
     })
 }
@@ -88,6 +127,11 @@ mod tests {
         ] {
             assert!(!exists(bad, read), "{bad}");
         }
+        let rows = "| event | a | b | c | shown by |\n|---|---|---|---|---|\n| x | a | b | c | `pair::roles::outdate` |\n\
+                    | y | a | b | c | no test yet |\n| z | a | b | c | hope |\n| v | a | b | c | `pair::roles::v` |\n\
+                    | w | a | no test |\n";
+        let lines: Vec<usize> = complaints_about_failures(rows, read).iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [4, 5, 6]);
         let text = "| DRBD's test | what must hold | ours |\n|---|---|---|\n| **roles** | | |\n\
                     | outdate | it knows | `pair::roles::outdate` |\n| b | c | `pair::roles::b` |\n| d | e | f |\n";
         let found = complaints(text, read);
