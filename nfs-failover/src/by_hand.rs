@@ -1,6 +1,7 @@
 //! What the operator does by hand: moves a service, looks at it, checks what is configured.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -8,11 +9,15 @@ use serde::Serialize;
 use crate::carry_out::{Way, carry_out};
 use crate::cli::Cli;
 use crate::config::{Config, Service};
+use crate::health::{Phase, ServiceView};
 use crate::here::{Here, Standing};
-use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble};
+use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble, trouble};
+use crate::service::{self, Plans};
 use crate::steps::{self, Scene};
 use crate::tandem;
 
+/// A promotion may have to wait for the peer, for fencing, and for a database to recover.
+const SERVICE_LIMIT: Duration = Duration::from_secs(180);
 const FAILURE_CODE: u8 = 1;
 /// This node cannot give the volume up.
 const MUST_FENCE_CODE: u8 = 20;
@@ -42,7 +47,7 @@ pub(crate) fn keep(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trou
 }
 
 fn scene(cli: &Cli, service: &Service) -> Arc<Scene> {
-    Scene::new(service.clone(), Here::new(&cli.config_file), None)
+    service::scene(service.clone(), Here::new(&cli.config_file))
 }
 
 fn chosen<'a>(config: &'a Config, which: &Which) -> Result<&'a Service, Trouble> {
@@ -59,12 +64,54 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
         print_plan(cli, &scene, way);
         return Ok(0);
     }
+    if let Some(view) = ask_service(&scene, way)? {
+        return Ok(conclude_view(cli, way, &view));
+    }
     let mut log = |line: &Line| match cli.json {
         true => print_json(line),
         false => println!("{line}"),
     };
     let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
     Ok(conclude(cli, &report))
+}
+
+/// Has the service do it, if one runs: it alone moves what it keeps.
+fn ask_service(scene: &Scene, way: Way) -> Result<Option<ServiceView>, Trouble> {
+    let run = scene.here.folder().map_err(trouble("the runtime folder"))?;
+    service::change(&run, &scene.service.name, way.wish(), SERVICE_LIMIT).map_err(trouble("nfs-failover"))
+}
+
+fn conclude_view(cli: &Cli, way: Way, view: &ServiceView) -> u8 {
+    let done = match way {
+        Way::Promote => view.phase == Phase::Up,
+        Way::Demote => view.phase == Phase::Down,
+    };
+    let why = view.must_fence.as_ref().or(view.trouble.as_ref()).map_or("see its log", String::as_str);
+    match (cli.json, done) {
+        (true, _) => print_json(view),
+        (false, true) => println!("{way} {}: done by the service", view.name),
+        (false, false) => eprintln!("{way} {}: FAILED: {why}", view.name),
+    }
+    match (done, &view.must_fence) {
+        (_, Some(_)) => MUST_FENCE_CODE,
+        (true, None) => 0,
+        (false, None) => FAILURE_CODE,
+    }
+}
+
+/// Keeps every service until the process is ended.
+pub(crate) fn serve(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
+    let here = Here::new(&cli.config_file);
+    let run = here.folder().map_err(trouble("the runtime folder"))?;
+    let mover =
+        |service: &Service| Arc::new(Plans::new(service.clone(), here.clone())) as Arc<dyn service::Mover>;
+    let _served = service::serve(config, here.tandem.clone(), &run, mover).map_err(trouble("serve"))?;
+    // Only systemd listens, if anybody.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    println!("nfs-failover serves {} services", config.services.len());
+    loop {
+        std::thread::park();
+    }
 }
 
 fn conclude(cli: &Cli, report: &Report) -> u8 {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::here::State;
 use crate::plan::{Cancel, Ending, FileJournal, Line, Plan, Report, Trouble, run, trouble};
+use crate::service::Wish;
 use crate::steps::{self, Scene};
 
 /// Somebody else's plan takes no longer, unless it hangs.
@@ -30,6 +31,14 @@ impl Way {
         match self {
             Way::Promote => steps::promote(scene),
             Way::Demote => steps::demote(scene),
+        }
+    }
+
+    /// The wish that asks for it.
+    pub(crate) fn wish(self) -> Wish {
+        match self {
+            Way::Promote => Wish::Up,
+            Way::Demote => Wish::Down,
         }
     }
 

@@ -54,6 +54,8 @@ pub enum Command {
     /// What goes on while a service is up; started by `promote`.
     #[command(hide = true)]
     Keep(Which),
+    /// Keep the services of this node: promote and demote them as it is wished, watch them, answer health checks.
+    Serve,
     /// Say what is wanted of this node, and return at once: for the scripts of whoever elects.
     Wish {
         /// Serve, or do not.
@@ -103,6 +105,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Check => reported_code(by_hand::check(&config)),
         Command::Plan(which) => reported_code(by_hand::plan(&cli, &config, which)),
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
+        Command::Serve => reported_code(by_hand::serve(&cli, &config)),
         Command::Wish { wish, target } => leave_wish(&config, *wish, target),
         Command::KeepalivedFifo { path } => {
             let leave = |instance: &str, wish| {

@@ -6,18 +6,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::decider::Telling;
-use super::machine::{Input, Machine, Output};
+use super::machine::{Found, Input, Machine, Output};
 use super::mailbox::{Letter, Mailbox};
-use super::{Move, Outcome, Wish, Word};
+use super::{Outcome, Wish, Word};
+use crate::carry_out::Way;
 use crate::health::{Phase, ServiceView};
 use crate::plan::Cancel;
 
 /// How a service is moved, and how it is looked at. Each may take its time.
 pub trait Mover: Send + Sync + 'static {
     /// Runs a plan to its end. A cancelled one undoes what it has done.
-    fn run(&self, which: Move, cancel: &Cancel) -> Outcome;
-    /// Whether all of it is here, or nothing; `None` if it is neither.
-    fn found_up(&self) -> Option<bool>;
+    fn run(&self, which: Way, cancel: &Cancel) -> Outcome;
+    /// What an earlier service has left.
+    fn found(&self) -> Found;
     /// Whether the server answers.
     fn server_answers(&self) -> bool;
 }
@@ -82,7 +83,7 @@ struct Keeper {
 pub(crate) fn start(view: ServiceView, mover: Arc<dyn Mover>, mailbox: Mailbox, telling: Telling) -> Handle {
     let (events, inbox) = mpsc::channel();
     let handle = Handle { events, view: Arc::new(Mutex::new(view)) };
-    let machine = Machine::new(mover.found_up(), 0);
+    let machine = Machine::new(mover.found(), 0);
     let keeper = Keeper {
         machine,
         mover,
@@ -169,7 +170,7 @@ impl Keeper {
         }
     }
 
-    fn run(&mut self, which: Move) {
+    fn run(&mut self, which: Way) {
         self.cancel = Cancel::default();
         let (mover, cancel, events) =
             (Arc::clone(&self.mover), self.cancel.clone(), self.handle.events.clone());

@@ -5,7 +5,8 @@
 //! went wrong holds promotions back for a while, twice as long each time, lest two failing nodes hand the service to and
 //! fro. A service that had to step down by itself stays down until it is wished up anew.
 
-use super::{Move, Outcome, Wish, Word};
+use super::{Outcome, Wish, Word};
+use crate::carry_out::Way;
 use crate::health::Phase;
 
 /// After a setback nothing is promoted for so long; twice as long after each further one.
@@ -41,11 +42,24 @@ pub(crate) enum Input {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Output {
     /// Run this plan.
-    Start(Move),
+    Start(Way),
     /// Stop the promotion at the next boundary between steps and undo it.
     Cancel,
     /// Tell whoever elects.
     Tell(Word),
+}
+
+/// How a service is found when it begins to be kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// All of it is here.
+    Up,
+    /// Nothing of it is here.
+    Down,
+    /// A plan was killed, or has failed, halfway.
+    Halfway,
+    /// It could not be demoted, and why; nobody has cleared that.
+    MustFence(String),
 }
 
 /// One service on this machine.
@@ -77,19 +91,25 @@ enum Settled {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Running {
-    plan: Move,
+    plan: Way,
     cancelled: bool,
 }
 
 impl Machine {
-    /// A service that has been found up or down; `None` if a plan was killed halfway.
-    pub(crate) fn new(found_up: Option<bool>, now_ms: u64) -> Machine {
-        let settled = match found_up {
-            None => Settled::Unknown,
-            Some(false) => Settled::Down,
-            Some(true) => Settled::Up,
-        };
-        Machine { settled, up_since_ms: now_ms, ..Machine::default() }
+    /// A service as it has been found.
+    pub(crate) fn new(found: Found, now_ms: u64) -> Machine {
+        let machine = Machine { up_since_ms: now_ms, ..Machine::default() };
+        match found {
+            Found::Halfway => machine,
+            Found::Down => Machine { settled: Settled::Down, ..machine },
+            Found::Up => Machine { settled: Settled::Up, ..machine },
+            Found::MustFence(why) => Machine {
+                must_fence: Some(why),
+                must_step_down: true,
+                hold_until_ms: Some(now_ms),
+                ..machine
+            },
+        }
     }
 
     /// One input, and everything that is to be done about it.
@@ -121,8 +141,8 @@ impl Machine {
     /// How far it has come.
     pub(crate) fn phase(&self) -> Phase {
         match (&self.running, self.settled) {
-            (Some(Running { plan: Move::Promote, .. }), _) => Phase::Promoting,
-            (Some(Running { plan: Move::Demote, .. }), _) => Phase::Demoting,
+            (Some(Running { plan: Way::Promote, .. }), _) => Phase::Promoting,
+            (Some(Running { plan: Way::Demote, .. }), _) => Phase::Demoting,
             (None, Settled::Up) => Phase::Up,
             (None, Settled::Down) => Phase::Down,
             (None, Settled::Unknown) => Phase::Unknown,
@@ -157,7 +177,7 @@ impl Machine {
     }
 
     fn step_down(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {
-        let promotes = self.running.as_ref().is_some_and(|r| r.plan == Move::Promote);
+        let promotes = self.running.as_ref().is_some_and(|r| r.plan == Way::Promote);
         if promotes || self.running.is_none() && self.settled != Settled::Down {
             self.must_step_down = true;
         }
@@ -171,23 +191,23 @@ impl Machine {
     fn note_end(&mut self, outcome: Outcome, now_ms: u64, outputs: &mut Vec<Output>) {
         let Some(Running { plan, .. }) = self.running.take() else { return };
         match (plan, outcome) {
-            (Move::Promote, Outcome::Done) => {
+            (Way::Promote, Outcome::Done) => {
                 self.settled = Settled::Up;
                 self.up_since_ms = now_ms;
                 if !self.must_step_down {
                     self.trouble = None;
                 }
             }
-            (Move::Demote, Outcome::Done) | (Move::Promote, Outcome::Cancelled) => self.is_down(),
-            (Move::Promote, Outcome::Failed(reason)) => {
+            (Way::Demote, Outcome::Done) | (Way::Promote, Outcome::Cancelled) => self.is_down(),
+            (Way::Promote, Outcome::Failed(reason)) => {
                 self.is_down();
                 self.set_back(reason, now_ms, outputs);
             }
             // What a demotion could not take down is as bad as what a promotion could not undo.
-            (_, Outcome::Stuck(reason)) | (Move::Demote, Outcome::Failed(reason)) => {
+            (_, Outcome::Stuck(reason)) | (Way::Demote, Outcome::Failed(reason)) => {
                 self.is_stuck(reason, now_ms, outputs)
             }
-            (Move::Demote, Outcome::Cancelled) => self.settled = Settled::Unknown,
+            (Way::Demote, Outcome::Cancelled) => self.settled = Settled::Unknown,
         }
     }
 
@@ -226,7 +246,7 @@ impl Machine {
         }
         if let Some(running) = &mut self.running {
             let unwanted = self.must_step_down || self.wish != Some(Wish::Up);
-            if running.plan == Move::Promote && unwanted && !running.cancelled {
+            if running.plan == Way::Promote && unwanted && !running.cancelled {
                 running.cancelled = true;
                 outputs.push(Output::Cancel);
             }
@@ -236,13 +256,13 @@ impl Machine {
         }
     }
 
-    fn next_plan(&self) -> Option<Move> {
+    fn next_plan(&self) -> Option<Way> {
         let held = self.hold_until_ms.is_some();
         let goes_down = self.must_step_down || self.wish == Some(Wish::Down);
         match self.settled {
             // What could not be taken down is tried again after a while.
             _ if goes_down && self.settled != Settled::Down => {
-                (self.must_fence.is_none() || !held).then_some(Move::Demote)
+                (self.must_fence.is_none() || !held).then_some(Way::Demote)
             }
             Settled::Up | Settled::Down | Settled::Unknown
                 if goes_down || held || self.must_fence.is_some() =>
@@ -250,7 +270,7 @@ impl Machine {
                 None
             }
             Settled::Up => None,
-            Settled::Down | Settled::Unknown => (self.wish == Some(Wish::Up)).then_some(Move::Promote),
+            Settled::Down | Settled::Unknown => (self.wish == Some(Wish::Up)).then_some(Way::Promote),
         }
     }
 }

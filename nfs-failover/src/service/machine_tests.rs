@@ -1,7 +1,8 @@
 //! Every short history of one service.
 
-use super::machine::{Input, Machine, Output};
-use super::{Move, Outcome, Wish, Word};
+use super::machine::{Found, Input, Machine, Output};
+use super::{Outcome, Wish, Word};
+use crate::carry_out::Way;
 use crate::health::Phase;
 
 const UP: Input = Input::Wish { wish: Wish::Up, by_hand: false };
@@ -14,7 +15,7 @@ const LONG_MS: u64 = 1_000_000;
 struct Watched {
     machine: Machine,
     now_ms: u64,
-    running: Option<Move>,
+    running: Option<Way>,
     cancelled: bool,
     /// The newest wish that nothing has spent.
     wish: Option<Wish>,
@@ -24,14 +25,14 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(found_up: Option<bool>) -> Watched {
+    fn new(found: Found) -> Watched {
         Watched {
-            machine: Machine::new(found_up, 0),
+            stuck: matches!(found, Found::MustFence(_)),
+            machine: Machine::new(found, 0),
             now_ms: 0,
             running: None,
             cancelled: false,
             wish: None,
-            stuck: false,
             told_unfit: false,
             history: Vec::new(),
         }
@@ -47,7 +48,7 @@ impl Watched {
             Input::Ended(outcome) => {
                 let plan = self.running.take().expect("something ran");
                 self.cancelled = false;
-                let failed = matches!(outcome, Outcome::Failed(_)) && plan == Move::Demote;
+                let failed = matches!(outcome, Outcome::Failed(_)) && plan == Way::Demote;
                 self.stuck |= matches!(outcome, Outcome::Stuck(_)) || failed;
             }
             Input::Cleared => self.stuck = false,
@@ -69,7 +70,7 @@ impl Watched {
         match output {
             Output::Start(plan) => {
                 assert_eq!(self.running, None, "two plans at once: {history:?}");
-                if plan == Move::Promote {
+                if plan == Way::Promote {
                     assert_eq!(self.wish, Some(Wish::Up), "promoted although nobody wants it: {history:?}");
                     assert!(!self.stuck, "promoted although it must be fenced: {history:?}");
                     assert!(!self.told_unfit, "promoted while held back: {history:?}");
@@ -77,7 +78,7 @@ impl Watched {
                 self.running = Some(plan);
             }
             Output::Cancel => {
-                assert_eq!(self.running, Some(Move::Promote), "only promotions are cancelled: {history:?}");
+                assert_eq!(self.running, Some(Way::Promote), "only promotions are cancelled: {history:?}");
                 assert!(!std::mem::replace(&mut self.cancelled, true), "cancelled twice: {history:?}");
             }
             Output::Tell(Word::Unfit(_)) => self.told_unfit = true,
@@ -136,14 +137,14 @@ fn explore(watched: &Watched, depth: usize, seen: &mut u64) {
 #[test]
 fn every_short_history_keeps_the_rules() {
     let mut seen = 0;
-    for found_up in [None, Some(false), Some(true)] {
-        explore(&Watched::new(found_up), 5, &mut seen);
+    for found in [Found::Halfway, Found::Down, Found::Up, Found::MustFence("since before".into())] {
+        explore(&Watched::new(found), 5, &mut seen);
     }
     assert!(seen > 50_000, "only {seen} histories");
 }
 
 fn run(inputs: &[Input]) -> (Machine, Vec<Output>) {
-    let mut machine = Machine::new(Some(false), 0);
+    let mut machine = Machine::new(Found::Down, 0);
     let outputs = inputs.iter().flat_map(|input| machine.handle(0, input.clone())).collect();
     (machine, outputs)
 }
@@ -151,29 +152,29 @@ fn run(inputs: &[Input]) -> (Machine, Vec<Output>) {
 #[test]
 fn a_later_down_cancels_a_promotion() {
     let (machine, outputs) = run(&[UP, DOWN, UP, DOWN, Input::Ended(Outcome::Cancelled)]);
-    assert_eq!(outputs, [Output::Start(Move::Promote), Output::Cancel]);
+    assert_eq!(outputs, [Output::Start(Way::Promote), Output::Cancel]);
     assert_eq!(machine.phase(), Phase::Down);
 }
 
 #[test]
 fn a_promotion_that_was_quicker_than_its_cancellation_is_demoted() {
     let (machine, outputs) = run(&[UP, DOWN, Input::Ended(Outcome::Done)]);
-    assert_eq!(outputs, [Output::Start(Move::Promote), Output::Cancel, Output::Start(Move::Demote)]);
+    assert_eq!(outputs, [Output::Start(Way::Promote), Output::Cancel, Output::Start(Way::Demote)]);
     assert_eq!(machine.phase(), Phase::Demoting);
 }
 
 #[test]
 fn a_cancelled_promotion_that_is_wanted_again_begins_anew() {
     let (_, outputs) = run(&[UP, DOWN, UP, Input::Ended(Outcome::Cancelled)]);
-    let promote = Output::Start(Move::Promote);
+    let promote = Output::Start(Way::Promote);
     assert_eq!(outputs, [promote.clone(), Output::Cancel, promote]);
 }
 
 #[test]
 fn down_on_a_clean_node_does_nothing_and_on_an_unknown_one_cleans_up() {
     assert_eq!(run(&[DOWN]).1, []);
-    let mut unknown = Machine::new(None, 0);
-    assert_eq!(unknown.handle(0, DOWN), [Output::Start(Move::Demote)]);
+    let mut unknown = Machine::new(Found::Halfway, 0);
+    assert_eq!(unknown.handle(0, DOWN), [Output::Start(Way::Demote)]);
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn a_service_that_stepped_down_stays_down_until_it_is_wished_up_anew() {
     let (mut machine, outputs) =
         run(&[UP, Input::Ended(Outcome::Done), trouble, Input::Ended(Outcome::Done)]);
     let unfit = Output::Tell(Word::Unfit("the disk is Outdated".into()));
-    let (promote, demote) = (Output::Start(Move::Promote), Output::Start(Move::Demote));
+    let (promote, demote) = (Output::Start(Way::Promote), Output::Start(Way::Demote));
     assert_eq!(outputs, [promote.clone(), unfit, demote]);
     assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Tell(Word::Fit)]);
     assert_eq!(machine.trouble(), Some("the disk is Outdated"));
@@ -191,9 +192,9 @@ fn a_service_that_stepped_down_stays_down_until_it_is_wished_up_anew() {
 
 #[test]
 fn what_failed_is_tried_again_ever_more_slowly() {
-    let mut machine = Machine::new(Some(false), 0);
+    let mut machine = Machine::new(Found::Down, 0);
     let mut now_ms = 0;
-    assert_eq!(machine.handle(0, UP), [Output::Start(Move::Promote)]);
+    assert_eq!(machine.handle(0, UP), [Output::Start(Way::Promote)]);
     let mut pauses = Vec::new();
     for _ in 0..7 {
         let outputs = machine.handle(now_ms, Input::Ended(Outcome::Failed("no".into())));
@@ -201,7 +202,7 @@ fn what_failed_is_tried_again_ever_more_slowly() {
         let deadline = machine.deadline_ms().unwrap();
         assert_eq!(machine.handle(deadline - 1, Input::Tick), []);
         let outputs = machine.handle(deadline, Input::Tick);
-        assert_eq!(outputs, [Output::Tell(Word::Fit), Output::Start(Move::Promote)]);
+        assert_eq!(outputs, [Output::Tell(Word::Fit), Output::Start(Way::Promote)]);
         pauses.push(deadline - now_ms);
         now_ms = deadline;
     }
@@ -209,7 +210,7 @@ fn what_failed_is_tried_again_ever_more_slowly() {
     // The operator does not wait.
     machine.handle(now_ms, Input::Ended(Outcome::Failed("no".into())));
     let by_hand = Input::Wish { wish: Wish::Up, by_hand: true };
-    assert!(machine.handle(now_ms, by_hand).contains(&Output::Start(Move::Promote)));
+    assert!(machine.handle(now_ms, by_hand).contains(&Output::Start(Way::Promote)));
 }
 
 #[test]
@@ -218,19 +219,27 @@ fn what_must_be_fenced_stays_so_until_it_is_cleared() {
     let (mut machine, _) = run(&[UP, Input::Ended(Outcome::Done), DOWN, stuck]);
     assert_eq!(machine.must_fence(), Some("umount hangs"));
     // It is tried again, and even if that succeeds it remains to be looked at.
-    assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Start(Move::Demote)]);
+    assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Start(Way::Demote)]);
     assert_eq!(machine.handle(LONG_MS, Input::Ended(Outcome::Done)), []);
     assert_eq!(machine.handle(LONG_MS, UP), []);
     assert_eq!(machine.must_fence(), Some("umount hangs"));
     let outputs = machine.handle(LONG_MS, Input::Cleared);
-    assert_eq!(outputs, [Output::Tell(Word::Fit), Output::Start(Move::Promote)]);
+    assert_eq!(outputs, [Output::Tell(Word::Fit), Output::Start(Way::Promote)]);
+}
+
+#[test]
+fn what_must_be_fenced_is_so_after_a_restart_too() {
+    let mut machine = Machine::new(Found::MustFence("umount hangs".into()), 0);
+    assert_eq!(machine.handle(0, UP), [Output::Start(Way::Demote)]);
+    assert_eq!(machine.handle(0, Input::Ended(Outcome::Done)), []);
+    assert_eq!(machine.must_fence(), Some("umount hangs"));
 }
 
 #[test]
 fn a_peer_that_was_elected_is_given_way_but_not_by_a_competitor() {
     let (_, outputs) = run(&[UP, Input::Yield]);
-    assert_eq!(outputs, [Output::Start(Move::Promote)]);
+    assert_eq!(outputs, [Output::Start(Way::Promote)]);
     let (machine, outputs) = run(&[UP, Input::Ended(Outcome::Done), Input::Yield]);
-    assert_eq!(outputs.last(), Some(&Output::Start(Move::Demote)));
+    assert_eq!(outputs.last(), Some(&Output::Start(Way::Demote)));
     assert_eq!(machine.wish(), None);
 }

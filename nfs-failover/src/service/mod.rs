@@ -13,6 +13,7 @@ mod machine;
 mod machine_tests;
 mod mailbox;
 mod monitor;
+mod mover;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,9 @@ use serde::{Deserialize, Serialize};
 pub use control::{Ring, WishError, change, clear, leave_wish, lost, views};
 pub use keepalived::read_fifo;
 pub use keeper::Mover;
+pub use machine::Found;
+pub use mover::Plans;
+pub(crate) use mover::scene;
 pub(crate) use serve::is_own;
 pub use serve::{ServeError, Served, serve};
 
@@ -44,15 +48,6 @@ impl fmt::Display for Wish {
             Wish::Down => "down",
         })
     }
-}
-
-/// Which plan is run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Move {
-    /// Makes this machine the server.
-    Promote,
-    /// Makes it a clean secondary.
-    Demote,
 }
 
 /// How a plan has ended.

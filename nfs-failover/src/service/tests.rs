@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tandem_control::RuntimeDir;
 
 use super::*;
+use crate::carry_out::Way;
 use crate::config::Config;
 use crate::health::Phase;
 use crate::peer::{Ask, Peer};
@@ -27,27 +28,27 @@ struct Volume {
 }
 
 impl Mover for Arc<Volume> {
-    fn run(&self, which: Move, cancel: &Cancel) -> Outcome {
+    fn run(&self, which: Way, cancel: &Cancel) -> Outcome {
         let name = match which {
-            Move::Promote => "promote",
-            Move::Demote => "demote",
+            Way::Promote => "promote",
+            Way::Demote => "demote",
         };
         self.moves.lock().unwrap().push(name);
-        while which == Move::Promote && self.is_slow.load(Ordering::Acquire) {
+        while which == Way::Promote && self.is_slow.load(Ordering::Acquire) {
             if cancel.is_set() {
                 return Outcome::Cancelled;
             }
             std::thread::yield_now();
         }
-        if which == Move::Demote && self.is_stuck.load(Ordering::Acquire) {
+        if which == Way::Demote && self.is_stuck.load(Ordering::Acquire) {
             return Outcome::Stuck("somebody sits on it".into());
         }
-        self.up.store(which == Move::Promote, Ordering::Release);
+        self.up.store(which == Way::Promote, Ordering::Release);
         Outcome::Done
     }
 
-    fn found_up(&self) -> Option<bool> {
-        Some(self.up.load(Ordering::Acquire))
+    fn found(&self) -> Found {
+        if self.up.load(Ordering::Acquire) { Found::Up } else { Found::Down }
     }
 
     fn server_answers(&self) -> bool {

@@ -1,0 +1,85 @@
+//! How a service is moved in earnest: the plans of [`crate::steps`], carried out on this node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Found, Mover, Outcome};
+use crate::carry_out::{Way, carry_out};
+use crate::config::Service;
+use crate::here::{Here, State};
+use crate::peer::{Ask, Peer};
+use crate::plan::{Cancel, Ending, FileJournal};
+use crate::steps::{self, Scene};
+use crate::system::program::{program, run};
+
+/// The peer is asked, and may think about it.
+const PEER_LIMIT: Duration = Duration::from_secs(5);
+/// A hook that looks at what it has started.
+const HOOK_LIMIT: Duration = Duration::from_secs(4);
+
+/// The plans of one service.
+pub struct Plans(Arc<Scene>);
+
+impl Plans {
+    /// Of this service on this node.
+    pub fn new(service: Service, here: Here) -> Plans {
+        Plans(scene(service, here))
+    }
+}
+
+/// A scene whose peer can be asked, if one is configured.
+pub(crate) fn scene(service: Service, here: Here) -> Arc<Scene> {
+    let has_peer = service.shared_secret.is_some() && !service.peers.is_empty();
+    let peer = has_peer.then(|| Arc::new(OtherNode(service.clone())) as Arc<dyn steps::Peer>);
+    Scene::new(service, here, peer)
+}
+
+impl Mover for Plans {
+    fn run(&self, which: Way, cancel: &Cancel) -> Outcome {
+        let report = match carry_out(&self.0, which, cancel, &mut |line| println!("{line}")) {
+            Ok(report) => report,
+            Err(trouble) => return Outcome::Failed(trouble.message),
+        };
+        let why = || report.why.clone().unwrap_or_default();
+        match report.ending {
+            Ending::Done => Outcome::Done,
+            Ending::Failed => Outcome::Failed(why()),
+            Ending::Cancelled => Outcome::Cancelled,
+            Ending::MustFence => Outcome::Stuck(why()),
+        }
+    }
+
+    fn found(&self) -> Found {
+        let Scene { here, service, .. } = self.0.as_ref();
+        let journal = FileJournal::unfinished(&here.file(&service.name, "journal"));
+        let standing = here.standing(&service.name);
+        match standing.state {
+            State::MustFence => Found::MustFence(standing.why.unwrap_or_default()),
+            _ if !matches!(journal, Ok(None)) => Found::Halfway,
+            State::Primary => Found::Up,
+            State::Secondary => Found::Down,
+            State::Promoting | State::Demoting | State::Failed => Found::Halfway,
+        }
+    }
+
+    fn server_answers(&self) -> bool {
+        let service = &self.0.service;
+        let server = !service.is_nfs() || steps::answers(service).is_ok();
+        server && service.hooks.check.as_deref().is_none_or(|check| is_content(check, &service.name))
+    }
+}
+
+fn is_content(check: &Path, service: &str) -> bool {
+    run(program(check, &[service]), HOOK_LIMIT).is_ok()
+}
+
+/// The other node's service.
+struct OtherNode(Service);
+
+impl steps::Peer for OtherNode {
+    fn please_demote(&self) -> Result<(), String> {
+        let ask = || Peer::connect(&self.0, PEER_LIMIT)?.ask(Ask::DemotePlease);
+        ask().map(drop).map_err(|error| error.to_string())
+    }
+}
