@@ -105,7 +105,10 @@ impl Pair {
         make_disk: impl Fn(&Path) -> Result<()>,
     ) -> Result<Pair> {
         let pair = Pair { folder: folder.to_owned(), config: folder.join("r0.res") };
-        let mut text = format!("resource {RESOURCE} {{\n  protocol C;\n  {statements}\n");
+        // Both share /dev.
+        let mut text = format!(
+            "global {{ device-driver none; }}\nresource {RESOURCE} {{\n  protocol C;\n  {statements}\n"
+        );
         for name in ["alpha", "bravo"] {
             let disk = folder.join(name).with_extension("img");
             make_disk(&disk)?;

@@ -139,6 +139,11 @@ impl TransmissionFlags {
         self.0 & flags.0 == flags.0
     }
 
+    /// As received.
+    pub(crate) fn from_bits(bits: u16) -> TransmissionFlags {
+        TransmissionFlags(bits)
+    }
+
     /// As sent.
     pub fn bits(self) -> u16 {
         self.0

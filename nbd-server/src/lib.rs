@@ -1,4 +1,5 @@
-//! The server side of NBD (Network Block Device) as a value: bytes in, decisions out.
+//! The server side of NBD (Network Block Device) as a value: bytes in, decisions out; and in [`client`] the little that
+//! Tandem's own clients need.
 //!
 //! Nothing here reads a socket, waits, allocates for a peer's promises or starts a thread; the driver does the
 //! I/O. A connection passes through two machines:
@@ -13,6 +14,7 @@
 //! WRITE_ZEROES. What is refused, politely and in step: TLS, structured replies, metadata contexts, extended
 //! headers. Rules quoted as "spec, *Section*" are those of the NBD project's `doc/proto.md`.
 
+pub mod client;
 pub mod constants;
 mod export;
 mod negotiate;

@@ -21,9 +21,9 @@ pub struct RequestHeader {
     pub length: u32,
 }
 
-/// The header did not start with the request magic; there is no way back into step.
+/// The header did not start with its magic; there is no way back into step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("request magic is {0:#x}: the client is out of step")]
+#[error("magic is {0:#x}: the other side is out of step")]
 pub struct BadMagic(pub u32);
 
 /// A request that may be executed as it stands.

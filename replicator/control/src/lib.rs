@@ -147,6 +147,29 @@ pub struct ResourceSpec {
     pub connect_interval_ms: u64,
     /// TCP address on which the daemon also offers its exports.
     pub nbd_listen: Option<SocketAddr>,
+    /// The block device of the Primary.
+    pub block_device: BlockDeviceSpec,
+}
+
+/// How the block device of a Primary is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BlockDeviceSpec {
+    /// With what.
+    pub driver: DeviceDriver,
+    /// How long requests wait for a daemon that has gone, until all fail; 0: for ever.
+    pub away_limit_ms: u64,
+}
+
+/// What makes a block device of an export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceDriver {
+    /// The best that this machine has.
+    Auto,
+    /// A FUSE file and a loop device.
+    Fuse,
+    /// Nothing: clients speak NBD.
+    None,
 }
 
 /// The programs that are run at events.

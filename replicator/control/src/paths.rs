@@ -32,6 +32,11 @@ impl RuntimeDir {
         self.0.join("nbd.sock")
     }
 
+    /// Where the processes that keep the block devices have their sockets and links.
+    pub fn devices(&self) -> PathBuf {
+        self.0.join("device")
+    }
+
     /// The status file in the format of DRBD 8.4's /proc/drbd.
     pub fn proc_drbd(&self) -> PathBuf {
         self.0.join("proc/drbd")

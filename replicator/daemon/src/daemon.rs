@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_control::{Action, Reply, Request, ResourceSpec, ResourceStatus};
+use tandem_control::{Action, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
 use tandem_core::divergence::Divergence;
 use tandem_core::refusal::{HAS_DISK, HAS_NET, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::connector::Connector;
+use crate::device::Device;
 use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
@@ -44,6 +45,7 @@ const UNKNOWN_RESOURCE: (u16, &str) = (158, "Unknown resource");
 pub(crate) struct Entry {
     pub(crate) spec: ResourceSpec,
     pub(crate) resource: Resource,
+    pub(crate) device: Device,
     /// One `up` or `down` at a time.
     admin: Mutex<()>,
     /// The last snapshot, for when the thread is too busy to give one.
@@ -54,6 +56,7 @@ pub(crate) struct Entry {
 
 /// All resources.
 pub(crate) struct Daemon {
+    run: RuntimeDir,
     entries: RefCell<BTreeMap<String, Rc<Entry>>>,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
@@ -63,8 +66,9 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn new() -> Rc<Daemon> {
+    pub(crate) fn new(run: RuntimeDir) -> Rc<Daemon> {
         Rc::new(Daemon {
+            run,
             entries: RefCell::default(),
             changed: Arc::new(Notify::new()),
             clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
@@ -86,9 +90,17 @@ impl Daemon {
                 Ok(()) => Reply::default(),
                 Err(failure) => failure.reply(&resource),
             },
-            Request::Status { resource: None } => Reply { status: self.statuses().await, ..Reply::default() },
+            Request::Status { resource: None } => {
+                let mut status = self.statuses().await;
+                self.add_openers(&mut status).await;
+                Reply { status, ..Reply::default() }
+            }
             Request::Status { resource: Some(name) } => match self.entry(&name) {
-                Ok(entry) => Reply { status: entry.status().await.into_iter().collect(), ..Reply::default() },
+                Ok(entry) => {
+                    let mut status: Vec<_> = entry.status().await.into_iter().collect();
+                    self.add_openers(&mut status).await;
+                    Reply { status, ..Reply::default() }
+                }
                 Err(failure) => failure.reply(&name),
             },
             Request::Divergences { resource, from_bytes } => {
@@ -118,6 +130,15 @@ impl Daemon {
         statuses
     }
 
+    /// Who has opened a device, besides the clients that the engine knows.
+    async fn add_openers(&self, statuses: &mut [ResourceStatus]) {
+        for status in statuses {
+            if let Ok(entry) = self.entry(&status.spec.name) {
+                status.engine.openers.extend(entry.device.openers().await);
+            }
+        }
+    }
+
     /// Every resource, by name.
     pub(crate) fn entries(&self) -> Vec<Rc<Entry>> {
         self.entries.borrow().values().cloned().collect()
@@ -140,8 +161,8 @@ impl Daemon {
                 AdminCommand::Connect { discard_my_data, tentative }
             }
             Action::Disconnect => AdminCommand::Disconnect,
-            Action::Primary { force } => AdminCommand::Primary { force },
-            Action::Secondary => AdminCommand::Secondary,
+            Action::Primary { force } => return entry.promote(force).await,
+            Action::Secondary => return entry.demote().await,
             Action::Invalidate { reset_bitmap } => AdminCommand::Invalidate { reset_bitmap },
             Action::Verify { start_bytes, stop_bytes, repair } => {
                 AdminCommand::Verify { start_bytes, stop_bytes, repair }
@@ -219,7 +240,7 @@ impl Daemon {
             Ok(connector) => {
                 // Ends with the resource's thread.
                 spawn_local(handlers::serve(spec.name.clone(), resource.mailbox().clone(), handlers));
-                Ok(Rc::new(Entry::new(spec, resource, Some(connector))))
+                Ok(Rc::new(Entry::new(spec, &self.run, resource, Some(connector))))
             }
             Err(failure) => {
                 resource.end(THREAD_END_LIMIT).await;
@@ -235,7 +256,7 @@ impl Daemon {
             return Ok(());
         }
         if !entry.resource.has_ended() {
-            entry.resource.command(AdminCommand::Secondary).await?;
+            entry.demote().await?;
             unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED)?;
             unless(entry.resource.command(AdminCommand::Detach { force: false }).await, &NOT_ATTACHED)?;
         }
@@ -313,6 +334,13 @@ async fn shut_down(entry: Rc<Entry>) {
 
 async fn take_down(entry: &Entry) {
     let resource = entry.spec.name.as_str();
+    if let Err(failure) = entry.device.close().await {
+        info!(resource, "the device stays, its requests wait for the next start: {}", failure.text);
+        if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients()).await.is_err() {
+            warn!(resource, "requests have not ended after {CLIENT_END_LIMIT:?}");
+        }
+        return;
+    }
     let in_agreement = async {
         entry.resource.stop_clients().await;
         entry.resource.command(AdminCommand::Secondary).await
@@ -339,10 +367,11 @@ async fn take_down(entry: &Entry) {
 }
 
 impl Entry {
-    fn new(spec: &ResourceSpec, resource: Resource, connector: Option<Connector>) -> Entry {
+    fn new(spec: &ResourceSpec, run: &RuntimeDir, resource: Resource, connector: Option<Connector>) -> Entry {
         Entry {
             spec: spec.clone(),
             resource,
+            device: Device::new(spec, run),
             admin: Mutex::new(()),
             last_status: RefCell::new(None),
             connector: RefCell::new(connector),

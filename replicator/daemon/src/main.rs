@@ -6,6 +6,7 @@
 mod connector;
 mod control_server;
 mod daemon;
+mod device;
 mod entropy;
 mod event_log;
 mod failure;
@@ -66,6 +67,7 @@ fn start(dir: &RuntimeDir) -> Result<(), StartError> {
     let dir = RuntimeDir::new(std::path::absolute(dir.path()).map_err(StartError::Folder)?);
     let run_dir = RunDir::acquire(dir)?;
     std::env::set_current_dir("/").map_err(StartError::Folder)?;
+    tandem_device::memory::protect();
     tokio_uring::start(run(&run_dir))
 }
 
@@ -84,7 +86,7 @@ async fn run(run_dir: &RunDir) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let paths = run_dir.paths();
-    let daemon = Daemon::new();
+    let daemon = Daemon::new(paths.clone());
     let nbd = spawn_local(nbd_listener::serve_unix(daemon.clone(), run_dir::bind(&paths.nbd_socket())?));
     let status = spawn_local(status_file::keep(daemon.clone(), paths.proc_drbd()));
     // The control socket comes last: who can connect to it finds everything in place.

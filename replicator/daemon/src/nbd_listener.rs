@@ -45,7 +45,7 @@ pub(crate) async fn serve_unix(daemon: Rc<Daemon>, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let who = process_name(&stream);
+                let who = Caller::local(&stream);
                 door.admit(stream, who, |stream| stream.into_std().map(OwnedFd::from));
             }
             Err(error) => accept_failed(&error).await,
@@ -60,7 +60,8 @@ pub(crate) async fn serve_tcp(daemon: Rc<Daemon>, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, remote)) => match set_options(&stream) {
                 Ok(()) => {
-                    door.admit(stream, remote_name(remote), |stream| stream.into_std().map(OwnedFd::from))
+                    let who = Caller { name: remote_name(remote), pid: None };
+                    door.admit(stream, who, |stream| stream.into_std().map(OwnedFd::from))
                 }
                 Err(error) => debug!(%remote, "an NBD client is gone already: {error}"),
             },
@@ -93,13 +94,13 @@ impl Door {
         Door { daemon, handshakes, strangers: Rc::new(LogLimit::new()) }
     }
 
-    fn admit<S>(&self, stream: S, who: String, into_fd: fn(S) -> io::Result<OwnedFd>)
+    fn admit<S>(&self, stream: S, who: Caller, into_fd: fn(S) -> io::Result<OwnedFd>)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let Ok(shaking_hands) = self.handshakes.clone().try_acquire_owned() else {
             if let Some(permit) = self.strangers.permit() {
-                warn!(client = who, "NBD client refused: too many handshakes at once{permit}");
+                warn!(client = who.name, "NBD client refused: too many handshakes at once{permit}");
             }
             return;
         };
@@ -110,7 +111,7 @@ impl Door {
             if let Err(error) = ended
                 && let Some(permit) = strangers.permit()
             {
-                info!(client = who, "NBD handshake ended: {error}{permit}");
+                info!(client = who.name, "NBD handshake ended: {error}{permit}");
             }
         });
     }
@@ -119,7 +120,7 @@ impl Door {
 async fn negotiate<S>(
     daemon: &Daemon,
     mut stream: S,
-    who: &str,
+    who: &Caller,
     into_fd: fn(S) -> io::Result<OwnedFd>,
 ) -> io::Result<()>
 where
@@ -137,8 +138,9 @@ where
     let fd = into_fd(stream)?;
     // The ring waits for what would block; with O_NONBLOCK it would not.
     nix::fcntl::fcntl(&fd, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty()))?;
-    let name = format!("{who} at {}", utc::format(SystemTime::now()));
-    entry.resource.serve(NbdClient { socket: fd, input, name, export, permit });
+    let name = format!("{} at {}", who.name, utc::format(SystemTime::now()));
+    let is_device = entry.device.is_kept_by(who.pid);
+    entry.resource.serve(NbdClient { socket: fd, input, name, export, is_device, permit });
     Ok(())
 }
 
@@ -217,10 +219,21 @@ impl ExportCatalog for Daemon {
     }
 }
 
-fn process_name(stream: &UnixStream) -> String {
-    let Some(pid) = stream.peer_cred().ok().and_then(|credentials| credentials.pid()) else {
-        return "nbd client".into();
-    };
+/// Who wants to be a client.
+struct Caller {
+    name: String,
+    /// If it is a process of this machine.
+    pid: Option<i32>,
+}
+
+impl Caller {
+    fn local(stream: &UnixStream) -> Caller {
+        let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        Caller { name: pid.map_or("nbd client".into(), process_name), pid }
+    }
+}
+
+fn process_name(pid: i32) -> String {
     let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     match command.trim() {
         "" => format!("nbd client (pid {pid})"),

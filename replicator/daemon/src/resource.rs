@@ -127,6 +127,14 @@ impl Resource {
         let _ = answer.await;
     }
 
+    /// Drops the connections of the device's keeper and waits until their requests have ended.
+    pub(crate) async fn stop_device(&self) {
+        let (stopped, answer) = oneshot::channel();
+        self.mailbox.send(Mail::StopDevice(stopped));
+        // An error says that the thread has ended, and its clients with it.
+        let _ = answer.await;
+    }
+
     /// True once the thread has ended, which without [`Resource::end`] means that io_uring failed.
     pub(crate) fn has_ended(&self) -> bool {
         let closed =

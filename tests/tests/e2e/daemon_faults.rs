@@ -69,7 +69,11 @@ fn strangers_neither_shut_clients_out_nor_fill_the_log() {
     let nbd_port = crate::pair::free_port();
     let config = pair.folder().join("listening.res");
     let text = std::fs::read_to_string(&pair.alpha.config).unwrap();
-    std::fs::write(&config, format!("global {{ nbd-listen 127.0.0.1:{nbd_port}; }}\n{text}")).unwrap();
+    std::fs::write(
+        &config,
+        text.replacen("global {", &format!("global {{ nbd-listen 127.0.0.1:{nbd_port};"), 1),
+    )
+    .unwrap();
     pair.alpha.config = config;
     pair.alpha.adm(&["create-md", RESOURCE]).ok();
     pair.alpha.adm(&["up", RESOURCE]).ok();

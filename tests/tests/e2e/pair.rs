@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) net: &'static str,
     /// More of what stands in the resource.
     pub(crate) statements: String,
+    /// Each node's device and what makes it; without, both share /dev and have none.
+    pub(crate) devices: Option<[PathBuf; 2]>,
     /// Each node in a network namespace of its own, with a cable between them, instead of both on loopback.
     pub(crate) own_networks: bool,
 }
@@ -40,6 +42,7 @@ impl Default for Setup {
             alpha_disk: None,
             net: "",
             statements: String::new(),
+            devices: None,
             own_networks: false,
         }
     }
@@ -79,12 +82,16 @@ impl Pair {
         let alpha_disk = setup.alpha_disk.unwrap_or_else(|| own_file("alpha.img", setup.disk_bytes[0]));
         let alpha = node("alpha", 0, alpha_disk);
         let bravo = node("bravo", 1, own_file("bravo.img", setup.disk_bytes[1]));
-        let mut text = format!("resource {RESOURCE} {{\n  protocol {};\n", setup.protocol.letter());
+        let driver = if setup.devices.is_some() { "auto" } else { "none" };
+        let devices = setup.devices.unwrap_or(["/dev/drbd0", "/dev/drbd0"].map(PathBuf::from));
+        let mut text = format!("global {{ device-driver {driver}; }}\n");
+        writeln!(text, "resource {RESOURCE} {{\n  protocol {};", setup.protocol.letter()).unwrap();
         writeln!(text, "  net {{ {} }}\n  {}", setup.net, setup.statements).unwrap();
-        for Node { name, address, disk, .. } in [&alpha, &bravo] {
+        for (Node { name, address, disk, .. }, device) in [&alpha, &bravo].into_iter().zip(devices) {
             writeln!(
                 text,
-                "  on {name} {{ device /dev/drbd0; disk {}; address {address}; meta-disk internal; }}",
+                "  on {name} {{ device {} minor 0; disk {}; address {address}; meta-disk internal; }}",
+                device.display(),
                 disk.display()
             )
             .unwrap();

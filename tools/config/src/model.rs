@@ -50,10 +50,14 @@ pub struct NotDefined {
 }
 
 /// What concerns the node rather than a resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
     /// Where devices are exported over NBD with TCP.
     pub nbd_listen: Option<SocketAddr>,
+    /// What makes the block device of a primary, in the option's own words.
+    pub device_driver: String,
+    /// How long requests to it wait for a daemon that has gone; 0: for ever.
+    pub device_timeout_ms: u64,
     /// Everything that `global` sets.
     pub settings: Settings,
 }
@@ -64,7 +68,12 @@ impl Global {
             Some(Value::Address(address)) => Some(*address),
             _ => None,
         };
-        Self { nbd_listen, settings }
+        Self {
+            nbd_listen,
+            device_driver: settings.word(Section::Global, "device-driver"),
+            device_timeout_ms: settings.number(Section::Global, "device-timeout") * 1000,
+            settings,
+        }
     }
 }
 

@@ -81,6 +81,16 @@ pub static OPTIONS: &[OptionDef] = &[
     // global
     option("nbd-listen", GLOBAL, Kind::Address, "Address at which devices are exported over NBD; default: none")
         .supported(),
+    choice("device-driver", GLOBAL, &["auto", "fuse", "none"], "What makes the block device of a primary; none: clients speak NBD")
+        .supported(),
+    number(
+        "device-timeout",
+        GLOBAL,
+        Unit::Seconds,
+        (600, 0, 86_400),
+        "Requests to the block device wait this long for a daemon that has gone, then all fail; 0: for ever",
+    )
+    .supported(),
     choice("usage-count", GLOBAL, &["no", "yes", "ask"], "Take part in DRBD's count of users").ignored(NO_PHONE),
     number("dialog-refresh", GLOBAL, Unit::Seconds, (1, 0, 600), "Refresh of the countdown at boot").ignored(NO_WAIT),
     number("minor-count", GLOBAL, Unit::Count, (32, 1, 255), "Number of devices").ignored(NO_MODULE),

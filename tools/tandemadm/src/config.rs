@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tandem_config::{
-    ConfigError, DiskOptions, Fencing, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource, Stage,
-    Volume,
+    ConfigError, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource,
+    Stage, Volume,
 };
-use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
     self, CongestionOptions, OnIoError, Options, ResyncOptions, RrConflict, WriteOrdering,
 };
@@ -85,6 +85,7 @@ impl Config {
             resync_after: resource.resync_after().map(String::from),
             connect_interval_ms: resource.net.connect_interval_ms,
             nbd_listen: self.config.global.nbd_listen,
+            block_device: block_device(&self.config.global),
         })
     }
 
@@ -110,6 +111,15 @@ fn failure(error: &ConfigError) -> Failure {
         Stage::Check => 10,
     };
     Failure::Config(error.to_string(), code)
+}
+
+fn block_device(global: &Global) -> BlockDeviceSpec {
+    let driver = match global.device_driver.as_str() {
+        "fuse" => DeviceDriver::Fuse,
+        "none" => DeviceDriver::None,
+        _ => DeviceDriver::Auto,
+    };
+    BlockDeviceSpec { driver, away_limit_ms: global.device_timeout_ms }
 }
 
 /// The table lets pass what the engine runs, and no other.
@@ -278,7 +288,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"
-        global { nbd-listen 127.0.0.1:10809; }
+        global { nbd-listen 127.0.0.1:10809; device-driver fuse; device-timeout 30; }
         common { net { protocol B; timeout 50; verify-alg sha1; } }
         resource r0 {
             net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; fencing resource-and-stonith;
@@ -368,6 +378,7 @@ mod tests {
             resync_after: None,
             connect_interval_ms: 30_000,
             nbd_listen: Some("127.0.0.1:10809".parse().unwrap()),
+            block_device: BlockDeviceSpec { driver: DeviceDriver::Fuse, away_limit_ms: 30_000 },
         };
         assert_eq!(*spec, expected);
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
+use tandem_control::{
+    BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec,
+};
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -102,5 +104,6 @@ pub(crate) fn spec() -> ResourceSpec {
         resync_after: None,
         connect_interval_ms: 10_000,
         nbd_listen: None,
+        block_device: BlockDeviceSpec { driver: DeviceDriver::None, away_limit_ms: 0 },
     }
 }

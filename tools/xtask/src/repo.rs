@@ -30,10 +30,27 @@ pub(crate) fn release_dir() -> Result<PathBuf> {
     Ok(Path::new(target).join("release"))
 }
 
-/// Builds the daemon and the command line as they are shipped. Only these two, so that no other member's features
-/// find their way in.
+/// Builds what is shipped, as it is shipped.
 pub(crate) fn build_release() -> Result<()> {
-    run(cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm", "-p", "nfs-failover"]))
+    run(&mut release_build())
+}
+
+/// Only what is shipped, so that no other member's features find their way in.
+pub(crate) fn release_build() -> Command {
+    let mut cargo = cargo();
+    cargo.args([
+        "build",
+        "--release",
+        "-p",
+        "tandemd",
+        "-p",
+        "tandem-device",
+        "-p",
+        "tandemadm",
+        "-p",
+        "nfs-failover",
+    ]);
+    cargo
 }
 
 /// The paths of the repository's files, relative to its root; without what git ignores. With `tracked_only`, without

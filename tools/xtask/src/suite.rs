@@ -40,10 +40,7 @@ pub(crate) fn run() -> Result<()> {
     );
     suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
-    suite.step(
-        "build as shipped",
-        repo::cargo().args(["build", "--release", "-p", "tandemd", "-p", "tandemadm", "-p", "nfs-failover"]),
-    );
+    suite.step("build as shipped", &mut repo::release_build());
     suite.step("end to end: real daemons, real clients", &mut end_to_end("", &release, &sandbox));
     drop(sandbox);
     suite.finish()

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tandem_control::{HandlersSpec, NodeSpec, VolumeSpec};
+use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, VolumeSpec};
 use tandem_core::config::Options;
 use tandem_core::units::NodeId;
 
@@ -13,7 +13,7 @@ use super::*;
 /// As long as a thread that does not answer is waited for, and no more than that for all of them.
 #[test]
 fn resources_that_hang_are_asked_at_the_same_time() {
-    let daemon = Daemon::new();
+    let daemon = new_daemon();
     let mute: Vec<_> = ["r0", "r1", "r2"].map(|name| add_mute(&daemon, name)).into();
     let start = Instant::now();
     tokio_uring::start(daemon.statuses());
@@ -23,7 +23,7 @@ fn resources_that_hang_are_asked_at_the_same_time() {
 
 #[test]
 fn a_dead_resource_does_not_keep_its_last_state() {
-    let daemon = Daemon::new();
+    let daemon = new_daemon();
     let mute = add_mute(&daemon, "r0");
     let entry = daemon.entry("r0").unwrap();
     *entry.last_status.borrow_mut() = Some(Status {
@@ -42,7 +42,7 @@ fn a_dead_resource_does_not_keep_its_last_state() {
 
 #[test]
 fn a_resource_that_is_not_up_is_unknown_in_drbds_words() {
-    let daemon = Daemon::new();
+    let daemon = new_daemon();
     let act = Request::Act { resource: "r9".into(), action: Action::Secondary };
     let reply = tokio_uring::start(daemon.handle(act));
     assert_eq!((reply.exit_code, reply.error.as_deref()), (10, Some("r9: Failure: (158) Unknown resource")));
@@ -55,15 +55,19 @@ fn a_resource_that_cannot_be_made_leaves_no_listener_behind() {
     let mut spec = spec("r0");
     spec.node.address = taken.local_addr().unwrap();
     spec.nbd_listen = Some(free);
-    let daemon = Daemon::new();
+    let daemon = new_daemon();
     let reply = tokio_uring::start(daemon.handle(Request::Up { spec }));
     assert_eq!(reply.error.as_deref(), Some("r0: Failure: (102) Local address(port) already in use."));
     StdListener::bind(free).expect("nobody listens any more");
 }
 
+fn new_daemon() -> Rc<Daemon> {
+    Daemon::new(RuntimeDir::new("/no/such/folder"))
+}
+
 fn add_mute(daemon: &Daemon, name: &str) -> impl Sized + use<> {
     let (resource, life) = Resource::mute();
-    let entry = Rc::new(Entry::new(&spec(name), resource, None));
+    let entry = Rc::new(Entry::new(&spec(name), &daemon.run, resource, None));
     daemon.entries.borrow_mut().insert(name.into(), entry);
     life
 }
@@ -88,5 +92,6 @@ fn spec(name: &str) -> ResourceSpec {
         resync_after: None,
         connect_interval_ms: 10_000,
         nbd_listen: None,
+        block_device: BlockDeviceSpec { driver: DeviceDriver::None, away_limit_ms: 0 },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::status::{ResyncSuspended, Status, Suspended};
@@ -59,6 +59,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             resync_after: None,
             connect_interval_ms: 10_000,
             nbd_listen: None,
+            block_device: BlockDeviceSpec { driver: DeviceDriver::None, away_limit_ms: 0 },
         },
         engine: Status {
             resource: format!("r{minor}"),

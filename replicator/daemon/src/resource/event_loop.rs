@@ -14,6 +14,7 @@ use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{Command, DiskError};
 use tandem_core::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, Role};
+use tandem_core::status::Status;
 use tandem_core::units::{CommandId, HandlerId, NodeId, RequestId, Timestamp};
 use tandem_core::wire::Stream;
 use tandem_core::{Engine, Input, Output};
@@ -93,6 +94,7 @@ pub(crate) struct EventLoop {
     requests: Slab<PendingRequest>,
     commands: HashMap<CommandId, PendingCommand>,
     clients_stopped: Vec<oneshot::Sender<()>>,
+    device_stopped: Vec<oneshot::Sender<()>>,
     admits_clients: bool,
     last_number: u64,
     changed: bool,
@@ -118,6 +120,7 @@ impl EventLoop {
             requests: Slab::default(),
             commands: HashMap::new(),
             clients_stopped: Vec::new(),
+            device_stopped: Vec::new(),
             admits_clients: true,
             last_number: 0,
             changed: true,
@@ -299,7 +302,7 @@ impl EventLoop {
             }
             Mail::HandlerDone { id, outcome } => self.feed(Input::HandlerDone { id, outcome }),
             Mail::Status(reply) => {
-                let _ = reply.send(self.engine.status(self.now()));
+                let _ = reply.send(self.status());
             }
             Mail::Divergences(from_bytes, reply) => {
                 // Whoever asked may have gone.
@@ -311,8 +314,21 @@ impl EventLoop {
                 self.nbd.values_mut().for_each(NbdConn::abort);
                 self.clients_stopped.push(stopped);
             }
+            Mail::StopDevice(stopped) => {
+                self.nbd.values_mut().filter(|conn| conn.is_device()).for_each(NbdConn::abort);
+                self.device_stopped.push(stopped);
+            }
             Mail::Exit => self.exit = true,
         }
+    }
+
+    /// The engine counts the device's keeper among the clients that hold the device open: whether it does, the main
+    /// thread finds out.
+    fn status(&self) -> Status {
+        let mut status = self.engine.status(self.now());
+        let is_keeper = |name: &str| self.nbd.values().any(|conn| conn.is_device() && conn.name() == name);
+        status.openers.retain(|name| !is_keeper(name));
+        status
     }
 
     fn command(&mut self, command: Command, attaches: bool, reply: CommandReply) {
@@ -518,6 +534,12 @@ impl EventLoop {
                 tracing::info!(resource = self.spec.name, client = conn.name(), "NBD client gone");
                 self.engine.close(conn.name());
                 self.changed = true;
+            }
+        }
+        if !self.nbd.values().any(NbdConn::is_device) {
+            for stopped in self.device_stopped.drain(..) {
+                // Whoever waited may have given up.
+                let _ = stopped.send(());
             }
         }
         if self.nbd.is_empty() {

@@ -40,6 +40,8 @@ pub(crate) enum Mail {
     Divergences(u64, oneshot::Sender<Vec<Divergence>>),
     /// Drop every NBD client, admit no more, and say when their last request has ended.
     StopClients(oneshot::Sender<()>),
+    /// Drop the connections of the device's keeper, and say when their last request has ended.
+    StopDevice(oneshot::Sender<()>),
     /// End.
     Exit,
 }

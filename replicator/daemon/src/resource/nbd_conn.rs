@@ -38,6 +38,8 @@ pub(crate) struct NbdClient {
     pub(crate) name: String,
     /// What it was promised.
     pub(crate) export: ExportInfo,
+    /// It keeps the block device: whether that is open is known elsewhere.
+    pub(crate) is_device: bool,
     /// Its share of the number of clients that are admitted.
     pub(crate) permit: OwnedSemaphorePermit,
 }
@@ -46,6 +48,7 @@ pub(crate) struct NbdClient {
 pub(crate) struct NbdConn {
     socket: Arc<OwnedFd>,
     name: String,
+    is_device: bool,
     export: ExportInfo,
     receiver: Receiver,
     /// Empty while the ring has it.
@@ -85,6 +88,7 @@ impl NbdConn {
         NbdConn {
             socket: Arc::new(client.socket),
             name: client.name,
+            is_device: client.is_device,
             export: client.export,
             receiver: Receiver::new(),
             input: client.input,
@@ -101,6 +105,11 @@ impl NbdConn {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// It keeps the block device.
+    pub(crate) fn is_device(&self) -> bool {
+        self.is_device
     }
 
     /// The next request among what was received, if the client has not reached its limits. Requests that the

@@ -151,7 +151,7 @@ pub fn connected() -> ResourceStatus {
             "peers": [{"id": 1, "name": "bravo", "address": "127.0.0.2:7788"}],
             "volume": {"number": 0, "minor": 0, "device": "/dev/drbd0", "disk": "/x", "meta_disk": null},
             "options": OPTIONS,
-            "handlers": {"commands": {}, "limit_ms": 60000, "config_file": "/etc/tandem.conf"}, "connect_interval_ms": 10000, "nbd_listen": null
+            "handlers": {"commands": {}, "limit_ms": 60000, "config_file": "/etc/tandem.conf"}, "connect_interval_ms": 10000, "nbd_listen": null, "block_device": {"driver": "none", "away_limit_ms": 0}
         },
         "engine": {
             "resource": "r0", "node": 0, "role": "Primary", "disk": "UpToDate", "protocol": "C",

@@ -64,7 +64,12 @@ impl Pair {
         };
         fs::write(
             &config,
-            format!("resource {RESOURCE} {{\n  protocol C;\n{}{}}}\n", on(&alpha), on(&bravo)),
+            format!(
+                // Both nodes share /dev.
+                "global {{ device-driver none; }}\nresource {RESOURCE} {{\n  protocol C;\n{}{}}}\n",
+                on(&alpha),
+                on(&bravo)
+            ),
         )?;
         Ok(Pair { config, alpha, bravo })
     }

@@ -1,0 +1,79 @@
+//! tandem-device: keeps the block device of a Primary's volume. tandemd starts it.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use tandem_control::RuntimeDir;
+use tandem_device::control::Reply;
+use tandem_device::serve;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps the block device of a Primary's volume.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the device and keep it until it is told to go.
+    ///
+    /// tandemd must be running and the resource Primary. When the device is there, one line of JSON on standard output
+    /// says what it is; the log goes to standard error. SIGTERM takes the device away, unless it is open.
+    Serve {
+        /// The resource.
+        #[arg(long, value_name = "RES")]
+        resource: String,
+        /// The volume.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        volume: u16,
+        /// The name that the device shall have, such as /dev/drbd0.
+        #[arg(long, value_name = "PATH")]
+        device: PathBuf,
+        /// tandemd's folder [default: $TANDEM_RUN_DIR or /run/tandem]
+        #[arg(long, value_name = "DIR")]
+        run_dir: Option<PathBuf>,
+        /// How long requests wait for a tandemd that has gone, until all fail; 0: for ever.
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        away_limit: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let Cli { command: Command::Serve { resource, volume, device, run_dir, away_limit } } = Cli::parse();
+    start_logging();
+    let run = run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
+    let away_limit = (away_limit > 0).then(|| Duration::from_secs(away_limit));
+    let options = serve::Options { resource, volume, device, run, away_limit };
+    let served =
+        serve::run(&options, |device| say(&Reply { device: Some(device.clone()), ..Reply::default() }));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(resource = options.resource, "{error}");
+            say(&Reply::refused(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever started us may not listen.
+fn say(reply: &Reply) {
+    let line = serde_json::to_string(reply).unwrap_or_default();
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

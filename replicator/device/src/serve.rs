@@ -1,0 +1,320 @@
+//! The keeper: makes the device, keeps it while tandemd comes and goes, and takes it away when it is told to.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::setsid;
+use tandem_control::RuntimeDir;
+use thiserror::Error;
+
+use crate::control::{DeviceStatus, Files, MAX_LINE_BYTES, Reply, Request, write_line};
+use crate::fuse;
+use crate::line::{Line, Server};
+use crate::links::{LinkError, Links};
+use crate::loop_device::{self, LoopDevice};
+use crate::{memory, openers};
+
+/// For tandemd to let us in for the first time: it has just become Primary.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// udev looks at a device that somebody has closed; that is over within this time.
+const UDEV_LIMIT: Duration = Duration::from_secs(1);
+const UDEV_PAUSE: Duration = Duration::from_millis(10);
+/// A conversation in which nobody speaks is ended.
+const CONVERSATION_LIMIT: Duration = Duration::from_secs(60);
+
+/// Which device, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The resource.
+    pub resource: String,
+    /// The volume.
+    pub volume: u16,
+    /// The configured name of the device.
+    pub device: PathBuf,
+    /// tandemd's runtime folder.
+    pub run: RuntimeDir,
+    /// How long tandemd may stay away until every request fails; `None`: for ever.
+    pub away_limit: Option<Duration>,
+}
+
+/// Why there is no device.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A keeper is there.
+    #[error("the device of {0} has a keeper already{1}")]
+    Running(String, String),
+    /// A name is taken.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// tandemd does not let us in.
+    #[error("tandemd does not serve the device: {0}")]
+    Connect(io::Error),
+    /// The file of the export.
+    #[error(
+        "the FUSE file cannot be made: {0}; load the kernel's fuse module, or set 'global {{ device-driver none; }}'"
+    )]
+    Fuse(io::Error),
+    /// The loop device.
+    #[error(
+        "the loop device cannot be made: {0}; load the kernel's loop module, or set 'global {{ device-driver none; }}'"
+    )]
+    Loop(io::Error),
+    /// Something else in the system.
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// Makes the device and keeps it until it is told to go. `ready` is called once, when the device is there.
+pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), ServeError> {
+    // It fails if we lead a group already: then nobody's terminal reaches us either.
+    let _ = setsid();
+    let signals = terminating_signals();
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ServeError::Io(path, error)
+    };
+    // Before any thread begins: they inherit it.
+    signals.thread_block().map_err(|e| io(Path::new("signals"))(e.into()))?;
+    memory::protect();
+    let files = Files::new(&options.run, &options.resource, options.volume);
+    let folder = options.run.devices();
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io(&folder))?;
+    let lock = lock(&files.pid, &options.resource)?;
+    let links = Links::new(&files.node, &options.device, &options.resource, options.volume);
+    links.check()?;
+    loop_device::remove_left_over(&loop_device::name(&files.node));
+    let server = Server {
+        socket: options.run.nbd_socket(),
+        export: options.resource.clone(),
+        away_limit: options.away_limit,
+    };
+    let line = Line::open(server, CONNECT_LIMIT).map_err(ServeError::Connect)?;
+    let export = fuse::Export::serve(line.clone(), &files.pid).map_err(ServeError::Fuse)?;
+    let device = LoopDevice::new(&export.file, &loop_device::name(&files.node)).map_err(ServeError::Loop)?;
+    if !device.is_direct() {
+        tracing::warn!("{} has a page cache of its own below it: slow, and right", device.node().display());
+    }
+    links.make(device.node())?;
+    let listener = bind(&files.socket).map_err(io(&files.socket))?;
+    let keeper = Arc::new(Keeper {
+        node: device.node().to_owned(),
+        line,
+        links,
+        export,
+        device: Mutex::new(Some(device)),
+        files,
+        _lock: lock,
+    });
+    ready(&keeper.status());
+    tracing::info!(resource = options.resource, "{} is {}", options.device.display(), keeper.node.display());
+    keeper.serve(&listener, signals);
+    Ok(())
+}
+
+/// Removes what a keeper that was killed has left.
+pub fn clean_up(files: &Files, links: &Links) {
+    links.remove();
+    loop_device::remove_left_over(&loop_device::name(&files.node));
+}
+
+/// A device that is there.
+struct Keeper {
+    node: PathBuf,
+    line: Arc<Line>,
+    links: Links,
+    export: fuse::Export,
+    /// Until it is removed.
+    device: Mutex<Option<LoopDevice>>,
+    files: Files,
+    _lock: Flock<File>,
+}
+
+impl Keeper {
+    /// Answers until the device is gone; ends the process then, whatever other conversations are going on.
+    fn serve(self: &Arc<Keeper>, listener: &UnixListener, signals: SigSet) {
+        let keeper = self.clone();
+        thread::spawn(move || keeper.end_on_signals(&signals));
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                thread::sleep(UDEV_PAUSE); // No descriptor is free; the next attempt would fail at once too.
+                continue;
+            };
+            let keeper = self.clone();
+            let conversation = thread::Builder::new().name("control".into());
+            let begun = conversation.spawn(move || {
+                if let Err(error) = keeper.converse(stream) {
+                    tracing::debug!("a conversation has ended: {error}");
+                }
+            });
+            if let Err(error) = begun {
+                tracing::warn!("a conversation cannot begin: {error}");
+            }
+        }
+    }
+
+    /// A device in use stays: who wants it gone must stop what uses it.
+    fn end_on_signals(&self, signals: &SigSet) {
+        while let Ok(signal) = signals.wait() {
+            let reply = self.close();
+            match reply.error {
+                None => self.end(),
+                Some(error) => {
+                    tracing::warn!("{signal}: the device stays: {error} {}", reply.openers.join(", "));
+                }
+            }
+        }
+    }
+
+    fn converse(&self, stream: UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(CONVERSATION_LIMIT))?;
+        stream.set_write_timeout(Some(CONVERSATION_LIMIT))?;
+        let mut answers = stream.try_clone()?;
+        let mut questions = BufReader::new(stream);
+        loop {
+            let mut line = String::new();
+            if (&mut questions).take(MAX_LINE_BYTES).read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let request = match serde_json::from_str(&line) {
+                Ok(request) => request,
+                Err(error) => return write_line(&mut answers, &Reply::refused(error)),
+            };
+            let reply = self.answer(request);
+            let gone = request == Request::Close && reply.error.is_none();
+            let told = write_line(&mut answers, &reply);
+            if gone {
+                self.end();
+            }
+            told?;
+        }
+    }
+
+    fn answer(&self, request: Request) -> Reply {
+        match request {
+            Request::Status => {
+                Reply { openers: openers::find(&self.node), device: Some(self.status()), ..Reply::default() }
+            }
+            Request::Close => self.close(),
+            Request::Fail => {
+                tracing::warn!("every request of {} fails from now on", self.node.display());
+                self.line.fail();
+                Reply::default()
+            }
+            Request::Resize => match self.resize() {
+                Ok(()) => Reply { device: Some(self.status()), ..Reply::default() },
+                Err(error) => {
+                    Reply::refused(format_args!("{} cannot be resized: {error}", self.node.display()))
+                }
+            },
+        }
+    }
+
+    fn status(&self) -> DeviceStatus {
+        let (connected, pending, failing) = self.line.condition();
+        DeviceStatus {
+            pid: std::process::id(),
+            driver: "fuse".into(),
+            node: self.node.clone(),
+            size_bytes: self.line.size_bytes(),
+            connected,
+            pending,
+            failing,
+        }
+    }
+
+    fn resize(&self) -> io::Result<()> {
+        let size_bytes = self.line.look_at_size()?;
+        let seen_bytes = self.export.look_at_size()?;
+        if seen_bytes != size_bytes {
+            return Err(io::Error::other("the kernel does not see the new size"));
+        }
+        match &*self.device.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(device) => device.resize(),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the device away, unless it is open.
+    fn close(&self) -> Reply {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        if device.is_none() {
+            return Reply::default();
+        }
+        let end = Instant::now() + UDEV_LIMIT;
+        let claim = loop {
+            let claimed = loop_device::claim(&self.node);
+            let openers = openers::find(&self.node);
+            match claimed {
+                Ok(claim) if openers.is_empty() => break claim,
+                Err(error) if error.raw_os_error() != Some(Errno::EBUSY as i32) => {
+                    return Reply::refused(error);
+                }
+                _ if only_udev(&openers) && Instant::now() < end => thread::sleep(UDEV_PAUSE),
+                _ => return Reply { openers, ..Reply::refused("the device is open") },
+            }
+        };
+        self.links.remove();
+        // What was written without O_DIRECT and fsync may still be in the page cache.
+        if let Err(error) = claim.sync_all() {
+            tracing::warn!("what was written last to {} is lost: {error}", self.node.display());
+        }
+        if let Some(Err(error)) = device.take().map(|device| device.remove(claim)) {
+            tracing::warn!("{} cannot be given up: {error}", self.node.display());
+        }
+        self.line.close();
+        Reply::default()
+    }
+
+    fn end(&self) -> ! {
+        tracing::info!("the device is gone");
+        // The file of the process id stays: removing it would let two keepers lock two files of the same name.
+        let _ = fs::remove_file(&self.files.socket);
+        std::process::exit(0)
+    }
+}
+
+fn only_udev(openers: &[String]) -> bool {
+    openers.iter().all(|opener| opener.contains("udev"))
+}
+
+fn terminating_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
+}
+
+fn lock(path: &Path, resource: &str) -> Result<Flock<File>, ServeError> {
+    let failed = |e| ServeError::Io(path.to_owned(), e);
+    let mut opening = OpenOptions::new();
+    opening.read(true).write(true).create(true).truncate(false);
+    let file = opening.open(path).map_err(failed)?;
+    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, _)| {
+        let mut pid = String::new();
+        let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+        let who = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
+        ServeError::Running(resource.to_owned(), who)
+    })?;
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut lock).map_err(failed)?;
+    Ok(lock)
+}
+
+/// The folder is its owner's alone, and so is what is made in it.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    // A keeper that was killed has left it.
+    let _ = fs::remove_file(path);
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
