@@ -1,17 +1,34 @@
 //! The addresses that clients know.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{PROGRAM_LIMIT, Scene};
 use crate::config::{Service, Vip};
 use crate::net::link::Link;
-use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::plan::{Cancel, Step, Trouble, Turn, trouble};
 use crate::system::interfaces;
 use crate::system::program::{program, run};
 
-/// An owner answers within this. The question is asked early, so that nobody waits for it.
-const ANSWER_LIMIT: Duration = Duration::from_millis(20);
+/// An owner answers within this. The question is asked early, so that hardly anybody waits for it.
+const ANSWER_LIMIT: Duration = Duration::from_millis(50);
+
+/// The question that was asked, who has the addresses: one link for each.
+pub(super) struct Question {
+    links: Vec<Link>,
+    asked: Instant,
+}
+
+impl Question {
+    /// Says to everybody that the addresses are here.
+    fn announce(&self, service: &Service) -> Result<(), Trouble> {
+        for (link, vip) in self.links.iter().zip(&service.vips) {
+            link.announce(vip.address).map_err(trouble(&vip.interface))?;
+        }
+        Ok(())
+    }
+}
 
 /// Whether every address is on this node.
 pub(super) fn all_here(service: &Service) -> Result<bool, Trouble> {
@@ -50,14 +67,12 @@ impl Step for Ask {
     }
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
-        let mut links = Vec::new();
-        for vip in &self.0.service.vips {
-            let link = Link::open(&vip.interface).map_err(trouble(&vip.interface))?;
+        let question = Question { links: links(&self.0.service)?, asked: Instant::now() };
+        for (link, vip) in question.links.iter().zip(&self.0.service.vips) {
             link.ask(vip.address).map_err(trouble(&vip.interface))?;
-            links.push(link);
         }
-        if let Ok(mut questions) = self.0.questions.lock() {
-            *questions = links;
+        if let Ok(mut slot) = self.0.question.lock() {
+            *slot = Some(question);
         }
         Ok("asked".into())
     }
@@ -86,12 +101,16 @@ impl Step for Add {
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
         let service = &self.0.service;
-        self.expect_no_other_owner()?;
+        let question = self.0.question.lock().ok().and_then(|mut slot| slot.take());
+        let question = question.ok_or_else(|| Trouble::new("nobody was asked who has the addresses"))?;
+        expect_no_other_owner(&question, service)?;
         let present = interfaces::addresses()?;
         for vip in service.vips.iter().filter(|vip| !is_here(vip, &present)) {
             run(ip("add", vip), turn.left())?;
         }
-        announce(service)?;
+        question.announce(service)?;
+        // The kernel takes its time to close such a socket.
+        thread::spawn(move || drop(question));
         let vips: Vec<String> = service.vips.iter().map(|vip| vip.address.to_string()).collect();
         Ok(format!("{} announced", vips.join(", ")))
     }
@@ -101,34 +120,33 @@ impl Step for Add {
     }
 }
 
-impl Add {
-    fn expect_no_other_owner(&self) -> Result<(), Trouble> {
-        let links = self.0.questions.lock().map(|mut links| std::mem::take(&mut *links)).unwrap_or_default();
-        let answers = Turn::new(ANSWER_LIMIT, crate::plan::Cancel::default());
-        for (link, vip) in links.iter().zip(&self.0.service.vips) {
-            let owner = answers.until(|| link.other_owner(vip.address).transpose());
-            match owner {
-                None => {}
-                Some(Err(error)) => return Err(trouble(&vip.interface)(error)),
-                Some(Ok(mac)) => {
-                    let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-                    let (address, mac) = (vip.address, mac.join(":"));
-                    let advice = "take it away there: a node without the volume must not have it";
-                    return Err(Trouble::new(format!("{address} is in use by {mac}; {advice}")));
-                }
+fn expect_no_other_owner(question: &Question, service: &Service) -> Result<(), Trouble> {
+    let left = ANSWER_LIMIT.saturating_sub(question.asked.elapsed());
+    let answers = Turn::new(left, Cancel::default());
+    for (link, vip) in question.links.iter().zip(&service.vips) {
+        let owner = answers.until(|| link.other_owner(vip.address).transpose());
+        match owner {
+            None => {}
+            Some(Err(error)) => return Err(trouble(&vip.interface)(error)),
+            Some(Ok(mac)) => {
+                let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+                let (address, mac) = (vip.address, mac.join(":"));
+                let advice = "take it away there: a node without the volume must not have it";
+                return Err(Trouble::new(format!("{address} is in use by {mac}; {advice}")));
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// A link for each address.
+fn links(service: &Service) -> Result<Vec<Link>, Trouble> {
+    service.vips.iter().map(|vip| Link::open(&vip.interface).map_err(trouble(&vip.interface))).collect()
 }
 
 /// Says to everybody that the addresses are here.
 pub(super) fn announce(service: &Service) -> Result<(), Trouble> {
-    for vip in &service.vips {
-        let link = Link::open(&vip.interface).map_err(trouble(&vip.interface))?;
-        link.announce(vip.address).map_err(trouble(&vip.interface))?;
-    }
-    Ok(())
+    Question { links: links(service)?, asked: Instant::now() }.announce(service)
 }
 
 /// Takes them away.

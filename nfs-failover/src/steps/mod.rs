@@ -13,7 +13,6 @@ mod hook;
 mod keep;
 mod mount;
 mod notify;
-mod peer;
 mod role;
 mod server;
 mod unmount;
@@ -23,7 +22,6 @@ use std::time::Duration;
 
 use crate::config::Service;
 use crate::here::Here;
-use crate::net::link::Link;
 use crate::plan::{Plan, Step};
 
 pub use keep::keep;
@@ -47,13 +45,13 @@ pub struct Scene {
     /// The other node, if it can be asked.
     pub peer: Option<Arc<dyn Peer>>,
     /// Where answers to the question arrive, who has the addresses.
-    questions: Mutex<Vec<Link>>,
+    question: Mutex<Option<address::Question>>,
 }
 
 impl Scene {
     /// A scene.
     pub fn new(service: Service, here: Here, peer: Option<Arc<dyn Peer>>) -> Arc<Self> {
-        Arc::new(Self { service, here, peer, questions: Mutex::default() })
+        Arc::new(Self { service, here, peer, question: Mutex::default() })
     }
 }
 
@@ -63,7 +61,6 @@ pub fn promote(scene: &Arc<Scene>) -> Plan {
     let steps: Vec<Option<Arc<dyn Step>>> = vec![
         Some(Arc::new(role::Permission(scene()))),
         Some(Arc::new(block::Block(scene()))),
-        Some(Arc::new(peer::AwaitDemotion(scene()))),
         Some(Arc::new(role::Primary(scene()))),
         Some(Arc::new(address::Ask(scene()))),
         Some(Arc::new(device::Device(scene()))),

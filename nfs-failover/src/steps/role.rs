@@ -14,8 +14,10 @@ use crate::tandem;
 const PRIMARY_LIMIT: Duration = Duration::from_secs(60);
 const SECONDARY_LIMIT: Duration = Duration::from_secs(20);
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
-/// Between two attempts while the peer is still Primary, or believed to be.
-const RETRY_LIMIT: Duration = Duration::from_secs(5);
+/// For a peer that was asked to demote: longer than a demotion that has to kill the volume's users.
+const DEMOTION_LIMIT: Duration = Duration::from_secs(15);
+/// Then tandemd is asked again, which finds out whether the peer is still alive.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether this node's data is worth serving.
 pub(super) struct Permission(pub(super) Arc<Scene>);
@@ -65,7 +67,7 @@ impl Step for Primary {
     }
 
     fn intention(&self) -> String {
-        format!("make {} Primary", self.0.service.resource)
+        format!("make {} Primary, once the other node has demoted", self.0.service.resource)
     }
 
     fn limit(&self) -> Duration {
@@ -78,18 +80,25 @@ impl Step for Primary {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        let resource = &self.0.service.resource;
-        let try_again = Turn::new(RETRY_LIMIT, turn.cancel().clone());
+        let scene = &self.0;
+        let resource = &scene.service.resource;
+        let patience = Turn::new(DEMOTION_LIMIT, turn.cancel().clone());
+        let mut asked = None;
         loop {
-            let action = Action::Primary { force: false };
-            match tandem::act(&self.0.here, resource, action, turn.left()) {
+            let primary = Action::Primary { force: false };
+            match tandem::act(&scene.here, resource, primary, turn.left()) {
                 Ok(()) => return Ok(format!("{resource} is Primary")),
                 Err(refusal) if !refusal.is_second_primary() => return Err(refusal.into()),
-                Err(refusal) => {
-                    // Until the peer is Secondary, or known to be gone.
-                    let changed = try_again.until(|| (!peer_is_primary(&self.0)).then_some(()));
-                    changed.ok_or_else(|| Trouble::from(refusal))?;
-                }
+                Err(_) => {}
+            }
+            let answer = asked.get_or_insert_with(|| ask_to_demote(scene));
+            let soon = Turn::new(RETRY_INTERVAL.min(patience.left()), turn.cancel().clone());
+            if soon.until(|| (!peer_is_primary(scene)).then_some(())).is_none() && patience.left().is_zero() {
+                let why = answer.as_ref().err().map(|why| format!(" ({why})")).unwrap_or_default();
+                return Err(Trouble::new(format!("the other node is Primary and remains so{why}")));
+            }
+            if turn.is_cancelled() {
+                return Err(Trouble::new("cancelled: somebody wants something else by now"));
             }
         }
     }
@@ -99,8 +108,15 @@ impl Step for Primary {
     }
 }
 
+fn ask_to_demote(scene: &Scene) -> Result<(), String> {
+    match &scene.peer {
+        Some(peer) => peer.please_demote(),
+        None => Err("it cannot be asked: no `peer` is configured".into()),
+    }
+}
+
 /// Whether a peer is connected and Primary.
-pub(super) fn peer_is_primary(scene: &Scene) -> bool {
+fn peer_is_primary(scene: &Scene) -> bool {
     tandem::find_status(&scene.here, &scene.service.resource)
         .ok()
         .flatten()

@@ -25,6 +25,7 @@ mod machine;
 mod nbd_client;
 mod node;
 mod ocf;
+mod outcome;
 mod pair;
 mod postgres;
 mod random;

@@ -1,12 +1,11 @@
 //! One node: its disk, its runtime folder, its daemon, and what can be done to it.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,6 +14,7 @@ use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::{PeerStatus, Status};
 
 use crate::nbd_client::{NbdClient, NbdError};
+pub(crate) use crate::outcome::{Outcome, binary};
 use crate::wait;
 
 /// The only resource.
@@ -29,14 +29,6 @@ pub(crate) struct Node {
     pub(crate) config: PathBuf,
     /// What its programs are started with.
     pub(crate) prefix: Vec<String>,
-}
-
-/// What a command ended with.
-pub(crate) struct Outcome {
-    pub(crate) line: String,
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl Node {
@@ -127,50 +119,6 @@ impl Node {
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.run.log_file()).unwrap_or_default()).into_owned()
     }
-}
-
-impl fmt::Debug for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { line, code, stdout, stderr } = self;
-        write!(f, "{line}\nexit status {code:?}\nstdout: {stdout}\nstderr: {stderr}")
-    }
-}
-
-impl Outcome {
-    pub(crate) fn of(mut command: Command) -> Outcome {
-        let line = format!("{command:?}");
-        let Output { status, stdout, stderr } = command.output().unwrap_or_else(|e| panic!("{line}: {e}"));
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Outcome { line, code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-    }
-
-    /// Exit status 0, or a panic with everything that was said.
-    #[track_caller]
-    pub(crate) fn ok(self) -> Outcome {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self
-    }
-
-    /// This exit status, and this text on standard error.
-    #[track_caller]
-    pub(crate) fn refused(self, code: i32, text: &str) -> Outcome {
-        assert_eq!(self.code, Some(code), "expected exit status {code} and '{text}': {self:?}");
-        assert!(self.stderr.contains(text), "expected '{text}': {self:?}");
-        self
-    }
-}
-
-/// A binary under test.
-pub(crate) fn binary(name: &str) -> PathBuf {
-    let folder = std::env::var_os("TANDEM_BIN_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"), PathBuf::from);
-    let path = folder.join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: cargo build --release -p tandemd -p tandemadm -p nfs-failover",
-        path.display()
-    );
-    path
 }
 
 /// A zombie does not count: nobody may be there to reap it.

@@ -45,6 +45,23 @@ const OCF_TESTER: Package =
     Package { name: "resource-agents", program: "ocf-tester", reason: "tries the cluster's agent" };
 const XMLLINT: Package =
     Package { name: "libxml2-utils", program: "xmllint", reason: "checks the agent's description" };
+const GANESHA: Package =
+    Package { name: "nfs-ganesha", program: "ganesha.nfsd", reason: "an NFS server in user space" };
+const GANESHA_VFS: Package = Package {
+    name: "nfs-ganesha-vfs",
+    // It has no program.
+    program: "/var/lib/dpkg/info/nfs-ganesha-vfs.list",
+    reason: "lets that server export a file system",
+};
+const RPCBIND: Package =
+    Package { name: "rpcbind", program: "rpcbind", reason: "tells NFSv3 clients the ports" };
+const LIBNFS: Package = Package {
+    name: "libnfs-dev",
+    program: "/usr/include/nfsc/libnfs.h",
+    reason: "an NFS client that needs no mount",
+};
+const GCC: Package = Package { name: "gcc", program: "gcc", reason: "builds that client" };
+const PROCPS: Package = Package { name: "procps", program: "pgrep", reason: "sees what is left running" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
 
 const QEMU_SYSTEM: Package =
@@ -61,6 +78,9 @@ pub(crate) const TEST: &[Package] =
     &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT];
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];
+/// What the tests of high availability run besides.
+pub(crate) const HIGH_AVAILABILITY: &[Package] =
+    &[E2FSPROGS, IPROUTE, NFTABLES, UTIL_LINUX, GANESHA, GANESHA_VFS, RPCBIND, LIBNFS, GCC, PROCPS];
 /// What the side-by-side measurement runs.
 pub(crate) const BENCH: &[Package] = &[LIBNBD, QEMU, FIO, NBDKIT];
 
@@ -89,6 +109,7 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     }
 }
 
+/// Found by its name where programs lie, or by its whole path.
 fn present(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     // A user's PATH often lacks the folders where mke2fs and losetup live.
@@ -182,7 +203,7 @@ mod tests {
 
     #[test]
     fn programs_are_found_by_path() {
-        assert!(present("sh"));
+        assert!(present("sh") && present("/bin/sh"));
         assert!(!present("no-such-program-anywhere"));
     }
 }

@@ -19,6 +19,7 @@ const DENY: [&str; 3] = ["--", "-D", "warnings"];
 /// Runs every test, the later ones even if an earlier one fails. The last line printed is `N passed, N failed`.
 pub(crate) fn run() -> Result<()> {
     packages::ensure(packages::TEST)?;
+    packages::ensure(packages::HIGH_AVAILABILITY)?;
     let release = repo::release_dir()?;
     // The tests take their daemons down themselves, unless they are interrupted.
     let sandbox = Sandbox::new()?;
@@ -41,7 +42,8 @@ pub(crate) fn run() -> Result<()> {
     suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step("build as shipped", &mut repo::release_build());
-    suite.step("end to end: real daemons, real clients", &mut end_to_end("", &release, &sandbox));
+    suite.step("end to end: real daemons, real clients", &mut end_to_end("e2e", "", &release, &sandbox));
+    suite.step("high availability: hosts, NFS", &mut end_to_end("ha", "", &release, &sandbox));
     drop(sandbox);
     suite.finish()
 }
@@ -51,13 +53,13 @@ pub(crate) fn run_end_to_end(filter: &str, variable: &str, value: u64) -> Result
     packages::ensure(packages::TEST)?;
     repo::build_release()?;
     let sandbox = Sandbox::new()?;
-    process::run(end_to_end(filter, &repo::release_dir()?, &sandbox).env(variable, value.to_string()))
+    process::run(end_to_end("e2e", filter, &repo::release_dir()?, &sandbox).env(variable, value.to_string()))
 }
 
-fn end_to_end(filter: &str, binaries: &Path, sandbox: &Sandbox) -> Command {
+fn end_to_end(test: &str, filter: &str, binaries: &Path, sandbox: &Sandbox) -> Command {
     let mut cargo = repo::cargo();
     cargo
-        .args(["test", "-p", "tandem-tests", "--test", "e2e", filter, "--"])
+        .args(["test", "-p", "tandem-tests", "--test", test, filter, "--"])
         .args(["--ignored", "--nocapture", "--test-threads=1"])
         .env("TANDEM_BIN_DIR", binaries)
         .env("TMPDIR", sandbox.path());

@@ -1,0 +1,18 @@
+//! High availability, end to end: hosts made of namespaces, real daemons, a real NFS server, a real client.
+//!
+//! They need root, Debian's packages and the release binaries (`TANDEM_BIN_DIR`, else `target/release`), so plain
+//! `cargo test` passes them by; `cargo xtask test` runs them with `--ignored`.
+
+#![allow(clippy::unwrap_used)]
+
+mod by_hand;
+mod client;
+mod host;
+mod lab;
+#[path = "../e2e/outcome.rs"]
+#[allow(dead_code, reason = "shared with the other end-to-end tests")]
+mod outcome;
+mod servers;
+mod switch;
+#[path = "../e2e/wait.rs"]
+mod wait;

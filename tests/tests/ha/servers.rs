@@ -1,0 +1,150 @@
+//! Two servers with a replicated volume, and what `nfs-failover` makes of them.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use crate::client::Program;
+use crate::host::Host;
+use crate::lab::{Lab, VIP};
+use crate::outcome::{Outcome, binary};
+use crate::wait;
+
+const DISK_BYTES: u64 = 96 << 20;
+const EXPORT: &str = "/srv/nfs/data";
+
+/// The lab with a volume that holds an empty export; nothing is promoted.
+pub(crate) struct Servers {
+    pub(crate) lab: Lab,
+    pub(crate) client: Program,
+}
+
+impl Servers {
+    /// Both nodes are up and UpToDate, and neither serves. `service` is what stands in the service's configuration
+    /// besides the usual.
+    pub(crate) fn new(service: &str) -> Servers {
+        let lab = Lab::new();
+        let client = Program::build(lab.folder(), EXPORT);
+        let servers = Servers { lab, client };
+        servers.write_configuration(service);
+        for host in servers.hosts() {
+            File::create(servers.disk(host)).unwrap().set_len(DISK_BYTES).unwrap();
+            servers.adm(host, &["create-md", "r0"]).ok();
+            servers.adm(host, &["up", "r0"]).ok();
+        }
+        servers.make_file_system();
+        servers
+    }
+
+    fn make_file_system(&self) {
+        let a = &self.lab.a;
+        self.adm(a, &["primary", "--force", "r0"]).ok();
+        a.run("mkfs.ext4", &["-q", "-F", "/dev/drbd0"]).ok();
+        a.run("mkdir", &["-p", "/srv/nfs"]).ok();
+        a.run("mount", &["-t", "ext4", "/dev/drbd0", "/srv/nfs"]).ok();
+        a.run("mkdir", &[EXPORT]).ok();
+        a.run("umount", &["/srv/nfs"]).ok();
+        self.adm(a, &["secondary", "r0"]).ok();
+        wait::until("both nodes are UpToDate", || self.are_healed());
+    }
+
+    /// The two hosts that can serve.
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
+        [&self.lab.a, &self.lab.b]
+    }
+
+    /// Switches a server on again and brings its resource up.
+    pub(crate) fn return_to_life(&mut self, name: &str) {
+        let Lab { switch, a, b, .. } = &mut self.lab;
+        let host = if name == a.name { a } else { b };
+        host.power_on(switch);
+        let host = if name == self.lab.a.name { &self.lab.a } else { &self.lab.b };
+        self.adm(host, &["up", "r0"]).ok();
+    }
+
+    /// `tandemadm` on a host.
+    pub(crate) fn adm(&self, host: &Host, arguments: &[&str]) -> Outcome {
+        let config = self.lab.folder().join("tandem.conf");
+        let mut all = vec!["-c", config.to_str().unwrap()];
+        all.extend(arguments);
+        host.run(binary("tandemadm"), &all)
+    }
+
+    /// `nfs-failover` on a host.
+    pub(crate) fn failover(&self, host: &Host, arguments: &[&str]) -> Outcome {
+        let config = self.lab.folder().join("nfs-failover.conf");
+        let mut all = vec!["-c", config.to_str().unwrap()];
+        all.extend(arguments);
+        host.run(binary("nfs-failover"), &all)
+    }
+
+    /// `nfs-failover` on a host, killed after so many seconds.
+    pub(crate) fn killed(&self, host: &Host, command: &str, after_s: &str) {
+        let (program, config) = (binary("nfs-failover"), self.lab.folder().join("nfs-failover.conf"));
+        let arguments =
+            ["-s", "KILL", after_s, program.to_str().unwrap(), "-c", config.to_str().unwrap(), command];
+        // It may come to its end before.
+        host.run("timeout", &arguments);
+    }
+
+    /// The host serves: everything is there, and nothing is blocked.
+    #[track_caller]
+    pub(crate) fn expect_up(&self, host: &Host) {
+        let [address, mounts, rules, role] = self.look(host);
+        assert!(
+            address.contains(VIP) && mounts.contains(" /srv/nfs ") && role.contains("role:Primary"),
+            "{role}"
+        );
+        assert!(!rules.contains("nfs-failover"), "{rules}");
+        self.client.read_nothing(&self.lab.c);
+    }
+
+    /// The host is a clean secondary: nothing is left.
+    #[track_caller]
+    pub(crate) fn expect_down(&self, host: &Host) {
+        let [address, mounts, rules, role] = self.look(host);
+        assert!(!address.contains(VIP) && !mounts.contains("/srv/nfs"), "{address}\n{mounts}");
+        assert!(!rules.contains("nfs-failover") && role.contains("role:Secondary"), "{rules}\n{role}");
+        assert_ne!(host.run("pgrep", &["-x", "ganesha.nfsd"]).code, Some(0));
+    }
+
+    fn look(&self, host: &Host) -> [String; 4] {
+        [
+            host.run("ip", &["address"]).ok().stdout,
+            host.run("cat", &["/proc/self/mounts"]).ok().stdout,
+            host.run("nft", &["list", "tables"]).ok().stdout,
+            self.adm(host, &["status", "r0"]).ok().stdout,
+        ]
+    }
+
+    /// Whether both nodes see each other and hold the same.
+    pub(crate) fn are_healed(&self) -> bool {
+        self.hosts().into_iter().all(|host| {
+            let status = self.adm(host, &["status", "r0"]).stdout;
+            status.matches("UpToDate").count() == 2
+                && !status.contains("SyncSource")
+                && !status.contains("SyncTarget")
+        })
+    }
+
+    fn disk(&self, host: &Host) -> PathBuf {
+        host.folder.join("disk")
+    }
+
+    fn write_configuration(&self, service: &str) {
+        let sides = self.hosts().map(|host| {
+            let (name, disk, address) = (host.name, self.disk(host), &host.address);
+            format!(
+                "  on {name} {{ device /dev/drbd0; disk {}; address {address}:7789; meta-disk internal; }}\n",
+                disk.display()
+            )
+        });
+        let tandem = format!("resource r0 {{\n  protocol C;\n{}}}\n", sides.concat());
+        fs::write(self.lab.folder().join("tandem.conf"), tandem).unwrap();
+        let failover = format!(
+            "service nfs {{\n  resource r0;\n  mount /srv/nfs {{ fstype ext4; options noatime,errors=remount-ro; }}\n  \
+             server ganesha;\n  export \"{EXPORT} 10.99.0.0/24(rw,sync,no_subtree_check,no_root_squash,insecure)\";\n  \
+             vip {VIP}/24 dev eth0;\n  grace 10; lease 10;\n  {service}\n}}\n"
+        );
+        fs::write(self.lab.folder().join("nfs-failover.conf"), failover).unwrap();
+    }
+}
