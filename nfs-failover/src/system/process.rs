@@ -38,6 +38,12 @@ impl Process {
         stat(self.pid).is_some_and(|(state, began)| began == self.began && !matches!(state, 'Z' | 'X'))
     }
 
+    /// Whether it has a file of this name open.
+    pub fn has_open(self, name: &str) -> bool {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target.as_os_str() == name)
+    }
+
     /// Sends a signal; that it is gone is fine.
     pub fn signal(self, signal: Signal) -> Result<(), Trouble> {
         match kill(Pid::from_raw(self.pid), signal).err().filter(|_| self.is_running()) {

@@ -3,10 +3,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::sethostname;
+
 use super::super::PROGRAM_LIMIT;
-use super::{STOP_PATIENCE, Scene, await_answer};
+use super::{STOP_PATIENCE, Scene, await_answer, end_of};
 use crate::config::{Client, Export, Service};
 use crate::plan::{Trouble, Turn, trouble};
 use crate::system::mounts;
@@ -21,8 +25,10 @@ const THREADS: &str = "8";
 /// Fixed ports, so that they can be closed and opened.
 const MOUNTD_PORT: &str = "20048";
 const STATD_PORT: &str = "662";
+/// Remembers which NFSv4 clients have opens and locks.
+const TRACKER: &str = "nfsdcld";
 /// Programs that run beside the kernel's threads; what they have open on the volume goes with them.
-const HELPERS: &[&str] = &["nfsdcld", "statd", "mountd", "sm-notify"];
+const HELPERS: &[&str] = &[TRACKER, "statd", "mountd", "sm-notify"];
 /// The kernel ends threads and opens at once; writing back may take its time.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -47,7 +53,7 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     mount_once("nfsd", NFSD_FOLDER)?;
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
     let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
-    start_helper(scene, "nfsdcld", "nfsdcld", &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
+    start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
     let statd = ["-F", "-L", "-p", STATD_PORT, "-P", &state("statd")];
     start_helper(scene, "statd", "rpc.statd", &statd)?;
     start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])?;
@@ -59,15 +65,44 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
             )?;
         }
     }
-    let (grace, lease) = (service.grace_s.to_string(), service.lease_s.to_string());
+    let grace = service.grace_s.to_string();
     if Path::new(LOCK_GRACE_FILE).exists() {
         fs::write(LOCK_GRACE_FILE, &grace).map_err(trouble(LOCK_GRACE_FILE))?;
     }
-    let scope = scope(service);
-    let threads = ["-G", &grace, "-L", &lease, "-S", &scope, THREADS];
-    run(program("rpc.nfsd", &threads), turn.left())?;
+    await_client_tracking(scene, turn)?;
+    start_threads(service, turn.left())?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
     Ok(format!("{THREADS} threads answer"))
+}
+
+/// The kernel looks for `nfsdcld` for one second when its threads start, and remembers clients elsewhere if it does not find
+/// it: then their opens and locks would stay behind on this node.
+fn await_client_tracking(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
+    let tracker = helper(scene, TRACKER);
+    let ended = || tracker.is_none_or(|tracker| !tracker.is_running());
+    // It has read its database and waits for the kernel.
+    let waits = || tracker.is_some_and(|tracker| tracker.has_open("anon_inode:inotify"));
+    let looked = turn.until(|| (waits() || ended()).then_some(()));
+    match looked.is_some() && !ended() {
+        true => Ok(()),
+        false => {
+            let log = scene.here.file(&scene.service.name, &format!("{TRACKER}.log"));
+            Err(Trouble::new(format!("{TRACKER} does not run; its log ends with: {}", end_of(&log))))
+        }
+    }
+}
+
+/// The kernel takes the server's scope from the name of the host on which its threads are started: this is that host, for
+/// the moment. Debian 12's `rpc.nfsd` cannot be told.
+fn start_threads(service: &Service, limit: Duration) -> Result<(), Trouble> {
+    let (grace, lease) = (service.grace_s.to_string(), service.lease_s.to_string());
+    let scope = scope(service);
+    let starter = thread::spawn(move || {
+        let named = unshare(CloneFlags::CLONE_NEWUTS).and_then(|()| sethostname(&scope));
+        named.map_err(trouble("cannot name the server"))?;
+        run(program("rpc.nfsd", &["-G", &grace, "-L", &lease, THREADS]), limit)
+    });
+    starter.join().unwrap_or_else(|_| Err(Trouble::new("starting the threads has panicked")))
 }
 
 pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
