@@ -53,6 +53,8 @@ impl Export {
         // The kernel learns that closing is not to be announced: a keeper that is killed closes this file, and would wait
         // for itself to answer.
         drop(file.try_clone()?);
+        // It learns how large the file is: before Linux 6.17 a loop device takes what is known, and does not ask.
+        file.metadata()?;
         Ok(Export { file, connection })
     }
 
