@@ -15,8 +15,10 @@ use crate::repo;
 
 /// Moves everything that the lab keeps.
 const FOLDER_VARIABLE: &str = "TANDEM_VM_DIR";
+/// Names a folder of programs that are there already, as for the end-to-end tests; then nothing is built.
+const PROGRAMS_VARIABLE: &str = "TANDEM_BIN_DIR";
 /// Our programs, as the guests have them in `/host/bin`.
-const PROGRAMS: &[&str] = &["tandemd", "tandemadm"];
+const PROGRAMS: &[&str] = &["tandemd", "tandemadm", "tandem-device", "nfs-failover"];
 
 /// A lab without machines yet. It lies in the cache, fresh for each run, and is kept after it to be looked at.
 pub(super) struct Lab {
@@ -78,14 +80,23 @@ fn ready_cache() -> Result<PathBuf> {
 
 fn install_programs(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    repo::build_release()?;
+    let built = built_programs()?;
     for program in PROGRAMS {
-        fs::copy(repo::release_dir()?.join(program), folder.join(program))?;
+        let path = built.join(program);
+        fs::copy(&path, folder.join(program)).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     // The load is a part of this program.
     fs::copy(std::env::current_exe()?, folder.join("xtask"))?;
     // Debugging information is most of it, and the guests read it over and over.
     run(Command::new("strip").args(["--strip-debug"]).args(fs_list(folder)?))
+}
+
+fn built_programs() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(PROGRAMS_VARIABLE) {
+        return Ok(folder.into());
+    }
+    repo::build_release()?;
+    repo::release_dir()
 }
 
 fn fs_list(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -11,9 +11,14 @@ mod image;
 mod lab;
 mod load;
 mod machine;
+mod nbd;
 mod network;
 mod power_cut;
+mod shell;
+mod split;
 mod stack;
+mod tandem;
+mod writer;
 
 use clap::Subcommand;
 
@@ -25,15 +30,31 @@ use crate::process::Result;
 pub(crate) enum Scenario {
     /// Builds the machines' image, if it is not there, and boots one machine
     Image,
+    /// The kernel's nbd driver under ext4 while tandemd is restarted and killed: nothing but waiting is seen
+    Nbd,
     /// DRBD 8.4, ext4, the kernel's NFS server and UCARP: power cut of the primary, as a client sees it
     DrbdBaseline,
+    /// DRBD 8.4 as above, then Tandem with nfs-failover: power cut, return, resync; opens and locks held
+    HaNfs {
+        /// Leave DRBD out
+        #[arg(long)]
+        alone: bool,
+    },
+    /// Both sides go on without each other and meet again; one command decides, and is taken back
+    Split,
+    /// Boots two machines with a replicated device and takes commands for them from standard input
+    Shell,
 }
 
 /// Plays a scenario.
 pub(crate) fn run(scenario: Scenario) -> Result<()> {
     match scenario {
         Scenario::Image => boot_one(),
+        Scenario::Nbd => nbd::run(),
         Scenario::DrbdBaseline => power_cut::run_baseline(),
+        Scenario::HaNfs { alone } => power_cut::run_tandem(alone),
+        Scenario::Split => split::run(),
+        Scenario::Shell => shell::run(),
     }
 }
 

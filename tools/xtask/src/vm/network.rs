@@ -37,6 +37,16 @@ impl Network {
     pub(super) fn plug(&self, cable: &str) -> Result<()> {
         ip(&format!("tuntap add {cable} mode tap"))?;
         ip(&format!("link set {cable} master {BRIDGE}"))?;
+        self.mend(cable)
+    }
+
+    /// Cuts a cable; the machine's own end of it stays up.
+    pub(super) fn cut(&self, cable: &str) -> Result<()> {
+        ip(&format!("link set {cable} down"))
+    }
+
+    /// Mends a cable.
+    pub(super) fn mend(&self, cable: &str) -> Result<()> {
         ip(&format!("link set {cable} up"))
     }
 }

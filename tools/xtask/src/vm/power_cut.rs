@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::channel::Reply;
 use super::drbd::Drbd;
 use super::lab::Lab;
 use super::machine::Machine;
 use super::stack::{Stack, VIP, start_ucarp, wait_until_serving};
+use super::tandem::Tandem;
+use super::writer::Writer;
 use crate::process::Result;
-use crate::steps::Steps;
+use crate::steps::{Steps, print_beside};
 
 /// Small: after a crash, DRBD resyncs all that its activity log names, and mkfs has touched the whole disk.
 const DISK_BYTES: u64 = 256 << 20;
@@ -19,9 +18,8 @@ const NO_DISK_BYTES: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
 /// The client appends for this long before the cut.
 const BESIDE_SECONDS: u32 = 3;
-/// The client's files.
-const PLAIN: &str = "plain";
-const LOCKED: &str = "locked";
+/// The file that the client has locked.
+const LOCKED: &str = "/mnt/locked";
 /// The row that is compared.
 const STALL: &str = "client: longest wait for an acknowledgement";
 
@@ -38,6 +36,23 @@ pub(super) fn run_baseline() -> Result<()> {
     outcome.steps.print();
     println!("\nThe client's lock was {}.", if outcome.lock_held { "held" } else { "lost" });
     Ok(())
+}
+
+/// DRBD unless Tandem is to be alone, then Tandem, on the same host and with the same settings of UCARP.
+pub(super) fn run_tandem(alone: bool) -> Result<()> {
+    let drbd = match alone {
+        true => None,
+        false => Some(play(&Lab::prepare("ha-nfs-drbd")?, &Drbd)?),
+    };
+    let tandem = play(&Lab::prepare("ha-nfs-tandem")?, &Tandem)?;
+    match drbd {
+        Some(drbd) => print_beside(&[(Drbd.name(), &drbd.steps), (Tandem.name(), &tandem.steps)]),
+        None => tandem.steps.print(),
+    }
+    match tandem.lock_held {
+        true => Ok(()),
+        false => Err("the client's lock was lost".into()),
+    }
 }
 
 /// The story. A record that was acknowledged and is not there, or not in order, ends it with an error.
@@ -60,15 +75,15 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
     start_ucarp(stack, &mut n2, 50)?;
     steps.run("client: mount", || mount(stack, &mut client))?;
     steps.run("client: 32 MiB and fsync", || write_bulk(&mut client))?;
-    let plain = client.begin(&append(PLAIN, ""))?;
-    let locked = client.begin(&append(LOCKED, "--lock"))?;
+    let plain = Writer::start(&mut client, "/mnt/plain", "")?;
+    let locked = Writer::start(&mut client, LOCKED, "--lock")?;
     client.sh(&format!("sleep {BESIDE_SECONDS}"))?;
 
     steps.run("power cut: n2 has the address", || {
         n1.cut_power()?;
         wait_until_serving(stack, &mut n2)
     })?;
-    steps.run("client: appends are acknowledged again", || wait_for_progress(&mut client))?;
+    steps.run("client: appends are acknowledged again", || plain.wait_for_progress(&mut client))?;
     println!("n2, {}:\n{}", stack.log(), n2.sh(&format!("cat {}", stack.log()))?);
     steps.run("client: the 32 MiB are what they were", || {
         client.sh("echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /tmp/bulk.sum").map(drop)
@@ -81,14 +96,12 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
     })?;
 
     let lock_refused = lock_is_refused(stack, &mut n1)?;
-    client.sh(&format!("touch /tmp/{PLAIN}.stop /tmp/{LOCKED}.stop"))?;
-    must_have_ended_well(PLAIN, &client.finish(&plain, LIMIT)?)?;
-    let locked = client.finish(&locked, LIMIT)?;
-    print!("{}", locked.text);
-    let stall_ms = acknowledged_are_there(&mut client, PLAIN)?;
-    acknowledged_are_there(&mut client, LOCKED)?;
-    steps.note(STALL, Duration::from_millis(stall_ms));
-    Ok(Outcome { steps, lock_held: lock_refused && locked.status == 0 })
+    plain.stop_well(&mut client)?;
+    let held_on = locked.stop(&mut client)?;
+    print!("{}", held_on.text);
+    locked.judge(&mut client)?;
+    steps.note(STALL, plain.judge(&mut client)?.stall);
+    Ok(Outcome { steps, lock_held: lock_refused && held_on.status == 0 })
 }
 
 fn mount(stack: &dyn Stack, client: &mut Machine) -> Result<()> {
@@ -103,40 +116,9 @@ fn write_bulk(client: &mut Machine) -> Result<()> {
     client.sh_within(LIMIT, script).map(drop)
 }
 
-/// The script of a writer that runs until it is told to stop.
-fn append(name: &str, options: &str) -> String {
-    format!("/host/bin/xtask load append {options} /mnt/{name} /tmp/{name}.log")
-}
-
-fn wait_for_progress(client: &mut Machine) -> Result<()> {
-    let script = format!(
-        "lines() {{ wc -l </tmp/{PLAIN}.log; }}
-        before=$(lines); until [ \"$(lines)\" -gt $((before + 3)) ]; do sleep 0.05; done"
-    );
-    client.sh_within(LIMIT, &script).map(drop)
-}
-
 /// Whether another client is refused the lock that the first one holds.
 fn lock_is_refused(stack: &dyn Stack, other: &mut Machine) -> Result<bool> {
     mount(stack, other)?;
-    let reply =
-        other.sh(&format!("flock -n /mnt/{LOCKED} true && echo granted || echo refused; umount /mnt"))?;
+    let reply = other.sh(&format!("flock -n {LOCKED} true && echo granted || echo refused; umount /mnt"))?;
     Ok(reply.trim() == "refused")
-}
-
-fn must_have_ended_well(name: &str, writer: &Reply) -> Result<()> {
-    match writer.status {
-        0 => Ok(()),
-        status => Err(format!("the writer of {name}: exit status {status}: {}", writer.text).into()),
-    }
-}
-
-/// Compares a file with its writer's log; returns the longest wait in milliseconds.
-fn acknowledged_are_there(client: &mut Machine, name: &str) -> Result<u64> {
-    let script =
-        format!("echo 3 >/proc/sys/vm/drop_caches; /host/bin/xtask load check /mnt/{name} /tmp/{name}.log");
-    let found = client.sh(&script)?;
-    print!("{name}: {found}");
-    let found: Value = serde_json::from_str(&found)?;
-    Ok(found["stall_ms"].as_u64().unwrap_or_default())
 }
