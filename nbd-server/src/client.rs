@@ -27,16 +27,25 @@ pub struct Opened {
 
 /// Chooses the export `name`. A refusal is an error with the server's words.
 pub fn open(stream: &mut (impl Read + Write), name: &str) -> io::Result<Opened> {
+    ask(stream, OPT_GO, name)
+}
+
+/// Asks about the export `name`, and does not choose it.
+pub fn look(stream: &mut (impl Read + Write), name: &str) -> io::Result<Opened> {
+    ask(stream, OPT_INFO, name)
+}
+
+fn ask(stream: &mut (impl Read + Write), option: u32, name: &str) -> io::Result<Opened> {
     let mut greeting = [0; GREETING_BYTES];
     stream.read_exact(&mut greeting)?;
     let mut fields = &greeting[..];
     if fields.get_u64() != NBD_MAGIC || fields.get_u64() != OPTION_MAGIC {
         return Err(out_of_step());
     }
-    stream.write_all(&hello(name))?;
+    stream.write_all(&hello(option, name))?;
     let mut opened = None;
     loop {
-        let (kind, data) = option_reply(stream)?;
+        let (kind, data) = option_reply(stream, option)?;
         match kind {
             REP_ACK => return opened.ok_or_else(out_of_step),
             REP_INFO => opened = info_export(&data).or(opened),
@@ -46,12 +55,12 @@ pub fn open(stream: &mut (impl Read + Write), name: &str) -> io::Result<Opened> 
     }
 }
 
-/// The client's flags, and GO without a wish for particular information.
-fn hello(name: &str) -> Vec<u8> {
+/// The client's flags, and INFO or GO without a wish for particular information.
+fn hello(option: u32, name: &str) -> Vec<u8> {
     let mut hello = Vec::new();
     hello.put_u32(u32::from(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES));
     hello.put_u64(OPTION_MAGIC);
-    hello.put_u32(OPT_GO);
+    hello.put_u32(option);
     hello.put_u32(name.len() as u32 + 6);
     hello.put_u32(name.len() as u32);
     hello.put_slice(name.as_bytes());
@@ -59,13 +68,13 @@ fn hello(name: &str) -> Vec<u8> {
     hello
 }
 
-fn option_reply(stream: &mut impl Read) -> io::Result<(u32, Vec<u8>)> {
+fn option_reply(stream: &mut impl Read, asked: u32) -> io::Result<(u32, Vec<u8>)> {
     let mut header = [0; OPTION_REPLY_HEADER_BYTES];
     stream.read_exact(&mut header)?;
     let mut fields = &header[..];
     let (magic, option, kind, length) =
         (fields.get_u64(), fields.get_u32(), fields.get_u32(), fields.get_u32());
-    if magic != OPTION_REPLY_MAGIC || option != OPT_GO || length > MAX_OPTION_BYTES {
+    if magic != OPTION_REPLY_MAGIC || option != asked || length > MAX_OPTION_BYTES {
         return Err(out_of_step());
     }
     let mut data = vec![0; length as usize];
@@ -179,6 +188,7 @@ mod tests {
     fn the_own_server_opens_and_refuses() {
         let flags = TransmissionFlags::SEND_FLUSH | TransmissionFlags::SEND_FUA;
         assert_eq!(open(&mut server(), "r0").unwrap(), Opened { size_bytes: 5 << 40, flags });
+        assert_eq!(look(&mut server(), "r0").unwrap().size_bytes, 5 << 40);
         assert_eq!(open(&mut server(), "r1").unwrap_err().to_string(), "it is Secondary here");
     }
 

@@ -152,6 +152,6 @@ impl Step for Secondary {
 }
 
 fn demote(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
-    tandem::act(&scene.here, &scene.service.resource, Action::Secondary, turn.left())
+    tandem::act(&scene.here, &scene.service.resource, Action::Secondary { force: false }, turn.left())
         .map_err(|refusal| Trouble::stuck(refusal.message))
 }

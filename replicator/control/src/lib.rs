@@ -87,7 +87,10 @@ pub enum Action {
         force: bool,
     },
     /// Become Secondary.
-    Secondary,
+    Secondary {
+        /// At once, although the device is open: every request fails, those under way too.
+        force: bool,
+    },
     /// Compare the copies.
     Verify {
         /// From here; if not given, from where the last one ended early, or from the beginning.
@@ -160,12 +163,30 @@ pub struct BlockDeviceSpec {
     pub away_limit_ms: u64,
 }
 
+impl DeviceDriver {
+    /// All of them, with the configuration's words.
+    const WORDS: [(DeviceDriver, &str); 4] =
+        [(Self::Auto, "auto"), (Self::Nbd, "nbd"), (Self::Fuse, "fuse"), (Self::None, "none")];
+
+    /// The configuration's word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(driver, _)| *driver == self).map_or("", |(_, word)| word)
+    }
+
+    /// What the configuration's word means.
+    pub fn from_word(word: &str) -> Option<DeviceDriver> {
+        Self::WORDS.iter().find(|(_, known)| *known == word).map(|(driver, _)| *driver)
+    }
+}
+
 /// What makes a block device of an export.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceDriver {
     /// The best that this machine has.
     Auto,
+    /// The kernel's NBD driver.
+    Nbd,
     /// A FUSE file and a loop device.
     Fuse,
     /// Nothing: clients speak NBD.

@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::connector::Connector;
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
-use crate::resource::{self, AdminCommand, Resource};
+use crate::resource::{self, AdminCommand, Clients, Resource};
 use crate::sockets;
 
 /// NBD clients at once, all resources together.
@@ -34,6 +34,8 @@ const THREAD_END_LIMIT: Duration = Duration::from_secs(10);
 const PEER_LIMIT: Duration = Duration::from_secs(5);
 /// For clients' requests to end once the peer is left; only a disk can keep them then.
 const CLIENT_END_LIMIT: Duration = Duration::from_secs(10);
+/// For a demotion by force to be one in good order.
+const FORCE_LIMIT: Duration = Duration::from_secs(3);
 /// For a resource to be taken down when the daemon stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// `detach` of a volume that has no disk.
@@ -162,7 +164,8 @@ impl Daemon {
             }
             Action::Disconnect => AdminCommand::Disconnect,
             Action::Primary { force } => return entry.promote(force).await,
-            Action::Secondary => return entry.demote().await,
+            Action::Secondary { force: false } => return entry.demote().await,
+            Action::Secondary { force: true } => return self.demote_by_force(&entry).await,
             Action::Invalidate { reset_bitmap } => AdminCommand::Invalidate { reset_bitmap },
             Action::Verify { start_bytes, stop_bytes, repair } => {
                 AdminCommand::Verify { start_bytes, stop_bytes, repair }
@@ -208,6 +211,9 @@ impl Daemon {
                 detail.push(text);
             }
             unless(entry.resource.attach().await, &[Kind::Numbered(HAS_DISK.0)])?;
+            if entry.device.adopt(entry.resource.reign().await).await {
+                spawn_local(device::resume(Rc::downgrade(&entry)));
+            }
             let connected = entry
                 .resource
                 .command(AdminCommand::Connect { discard_my_data: false, tentative: false })
@@ -261,6 +267,32 @@ impl Daemon {
             unless(entry.resource.command(AdminCommand::Detach { force: false }).await, &NOT_ATTACHED)?;
         }
         self.remove(entry).await;
+        Ok(())
+    }
+
+    /// Every request fails, at once, and nothing more reaches the disk. If that cannot be done in good order, because a peer
+    /// hangs or requests are frozen, the resource is what it would be had this node crashed and come back.
+    async fn demote_by_force(self: &Rc<Self>, entry: &Rc<Entry>) -> Result<(), Failure> {
+        let _admin = entry.admin.lock().await;
+        if !self.is_current(entry) {
+            return Ok(());
+        }
+        entry.device.fail().await;
+        let in_good_order = async {
+            entry.resource.stop_clients(Clients::Present).await;
+            entry.resource.command(AdminCommand::Secondary).await
+        };
+        if !matches!(timeout(FORCE_LIMIT, in_good_order).await, Ok(Ok(()))) {
+            warn!(
+                resource = entry.spec.name,
+                "not demoted within {FORCE_LIMIT:?}: begins anew, as after a crash"
+            );
+            self.remove(entry).await;
+            let entry = self.create(&entry.spec).await?;
+            entry.resource.attach().await?;
+            let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
+            unless(entry.resource.command(connect).await, &[Kind::Refused(StateChangeRefusal::NoNetConfig)])?;
+        }
         Ok(())
     }
 
@@ -336,13 +368,13 @@ async fn take_down(entry: &Entry) {
     let resource = entry.spec.name.as_str();
     if let Err(failure) = entry.device.close().await {
         info!(resource, "the device stays, its requests wait for the next start: {}", failure.text);
-        if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients()).await.is_err() {
+        if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients(Clients::All)).await.is_err() {
             warn!(resource, "requests have not ended after {CLIENT_END_LIMIT:?}");
         }
         return;
     }
     let in_agreement = async {
-        entry.resource.stop_clients().await;
+        entry.resource.stop_clients(Clients::All).await;
         entry.resource.command(AdminCommand::Secondary).await
     };
     let demoted = timeout(PEER_LIMIT, in_agreement).await;
@@ -354,7 +386,7 @@ async fn take_down(entry: &Entry) {
     let demoted = match demoted {
         Ok(Ok(())) => Ok(()),
         _ => {
-            if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients()).await.is_err() {
+            if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients(Clients::All)).await.is_err() {
                 warn!(resource, "requests of NBD clients have not ended after {CLIENT_END_LIMIT:?}");
             }
             entry.resource.command(AdminCommand::Secondary).await

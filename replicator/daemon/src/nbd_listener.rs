@@ -140,6 +140,9 @@ where
     nix::fcntl::fcntl(&fd, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty()))?;
     let name = format!("{} at {}", who.name, utc::format(SystemTime::now()));
     let is_device = entry.device.is_kept_by(who.pid);
+    if is_device && entry.device.is_adopted() {
+        return Err(io::Error::other("what the device was opened with is being compared with the data"));
+    }
     entry.resource.serve(NbdClient { socket: fd, input, name, export, is_device, permit });
     Ok(())
 }
@@ -190,7 +193,7 @@ impl ExportCatalog for Daemon {
         if self.clients.available_permits() == 0 {
             return Err(OpenError::Refused("too many clients are connected to this daemon".into()));
         }
-        let state = entry.resource.export().lock().clone();
+        let state = entry.resource.export().get().clone();
         match (state.role, state.primary_peer, state.size_bytes) {
             (Role::Primary, _, 0) => Err(OpenError::Refused(format!(
                 "{name} has no data here: attach a disk or connect to the peer"

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channe
 
 use event_loop::{EventLoop, Links};
 use mailbox::Mail;
-pub(crate) use mailbox::{AdminCommand, Attempt, Mailbox, SharedExport, Wish};
+pub(crate) use mailbox::{AdminCommand, Attempt, Clients, ExportState, Mailbox, Reign, SharedExport, Wish};
 pub(crate) use nbd_conn::NbdClient;
 
 use crate::failure::Failure;
@@ -102,6 +102,13 @@ impl Resource {
         tokio::time::timeout(STATUS_LIMIT, answer).await.ok()?.ok()
     }
 
+    /// What a device that is open may know of the data.
+    pub(crate) async fn reign(&self) -> Option<Reign> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Mail::Reign(reply));
+        answer.await.ok()
+    }
+
     /// What is known of copies that went on without each other, unless the thread is too busy to say.
     pub(crate) async fn divergences(&self, from_bytes: u64) -> Option<Vec<Divergence>> {
         let (reply, answer) = oneshot::channel();
@@ -119,18 +126,10 @@ impl Resource {
         self.mailbox.send(Mail::ResyncMustWait(wait));
     }
 
-    /// Drops the NBD clients and waits until their requests have ended.
-    pub(crate) async fn stop_clients(&self) {
+    /// Drops NBD clients and waits until their requests have ended.
+    pub(crate) async fn stop_clients(&self, which: Clients) {
         let (stopped, answer) = oneshot::channel();
-        self.mailbox.send(Mail::StopClients(stopped));
-        // An error says that the thread has ended, and its clients with it.
-        let _ = answer.await;
-    }
-
-    /// Drops the connections of the device's keeper and waits until their requests have ended.
-    pub(crate) async fn stop_device(&self) {
-        let (stopped, answer) = oneshot::channel();
-        self.mailbox.send(Mail::StopDevice(stopped));
+        self.mailbox.send(Mail::StopClients(which, stopped));
         // An error says that the thread has ended, and its clients with it.
         let _ = answer.await;
     }

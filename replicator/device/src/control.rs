@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tandem_control::RuntimeDir;
 
+/// As many as a loop device has room for.
+pub(crate) const MAX_LABEL_BYTES: usize = 63;
 /// Longest request or reply in bytes.
 pub const MAX_LINE_BYTES: u64 = 1 << 20;
 
@@ -79,6 +81,13 @@ impl Files {
     pub fn new(run: &RuntimeDir, resource: &str, volume: u16) -> Files {
         let path = |ending| run.devices().join(format!("{resource}-{volume}.{ending}"));
         Files { pid: path("pid"), socket: path("sock"), node: path("dev") }
+    }
+
+    /// What the kernel's device is labelled with, so that it is found when its keeper was killed.
+    pub fn label(&self) -> String {
+        let path = self.node.display().to_string();
+        let fits = |at: &usize| path.is_char_boundary(*at) && path.len() - at <= MAX_LABEL_BYTES;
+        path[(0..=path.len()).find(fits).unwrap_or_default()..].to_owned()
     }
 }
 

@@ -20,7 +20,7 @@ use tandem_nbd::{Errno as NbdErrno, RequestHeader};
 
 /// First pause between attempts to connect; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// For tandemd's part of a handshake: it has none to do for longer.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
 /// Read from the socket at a time: the headers of many replies.
@@ -84,18 +84,7 @@ enum End {
 impl Line {
     /// Connects for the first time, for at most `limit`, and stays connected from then on.
     pub(crate) fn open(server: Server, limit: Duration) -> io::Result<Arc<Line>> {
-        let give_up_at = Instant::now() + limit;
-        let mut pause = FIRST_PAUSE;
-        let (stream, opened) = loop {
-            match connect(&server) {
-                Ok(connected) => break connected,
-                Err(error) if Instant::now() >= give_up_at => return Err(error),
-                Err(_) => {
-                    thread::sleep(pause);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
-        };
+        let (stream, opened) = connect_within(&server, limit)?;
         let line = Arc::new(Line {
             server,
             sender: Mutex::new(None),
@@ -120,7 +109,7 @@ impl Line {
 
     /// Asks how large the export is by now; a device never shrinks.
     pub(crate) fn look_at_size(&self) -> io::Result<u64> {
-        let (_, opened) = connect(&self.server)?;
+        let opened = look(&self.server)?;
         let mut state = self.state();
         state.size_bytes = state.size_bytes.max(opened.size_bytes);
         Ok(state.size_bytes)
@@ -326,10 +315,34 @@ impl Line {
     }
 }
 
-fn connect(server: &Server) -> io::Result<(UnixStream, Opened)> {
-    let mut stream = UnixStream::connect(&server.socket)?;
+/// Connects, for at most `limit`: tandemd may not have noticed yet that it is Primary.
+pub(crate) fn connect_within(server: &Server, limit: Duration) -> io::Result<(UnixStream, Opened)> {
+    let give_up_at = Instant::now() + limit;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match connect(server) {
+            Err(_) if Instant::now() < give_up_at => thread::sleep(pause),
+            connected => return connected,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Asks how large the export is, and opens nothing.
+pub(crate) fn look(server: &Server) -> io::Result<Opened> {
+    client::look(&mut dial(server)?, &server.export)
+}
+
+fn dial(server: &Server) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(&server.socket)?;
     stream.set_read_timeout(Some(HANDSHAKE_LIMIT))?;
     stream.set_write_timeout(Some(HANDSHAKE_LIMIT))?;
+    Ok(stream)
+}
+
+/// Opens the export once.
+pub(crate) fn connect(server: &Server) -> io::Result<(UnixStream, Opened)> {
+    let mut stream = dial(server)?;
     let opened = client::open(&mut stream, &server.export)?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;

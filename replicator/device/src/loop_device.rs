@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::sys::{self, LoopConfig, MAX_LOOP_NAME_BYTES};
+use crate::sys::{self, LoopConfig};
 
 const CONTROL: &str = "/dev/loop-control";
 /// linux/loop.h.
@@ -57,17 +57,9 @@ impl LoopDevice {
     }
 
     /// Gives the device up. `claim` keeps others from mounting it until then.
-    pub(crate) fn remove(self, claim: File) -> io::Result<()> {
+    pub(crate) fn remove(&self, claim: File) -> io::Result<()> {
         sys::clear_loop(&claim)
     }
-}
-
-/// What a loop device over the link `node` is called.
-pub(crate) fn name(node: &Path) -> String {
-    let path = node.display().to_string();
-    let from =
-        (0..=path.len()).find(|at| path.is_char_boundary(*at) && path.len() - at <= MAX_LOOP_NAME_BYTES);
-    path[from.unwrap_or_default()..].to_owned()
 }
 
 /// Gives up the loop devices of this name that keepers which were killed have left; those in use go with their last user.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tandem_control::RuntimeDir;
+use tandem_control::{DeviceDriver, RuntimeDir};
 use tandem_device::control::Reply;
 use tandem_device::serve;
 use tracing_subscriber::EnvFilter;
@@ -38,6 +38,9 @@ enum Command {
         /// tandemd's folder [default: $TANDEM_RUN_DIR or /run/tandem]
         #[arg(long, value_name = "DIR")]
         run_dir: Option<PathBuf>,
+        /// What makes it: auto, nbd (the kernel's NBD driver) or fuse (a FUSE file and a loop device).
+        #[arg(long, value_name = "DRIVER", default_value = "auto", value_parser = driver)]
+        driver: DeviceDriver,
         /// How long requests wait for a tandemd that has gone, until all fail; 0: for ever.
         #[arg(long, value_name = "SECONDS", default_value_t = 600)]
         away_limit: u64,
@@ -45,11 +48,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Serve { resource, volume, device, run_dir, away_limit } } = Cli::parse();
+    let Cli { command } = Cli::parse();
+    let Command::Serve { resource, volume, device, driver, run_dir, away_limit } = command;
     start_logging();
     let run = run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
     let away_limit = (away_limit > 0).then(|| Duration::from_secs(away_limit));
-    let options = serve::Options { resource, volume, device, run, away_limit };
+    let options = serve::Options { resource, volume, device, driver, run, away_limit };
     let served =
         serve::run(&options, |device| say(&Reply { device: Some(device.clone()), ..Reply::default() }));
     match served {
@@ -60,6 +64,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn driver(word: &str) -> Result<DeviceDriver, String> {
+    let known = DeviceDriver::from_word(word).filter(|driver| *driver != DeviceDriver::None);
+    known.ok_or_else(|| "auto, nbd or fuse".to_owned())
 }
 
 /// Whoever started us may not listen.

@@ -13,11 +13,13 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::setsid;
-use tandem_control::RuntimeDir;
+use tandem_control::{DeviceDriver, RuntimeDir};
 use thiserror::Error;
 
+use crate::backend::Backend;
 use crate::control::{DeviceStatus, Files, MAX_LINE_BYTES, Reply, Request, write_line};
-use crate::fuse;
+use crate::fuse::{self, FuseDevice};
+use crate::kernel::{self, KernelDevice};
 use crate::line::{Line, Server};
 use crate::links::{LinkError, Links};
 use crate::loop_device::{self, LoopDevice};
@@ -28,6 +30,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// udev looks at a device that somebody has closed; that is over within this time.
 const UDEV_LIMIT: Duration = Duration::from_secs(1);
 const UDEV_PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks whether a device that fails is still open.
+const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 /// A conversation in which nobody speaks is ended.
 const CONVERSATION_LIMIT: Duration = Duration::from_secs(60);
 
@@ -40,6 +44,8 @@ pub struct Options {
     pub volume: u16,
     /// The configured name of the device.
     pub device: PathBuf,
+    /// What makes it.
+    pub driver: DeviceDriver,
     /// tandemd's runtime folder.
     pub run: RuntimeDir,
     /// How long tandemd may stay away until every request fails; `None`: for ever.
@@ -58,6 +64,11 @@ pub enum ServeError {
     /// tandemd does not let us in.
     #[error("tandemd does not serve the device: {0}")]
     Connect(io::Error),
+    /// The kernel's driver.
+    #[error(
+        "the kernel's NBD driver cannot be used: {0}; 'modprobe nbd', or set 'global {{ device-driver fuse; }}'"
+    )]
+    Kernel(io::Error),
     /// The file of the export.
     #[error(
         "the FUSE file cannot be made: {0}; load the kernel's fuse module, or set 'global {{ device-driver none; }}'"
@@ -91,26 +102,24 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
     let lock = lock(&files.pid, &options.resource)?;
     let links = Links::new(&files.node, &options.device, &options.resource, options.volume);
     links.check()?;
-    loop_device::remove_left_over(&loop_device::name(&files.node));
+    remove_left_over(&files);
     let server = Server {
         socket: options.run.nbd_socket(),
         export: options.resource.clone(),
         away_limit: options.away_limit,
     };
-    let line = Line::open(server, CONNECT_LIMIT).map_err(ServeError::Connect)?;
-    let export = fuse::Export::serve(line.clone(), &files.pid).map_err(ServeError::Fuse)?;
-    let device = LoopDevice::new(&export.file, &loop_device::name(&files.node)).map_err(ServeError::Loop)?;
-    if !device.is_direct() {
-        tracing::warn!("{} has a page cache of its own below it: slow, and right", device.node().display());
-    }
+    let device = match options.driver {
+        DeviceDriver::Nbd => by_kernel(server, &files)?,
+        DeviceDriver::Auto if kernel::is_available() => by_kernel(server, &files)?,
+        DeviceDriver::Auto | DeviceDriver::Fuse | DeviceDriver::None => by_fuse(server, &files)?,
+    };
     links.make(device.node())?;
     let listener = bind(&files.socket).map_err(io(&files.socket))?;
     let keeper = Arc::new(Keeper {
         node: device.node().to_owned(),
-        line,
+        device,
         links,
-        export,
-        device: Mutex::new(Some(device)),
+        is_there: Mutex::new(true),
         files,
         _lock: lock,
     });
@@ -123,17 +132,35 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
 /// Removes what a keeper that was killed has left.
 pub fn clean_up(files: &Files, links: &Links) {
     links.remove();
-    loop_device::remove_left_over(&loop_device::name(&files.node));
+    remove_left_over(files);
+}
+
+fn remove_left_over(files: &Files) {
+    loop_device::remove_left_over(&files.label());
+    kernel::remove_left_over(&files.label());
+}
+
+fn by_kernel(server: Server, files: &Files) -> Result<Arc<dyn Backend>, ServeError> {
+    Ok(KernelDevice::new(server, files.label(), CONNECT_LIMIT).map_err(ServeError::Kernel)?)
+}
+
+fn by_fuse(server: Server, files: &Files) -> Result<Arc<dyn Backend>, ServeError> {
+    let line = Line::open(server, CONNECT_LIMIT).map_err(ServeError::Connect)?;
+    let export = fuse::Export::serve(line.clone(), &files.pid).map_err(ServeError::Fuse)?;
+    let device = LoopDevice::new(&export.file, &files.label()).map_err(ServeError::Loop)?;
+    if !device.is_direct() {
+        tracing::warn!("{} has a page cache of its own below it: slow, and right", device.node().display());
+    }
+    Ok(Arc::new(FuseDevice { line, export, device }))
 }
 
 /// A device that is there.
 struct Keeper {
     node: PathBuf,
-    line: Arc<Line>,
+    device: Arc<dyn Backend>,
     links: Links,
-    export: fuse::Export,
     /// Until it is removed.
-    device: Mutex<Option<LoopDevice>>,
+    is_there: Mutex<bool>,
     files: Files,
     _lock: Flock<File>,
 }
@@ -174,7 +201,7 @@ impl Keeper {
         }
     }
 
-    fn converse(&self, stream: UnixStream) -> io::Result<()> {
+    fn converse(self: &Arc<Keeper>, stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(CONVERSATION_LIMIT))?;
         stream.set_write_timeout(Some(CONVERSATION_LIMIT))?;
         let mut answers = stream.try_clone()?;
@@ -198,18 +225,17 @@ impl Keeper {
         }
     }
 
-    fn answer(&self, request: Request) -> Reply {
+    fn answer(self: &Arc<Keeper>, request: Request) -> Reply {
         match request {
             Request::Status => {
                 Reply { openers: openers::find(&self.node), device: Some(self.status()), ..Reply::default() }
             }
             Request::Close => self.close(),
             Request::Fail => {
-                tracing::warn!("every request of {} fails from now on", self.node.display());
-                self.line.fail();
+                self.fail();
                 Reply::default()
             }
-            Request::Resize => match self.resize() {
+            Request::Resize => match self.device.resize() {
                 Ok(()) => Reply { device: Some(self.status()), ..Reply::default() },
                 Err(error) => {
                     Reply::refused(format_args!("{} cannot be resized: {error}", self.node.display()))
@@ -219,34 +245,39 @@ impl Keeper {
     }
 
     fn status(&self) -> DeviceStatus {
-        let (connected, pending, failing) = self.line.condition();
+        let (connected, pending, failing) = self.device.condition();
         DeviceStatus {
             pid: std::process::id(),
-            driver: "fuse".into(),
+            driver: self.device.driver().into(),
             node: self.node.clone(),
-            size_bytes: self.line.size_bytes(),
+            size_bytes: self.device.size_bytes(),
             connected,
             pending,
             failing,
         }
     }
 
-    fn resize(&self) -> io::Result<()> {
-        let size_bytes = self.line.look_at_size()?;
-        let seen_bytes = self.export.look_at_size()?;
-        if seen_bytes != size_bytes {
-            return Err(io::Error::other("the kernel does not see the new size"));
-        }
-        match &*self.device.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(device) => device.resize(),
-            None => Ok(()),
+    /// Nobody shall open the device any more; it goes when its last user has closed it.
+    fn fail(self: &Arc<Keeper>) {
+        tracing::warn!("every request of {} fails from now on", self.node.display());
+        self.device.fail();
+        self.links.remove();
+        let keeper = self.clone();
+        let closing = thread::Builder::new().name("closing".into()).spawn(move || {
+            while keeper.close().error.is_some() {
+                thread::sleep(CLOSE_PAUSE); // The kernel tells nobody that a device is closed.
+            }
+            keeper.end();
+        });
+        if let Err(error) = closing {
+            tracing::warn!("the device will not go by itself: {error}");
         }
     }
 
     /// Takes the device away, unless it is open.
     fn close(&self) -> Reply {
-        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        if device.is_none() {
+        let mut is_there = self.is_there.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_there {
             return Reply::default();
         }
         let end = Instant::now() + UDEV_LIMIT;
@@ -267,10 +298,10 @@ impl Keeper {
         if let Err(error) = claim.sync_all() {
             tracing::warn!("what was written last to {} is lost: {error}", self.node.display());
         }
-        if let Some(Err(error)) = device.take().map(|device| device.remove(claim)) {
+        if let Err(error) = self.device.remove(claim) {
             tracing::warn!("{} cannot be given up: {error}", self.node.display());
         }
-        self.line.close();
+        *is_there = false;
         Reply::default()
     }
 

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::control::MAX_LABEL_BYTES;
+
 /// `prctl` option (linux/prctl.h).
 const PR_SET_IO_FLUSHER: i32 = 57;
 
@@ -17,9 +19,6 @@ const LOOP_GET_STATUS64: u64 = 0x4C05;
 const LOOP_SET_CAPACITY: u64 = 0x4C07;
 const LOOP_CONFIGURE: u64 = 0x4C0A;
 const LOOP_CTL_GET_FREE: u64 = 0x4C82;
-
-/// What fits into a loop device's name; a zero follows.
-pub(crate) const MAX_LOOP_NAME_BYTES: usize = 63;
 
 /// `struct loop_config` of linux/loop.h.
 #[repr(C)]
@@ -52,7 +51,7 @@ impl LoopConfig {
     /// A loop device over the whole of `file`.
     pub(crate) fn new(file: BorrowedFd<'_>, block_bytes: u32, flags: u32, name: &str) -> LoopConfig {
         let mut file_name = [0; 64];
-        file_name[..MAX_LOOP_NAME_BYTES].iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        file_name[..MAX_LABEL_BYTES].iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         LoopConfig {
             fd: file.as_raw_fd() as u32,
             block_bytes,

@@ -81,7 +81,7 @@ pub static OPTIONS: &[OptionDef] = &[
     // global
     option("nbd-listen", GLOBAL, Kind::Address, "Address at which devices are exported over NBD; default: none")
         .supported(),
-    choice("device-driver", GLOBAL, &["auto", "fuse", "none"], "What makes the block device of a primary; none: clients speak NBD")
+    choice("device-driver", GLOBAL, &["auto", "nbd", "fuse", "none"], "What makes the block device of a primary; none: clients speak NBD")
         .supported(),
     number(
         "device-timeout",

@@ -201,8 +201,16 @@ pub enum Command {
         #[arg(long, alias = "overwrite-data-of-peer")]
         force: bool,
     },
-    /// Become Secondary.
-    Secondary(Names),
+    /// Become Secondary. Refused while somebody has the device open.
+    Secondary {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// Although the device is open: every request fails at once, those that wait too, so that a stuck file system can be
+        /// unmounted. What was written last and not acknowledged may be lost.
+        #[arg(long)]
+        force: bool,
+    },
     /// Compare the copies while they are in use, and mark the blocks that differ.
     Verify(Verify),
     /// Give up the local copy: Inconsistent, and all of it had anew from the peer; without the daemon, on the disk.

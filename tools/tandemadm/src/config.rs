@@ -114,11 +114,7 @@ fn failure(error: &ConfigError) -> Failure {
 }
 
 fn block_device(global: &Global) -> BlockDeviceSpec {
-    let driver = match global.device_driver.as_str() {
-        "fuse" => DeviceDriver::Fuse,
-        "none" => DeviceDriver::None,
-        _ => DeviceDriver::Auto,
-    };
+    let driver = DeviceDriver::from_word(&global.device_driver).unwrap_or(DeviceDriver::Auto);
     BlockDeviceSpec { driver, away_limit_ms: global.device_timeout_ms }
 }
 

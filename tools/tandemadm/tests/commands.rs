@@ -82,7 +82,8 @@ fn each_command_asks_for_its_action() {
         ("disconnect r0", Action::Disconnect),
         ("primary r0", Action::Primary { force: false }),
         ("primary --force r0", Action::Primary { force: true }),
-        ("secondary r0", Action::Secondary),
+        ("secondary r0", Action::Secondary { force: false }),
+        ("secondary --force r0", Action::Secondary { force: true }),
         ("down r0", Action::Down),
     ];
     for (line, _) in &expected {
@@ -148,7 +149,8 @@ fn all_goes_on_in_the_order_of_the_configuration_and_ends_with_the_highest_code(
         _ => Reply::default(),
     });
     node.adm("secondary all").expect(11, &["r0: no"]);
-    let names = ["r0", "r1"].map(|name| Request::Act { resource: name.into(), action: Action::Secondary });
+    let names = ["r0", "r1"]
+        .map(|name| Request::Act { resource: name.into(), action: Action::Secondary { force: false } });
     assert_eq!(*asked.lock().unwrap(), names);
 }
 

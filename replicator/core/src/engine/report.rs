@@ -43,6 +43,14 @@ impl Engine {
         }
     }
 
+    /// This node was Primary when its disk was last attached, and had gone on without any of its peers: each lacks what
+    /// was written here, or is known to be outdated.
+    pub fn had_gone_on_alone(&self) -> bool {
+        let lacks = |id| self.slot(id).is_some_and(|slot| slot.bitmap_id != 0 || slot.outdated);
+        self.disk.metadata.as_ref().is_some_and(|m| m.superblock.flags.crashed_primary)
+            && self.peers.iter().all(|p| lacks(p.id()))
+    }
+
     fn peer_status(&self, id: NodeId, now: Timestamp) -> Option<PeerStatus> {
         let peer = self.peer(id)?;
         Some(PeerStatus {

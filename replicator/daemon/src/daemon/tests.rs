@@ -43,7 +43,7 @@ fn a_dead_resource_does_not_keep_its_last_state() {
 #[test]
 fn a_resource_that_is_not_up_is_unknown_in_drbds_words() {
     let daemon = new_daemon();
-    let act = Request::Act { resource: "r9".into(), action: Action::Secondary };
+    let act = Request::Act { resource: "r9".into(), action: Action::Secondary { force: false } };
     let reply = tokio_uring::start(daemon.handle(act));
     assert_eq!((reply.exit_code, reply.error.as_deref()), (10, Some("r9: Failure: (158) Unknown resource")));
 }

@@ -10,8 +10,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_control::{ResourceSpec, STEP_LIMIT};
+use tandem_core::generation::PRIMARY_BIT;
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{Command, DiskError};
+use tandem_core::io::{Command, DiskError, Event};
 use tandem_core::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::status::Status;
@@ -23,7 +24,9 @@ use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot};
 use super::backing::{self, Disks};
 use super::buffer::BufferPool;
 use super::disk::{self, Job, Outcome};
-use super::mailbox::{AdminCommand, Attempt, CommandReply, ExportState, Mail, SharedExport, Wish};
+use super::mailbox::{
+    AdminCommand, Attempt, Clients, CommandReply, ExportState, Mail, Reign, SharedExport, Wish,
+};
 use super::nbd_conn::{NbdClient, NbdConn};
 use super::peer_conn::{Loss, PeerConn};
 use super::ring::{Completion, Operation, Ring};
@@ -93,9 +96,11 @@ pub(crate) struct EventLoop {
     wanted: HashMap<NodeId, u64>,
     requests: Slab<PendingRequest>,
     commands: HashMap<CommandId, PendingCommand>,
-    clients_stopped: Vec<oneshot::Sender<()>>,
-    device_stopped: Vec<oneshot::Sender<()>>,
+    /// The device's keeper has connected anew, and what it asked for before is not done.
+    waiting_device: Option<NbdClient>,
+    clients_stopped: Vec<(Clients, oneshot::Sender<()>)>,
     admits_clients: bool,
+    others_wrote: bool,
     last_number: u64,
     changed: bool,
     exit: bool,
@@ -119,9 +124,10 @@ impl EventLoop {
             wanted: HashMap::new(),
             requests: Slab::default(),
             commands: HashMap::new(),
+            waiting_device: None,
             clients_stopped: Vec::new(),
-            device_stopped: Vec::new(),
             admits_clients: true,
+            others_wrote: false,
             last_number: 0,
             changed: true,
             exit: false,
@@ -136,6 +142,7 @@ impl EventLoop {
                 self.completed(done);
             }
             self.serve_timers();
+            self.admit_waiting_device();
             self.take_requests();
             self.start_transfers();
             self.publish();
@@ -209,6 +216,8 @@ impl EventLoop {
             Output::DropClients => self.nbd.values_mut().for_each(NbdConn::abort),
             Output::ReleaseDisk => self.disks = None,
             Output::Event(event) => {
+                // Whatever else changes the data here begins another generation, or brings what its clients were told is written.
+                self.others_wrote |= matches!(event, Event::PeerRole { new: Role::Primary, .. });
                 event_log::write(&self.spec, &event);
                 self.changed = true;
             }
@@ -291,6 +300,7 @@ impl EventLoop {
                 };
                 self.command(command, false, reply);
             }
+            Mail::Nbd(client) if client.is_device => self.admit_device(client),
             Mail::Nbd(client) => self.admit(client),
             Mail::PeerConnected { peer, attempt, data, control } => {
                 self.peer_connected(peer, attempt, data, control);
@@ -304,19 +314,24 @@ impl EventLoop {
             Mail::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+            Mail::Reign(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Reign {
+                    generation: self.engine.status(self.now()).generations.current & !PRIMARY_BIT,
+                    alone: self.engine.had_gone_on_alone(),
+                    others_wrote: self.others_wrote,
+                });
+            }
             Mail::Divergences(from_bytes, reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.engine.divergences(self.now(), from_bytes));
             }
             Mail::ResyncMustWait(wait) => self.feed(Input::ResyncMustWait(wait)),
-            Mail::StopClients(stopped) => {
-                self.admits_clients = false;
-                self.nbd.values_mut().for_each(NbdConn::abort);
-                self.clients_stopped.push(stopped);
-            }
-            Mail::StopDevice(stopped) => {
-                self.nbd.values_mut().filter(|conn| conn.is_device()).for_each(NbdConn::abort);
-                self.device_stopped.push(stopped);
+            Mail::StopClients(which, stopped) => {
+                self.admits_clients &= which != Clients::All;
+                self.waiting_device = None;
+                self.nbd.values_mut().filter(|conn| which.contains(conn)).for_each(NbdConn::abort);
+                self.clients_stopped.push((which, stopped));
             }
             Mail::Exit => self.exit = true,
         }
@@ -355,6 +370,24 @@ impl EventLoop {
             Err(failure) => {
                 let _ = reply.send(Err(failure));
             }
+        }
+    }
+
+    /// A device sends again on a new connection what was not answered on the old one. What comes from that one late must
+    /// not overwrite what is written afterwards: it is dropped, and what has been taken in ends first.
+    fn admit_device(&mut self, client: NbdClient) {
+        self.nbd.values_mut().filter(|conn| conn.is_device()).for_each(NbdConn::abort);
+        self.waiting_device = Some(client);
+    }
+
+    fn admit_waiting_device(&mut self) {
+        if self.waiting_device.is_some() {
+            self.drop_finished_clients();
+        }
+        if !self.nbd.values().any(NbdConn::is_device)
+            && let Some(client) = self.waiting_device.take()
+        {
+            self.admit(client);
         }
     }
 
@@ -536,31 +569,31 @@ impl EventLoop {
                 self.changed = true;
             }
         }
-        if !self.nbd.values().any(NbdConn::is_device) {
-            for stopped in self.device_stopped.drain(..) {
-                // Whoever waited may have given up.
-                let _ = stopped.send(());
-            }
-        }
-        if self.nbd.is_empty() {
-            for stopped in self.clients_stopped.drain(..) {
-                // Whoever waited may have given up.
-                let _ = stopped.send(());
-            }
+        let nbd = &self.nbd;
+        let are_gone = |which: Clients| !nbd.values().any(|conn| which.contains(conn));
+        for (_, stopped) in self.clients_stopped.extract_if(.., |(which, _)| are_gone(*which)) {
+            // Whoever waited may have given up.
+            let _ = stopped.send(());
         }
     }
 
     /// Tells the main thread what has changed.
     fn publish(&mut self) {
         let size_bytes = self.engine.size_bytes();
-        if !self.changed && self.links.export.lock().size_bytes == size_bytes {
+        if !self.changed && self.links.export.get().size_bytes == size_bytes {
             return;
         }
         self.changed = false;
         let status = self.engine.status(self.now());
         let primary = status.peers.iter().find(|peer| peer.role == Role::Primary);
         let primary_peer = primary.map(|peer| peer.name.clone());
-        *self.links.export.lock() = ExportState { size_bytes, role: status.role, primary_peer };
+        self.links.export.set(ExportState {
+            size_bytes,
+            role: status.role,
+            primary_peer,
+            all_connected: status.peers.iter().all(|peer| peer.connection == ConnectionState::Connected),
+            others_wrote: self.others_wrote,
+        });
         self.links.changed.notify_one();
     }
 
@@ -574,5 +607,11 @@ impl EventLoop {
         let clients = self.nbd.values().filter_map(NbdConn::deadline);
         let ours = commands.chain(peers).chain(clients).min().map(|end| end.saturating_duration_since(now));
         engine.into_iter().chain(ours).min()
+    }
+}
+
+impl Clients {
+    fn contains(self, conn: &NbdConn) -> bool {
+        self != Clients::Device || conn.is_device()
     }
 }

@@ -1,7 +1,7 @@
 //! What the main thread tells a resource's thread, and what that reports back.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tandem_core::divergence::Divergence;
@@ -10,7 +10,7 @@ use tandem_core::io::Repair;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
 use tandem_core::units::{HandlerId, NodeId};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::nbd_conn::NbdClient;
 use crate::failure::Failure;
@@ -36,14 +36,25 @@ pub(crate) enum Mail {
     ResyncMustWait(bool),
     /// Say how you are.
     Status(oneshot::Sender<Status>),
+    /// Say what a device that is open may know of the data.
+    Reign(oneshot::Sender<Reign>),
     /// Say what is known of copies that went on without each other, with the ranges from this byte on.
     Divergences(u64, oneshot::Sender<Vec<Divergence>>),
-    /// Drop every NBD client, admit no more, and say when their last request has ended.
-    StopClients(oneshot::Sender<()>),
-    /// Drop the connections of the device's keeper, and say when their last request has ended.
-    StopDevice(oneshot::Sender<()>),
+    /// Drop these NBD clients, and say when their last request has ended.
+    StopClients(Clients, oneshot::Sender<()>),
     /// End.
     Exit,
+}
+
+/// Some of a resource's NBD clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Clients {
+    /// The keeper of the block device.
+    Device,
+    /// All that are there.
+    Present,
+    /// All that are there, and no more are admitted.
+    All,
 }
 
 /// A command that needs nothing but the engine.
@@ -126,26 +137,56 @@ fn no_descriptor(error: impl std::fmt::Display) -> Failure {
     Failure::unnumbered(format_args!("no descriptor for a mailbox: {error}; raise the limit of open files"))
 }
 
-/// What the NBD handshake needs to know of a resource.
+/// What is to be known of the data by a device that stayed open while the daemon was away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reign {
+    /// The generation, but for the Primary's bit.
+    pub(crate) generation: u64,
+    /// This node was the Primary, and had gone on without its peers.
+    pub(crate) alone: bool,
+    /// Since the resource is up, a peer was Primary: its clients have changed the data, or may have.
+    pub(crate) others_wrote: bool,
+}
+
+/// What the main thread needs to know of a resource at any time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ExportState {
     pub(crate) size_bytes: u64,
     pub(crate) role: Role,
     /// The name of a peer that is Primary.
     pub(crate) primary_peer: Option<String>,
+    /// Every peer is connected.
+    pub(crate) all_connected: bool,
+    /// See [`Reign::others_wrote`].
+    pub(crate) others_wrote: bool,
 }
 
 /// A resource's state as last published by its thread.
 #[derive(Clone)]
-pub(crate) struct SharedExport(Arc<Mutex<ExportState>>);
+pub(crate) struct SharedExport(watch::Sender<ExportState>);
 
 impl SharedExport {
     pub(crate) fn new() -> SharedExport {
-        let state = ExportState { size_bytes: 0, role: Role::Secondary, primary_peer: None };
-        SharedExport(Arc::new(Mutex::new(state)))
+        let state = ExportState {
+            size_bytes: 0,
+            role: Role::Secondary,
+            primary_peer: None,
+            all_connected: false,
+            others_wrote: false,
+        };
+        SharedExport(watch::Sender::new(state))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, ExportState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn get(&self) -> watch::Ref<'_, ExportState> {
+        self.0.borrow()
+    }
+
+    pub(crate) fn set(&self, state: ExportState) {
+        self.0.send_replace(state);
+    }
+
+    /// Tells of every later state, until the resource is gone.
+    pub(crate) fn watch(&self) -> watch::Receiver<ExportState> {
+        self.0.subscribe()
     }
 }

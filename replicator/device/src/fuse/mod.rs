@@ -3,6 +3,7 @@
 //! It is mounted in a mount namespace that lives for a moment, and opened there: nobody else ever sees the mount, and it
 //! goes with the last process that has the file open, whatever becomes of the keeper.
 
+mod device;
 mod wire;
 
 use std::fs::{File, OpenOptions};
@@ -19,6 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use tandem_nbd::constants::{CMD_FLAG_NO_HOLE, CMD_FLUSH, CMD_READ, CMD_WRITE, CMD_WRITE_ZEROES};
 
 use crate::line::{Answer, Line, Request};
+pub(crate) use device::FuseDevice;
 use wire::{Header, MAX_WRITE_BYTES, Operation};
 
 const DEVICE: &str = "/dev/fuse";

@@ -1,0 +1,220 @@
+//! The device where the kernel has an NBD driver: it is told by netlink which connection to use, and gets another for each
+//! one that dies. Requests wait in the kernel meanwhile.
+
+mod netlink;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::backend::Backend;
+use crate::line::{self, Server};
+use netlink::{
+    Attributes, BACKEND, BLOCK_BYTES, CONNECT, DEAD_LIMIT_S, DISCONNECT, Driver, INDEX, RECONFIGURE,
+};
+use netlink::{SERVER_FLAGS, SIZE_BYTES, TIMEOUT_S};
+
+/// The smallest request that tandemd takes.
+const SECTOR_BYTES: u64 = 512;
+/// A request that takes longer is sent again on another connection: what was under way on one that has died, too.
+const IO_LIMIT_S: u64 = 3;
+/// For the driver "for ever": a year.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The driver takes a new connection only for one that it knows to be dead: it notices at once, but not before us.
+const SETTLE: Duration = Duration::from_millis(30);
+/// Between two looks whether requests go on.
+const LOOK_MS: u16 = 5000;
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A device of the kernel's driver.
+pub(crate) struct KernelDevice {
+    server: Server,
+    index: u32,
+    node: PathBuf,
+    label: String,
+    size_bytes: AtomicU64,
+    connected: AtomicBool,
+    /// No connection is wanted any more.
+    ended: AtomicBool,
+}
+
+/// Whether the kernel has the driver, if need be once it is loaded.
+pub(crate) fn is_available() -> bool {
+    let load = || Command::new("modprobe").arg("nbd").stdin(Stdio::null()).stderr(Stdio::null()).status();
+    Driver::open().is_ok() || load().is_ok_and(|ended| ended.success()) && Driver::open().is_ok()
+}
+
+/// Disconnects the devices of this label that keepers which were killed have left. Their requests fail.
+pub(crate) fn remove_left_over(label: &str) {
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let index = name.strip_prefix("nbd").and_then(|number| number.parse().ok());
+        let backend = fs::read_to_string(entry.path().join("backend"));
+        if let Some(index) = index
+            && backend.is_ok_and(|backend| backend.trim() == label)
+            && let Err(error) = disconnect(index)
+        {
+            tracing::warn!("{name} cannot be disconnected: {error}");
+        }
+    }
+}
+
+impl KernelDevice {
+    /// A device that does not exist yet, connected.
+    pub(crate) fn new(server: Server, label: String, limit: Duration) -> io::Result<Arc<KernelDevice>> {
+        let (stream, opened) = line::connect_within(&server, limit)?;
+        let attributes = Attributes::default()
+            .u64(SIZE_BYTES, opened.size_bytes)
+            .u64(BLOCK_BYTES, SECTOR_BYTES)
+            .u64(TIMEOUT_S, IO_LIMIT_S)
+            .u64(DEAD_LIMIT_S, server.away_limit.unwrap_or(NO_LIMIT).as_secs())
+            .u64(SERVER_FLAGS, opened.flags.bits().into())
+            .text(BACKEND, &label)
+            .socket(&stream);
+        let said = Driver::open()?.ask(CONNECT, &attributes)?;
+        let index =
+            said.get_u32(INDEX).ok_or_else(|| io::Error::other("the driver does not say which device"))?;
+        let device = Arc::new(KernelDevice {
+            server,
+            index,
+            node: PathBuf::from(format!("/dev/nbd{index}")),
+            label,
+            size_bytes: AtomicU64::new(opened.size_bytes),
+            connected: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+        });
+        let keeping = device.clone();
+        thread::Builder::new().name("line".into()).spawn(move || keeping.keep(stream))?;
+        Ok(device)
+    }
+
+    /// Gives the driver a new connection for each that dies.
+    fn keep(&self, mut stream: UnixStream) {
+        loop {
+            self.wait_until_dead(&stream);
+            self.connected.store(false, Ordering::Relaxed);
+            tracing::warn!("requests wait for tandemd: the connection has ended");
+            thread::sleep(SETTLE);
+            match self.reconnect() {
+                Ok(Some(next)) => stream = next,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(
+                        "the kernel takes no connection for {} any more: {error}",
+                        self.node.display()
+                    );
+                    return self.ended.store(true, Ordering::Relaxed);
+                }
+            }
+            self.connected.store(true, Ordering::Relaxed);
+            tracing::info!("connected to tandemd again");
+        }
+    }
+
+    /// Whoever shuts a connection down, tandemd or the driver: our copy of it hears of that. What neither has noticed
+    /// shows in requests that do not go on.
+    fn wait_until_dead(&self, stream: &UnixStream) {
+        let mut before = None;
+        loop {
+            let mut watched = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+            // An interrupted wait is one that was short.
+            let heard = poll(&mut watched, PollTimeout::from(LOOK_MS)).unwrap_or(0);
+            if heard > 0 || self.ended.load(Ordering::Relaxed) {
+                return;
+            }
+            let now = self.progress();
+            if now.is_some_and(|(pending, _)| pending > 0) && now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// `None` if no connection is wanted any more; an error if the driver takes none.
+    fn reconnect(&self) -> io::Result<Option<UnixStream>> {
+        while !self.ended.load(Ordering::Relaxed) {
+            if let Ok((stream, opened)) = line::connect(&self.server)
+                && opened.size_bytes >= self.size_bytes.load(Ordering::Relaxed)
+            {
+                Driver::open()?.ask(RECONFIGURE, &self.named().socket(&stream))?;
+                return Ok(Some(stream));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(None)
+    }
+
+    /// The driver changes a device only for those who know its label.
+    fn named(&self) -> Attributes {
+        Attributes::default().u32(INDEX, self.index).text(BACKEND, &self.label)
+    }
+
+    /// Requests under way, and those that have ended since the device is there.
+    fn progress(&self) -> Option<(usize, u64)> {
+        let numbers = |file: &str| -> Option<Vec<u64>> {
+            let text = fs::read_to_string(format!("/sys/block/nbd{}/{file}", self.index)).ok()?;
+            text.split_whitespace().map(|number| number.parse().ok()).collect()
+        };
+        let (pending, ended) = (numbers("inflight")?, numbers("stat")?);
+        // Reads, writes, discards, flushes (Documentation/block/stat.rst).
+        let ended = [0, 4, 11, 15].iter().filter_map(|at| ended.get(*at)).sum();
+        Some((pending.iter().sum::<u64>() as usize, ended))
+    }
+}
+
+impl Backend for KernelDevice {
+    fn driver(&self) -> &'static str {
+        "nbd"
+    }
+
+    fn node(&self) -> &Path {
+        &self.node
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    fn condition(&self) -> (bool, usize, bool) {
+        let pending = self.progress().map_or(0, |(pending, _)| pending);
+        (self.connected.load(Ordering::Relaxed), pending, self.ended.load(Ordering::Relaxed))
+    }
+
+    fn resize(&self) -> io::Result<()> {
+        let size_bytes = line::look(&self.server)?.size_bytes;
+        if size_bytes > self.size_bytes() {
+            Driver::open()?.ask(RECONFIGURE, &self.named().u64(SIZE_BYTES, size_bytes))?;
+            self.size_bytes.store(size_bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn fail(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Err(error) = disconnect(self.index) {
+            tracing::error!("{} cannot be disconnected: {error}", self.node.display());
+        }
+    }
+
+    fn remove(&self, _claim: File) -> io::Result<()> {
+        match self.ended.swap(true, Ordering::Relaxed) {
+            true => Ok(()),
+            false => disconnect(self.index),
+        }
+    }
+}
+
+/// What waits in the driver fails, and so does what comes.
+fn disconnect(index: u32) -> io::Result<()> {
+    Driver::open()?.ask(DISCONNECT, &Attributes::default().u32(INDEX, index)).map(drop)
+}
