@@ -110,7 +110,7 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
     };
     let device = match options.driver {
         DeviceDriver::Nbd => by_kernel(server, &files)?,
-        DeviceDriver::Auto if kernel::is_available() => by_kernel(server, &files)?,
+        DeviceDriver::Auto if !fuse::is_available() && kernel::is_available() => by_kernel(server, &files)?,
         DeviceDriver::Auto | DeviceDriver::Fuse | DeviceDriver::None => by_fuse(server, &files)?,
     };
     links.make(device.node())?;

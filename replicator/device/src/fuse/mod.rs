@@ -25,6 +25,11 @@ use wire::{Header, MAX_WRITE_BYTES, Operation};
 
 const DEVICE: &str = "/dev/fuse";
 
+/// Whether the kernel has FUSE.
+pub(crate) fn is_available() -> bool {
+    Path::new(DEVICE).exists()
+}
+
 /// A served file.
 pub(crate) struct Export {
     /// Open for reading and writing.
