@@ -78,7 +78,8 @@ impl Device {
 
     /// An earlier daemon has left it, and nobody has found out yet whether it may go on.
     pub(crate) fn is_adopted(&self) -> bool {
-        self.adopted.get().is_some()
+        // With its keeper it has gone.
+        self.adopted.get().is_some() && self.keeper.get().is_some()
     }
 
     /// Takes over the device that an earlier daemon has left, if there is one; `reign` is what the disk says before any peer
@@ -299,7 +300,9 @@ impl Entry {
 
     /// A device that stayed open while no daemon was there goes on only with the data that it was opened with.
     async fn check_adopted(&self, promoted: bool) -> Result<(), Failure> {
-        let Some(opened_with) = self.device.adopted.get() else { return Ok(()) };
+        let Some(opened_with) = self.device.adopted.get().filter(|_| self.device.is_adopted()) else {
+            return Ok(());
+        };
         let now = self.resource.reign().await;
         // A promotion may begin a generation: from then on only the others matter.
         let same = |now: Reign| now.generation == opened_with.generation || promoted;
