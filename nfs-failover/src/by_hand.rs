@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::carry_out::{Way, carry_out};
+use crate::check::complaints;
 use crate::cli::Cli;
 use crate::config::{Config, Service};
 use crate::health::{Phase, ServiceView};
@@ -14,6 +15,7 @@ use crate::here::{Here, Standing};
 use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble, trouble};
 use crate::service::{self, Plans};
 use crate::steps::{self, Scene};
+use crate::switchover;
 use crate::tandem;
 
 /// A promotion may have to wait for the peer, for fencing, and for a database to recover.
@@ -73,6 +75,21 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
     };
     let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
     Ok(conclude(cli, &report))
+}
+
+/// Moves the service to the other node, wherever it is.
+pub(crate) fn switchover(cli: &Cli, config: &Config, how: &Move) -> Result<u8, Trouble> {
+    let service = chosen(config, &how.which)?;
+    if !switchover::leads_away(service, &Here::new(&cli.config_file))? {
+        return go(cli, config, how, Way::Promote);
+    }
+    if how.dry_run {
+        print_plan(cli, &scene(cli, service), Way::Demote);
+        println!("and the same service is promoted on the other node");
+        return Ok(0);
+    }
+    let state = switchover::to_the_other(service)?;
+    Ok(conclude_view(cli, Way::Promote, &state.view))
 }
 
 /// Has the service do it, if one runs: it alone moves what it keeps.
@@ -199,11 +216,20 @@ impl Shown<'_> {
     }
 }
 
-/// Says that the configuration is usable, and what is dangerous about it.
-pub(crate) fn check(config: &Config) -> Result<u8, Trouble> {
+/// Says what is dangerous about the configuration, and what a move to this node would fail for.
+pub(crate) fn check(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
     config.warnings.iter().for_each(|warning| eprintln!("{warning}\n"));
-    config.services.iter().for_each(|service| println!("{}: the configuration is usable", service.name));
-    Ok(0)
+    let here = Here::new(&cli.config_file);
+    let mut code = 0;
+    for service in &config.services {
+        let complaints = complaints(service, &here);
+        match complaints.is_empty() {
+            true => println!("{}: can be moved here", service.name),
+            false => code = FAILURE_CODE,
+        }
+        complaints.iter().for_each(|complaint| eprintln!("{}: {complaint}", service.name));
+    }
+    Ok(code)
 }
 
 /// Shows every step of both plans.

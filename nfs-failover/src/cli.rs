@@ -45,9 +45,11 @@ pub enum Command {
     Promote(Move),
     /// Do not serve from this node.
     Demote(Move),
+    /// Serve from the other node, or from this one if the other does now.
+    Switchover(Move),
     /// Show what the services are on this node.
     Status(Which),
-    /// Check the configuration.
+    /// Check the configuration, and whether everything is there that a move to this node needs.
     Check,
     /// Show the steps of a promotion and of a demotion, in order.
     Plan(Which),
@@ -101,8 +103,9 @@ pub fn run(cli: Cli) -> u8 {
     match &cli.command {
         Command::Promote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Promote)),
         Command::Demote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Demote)),
+        Command::Switchover(how) => reported_code(by_hand::switchover(&cli, &config, how)),
         Command::Status(which) => reported_code(by_hand::status(&cli, &config, which)),
-        Command::Check => reported_code(by_hand::check(&config)),
+        Command::Check => reported_code(by_hand::check(&cli, &config)),
         Command::Plan(which) => reported_code(by_hand::plan(&cli, &config, which)),
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -31,6 +31,11 @@ pub fn program<S: AsRef<std::ffi::OsStr>>(name: impl AsRef<Path>, arguments: &[S
     // Killed with its children if it takes too long, and not by the terminal's Ctrl-C.
     command.process_group(0);
     command
+}
+
+/// Where a program of this name lies.
+pub fn find(name: &str) -> Option<PathBuf> {
+    PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
 /// Runs it to its end; what it said if it failed or took too long.

@@ -96,3 +96,28 @@ fn a_volume_in_use_is_given_up_all_the_same() {
     assert!(!shell.wait().unwrap().success());
     servers.expect_down(a);
 }
+
+#[test]
+#[ignore = "needs root, nfs-ganesha, libnfs-dev and the release binaries"]
+fn switchover_through_the_services() {
+    let servers = Servers::new(r#"peer 10.99.0.11:7790 10.99.0.12:7790; shared-secret "of the lab";"#);
+    let (a, b) = (&servers.lab.a, &servers.lab.b);
+    let mut services = servers.serve();
+    servers.failover(a, &["promote"]).ok();
+    servers.expect_up(a);
+    let client = servers.client.start(&servers.lab.c);
+    for (here, there) in [(a, b), (b, a)] {
+        client.goes_on();
+        client.longest_stall();
+        servers.failover(a, &["switchover"]).ok();
+        client.goes_on();
+        println!("{} to {}: longest stall {:?}", here.name, there.name, client.longest_stall());
+        servers.expect_down(here);
+    }
+    let seen = client.end();
+    servers.client.expect(&servers.lab.c, seen.acknowledged);
+    services.iter_mut().for_each(|service| {
+        service.kill().unwrap();
+        service.wait().unwrap();
+    });
+}

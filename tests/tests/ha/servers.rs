@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::process::Child;
 
 use crate::client::Program;
 use crate::host::Host;
@@ -75,6 +76,20 @@ impl Servers {
         let mut all = vec!["-c", config.to_str().unwrap()];
         all.extend(arguments);
         host.run(binary("nfs-failover"), &all)
+    }
+
+    /// The service on both hosts, which live as long as these.
+    pub(crate) fn serve(&self) -> [Child; 2] {
+        let config = self.lab.folder().join("nfs-failover.conf");
+        let children = self.hosts().map(|host| {
+            let mut serve = host.command(binary("nfs-failover"));
+            serve.arg("-c").arg(&config).arg("serve");
+            serve.stdout(File::create(host.folder.join("serve.log")).unwrap()).spawn().unwrap()
+        });
+        wait::until("both services can be asked", || {
+            self.hosts().into_iter().all(|host| self.failover(host, &["check"]).code == Some(0))
+        });
+        children
     }
 
     /// `nfs-failover` on a host, killed after so many seconds.

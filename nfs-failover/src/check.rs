@@ -1,0 +1,95 @@
+//! What has to be there before a service can be moved to this node: programs, interfaces, hooks, ports, the other node.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::{Server, Service};
+use crate::here::{Here, State};
+use crate::net::link::Link;
+use crate::peer::{Ask, Peer};
+use crate::system::program::find;
+use crate::tandem;
+
+const NFS_PORT: u16 = 2049;
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+/// What every service needs.
+const PROGRAMS: &[&str] = &["nft", "ip", "ss", "mount"];
+const GANESHA_PROGRAMS: &[&str] = &["ganesha.nfsd", "rpcbind"];
+const KERNEL_PROGRAMS: &[&str] =
+    &["rpc.nfsd", "exportfs", "rpc.mountd", "nfsdcld", "rpc.statd", "sm-notify", "rpcbind"];
+
+/// What is wrong, each with what to do about it; nothing if the service can be moved here.
+pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {
+    let mut found = missing_programs(service.server, |name| find(name).is_some());
+    let hooks = [&service.hooks.start, &service.hooks.stop, &service.hooks.check];
+    found.extend(hooks.into_iter().flatten().filter_map(|path| bad_hook(path)));
+    for vip in &service.vips {
+        if let Err(error) = Link::open(&vip.interface) {
+            found.push(format!("{}: {error}: {vip} cannot be announced", vip.interface));
+        }
+    }
+    match tandem::find_status(here, &service.resource) {
+        Ok(Some(_)) => {}
+        Ok(None) => found.push(format!("{0} is not up here: tandemadm up {0}", service.resource)),
+        Err(trouble) => found.push(trouble.message),
+    }
+    if service.is_nfs() && here.standing(&service.name).state == State::Secondary && port_is_taken() {
+        found.push(format!("port {NFS_PORT} is taken: stop and disable the NFS server that is not ours"));
+    }
+    if service.shared_secret.is_some()
+        && let Err(error) = Peer::connect(service, LOOK_LIMIT).and_then(|mut peer| peer.ask(Ask::State))
+    {
+        found.push(format!("the other node's 'nfs-failover serve' does not answer: {error}"));
+    }
+    found
+}
+
+fn missing_programs(server: Server, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    let (programs, package) = match server {
+        Server::Ganesha => (GANESHA_PROGRAMS, "nfs-ganesha nfs-ganesha-vfs rpcbind"),
+        Server::Kernel => (KERNEL_PROGRAMS, "nfs-kernel-server nfs-common rpcbind"),
+        Server::None => (&[][..], ""),
+    };
+    let needed = PROGRAMS.iter().map(|name| (name, "nftables iproute2 mount"));
+    let needed = needed.chain(programs.iter().map(|name| (name, package)));
+    needed
+        .filter(|(name, _)| !is_there(name))
+        .map(|(name, packages)| format!("{name} is missing: apt-get install {packages}"))
+        .collect()
+}
+
+fn bad_hook(path: &Path) -> Option<String> {
+    match fs::metadata(path) {
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => None,
+        Ok(_) => Some(format!("{} is no program: chmod +x", path.display())),
+        Err(error) => Some(format!("{}: {error}", path.display())),
+    }
+}
+
+fn port_is_taken() -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, NFS_PORT)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        assert!(missing_programs(Server::Kernel, |_| true).is_empty());
+        assert!(missing_programs(Server::None, |name| PROGRAMS.contains(&name)).is_empty());
+        let missing = missing_programs(Server::Ganesha, |name| name != "ganesha.nfsd");
+        assert_eq!(missing, ["ganesha.nfsd is missing: apt-get install nfs-ganesha nfs-ganesha-vfs rpcbind"]);
+    }
+
+    #[test]
+    fn a_hook_is_a_program() {
+        assert_eq!(bad_hook(Path::new("/bin/sh")), None);
+        assert!(bad_hook(Path::new("/etc/passwd")).unwrap().contains("chmod +x"));
+        assert!(bad_hook(Path::new("/no/such")).is_some());
+    }
+}
