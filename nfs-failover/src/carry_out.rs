@@ -67,7 +67,8 @@ pub fn carry_out(
     log: &mut dyn FnMut(&Line),
 ) -> Result<Report, Trouble> {
     let (here, name) = (&scene.here, &scene.service.name);
-    let _lock = here.lock(name, LOCK_LIMIT).map_err(trouble("another plan of this service is under way"))?;
+    let lock = here.lock(name, LOCK_LIMIT).map_err(trouble("another plan of this service is under way"))?;
+    scene.set_lock(Some(lock.try_clone().map_err(trouble("the lock"))?));
     let set = |state, why| here.set_standing(name, state, why).map_err(trouble("the runtime folder"));
     let (under_way, there) = way.states();
     // Serving goes on while a promotion finds that everything is up.
@@ -75,6 +76,7 @@ pub fn carry_out(
         set(under_way, None)?;
     }
     let report = run(&way.plan(scene), &mut FileJournal::new(here.file(name, "journal")), cancel, log);
+    scene.set_lock(None);
     let state = match (report.ending, way) {
         (Ending::Done, _) => there,
         (Ending::MustFence, _) => State::MustFence,

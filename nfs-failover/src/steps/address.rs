@@ -9,7 +9,7 @@ use crate::config::{Service, Vip};
 use crate::net::link::Link;
 use crate::plan::{Cancel, Step, Trouble, Turn, trouble};
 use crate::system::interfaces;
-use crate::system::program::{program, run};
+use crate::system::program::program;
 
 /// An owner answers within this. The question is asked early, so that hardly anybody waits for it.
 const ANSWER_LIMIT: Duration = Duration::from_millis(50);
@@ -106,7 +106,7 @@ impl Step for Add {
         expect_no_other_owner(&question, service)?;
         let present = interfaces::addresses()?;
         for vip in service.vips.iter().filter(|vip| !is_here(vip, &present)) {
-            run(ip("add", vip), turn.left())?;
+            self.0.run(ip("add", vip), "", turn.left())?;
         }
         question.announce(service)?;
         // The kernel takes its time to close such a socket.
@@ -116,7 +116,7 @@ impl Step for Add {
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        remove(&self.0.service, turn).map(|_| ())
+        remove(&self.0, turn).map(|_| ())
     }
 }
 
@@ -171,14 +171,14 @@ impl Step for Remove {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        remove(&self.0.service, turn)
+        remove(&self.0, turn)
     }
 }
 
-fn remove(service: &Service, turn: &Turn) -> Result<String, Trouble> {
+fn remove(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     let present = interfaces::addresses()?;
-    for vip in service.vips.iter().filter(|vip| is_here(vip, &present)) {
-        run(ip("del", vip), turn.left())?;
+    for vip in scene.service.vips.iter().filter(|vip| is_here(vip, &present)) {
+        scene.run(ip("del", vip), "", turn.left())?;
     }
     Ok("removed".into())
 }

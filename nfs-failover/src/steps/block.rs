@@ -10,7 +10,7 @@ use super::{PROGRAM_LIMIT, Scene, address};
 use crate::config::Service;
 use crate::plan::{Step, Trouble, Turn};
 use crate::system::mounts;
-use crate::system::program::{program, run_with};
+use crate::system::program::program;
 
 /// Portmapper, NFS, mountd, lockd, statd, at the ports that are customary where they are fixed.
 const NFS_PORTS: &[u16] = &[111, 662, 2049, 20048, 32803];
@@ -39,11 +39,11 @@ impl Step for Block {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&closing(&self.0.service), turn).map(|()| "ports closed".into())
+        nft(&self.0, &closing(&self.0.service), turn).map(|()| "ports closed".into())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        nft(&opening(&self.0.service), turn)
+        nft(&self.0, &opening(&self.0.service), turn)
     }
 }
 
@@ -77,7 +77,7 @@ impl Step for BlockForDemotion {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&closing(&self.0.service), turn).map(|()| "ports closed".into())
+        nft(&self.0, &closing(&self.0.service), turn).map(|()| "ports closed".into())
     }
 }
 
@@ -102,11 +102,11 @@ impl Step for Unblock {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&opening(&self.0.service), turn).map(|()| "ports open".into())
+        nft(&self.0, &opening(&self.0.service), turn).map(|()| "ports open".into())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        nft(&closing(&self.0.service), turn)
+        nft(&self.0, &closing(&self.0.service), turn)
     }
 }
 
@@ -148,6 +148,6 @@ fn opening(service: &Service) -> String {
     format!("table inet {table} {{}}\ndelete table inet {table}\n")
 }
 
-fn nft(rules: &str, turn: &Turn) -> Result<(), Trouble> {
-    run_with(program("nft", &["-f", "-"]), rules, turn.left())
+fn nft(scene: &Scene, rules: &str, turn: &Turn) -> Result<(), Trouble> {
+    scene.run(program("nft", &["-f", "-"]), rules, turn.left())
 }

@@ -17,12 +17,15 @@ mod role;
 mod server;
 mod unmount;
 
-use std::sync::{Arc, Mutex};
+use std::fs::File;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Service;
 use crate::here::Here;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, Trouble, trouble};
+use crate::system::program::run_with;
 
 pub use keep::keep;
 pub use server::answers;
@@ -44,6 +47,8 @@ pub struct Scene {
     pub here: Here,
     /// The other node, if it can be asked.
     pub peer: Option<Arc<dyn Peer>>,
+    /// The lock of the plan under way.
+    lock: Mutex<Option<File>>,
     /// Where answers to the question arrive, who has the addresses.
     question: Mutex<Option<address::Question>>,
 }
@@ -51,7 +56,23 @@ pub struct Scene {
 impl Scene {
     /// A scene.
     pub fn new(service: Service, here: Here, peer: Option<Arc<dyn Peer>>) -> Arc<Self> {
-        Arc::new(Self { service, here, peer, question: Mutex::default() })
+        Arc::new(Self { service, here, peer, lock: Mutex::default(), question: Mutex::default() })
+    }
+
+    /// Remembers the lock of the plan under way, or that there is none any more.
+    pub(crate) fn set_lock(&self, lock: Option<File>) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+    }
+
+    /// Runs a program that changes this machine. It keeps the plan's lock as long as it runs: if this process is killed,
+    /// whoever comes next waits for it, instead of seeing its work done behind the back.
+    fn run(&self, mut command: Command, input: &str, limit: Duration) -> Result<(), Trouble> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = lock.as_ref() {
+            command.stdout(lock.try_clone().map_err(trouble("the lock"))?);
+        }
+        drop(lock);
+        run_with(command, input, limit)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Scene, device, unmount};
 use crate::plan::{Step, Trouble, Turn, trouble};
-use crate::system::program::{program, run};
+use crate::system::program::program;
 use crate::system::{filesystem, mounts};
 
 /// A journal may have to be replayed.
@@ -59,7 +59,7 @@ impl Step for Mount {
         let arguments = ["-t".as_ref(), mount.fstype.as_ref(), "-o".as_ref(), mount.options.as_ref()];
         let mut command = program::<&std::ffi::OsStr>("mount", &arguments);
         command.arg(&device).arg(&mount.point);
-        run(command, turn.left())?;
+        self.0.run(command, "", turn.left())?;
         if self.check()?.is_none() {
             return Err(Trouble::new(format!("nothing is mounted on {} after all", mount.point.display())));
         }

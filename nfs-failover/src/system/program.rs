@@ -27,7 +27,8 @@ const MAX_SAID_BYTES: u64 = 2000;
 /// A program with arguments.
 pub fn program<S: AsRef<std::ffi::OsStr>>(name: impl AsRef<Path>, arguments: &[S]) -> Command {
     let mut command = Command::new(name.as_ref());
-    command.args(arguments).env("PATH", PATH).env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+    command.args(arguments).env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     // Killed with its children if it takes too long, and not by the terminal's Ctrl-C.
     command.process_group(0);
     command
@@ -49,7 +50,7 @@ pub fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<()
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stderr(Stdio::piped());
     let mut child = command.spawn().map_err(trouble(format_args!("cannot start {name}")))?;
     if let Some(mut pipe) = child.stdin.take() {
         // It may have ended without reading; its exit status tells.

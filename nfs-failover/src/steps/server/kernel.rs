@@ -59,10 +59,8 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])?;
     for export in &service.exports {
         for client in &export.clients {
-            run(
-                program("exportfs", &["-o", &options(export, client), &exported(export, client)]),
-                PROGRAM_LIMIT,
-            )?;
+            let (options, exported) = (options(export, client), exported(export, client));
+            scene.run(program("exportfs", &["-o", &options, &exported]), "", PROGRAM_LIMIT)?;
         }
     }
     let grace = service.grace_s.to_string();
