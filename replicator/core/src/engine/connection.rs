@@ -125,10 +125,11 @@ impl Engine {
         Ok(())
     }
 
-    /// The last word on a connection that is given up on purpose.
+    /// The last word on a connection that is given up on purpose. A Primary has clients, however old its data: its peer
+    /// must not take its place as if it were out of the way.
     pub(super) fn say_goodbye(&mut self, id: NodeId) {
         let on_record = self.disk.metadata.as_ref().is_some_and(|m| !m.superblock.flags.up_to_date);
-        let outdated = on_record && self.disk.persist.is_idle();
+        let outdated = on_record && self.disk.persist.is_idle() && self.role != Role::Primary;
         self.send(id, Message::Goodbye { outdated });
     }
 

@@ -269,7 +269,7 @@ pub enum Message {
     },
     /// The sender leaves on purpose.
     Goodbye {
-        /// Its disk says that its data is old.
+        /// Its disk says that its data is old, and it is not Primary.
         outdated: bool,
     },
     /// The sender, Primary, wants to leave: note on disk that your data grows old, and say [`Message::Goodbye`].

@@ -2,7 +2,7 @@
 
 use tandem_core::config::Fencing::{self, ResourceAndStonith, ResourceOnly};
 use tandem_core::config::{Options, ResyncOptions};
-use tandem_core::handler::Handler::{FencePeer, UnfencePeer};
+use tandem_core::handler::Handler::{BeforeResyncTarget, FencePeer, UnfencePeer};
 use tandem_core::handler::HandlerOutcome::{self, Exited, NotStarted, TimedOut};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, Payload};
 use tandem_core::state::{ConnectionState, DiskState, Role};
@@ -374,6 +374,54 @@ fn a_secondary_that_leaves_is_not_fenced() {
     assert_eq!((peer(&pair, 0).disk, status(&pair, 1).disk), (DiskState::Outdated, DiskState::Outdated));
     assert_eq!((pair.running(0), is_frozen(&pair)), (vec![], false));
     pair.write(0, 4096, 2);
+}
+
+/// Simulator: seeds 41931 C, 199430 C, 201345 B. A handler refuses the resync of a Primary's disk: it is old, and stays Primary.
+#[test]
+fn a_primary_that_leaves_with_old_data_is_fenced_before_its_peer_is_promoted() {
+    let options = Options { fencing: ResourceAndStonith, ..Options::default() };
+    let mut pair = Pair::with_handlers(&options, &[FencePeer, BeforeResyncTarget]);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.end_handler(1, BeforeResyncTarget, Exited(0));
+    pair.command(0, Command::Detach).unwrap();
+    pair.write(0, 4096, 2);
+    pair.attach(0).unwrap();
+    pair.end_handler(0, BeforeResyncTarget, Exited(1));
+    assert_eq!((status(&pair, 0).disk, status(&pair, 0).role), (DiskState::Outdated, Role::Primary));
+    assert_only_promoted_when_fenced(&mut pair);
+}
+
+/// Simulator: seed 143548 B. The Primary's disk is back, and what it lacks comes back when the Primary has just left.
+#[test]
+fn a_primary_that_leaves_while_its_peer_attaches_is_fenced_before_that_is_promoted() {
+    let mut pair = synced(ResourceAndStonith);
+    pair.command(0, Command::ForceDetach).unwrap();
+    pair.write(0, 4096, 2);
+    pair.hold = Some(|m| matches!(m, Message::Handshake(_)));
+    pair.attach(0).unwrap();
+    pair.command(1, Command::ForceDetach).unwrap();
+    pair.deliver();
+    assert_eq!((status(&pair, 0).disk, peer(&pair, 0).disk), (DiskState::Outdated, DiskState::Diskless));
+    pair.slow_disk = Some((1, Device::Meta));
+    let attach = pair.begin_attach(1);
+    pair.command(0, Command::Disconnect).unwrap();
+    while pair.finish_slow() > 0 {}
+    pair.slow_disk = None;
+    assert_eq!(pair.ended(attach), Some(Ok(())));
+    assert_only_promoted_when_fenced(&mut pair);
+}
+
+/// Node 0 is Primary and has left; its peer does not take its place unasked.
+fn assert_only_promoted_when_fenced(pair: &mut Pair) {
+    assert_eq!((status(pair, 1).disk, peer(pair, 1).disk), (DiskState::Consistent, DiskState::DUnknown));
+    for (outcome, code) in [(Exited(1), 17), (Exited(7), 0)] {
+        let promotion = pair.begin_command(1, PRIMARY);
+        assert_eq!(pair.running(1), [FencePeer]);
+        pair.end_handler(1, FencePeer, outcome);
+        let result = pair.ended(promotion).unwrap();
+        assert_eq!(result.map_or_else(|e| e.exit_code(), |()| 0), code, "{outcome}");
+    }
 }
 
 #[test]

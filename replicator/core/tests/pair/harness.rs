@@ -375,11 +375,17 @@ impl Pair {
     }
 
     pub(crate) fn attach(&mut self, n: usize) -> Result<(), CommandError> {
+        let id = self.begin_attach(n);
+        self.ended(id).expect("the command has not ended")
+    }
+
+    /// Attaches a disk that takes its time.
+    pub(crate) fn begin_attach(&mut self, n: usize) -> CommandId {
         let disk = &mut self.nodes[n].disk;
         let bytes = disk.size_bytes();
         let mut metadata = metadata::load(disk, Placement::Internal, bytes, NodeId(n as u8)).unwrap();
         metadata.undo = self.undo_logs.then(|| UndoLog::new(0, metadata.volume_bytes()));
-        self.command(n, Command::Attach { metadata: Box::new(metadata) })
+        self.begin_command(n, Command::Attach { metadata: Box::new(metadata) })
     }
 
     /// A new disk in the place of the old one, with room for the bitmaps of so many peers.
