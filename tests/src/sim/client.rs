@@ -33,6 +33,16 @@ struct Request {
     at: Micros,
 }
 
+/// A request that an engine has ended.
+#[derive(Debug)]
+pub(super) struct Completion {
+    node: usize,
+    id: RequestId,
+    result: Result<Bytes, ClientError>,
+    /// As [`World::has_peer_until_now`] says.
+    with_peer: bool,
+}
+
 #[derive(Debug)]
 enum What {
     Read,
@@ -121,13 +131,15 @@ impl World {
         ByteRange::new(sector * SECTOR_BYTES, count * SECTOR_BYTES)
     }
 
+    /// An engine has ended a request.
+    pub(super) fn note_completion(&mut self, node: usize, id: RequestId, result: Result<Bytes, ClientError>) {
+        let with_peer = self.has_peer_until_now(node);
+        self.completions.insert(0, Completion { node, id, result, with_peer });
+    }
+
     /// A request has ended.
-    pub(super) fn completed(
-        &mut self,
-        n: usize,
-        id: RequestId,
-        result: Result<Bytes, ClientError>,
-    ) -> Result<(), Violation> {
+    pub(super) fn completed(&mut self, completion: Completion) -> Result<(), Violation> {
+        let Completion { node: n, id, result, with_peer } = completion;
         let holders = self.holders(n);
         let request = self.nodes[n].client.as_mut().and_then(|c| c.requests.remove(&id.0));
         let Some(Request { what, range, since, .. }) = request else {
@@ -145,9 +157,9 @@ impl World {
             }
         };
         if !matches!(what, What::Read) {
-            self.check_suspended(n)?;
+            self.check_suspended(n, with_peer)?;
         }
-        if matches!(what, What::Write { .. }) {
+        if matches!(what, What::Write { .. }) && !with_peer {
             self.check_fenced_completion(n)?;
         }
         self.counts.requests += 1;

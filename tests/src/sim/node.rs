@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) holders_before: [bool; 2],
     /// What the engine said last.
     pub(super) status: Option<Status>,
+    /// Since then, its connection has changed.
+    pub(super) connection_changed: bool,
     /// When the tick that is in the queue is due.
     pub(super) tick_at: Option<Micros>,
     /// The administrator's command under way.
@@ -79,6 +81,7 @@ impl Node {
             errors_to_pass_on: 0,
             clock: Clock::default(),
             status: None,
+            connection_changed: false,
             tick_at: None,
             errand: None,
             client: None,

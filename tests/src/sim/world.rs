@@ -8,17 +8,16 @@ use std::collections::BinaryHeap;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, WriteOrdering};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{ClientError, Input, Output};
+use tandem_core::io::{self, Input, Output};
 use tandem_core::metadata::{self, Placement};
 use tandem_core::mutation::Mutation;
-use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, RequestId, Timestamp};
+use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, Timestamp};
 use tandem_core::wire::Message;
 use tandem_core::{Engine, refusal::CommandError};
 
-use bytes::Bytes;
-
 use super::admin::Script;
 use super::checks::Mask;
+use super::client::Completion;
 use super::disk::Layout;
 use super::faults::{Kind, Plan};
 use super::link::{Link, Micros};
@@ -136,7 +135,7 @@ pub(super) struct World {
     pub(super) counts: Counts,
     pub(super) tracing: bool,
     commands_done: Vec<(usize, CommandId, Result<(), CommandError>)>,
-    completions: Vec<(usize, RequestId, Result<Bytes, ClientError>)>,
+    pub(super) completions: Vec<Completion>,
 }
 
 impl World {
@@ -418,6 +417,7 @@ impl World {
         let holders_before = self.holders(n);
         let Some(engine) = self.nodes[n].engine.as_mut() else { return Ok(()) };
         engine.handle(now, input);
+        self.nodes[n].connection_changed = false;
         while let Some(output) = self.nodes[n].engine.as_mut().and_then(Engine::poll_output) {
             self.obey(n, output)?;
         }
@@ -429,8 +429,8 @@ impl World {
         self.nodes[n].holders_before = holders_before;
         self.schedule_tick(n, deadline);
         self.observe(n, before)?;
-        while let Some((n, id, result)) = self.completions.pop() {
-            self.completed(n, id, result)?;
+        while let Some(completion) = self.completions.pop() {
+            self.completed(completion)?;
         }
         while let Some((n, id, result)) = self.commands_done.pop() {
             self.command_done(n, id, result)?;
@@ -477,7 +477,7 @@ impl World {
                 self.at(delay, Event::DiskDone { node: n, incarnation, op: id });
             }
             Output::Send { message, stream, .. } => self.send(n, stream, message)?,
-            Output::Complete { id, result } => self.completions.insert(0, (n, id, result)),
+            Output::Complete { id, result } => self.note_completion(n, id, result),
             Output::Connect(_) => {
                 self.link.wanted[n] = true;
                 self.try_to_meet();
@@ -500,6 +500,7 @@ impl World {
             }
             Output::Event(event) => {
                 self.trace(Some(n), "event", || report::show_event(&event));
+                self.nodes[n].connection_changed |= matches!(event, io::Event::Connection { .. });
                 self.disk_given_up(n, &event);
                 self.watch(n, &event)?;
             }
