@@ -57,7 +57,7 @@ pub enum StartError {
 
 /// Makes sure that a daemon answers; says so if one had to be started.
 pub fn ensure_running(run: &RuntimeDir) -> Result<(), StartError> {
-    if answers(run)? {
+    if answers_or_is_gone(run)? {
         return Ok(());
     }
     std::fs::create_dir_all(run.path())
@@ -112,6 +112,19 @@ fn wait_for_answer(run: &RuntimeDir, log: &Log, child: &mut Child) -> Result<(),
             return Err(StartError::Silent { pid: child.id(), log: log.path.clone(), tail: log.tail() });
         }
         std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// False once nobody listens. A daemon that hangs up is ending: it may have been killed a moment ago.
+fn answers_or_is_gone(run: &RuntimeDir) -> Result<bool, StartError> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match answers(run) {
+            Err(StartError::Client(ClientError::NoReply(_))) if Instant::now() < deadline => {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+            other => return other,
+        }
     }
 }
 

@@ -60,6 +60,18 @@ fn a_daemon_that_ends_at_once_is_reported_with_its_log() {
     node.adm("up r0").expect(20, &["tandemd ended at once (exit status: 3)", "no such ring"]);
 }
 
+/// Killed a moment ago, its socket still takes a conversation.
+#[test]
+fn a_daemon_that_is_ending_is_waited_for() {
+    let _turn = ONE_AT_A_TIME.lock();
+    let mut node = Node::new(MIB);
+    install(&mut node, "echo the next one >&2; exit 3");
+    let listener = UnixListener::bind(node.run_dir().control_socket()).unwrap();
+    let ending = std::thread::spawn(move || drop(listener.accept()));
+    node.adm("up r0").expect(20, &["tandemd ended at once (exit status: 3)", "the next one"]);
+    ending.join().unwrap();
+}
+
 /// Puts the program and a `tandemd` of these shell commands into a folder of their own.
 fn install(node: &mut Node, script: &str) {
     let program = node.path("tandemadm");
