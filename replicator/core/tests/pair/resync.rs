@@ -3,7 +3,7 @@
 use tandem_core::Input;
 use tandem_core::config::{Options, Protocol, ResyncOptions};
 use tandem_core::digest::DigestAlgorithm;
-use tandem_core::io::{ClientOp, Command};
+use tandem_core::io::{ClientOp, Command, Device};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{DiskState, ReplicationState};
 use tandem_core::units::{BLOCK_BYTES, ByteRange};
@@ -184,6 +184,40 @@ fn checksum_resync() {
 fn checksum_resync_after_a_crash_only() {
     assert_eq!(rewritten(true, false).1, 100 * BLOCK_BYTES);
     assert!(rewritten(true, true).1 <= 3 * BLOCK_BYTES);
+}
+
+/// Simulator: seed 103170 C. What the old disk had was asked about, and waited for a client's write, while a new one took its
+/// place: the blocks that were equal there would count as equal here.
+#[test]
+fn digests_of_a_disk_that_was_replaced_say_nothing_about_the_new_one() {
+    let resync = ResyncOptions {
+        min_bytes_per_s: 0,
+        csums_algorithm: Some(DigestAlgorithm::Sha256),
+        ..ResyncOptions::default()
+    };
+    let mut pair = Pair::with_options(&options(resync));
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    let fill = |pair: &mut Pair| (0..4).for_each(|block| pair.write(0, block * BLOCK_BYTES, 7));
+    fill(&mut pair);
+    pair.command(1, Command::Disconnect).unwrap();
+    fill(&mut pair);
+    pair.hold = Some(|m| matches!(m, Message::ResyncCompare { .. }));
+    pair.command(1, Command::Connect).unwrap();
+    pair.slow_disk = Some((0, Device::Data));
+    let write = pair.begin_write(0, 0, 8);
+    pair.deliver();
+    pair.command(1, Command::Detach).unwrap();
+    pair.replace_disk(1, DISK_BYTES, 1);
+    pair.hold = Some(|m| matches!(m, Message::ResyncCompare { .. }));
+    pair.attach(1).unwrap();
+    while pair.finish_slow() > 0 {}
+    pair.slow_disk = None;
+    assert!(pair.completed(write));
+    let status = pair.nodes[0].engine.status(pair.now);
+    assert_eq!(status.peers[0].out_of_sync_bytes, pair.nodes[0].engine.size_bytes());
+    pair.deliver();
+    pair.assert_in_sync();
 }
 
 /// DRBD: resync-interrupt-variants.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::source::Asked;
+use super::target::TargetState;
 use crate::bitmap::PAGE_BITS;
 use crate::digest::DigestAlgorithm;
 use crate::engine::disk::DiskWork;
@@ -27,7 +28,8 @@ pub(in crate::engine) struct Digests {
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct ResyncRead {
     pub(in crate::engine) peer: NodeId,
-    pub(in crate::engine) session: u32,
+    /// Of which resync: another may have begun on the same connection, with another disk, before the range is free.
+    pub(super) resync: u64,
     pub(in crate::engine) range: ByteRange,
     pub(in crate::engine) token: u64,
     pub(super) purpose: Purpose,
@@ -54,8 +56,11 @@ impl Engine {
     }
 
     pub(in crate::engine) fn resync_read_done(&mut self, read: ResyncRead, data: Option<Bytes>) {
-        let ResyncRead { peer, session, range, token, purpose } = read;
-        let live = self.peer(peer).is_some_and(|p| p.session == session && p.link_up);
+        let ResyncRead { peer, resync, range, token, purpose } = read;
+        let live = self.peer(peer).filter(|p| p.link_up).is_some_and(|p| match purpose {
+            Purpose::Answer(_) => p.source.id() == resync,
+            Purpose::Ask(_) => p.target.as_ref().is_some_and(|target| target.id() == resync),
+        });
         match (purpose, data) {
             _ if !live => {}
             (Purpose::Answer(digests), Some(data)) => self.answer(peer, range, data, digests),
@@ -71,16 +76,15 @@ impl Engine {
 
     /// Reads what the target has, to ask by digest.
     pub(super) fn read_to_compare(&mut self, id: NodeId, range: ByteRange, algorithm: DigestAlgorithm) {
-        let (session, token) = (self.peer(id).map_or(0, |p| p.session), self.key());
-        let read = ResyncRead { peer: id, session, range, token, purpose: Purpose::Ask(algorithm) };
+        let Some(resync) = self.peer(id).and_then(|p| p.target.as_ref()).map(TargetState::id) else { return };
+        let token = self.key();
+        let read = ResyncRead { peer: id, resync, range, token, purpose: Purpose::Ask(algorithm) };
         self.acquire(token, range, Locked::ResyncRead(read));
     }
 
     fn ask_with_digests(&mut self, id: NodeId, range: ByteRange, algorithm: DigestAlgorithm, data: &[u8]) {
-        if self.peer(id).is_some_and(|p| p.target.is_some()) {
-            let digests = Payload::new(algorithm.of_blocks(data).into());
-            self.send(id, Message::ResyncCompare { range, algorithm, digests });
-        }
+        let digests = Payload::new(algorithm.of_blocks(data).into());
+        self.send(id, Message::ResyncCompare { range, algorithm, digests });
     }
 
     pub(in crate::engine) fn resync_in_sync_received(

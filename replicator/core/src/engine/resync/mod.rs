@@ -46,8 +46,9 @@ impl Engine {
     pub(super) fn become_source(&mut self, id: NodeId, full: bool, theirs: &Handshake) {
         self.count_from_missed_finish(id, theirs.generations.current);
         self.send_bitmap(id, full);
-        let now = self.now;
+        let (now, source) = (self.now, SourceState::new(self.key()));
         if let Some(peer) = self.peer_mut(id) {
+            peer.source = source;
             peer.target_is_marked = false;
             peer.target_since = now;
         }

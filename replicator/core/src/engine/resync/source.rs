@@ -18,6 +18,8 @@ use crate::wire::Message;
 /// This node as the source of a resync.
 #[derive(Clone, Default, Debug)]
 pub(in crate::engine) struct SourceState {
+    /// Tells it from former ones; 0 while there is none.
+    id: u64,
     /// Asked for and not written by the target.
     asked_bytes: u64,
     /// Sent, and not written by the target: where each begins, and how long it is.
@@ -37,6 +39,14 @@ pub(super) struct Asked {
 }
 
 impl SourceState {
+    pub(super) fn new(id: u64) -> Self {
+        SourceState { id, ..SourceState::default() }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// When the next read may start, if one waits.
     pub(super) fn next_read_at(&self) -> Option<Timestamp> {
         let turn = self.waiting.front().map(|_| self.pace.free_at());
@@ -83,8 +93,9 @@ impl Engine {
         }
         let Some(Asked { range, digests }) = peer.source.waiting.pop_front() else { return false };
         peer.source.pace.spend(now, range.length, limit);
-        let (session, token) = (peer.session, self.key());
-        let read = ResyncRead { peer: id, session, range, token, purpose: Purpose::Answer(digests) };
+        let resync = peer.source.id;
+        let token = self.key();
+        let read = ResyncRead { peer: id, resync, range, token, purpose: Purpose::Answer(digests) };
         if seeded!(self, ResyncIgnoresWrites) {
             self.start_resync_read(read);
         } else {
