@@ -125,7 +125,7 @@ impl Engine {
                 && !seeded!(self, IgnoresDiscardMyData),
             overcounted: self.slot(id).is_some_and(|s| s.overcounted),
             gave_up: self.slot(id).is_some_and(|s| s.gave_up),
-            failed: metadata.is_some_and(|m| m.superblock.flags.failed && !m.superblock.flags.up_to_date),
+            failed: metadata.is_some_and(|m| m.superblock.flags.failed),
             held_open: self.is_held_open(),
             attachment: if self.disk.is_usable() { self.disk.attachment } else { 0 },
             relied_on: self.relied_on,
@@ -272,8 +272,12 @@ impl Engine {
         }
         let up_to_date = self.disk.state == DiskState::UpToDate;
         if let Some(metadata) = self.disk.metadata.as_mut() {
-            metadata.superblock.flags.crashed_primary = false;
-            metadata.superblock.flags.up_to_date = up_to_date;
+            let flags = &mut metadata.superblock.flags;
+            flags.crashed_primary = false;
+            match up_to_date {
+                true => flags.set_up_to_date(),
+                false => flags.up_to_date = false,
+            }
             self.disk.persist.request(false);
         }
     }

@@ -56,8 +56,15 @@ pub struct Flags {
     pub primary: bool,
     /// This node crashed as Primary and has not met an UpToDate peer since.
     pub crashed_primary: bool,
-    /// The disk failed while a Primary was there, and may have lost what it had acknowledged. Nothing once it is UpToDate.
+    /// The disk failed while a Primary was there, and may have lost what it had acknowledged; until it is UpToDate again.
     pub failed: bool,
+}
+
+impl Flags {
+    /// The data is the newest known: whatever the disk had lost before, it has now.
+    pub fn set_up_to_date(&mut self) {
+        (self.up_to_date, self.failed) = (true, false);
+    }
 }
 
 /// One peer's slot.
@@ -181,7 +188,7 @@ impl Superblock {
             | u8::from(self.flags.up_to_date) << 1
             | u8::from(self.flags.primary) << 2
             | u8::from(self.flags.crashed_primary) << 3
-            | u8::from(self.flags.failed && !self.flags.up_to_date) << 4;
+            | u8::from(self.flags.failed) << 4;
         b[52] = self.node.map_or(NO_NODE, |n| n.0);
         b[53] = self.peers.len() as u8;
         b[54] = match self.placement {

@@ -130,6 +130,29 @@ fn call_local_io_error() {
     }
 }
 
+/// Simulator: seed 209666 C. What the survivor's disk once lost has come back with the resync since: outdated as it is, it has
+/// every completed write, and the Primary's disk has lost its cache.
+#[test]
+fn a_disk_that_has_caught_up_after_it_failed_wins_over_a_crashed_primary() {
+    for protocol in [Protocol::B, Protocol::C] {
+        let mut pair = synced(&Options { protocol, ..options() }, &[]);
+        pair.disk_fails[1] = true;
+        pair.write(0, 8192, 6);
+        pair.disk_fails[1] = false;
+        pair.attach(1).unwrap();
+        pair.assert_in_sync();
+        pair.write(0, 0, 7);
+        pair.crash(0);
+        pair.nodes[0].disk.0[..4096].fill(0);
+        pair.command(1, Command::Disconnect).unwrap();
+        pair.command(1, Command::Outdate).unwrap();
+        pair.attach(0).unwrap();
+        (0..2).for_each(|n| pair.command(n, Command::Connect).unwrap());
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[1].disk.0[0], 7);
+    }
+}
+
 /// Both disks fail, one after the other: the one that failed last has every completed write.
 #[test]
 fn io_errors_of_both_disks() {

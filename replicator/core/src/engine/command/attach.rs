@@ -226,7 +226,7 @@ impl Engine {
         let good = self.disk.state == DiskState::UpToDate;
         if let Some(metadata) = self.disk.metadata.as_mut().filter(|m| good && !m.superblock.flags.up_to_date)
         {
-            metadata.superblock.flags.up_to_date = true;
+            metadata.superblock.flags.set_up_to_date();
             self.disk.persist.request(false);
         }
     }

@@ -58,7 +58,7 @@ impl Engine {
         }
         // Whatever this node thought of its data: nobody has newer.
         if let Some(metadata) = self.disk.metadata.as_mut() {
-            metadata.superblock.flags.up_to_date = true;
+            metadata.superblock.flags.set_up_to_date();
         }
         self.disk.persist.request(false);
         self.set_disk(DiskState::UpToDate);

@@ -229,7 +229,7 @@ impl Engine {
             superblock.generations = source;
             superblock.generations.remember(own_bitmap_id);
             superblock.flags.consistent = true;
-            superblock.flags.up_to_date = true;
+            superblock.flags.set_up_to_date();
             superblock.flags.crashed_primary = false;
         }
         let version = self.disk.persist.request_then(true, Then::TargetFinished(id, session));
