@@ -117,8 +117,7 @@ impl World {
         let new_state =
             before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
         let before_disk = before.as_ref().map(|b| b.disk);
-        let finishing = |b: &Status| b.disk == DiskState::Inconsistent && b.peers[0].out_of_sync_bytes == 0;
-        let was_finishing = before.as_ref().is_some_and(finishing);
+        let was_finishing = before.as_ref().is_some_and(is_finishing);
         let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
         let new_generation = before.is_some_and(|b| b.generations.current != status.generations.current);
         let primary = status.role == Role::Primary;
@@ -158,9 +157,10 @@ impl World {
         if finished {
             self.oracle.target_finished(n);
         }
-        // A disk that is being detached notes the end of its resync before it is gone, and nobody sees it UpToDate.
-        // Nor where it becomes a target again in the same breath.
-        if was_finishing && (disk == DiskState::Diskless || disk > DiskState::Inconsistent) {
+        // A disk that is being detached, or is slow and given up, notes the end of its resync before it is gone, and nobody
+        // sees it UpToDate. Nor where it becomes a target again in the same breath.
+        let gone = matches!(disk, DiskState::Diskless | DiskState::Failed);
+        if was_finishing && (gone || disk > DiskState::Inconsistent) {
             self.oracle.caught_up(n);
         }
         if self.oracle.is_behind(n)
@@ -387,6 +387,11 @@ impl World {
         metadata::probe(&mut self.nodes[n].disk, placement).is_ok_and(|s| s.flags.consistent)
     }
 
+    /// All that the node lacked has come: it writes down that it is complete.
+    pub(super) fn is_finishing(&self, n: usize) -> bool {
+        self.nodes[n].status.as_ref().is_some_and(is_finishing)
+    }
+
     /// What the metadata of a disk says.
     fn written_down(&mut self, n: usize) -> Mask {
         let placement = self.placement();
@@ -440,6 +445,11 @@ impl World {
             s.ends == [End::Open; 2] && s.quiet_after(0) < self.now && s.quiet_after(1) < self.now
         })
     }
+}
+
+/// True if all that the node lacked has come.
+fn is_finishing(status: &Status) -> bool {
+    status.disk == DiskState::Inconsistent && status.peers[0].out_of_sync_bytes == 0
 }
 
 /// True if the peer is there and its data is good.

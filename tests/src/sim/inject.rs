@@ -1,8 +1,6 @@
 //! Faults as they happen: deaths, cuts, slowness, and the administrator's disturbances.
 
 use tandem_core::io::Input;
-use tandem_core::state::DiskState;
-use tandem_core::status::Status;
 
 use super::faults::Kind;
 use super::link::Micros;
@@ -126,8 +124,7 @@ impl World {
     pub(super) fn die(&mut self, n: usize, power: bool) {
         self.trace(Some(n), "dies", || if power { "power loss".into() } else { "process".into() });
         let lived = self.nodes[n].engine.is_some();
-        let finishing = |s: &Status| s.disk == DiskState::Inconsistent && s.peers[0].out_of_sync_bytes == 0;
-        if self.nodes[n].status.as_ref().is_some_and(finishing) {
+        if self.is_finishing(n) {
             // It was writing down that it is complete; that may have reached the disk.
             self.oracle.target_finished(n);
         }
@@ -141,7 +138,7 @@ impl World {
             self.oracle.kept(n);
         }
         self.oracle.died(n, power);
-        self.check_undo(n);
+        self.check_undo(n, power);
         if !lived {
             return;
         }

@@ -406,6 +406,13 @@ impl Oracle {
         self.behind[target] = false;
     }
 
+    /// The node's disk calls itself complete, and has failed before the node could: what was sent to it and is not there is
+    /// what a node that dies has lost.
+    pub fn finished_unseen(&mut self, target: usize) {
+        self.missed[target] = false;
+        self.behind[target] = false;
+    }
+
     /// The Primary goes on without this node, and knows.
     pub fn parted(&mut self, node: usize) {
         self.finished[node] = false;

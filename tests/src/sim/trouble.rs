@@ -135,6 +135,10 @@ impl World {
     /// An engine gives its disk up, for being slow, or by force: nobody finishes what is on its way to it.
     pub(super) fn disk_given_up(&mut self, n: usize, event: &io::Event) {
         if let io::Event::Disk { new: DiskState::Failed, .. } = event {
+            if self.is_finishing(n) && self.disk_is_consistent(n) {
+                // It has written down that it is complete, and could not say so any more.
+                self.oracle.finished_unseen(n);
+            }
             self.oracle.disk_failed(n, false);
         }
     }

@@ -20,6 +20,7 @@ impl World {
             id.copy_from_slice(&data[ID]);
             let held = self.nodes[n].disk.tokens().to_vec();
             self.nodes[n].image = Some((u64::from_le_bytes(id), held));
+            self.nodes[n].undo_failed = false;
         }
     }
 
@@ -31,13 +32,13 @@ impl World {
     }
 
     /// The node is dead. If it was a target, its log must lead back; sometimes it does.
-    pub(super) fn check_undo(&mut self, n: usize) {
-        if let Err(violation) = self.try_undo(n) {
+    pub(super) fn check_undo(&mut self, n: usize, power: bool) {
+        if let Err(violation) = self.try_undo(n, power) {
             self.broken_undo = Some(violation);
         }
     }
 
-    fn try_undo(&mut self, n: usize) -> Result<(), Violation> {
+    fn try_undo(&mut self, n: usize, power: bool) -> Result<(), Violation> {
         let placement = self.placement();
         let Ok(superblock) = metadata::probe(&mut self.nodes[n].disk, placement) else { return Ok(()) };
         if superblock.undo_id == 0 || superblock.flags.consistent || self.split {
@@ -50,11 +51,12 @@ impl World {
             Ok(())
         });
         let held = self.nodes[n].image.clone().filter(|(id, _)| *id == superblock.undo_id);
-        // Until another begins, however often the node dies before its disk says that it has none.
+        // Until another begins, however often the node dies before its disk says that it has none: what a failed write has left
+        // in the cache is there after a process has died, and not after a power loss.
         if self.nodes[n].undo_failed && log.is_err() {
             return Ok(());
         }
-        self.nodes[n].undo_failed = false;
+        self.nodes[n].undo_failed &= !power;
         let (Ok(_), Some((_, held))) = (log, held) else {
             let text = format!("node {n} names an undo log that is not there: {}", self.describe());
             return Err(Violation::new("undo", text));
