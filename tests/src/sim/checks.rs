@@ -352,7 +352,7 @@ impl World {
         let used = self.nodes[n]
             .status
             .as_ref()
-            .filter(|s| s.disk >= DiskState::Attaching && s.disk != DiskState::Failed);
+            .filter(|s| s.disk >= DiskState::Attaching && s.disk != DiskState::Failed || has_marks(s));
         if let Some(status) = used {
             if status.generations.is_fresh() {
                 return Mask::all();
@@ -450,6 +450,12 @@ impl World {
 /// True if all that the node lacked has come.
 fn is_finishing(status: &Status) -> bool {
     status.disk == DiskState::Inconsistent && status.peers[0].out_of_sync_bytes == 0
+}
+
+/// A disk that is being detached is shown as Diskless, and its marks are still in memory: they are written before it is let
+/// go. A disk that is gone has none.
+fn has_marks(status: &Status) -> bool {
+    status.disk == DiskState::Diskless && status.peers[0].out_of_sync_bytes > 0
 }
 
 /// True if the peer is there and its data is good.
