@@ -306,9 +306,15 @@ impl Engine {
     /// A disk that hangs is given up; what it still does ends before it can be attached again. Only a tick tells: an
     /// operation that looks late may have ended, and wait to be reported.
     pub(super) fn check_disk_time(&mut self) {
-        if self.disk_deadline().is_some_and(|at| at <= self.now) {
+        if self.disk_deadline().is_none_or(|at| at > self.now) {
+            return;
+        }
+        if self.disk.is_usable() {
             let limit_ms = self.config.options.disk_timeout_ms;
             self.disk_failed(&format!("it failed to meet the disk-timeout of {limit_ms} ms"));
+        } else {
+            // Reads, or a flush, that were under way when it was detached: their deadline would be due for ever.
+            self.abandon_operations();
         }
     }
 

@@ -93,6 +93,20 @@ fn disk_timeout_in_a_resync() {
     }
 }
 
+/// Simulator: seed 127610 C. The deadline of a read that outlived its disk was due for ever.
+#[test]
+fn disk_timeout_of_a_read_that_was_under_way_at_a_detach() {
+    let mut pair = synced(&options(), &[]);
+    pair.slow_disk = Some((0, Device::Data));
+    let id = pair.begin_client(0, ClientOp::Read(ByteRange::new(0, 4096)));
+    pair.slow_disk = None;
+    pair.command(0, Command::Detach).unwrap();
+    let began = pair.now;
+    pair.run_until(|pair| pair.now.ms_since(began) > TIMEOUT_MS);
+    assert!(pair.completed(id), "the peer does not serve it");
+    comes_back(&mut pair, 0);
+}
+
 #[test]
 fn disk_timeout_of_metadata() {
     let mut pair = synced(&options(), &[]);
