@@ -3,8 +3,8 @@
 use tandem_core::config::{Options, Protocol, ResyncOptions};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
-use tandem_core::io::{Command, Repair};
-use tandem_core::state::{ConnectionState, ReplicationState};
+use tandem_core::io::{Command, Device, Repair};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
 use tandem_core::units::NodeId;
 use tandem_core::wire::Message;
 
@@ -104,6 +104,28 @@ fn verify_and_repair_from_the_primary() {
         let received = pair.nodes[1].engine.status(pair.now).peers[0].received_bytes - before;
         // Block 40 is all zero, and is not sent.
         assert_eq!(received, 3 * BLOCK as u64);
+    }
+}
+
+/// Simulator: seed 250922 C. The Primary had heard that the disk is gone, and then that it is UpToDate.
+#[test]
+fn a_disk_that_is_detached_before_its_repair_begins_stays_detached() {
+    for detached in [false, true] {
+        let mut pair = pair();
+        corrupt(&mut pair, 1, &[3]);
+        pair.hold = Some(|m| matches!(m, Message::InvalidateReply { .. }));
+        pair.command(1, repairing(None)).unwrap();
+        pair.slow_disk = Some((1, Device::Data)).filter(|_| !detached);
+        let detach = pair.begin_command(1, Command::Detach);
+        assert_eq!(pair.nodes[0].engine.status(pair.now).peers[0].disk, DiskState::Diskless);
+        pair.deliver();
+        assert_eq!(pair.nodes[0].engine.status(pair.now).peers[0].disk, DiskState::Diskless);
+        pair.slow_disk = None;
+        while pair.finish_slow() > 0 {}
+        pair.ended(detach).unwrap().unwrap();
+        assert_eq!(pair.nodes[1].engine.status(pair.now).disk, DiskState::Diskless);
+        pair.attach(1).unwrap();
+        pair.assert_in_sync();
     }
 }
 

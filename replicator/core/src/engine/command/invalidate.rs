@@ -94,6 +94,11 @@ impl Engine {
         remote: bool,
     ) -> Result<(), (StateChangeRefusal, Vec<String>)> {
         let Some(peer) = self.peer(peer) else { return Ok(()) };
+        // Peers were told that it is gone: they write without it, and must not hear that it is there again.
+        if self.disk.leaving || !self.disk.is_usable() {
+            let text = "the local disk is gone, or is being detached";
+            return Err((StateChangeRefusal::InTransientState, vec![text.into()]));
+        }
         let name = &peer.config.name;
         let source = if remote { self.disk.state } else { peer.disk };
         let exposed = if remote { peer.role } else { self.role };
@@ -127,7 +132,7 @@ impl Engine {
         remote: bool,
         reset_bitmap: bool,
     ) -> Result<(), String> {
-        let busy = self.current_command.is_some() || self.disk.leaving || !self.disk.is_usable();
+        let busy = self.current_command.is_some();
         let settled = self.peer(id).is_some_and(|p| p.is_connected() && !p.in_round);
         // What is remote for the peer is local for us.
         if busy || !settled || self.may_invalidate_with(id, !remote).is_err() {
