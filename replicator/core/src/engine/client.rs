@@ -313,21 +313,18 @@ impl Engine {
         self.try_complete(key);
     }
 
-    /// A peer has acknowledged the write, cannot do it, or is gone.
+    /// A peer has acknowledged the write, cannot do it, or is gone before it was known to be durable there. What is known
+    /// to be counts whenever the peer's data is good: it would be marked if that were not so.
     pub(super) fn write_leg_ended(&mut self, key: u64, peer: NodeId, ok: bool) {
         let Some(write) = self.writes.get_mut(&key) else { return };
         write.awaiting.retain(|p| *p != peer);
         if !ok {
             write.awaiting_durable.retain(|p| *p != peer);
+            write.done_by.retain(|p| *p != peer);
         } else if !write.done_by.contains(&peer) {
             write.done_by.push(peer);
         }
         self.try_complete(key);
-    }
-
-    /// A peer is gone: what it has done counts for nothing, since nobody knows what becomes of it.
-    pub(super) fn forget_remote_legs(&mut self, peer: NodeId) {
-        self.writes.values_mut().for_each(|w| w.done_by.retain(|p| *p != peer));
     }
 
     /// The peer has made every write up to `epoch` durable, or is gone (`None`: all epochs).

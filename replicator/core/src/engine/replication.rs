@@ -239,7 +239,6 @@ impl Engine {
         } else if undecided || self.role != Role::Primary {
             self.begin_generation_if_alone();
         }
-        self.forget_remote_legs(id);
         for sent in &log {
             self.write_leg_ended(sent.key, id, false);
         }

@@ -107,6 +107,25 @@ fn disk_timeout_of_a_read_that_was_under_way_at_a_detach() {
     comes_back(&mut pair, 0);
 }
 
+/// Simulator: seed 153578 C. The peer has the write, durably, and was away for a moment.
+#[test]
+fn a_write_fails_on_the_local_disk_after_the_peer_was_away() {
+    let mut pair = synced(&options(), &[]);
+    pair.slow_disk = Some((0, Device::Data));
+    let requests = [pair.begin_client(0, write(7)), pair.begin_client(0, ClientOp::Flush)];
+    pair.cut();
+    pair.settle();
+    assert_eq!(
+        (peer(&pair, 0).connection, peer(&pair, 0).disk),
+        (ConnectionState::Connected, DiskState::UpToDate)
+    );
+    pair.data_fails[0] = true;
+    pair.finish_slow();
+    assert_ne!(status(&pair, 0).disk, DiskState::UpToDate);
+    requests.into_iter().for_each(|id| assert!(pair.completed(id), "the peer has it"));
+    assert_eq!(read(&mut pair, 0, 0), 7);
+}
+
 #[test]
 fn disk_timeout_of_metadata() {
     let mut pair = synced(&options(), &[]);
