@@ -512,9 +512,14 @@ impl Engine {
         self.reign == Reign::Idle && !self.admission.is_empty()
     }
 
+    /// No write or flush that was let in is under way, but for completions that are held back.
+    pub(super) fn is_written_out(&self) -> bool {
+        self.writes.is_empty() && self.flushes.is_empty()
+    }
+
     /// No write or flush that was let in is under way.
     pub(super) fn nothing_is_written(&self) -> bool {
-        self.writes.is_empty() && self.flushes.is_empty() && self.held.is_empty()
+        self.is_written_out() && self.held.is_empty()
     }
 
     /// No write or flush is under way.

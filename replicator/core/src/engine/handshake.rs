@@ -35,7 +35,7 @@ impl Engine {
 
     /// Sends what is due.
     pub(super) fn exchange_handshakes(&mut self) {
-        if !self.disk.persist.is_idle() && self.disk.is_usable() {
+        if !self.disk.persist.is_idle() && self.disk.is_usable() || self.fails_requests() {
             return;
         }
         for id in self.peer_ids() {

@@ -69,6 +69,13 @@ impl Engine {
             && (comes && undecided && !seeded!(self, WritesWhileAttaching) || self.changes_disk())
     }
 
+    /// What was under way when a Primary without good data lost its source fails; until that has happened, the disk does not
+    /// meet the peer again: the end of a write here is worth nothing, and the peer need not have it.
+    pub(super) fn fails_requests(&self) -> bool {
+        let without_data = !self.has_good_disk() && self.good_peer().is_none();
+        self.role == Role::Primary && self.disk.is_usable() && without_data && !self.is_written_out()
+    }
+
     /// No client's request is under way, and every peer has confirmed all that it was sent.
     pub(super) fn clients_are_drained(&mut self) -> bool {
         if self.role != Role::Primary {

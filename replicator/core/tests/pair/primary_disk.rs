@@ -125,6 +125,26 @@ fn resync_of_a_primary_is_interrupted() {
     }
 }
 
+/// Simulator: seed 82628 C. What was under way when the source was lost fails before anybody can say that good data is there.
+#[test]
+fn a_write_that_has_lost_the_source_ends_before_the_disk_meets_it_again() {
+    let mut pair = diskless(Protocol::C);
+    pair.hold = Some(|m| matches!(m, Message::ResyncRequest { .. }));
+    pair.attach(0).unwrap();
+    pair.slow_disk = Some((0, Device::Data));
+    let write = pair.begin_write(0, 16384, 4);
+    pair.link_is_down = true;
+    pair.cut();
+    pair.drop_held();
+    pair.heal();
+    assert_eq!(pair.answered(write), None);
+    assert_ne!(peer(&pair, 0).connection, ConnectionState::Connected);
+    pair.slow_disk = None;
+    pair.finish_slow();
+    assert!(pair.answered(write).is_some_and(|r| r.is_err()));
+    pair.assert_in_sync();
+}
+
 #[test]
 fn the_last_good_copy_is_not_detached() {
     let mut pair = synced(Protocol::C);
