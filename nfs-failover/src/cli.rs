@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 
 use tandem_control::RuntimeDir;
 
@@ -12,7 +14,7 @@ use crate::by_hand::{self, Move, Which};
 use crate::carry_out::Way;
 use crate::config::{Config, DEFAULT_PATH, Service};
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
-use crate::service::{self, Ring, Wish};
+use crate::service::{self, Fifo, Ring, Wish};
 
 /// Exit code of a configuration that cannot be used, as `tandemadm`'s.
 const CONFIG_CODE: u8 = 10;
@@ -110,12 +112,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),
         Command::Wish { wish, target } => leave_wish(&config, *wish, target),
-        Command::KeepalivedFifo { path } => {
-            let leave = |instance: &str, wish| {
-                leave_wish(&config, wish, instance);
-            };
-            reported(service::read_fifo(path, leave).map_err(|e| format!("{}: {e}", path.display())))
-        }
+        Command::KeepalivedFifo { path } => reported(read_fifo(path, config)),
         Command::Clear { service } => match service::clear(&run_folder(), service) {
             Ok(true) => 0,
             Ok(false) => reported(Err("nfs-failover does not run: what it knew is forgotten anyway")),
@@ -123,6 +120,24 @@ pub fn run(cli: Cli) -> u8 {
         },
         Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) => 0,
     }
+}
+
+/// keepalived's end is the end of its election, whether it closes the FIFO or is killed and takes this along.
+fn read_fifo(path: &Path, config: Config) -> Result<(), String> {
+    let leave = move |instance: &str, wish| {
+        leave_wish(&config, wish, instance);
+    };
+    let fifo = Arc::new(Fifo::new(leave));
+    let terminated = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]);
+    terminated.thread_block().map_err(|error| format!("blocking signals: {error}"))?;
+    let own = Arc::clone(&fifo);
+    thread::spawn(move || {
+        if terminated.wait().is_ok() {
+            own.end();
+            std::process::exit(0);
+        }
+    });
+    fifo.read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// UCARP and keepalived ignore the exit code; their scripts do not.

@@ -3,33 +3,50 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use super::Wish;
 
 /// Longest line that is looked at.
-const MAX_LINE_BYTES: usize = 4096;
+const MAX_LINE_BYTES: u64 = 4096;
 
-/// Reads until keepalived is gone. Each instance's new state is handed to `wish`; at the end every instance that was
-/// seen is wished down: nobody elects this node any more.
-pub fn read_fifo(path: &Path, mut wish: impl FnMut(&str, Wish)) -> io::Result<()> {
-    let mut lines = BufReader::new(File::open(path)?);
-    let mut instances: Vec<String> = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = io::Read::take(&mut lines, MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
-        if read == 0 {
-            break;
-        }
-        if let Some((instance, wanted)) = understand(&String::from_utf8_lossy(&line)) {
-            if !instances.contains(&instance) {
-                instances.push(instance.clone());
+/// The reader of a FIFO. Each instance's new state is handed on as a wish.
+pub struct Fifo<F> {
+    seen: Mutex<Vec<String>>,
+    wish: F,
+}
+
+impl<F: Fn(&str, Wish)> Fifo<F> {
+    /// A reader.
+    pub fn new(wish: F) -> Self {
+        Fifo { seen: Mutex::default(), wish }
+    }
+
+    /// Reads until keepalived is gone.
+    pub fn read(&self, path: &Path) -> io::Result<()> {
+        let mut lines = BufReader::new(File::open(path)?);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if io::Read::take(&mut lines, MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+                self.end();
+                return Ok(());
             }
-            wish(&instance, wanted);
+            if let Some((instance, wanted)) = understand(&String::from_utf8_lossy(&line)) {
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if !seen.contains(&instance) {
+                    seen.push(instance.clone());
+                }
+                (self.wish)(&instance, wanted);
+            }
         }
     }
-    instances.iter().for_each(|instance| wish(instance, Wish::Down));
-    Ok(())
+
+    /// Nobody elects this node any more: every instance that was seen is wished down.
+    pub fn end(&self) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().for_each(|instance| (self.wish)(instance, Wish::Down));
+    }
 }
 
 /// `INSTANCE "NFS" MASTER 100`. Groups are made of instances, which speak for themselves.
@@ -56,9 +73,14 @@ mod tests {
                     INSTANCE \"nfs\" MASTER_RX_LOWER_PRI 100\nINSTANCE \"db\" FAULT 0\nINSTANCE \"db\" ODD 0\n\
                     INSTANCE \"db\nINSTANCE \"db\" MASTER 100";
         std::fs::write(&path, text).unwrap();
-        let mut wishes = Vec::new();
-        read_fifo(&path, |instance, wish| wishes.push(format!("{instance} {wish}"))).unwrap();
+        let wishes = Mutex::new(Vec::new());
+        let fifo =
+            Fifo::new(|instance: &str, wish| wishes.lock().unwrap().push(format!("{instance} {wish}")));
+        fifo.read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(wishes, ["nfs down", "nfs up", "nfs up", "db down", "db up", "nfs down", "db down"]);
+        assert_eq!(
+            wishes.into_inner().unwrap(),
+            ["nfs down", "nfs up", "nfs up", "db down", "db up", "nfs down", "db down"]
+        );
     }
 }

@@ -23,7 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use control::{Ring, WishError, change, clear, leave_wish, lost, views};
-pub use keepalived::read_fifo;
+pub use keepalived::Fifo;
 pub use keeper::Mover;
 pub use machine::Found;
 pub use mover::Plans;

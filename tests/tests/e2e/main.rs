@@ -13,6 +13,7 @@ mod cable;
 mod clients;
 mod congestion;
 mod daemon_faults;
+mod deciders;
 mod device;
 mod disk_faults;
 mod fencing;

@@ -43,6 +43,10 @@ const POSTGRESQL: Package =
     Package { name: "postgresql", program: "postgres", reason: "the database that must not lose a commit" };
 const OCF_TESTER: Package =
     Package { name: "resource-agents", program: "ocf-tester", reason: "tries the cluster's agent" };
+const UCARP: Package = Package { name: "ucarp", program: "ucarp", reason: "elects a node" };
+const KEEPALIVED: Package = Package { name: "keepalived", program: "keepalived", reason: "elects a node" };
+const HAPROXY: Package =
+    Package { name: "haproxy", program: "haproxy", reason: "leads clients to the node that serves" };
 const XMLLINT: Package =
     Package { name: "libxml2-utils", program: "xmllint", reason: "checks the agent's description" };
 const GANESHA: Package =
@@ -74,8 +78,10 @@ const CPIO: Package = Package { name: "cpio", program: "cpio", reason: "packs th
 /// What the demo runs.
 pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
-pub(crate) const TEST: &[Package] =
-    &[LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT];
+pub(crate) const TEST: &[Package] = &[
+    LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT,
+    UCARP, KEEPALIVED, HAPROXY,
+];
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];
 /// What the tests of high availability run besides.
