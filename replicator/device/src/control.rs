@@ -51,9 +51,9 @@ impl Reply {
 pub struct DeviceStatus {
     /// The keeper's process.
     pub pid: u32,
-    /// How the device is made: `fuse`.
+    /// How the device is made: `nbd` or `fuse`.
     pub driver: String,
-    /// What the kernel calls it, such as `/dev/loop3`.
+    /// What the kernel calls it, such as `/dev/nbd3`.
     pub node: PathBuf,
     /// Bytes.
     pub size_bytes: u64,

@@ -20,7 +20,7 @@ use crate::backend::Backend;
 use crate::control::{DeviceStatus, Files, MAX_LINE_BYTES, Reply, Request, write_line};
 use crate::fuse::{self, FuseDevice};
 use crate::kernel::{self, KernelDevice};
-use crate::line::{Line, Server};
+use crate::line::{self, Line, Server};
 use crate::links::{LinkError, Links};
 use crate::loop_device::{self, LoopDevice};
 use crate::{memory, openers};
@@ -110,7 +110,14 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
     };
     let device = match options.driver {
         DeviceDriver::Nbd => by_kernel(server, &files)?,
-        DeviceDriver::Auto if !fuse::is_available() && kernel::is_available() => by_kernel(server, &files)?,
+        DeviceDriver::Auto if kernel::is_available() => match by_kernel(server.clone(), &files) {
+            // As in a container that may not.
+            Err(error @ ServeError::Kernel(_)) if fuse::is_available() => {
+                tracing::warn!("{error}; it is made with FUSE");
+                by_fuse(server, &files)?
+            }
+            made => made?,
+        },
         DeviceDriver::Auto | DeviceDriver::Fuse | DeviceDriver::None => by_fuse(server, &files)?,
     };
     links.make(device.node())?;
@@ -141,7 +148,8 @@ fn remove_left_over(files: &Files) {
 }
 
 fn by_kernel(server: Server, files: &Files) -> Result<Arc<dyn Backend>, ServeError> {
-    Ok(KernelDevice::new(server, files.label(), CONNECT_LIMIT).map_err(ServeError::Kernel)?)
+    let connected = line::connect_within(&server, CONNECT_LIMIT).map_err(ServeError::Connect)?;
+    Ok(KernelDevice::new(server, files.label(), connected).map_err(ServeError::Kernel)?)
 }
 
 fn by_fuse(server: Server, files: &Files) -> Result<Arc<dyn Backend>, ServeError> {

@@ -5,6 +5,7 @@ mod netlink;
 
 use std::fs::{self, File};
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tandem_nbd::client::Opened;
 
 use crate::backend::Backend;
 use crate::line::{self, Server};
@@ -29,8 +31,10 @@ const SECTOR_BYTES: u64 = 512;
 const IO_LIMIT_S: u64 = 3;
 /// For the driver "for ever": a year.
 const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The driver takes a new connection only for one that it knows to be dead: it notices at once, but not before us.
-const SETTLE: Duration = Duration::from_millis(30);
+/// The driver gives up later than its keeper: it would begin again for the next connection.
+const AFTER_US: Duration = Duration::from_secs(5);
+/// The driver notices that a connection is dead when one of its own threads looks.
+const SETTLE_MS: u16 = 20;
 /// Between two looks whether requests go on.
 const LOOK_MS: u16 = 5000;
 /// Between two attempts to connect.
@@ -71,23 +75,31 @@ pub(crate) fn remove_left_over(label: &str) {
 
 impl KernelDevice {
     /// A device that does not exist yet, connected.
-    pub(crate) fn new(server: Server, label: String, limit: Duration) -> io::Result<Arc<KernelDevice>> {
-        let (stream, opened) = line::connect_within(&server, limit)?;
+    pub(crate) fn new(
+        server: Server,
+        label: String,
+        (stream, opened): (UnixStream, Opened),
+    ) -> io::Result<Arc<KernelDevice>> {
         let attributes = Attributes::default()
             .u64(SIZE_BYTES, opened.size_bytes)
             .u64(BLOCK_BYTES, SECTOR_BYTES)
             .u64(TIMEOUT_S, IO_LIMIT_S)
-            .u64(DEAD_LIMIT_S, server.away_limit.unwrap_or(NO_LIMIT).as_secs())
+            .u64(DEAD_LIMIT_S, (server.away_limit.unwrap_or(NO_LIMIT) + AFTER_US).as_secs())
             .u64(SERVER_FLAGS, opened.flags.bits().into())
             .text(BACKEND, &label)
             .socket(&stream);
         let said = Driver::open()?.ask(CONNECT, &attributes)?;
         let index =
             said.get_u32(INDEX).ok_or_else(|| io::Error::other("the driver does not say which device"))?;
+        let node = PathBuf::from(format!("/dev/nbd{index}"));
+        if !node.exists() {
+            disconnect(index)?;
+            return Err(io::Error::other(format!("there is no {}", node.display())));
+        }
         let device = Arc::new(KernelDevice {
             server,
             index,
-            node: PathBuf::from(format!("/dev/nbd{index}")),
+            node,
             label,
             size_bytes: AtomicU64::new(opened.size_bytes),
             connected: AtomicBool::new(true),
@@ -104,7 +116,8 @@ impl KernelDevice {
             self.wait_until_dead(&stream);
             self.connected.store(false, Ordering::Relaxed);
             tracing::warn!("requests wait for tandemd: the connection has ended");
-            thread::sleep(SETTLE);
+            // For the driver to notice, too; it fails if somebody was faster.
+            let _ = stream.shutdown(Shutdown::Both);
             match self.reconnect() {
                 Ok(Some(next)) => stream = next,
                 Ok(None) => return,
@@ -126,10 +139,7 @@ impl KernelDevice {
     fn wait_until_dead(&self, stream: &UnixStream) {
         let mut before = None;
         loop {
-            let mut watched = [PollFd::new(stream.as_fd(), PollFlags::empty())];
-            // An interrupted wait is one that was short.
-            let heard = poll(&mut watched, PollTimeout::from(LOOK_MS)).unwrap_or(0);
-            if heard > 0 || self.ended.load(Ordering::Relaxed) {
+            if is_dead(stream, PollTimeout::from(LOOK_MS)) || self.ended.load(Ordering::Relaxed) {
                 return;
             }
             let now = self.progress();
@@ -142,16 +152,34 @@ impl KernelDevice {
 
     /// `None` if no connection is wanted any more; an error if the driver takes none.
     fn reconnect(&self) -> io::Result<Option<UnixStream>> {
+        let lost_at = Instant::now();
         while !self.ended.load(Ordering::Relaxed) {
             if let Ok((stream, opened)) = line::connect(&self.server)
                 && opened.size_bytes >= self.size_bytes.load(Ordering::Relaxed)
             {
-                Driver::open()?.ask(RECONFIGURE, &self.named().socket(&stream))?;
+                self.hand_over(&stream)?;
                 return Ok(Some(stream));
+            }
+            if self.server.away_limit.is_some_and(|limit| lost_at.elapsed() >= limit) {
+                tracing::error!("tandemd has stayed away too long: every request fails from now on");
+                self.fail();
+                return Ok(None);
             }
             thread::sleep(PAUSE);
         }
         Ok(None)
+    }
+
+    /// Gives the driver a connection. It takes one only in place of one that it knows to be dead, and does not say whether
+    /// it did; but one that it takes gets its time limit.
+    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+        let mut driver = Driver::open()?;
+        loop {
+            driver.ask(RECONFIGURE, &self.named().socket(stream))?;
+            if stream.write_timeout()?.is_some() || is_dead(stream, PollTimeout::from(SETTLE_MS)) {
+                return Ok(());
+            }
+        }
     }
 
     /// The driver changes a device only for those who know its label.
@@ -212,6 +240,13 @@ impl Backend for KernelDevice {
             false => disconnect(self.index),
         }
     }
+}
+
+/// Whether somebody shuts a connection down within this time.
+fn is_dead(stream: &UnixStream, within: PollTimeout) -> bool {
+    let mut watched = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    // An interrupted wait is one that was short.
+    poll(&mut watched, within).unwrap_or(0) > 0
 }
 
 /// What waits in the driver fails, and so does what comes.

@@ -31,7 +31,11 @@ pub(crate) enum Scenario {
     /// Builds the machines' image, if it is not there, and boots one machine
     Image,
     /// The kernel's nbd driver under ext4 while tandemd is restarted and killed: nothing but waiting is seen
-    Nbd,
+    Nbd {
+        /// How often it is restarted
+        #[arg(long, default_value_t = 10)]
+        restarts: u32,
+    },
     /// DRBD 8.4, ext4, the kernel's NFS server and UCARP: power cut of the primary, as a client sees it
     DrbdBaseline,
     /// DRBD 8.4 as above, then Tandem with nfs-failover: power cut, return, resync; opens and locks held
@@ -50,7 +54,7 @@ pub(crate) enum Scenario {
 pub(crate) fn run(scenario: Scenario) -> Result<()> {
     match scenario {
         Scenario::Image => boot_one(),
-        Scenario::Nbd => nbd::run(),
+        Scenario::Nbd { restarts } => nbd::run(restarts),
         Scenario::DrbdBaseline => power_cut::run_baseline(),
         Scenario::HaNfs { alone } => power_cut::run_tandem(alone),
         Scenario::Split => split::run(),
