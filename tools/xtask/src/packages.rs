@@ -54,7 +54,7 @@ const GANESHA: Package =
 const GANESHA_VFS: Package = Package {
     name: "nfs-ganesha-vfs",
     // It has no program.
-    program: "/var/lib/dpkg/info/nfs-ganesha-vfs.list",
+    program: "/etc/ganesha/vfs.conf",
     reason: "lets that server export a file system",
 };
 const RPCBIND: Package =
