@@ -123,6 +123,7 @@ pub(crate) mod samples {
                 "options": tandem_core::config::Options::default(),
                 "handlers": { "commands": {}, "limit_ms": 0, "config_file": "/etc/tandem.conf" },
                 "resync_after": null, "connect_interval_ms": 10_000, "nbd_listen": null,
+                "block_device": { "driver": "auto", "away_limit_ms": 600_000 },
             },
             "engine": {
                 "resource": "r0", "node": 0, "role": "Secondary", "disk": "UpToDate", "protocol": "C",
