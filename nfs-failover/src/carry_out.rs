@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::here::State;
+use crate::last_resort::LastResort;
 use crate::plan::{Cancel, Ending, FileJournal, Line, Plan, Report, Trouble, run, trouble};
 use crate::service::Wish;
 use crate::steps::{self, Scene};
@@ -85,5 +86,8 @@ pub fn carry_out(
         (Ending::Failed | Ending::Cancelled, Way::Demote) => State::Failed,
     };
     set(state, report.why.clone())?;
+    if let Err(trouble) = LastResort::default().consider(scene.service.on_stuck, &report) {
+        eprintln!("{trouble}");
+    }
     Ok(report)
 }

@@ -4,9 +4,11 @@
 //! Detection and the virtual IP's election belong to UCARP, keepalived, Pacemaker or the operator, and are a wish, never
 //! a permission: that comes from `tandemd`, which makes this node Primary or refuses. Rooms: [`config`] (what is to be
 //! served), [`plan`] (steps, run in order, taken back in reverse), [`steps`] (what promotion and demotion consist of),
-//! [`carry_out`] (one plan at a time on this node), [`by_hand`] (the operator's commands, with `check` and `switchover`), [`tandem`] (what is asked of
-//! `tandemd`), [`net`] (packets), [`system`] (programs, processes, mounts), [`here`] (this node's files), [`service`] (wishes become plans), [`health`] (what others
-//! may ask), [`peer`] (what the two nodes' services say to each other), [`fence`] (whether this node may go on alone).
+//! [`carry_out`] (one plan at a time on this node), `last_resort` (who must be fenced may reboot), [`by_hand`] (the
+//! operator's commands, with `check` and `switchover`), [`tandem`] (what is asked of `tandemd`), [`net`] (packets),
+//! [`system`] (programs, processes, mounts), [`here`] (this node's files), [`service`] (wishes become plans), [`health`]
+//! (what others may ask), [`peer`] (what the two nodes' services say to each other), [`fence`] (whether this node may go
+//! on alone).
 
 pub mod by_hand;
 pub mod carry_out;
@@ -17,6 +19,7 @@ pub mod config;
 pub mod fence;
 pub mod health;
 pub mod here;
+mod last_resort;
 pub mod net;
 pub mod peer;
 pub mod plan;

@@ -1,18 +1,23 @@
 //! The volume is given up: the ladder for everything that can hold it. Never lazily: a volume that is unmounted lazily is
 //! still written to.
 
-use std::path::Path;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::Scene;
+use tandem_control::Action;
+
+use super::{Scene, device};
 use crate::plan::{Cancel, Step, Trouble, Turn};
 use crate::system::filesystem::{self, Unmount as Ended};
 use crate::system::mounts::{self, Mounted};
 use crate::system::shut_down::shut_down;
 use crate::system::users;
+use crate::tandem;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// To write back what is dirty.
@@ -24,6 +29,8 @@ const TERM_PATIENCE: Duration = Duration::from_secs(2);
 /// For those who are killed, to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(2);
+/// tandemd tries to do it in good order first.
+const FAIL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Unmounts the volume, whatever it takes.
 pub(super) struct Unmount(pub(super) Arc<Scene>);
@@ -56,61 +63,135 @@ pub(super) fn unmount(scene: &Scene, _turn: &Turn) -> Result<String, Trouble> {
     let mut how = "not mounted".to_owned();
     while let Some(mounted) = mounts::at(point)? {
         for inner in mounts::inside(point)? {
-            climb(&inner)?;
+            climb(&Real { scene, mounted: &inner })?;
         }
-        how = climb(&mounted)?;
+        how = climb(&Real { scene, mounted: &mounted })?;
     }
     Ok(how)
 }
 
+/// What the ladder is made of.
+trait Rungs {
+    /// The folder, for the operator.
+    fn point(&self) -> String;
+    /// Writes everything back; whether that worked.
+    fn sync(&self) -> bool;
+    /// Tries to unmount it.
+    fn unmount(&self) -> Ended;
+    /// Who uses it.
+    fn users(&self) -> Vec<String>;
+    /// Sends all of them a signal.
+    fn signal(&self, signal: Signal);
+    /// Every access fails from now on; what is under way may still hang.
+    fn shut_down(&self) -> Result<(), Trouble>;
+    /// Every request to the device fails, those that hang too.
+    fn fail_device(&self) -> Result<(), Trouble>;
+}
+
 /// One mount, from the gentlest means to the roughest.
-fn climb(mounted: &Mounted) -> Result<String, Trouble> {
-    let point = &mounted.point;
+fn climb(rungs: &dyn Rungs) -> Result<String, Trouble> {
     // What hangs is found out here, and the gentle means are of no use then.
-    let healthy = filesystem::sync(point, SYNC_LIMIT).is_ok();
+    let healthy = rungs.sync();
     if healthy {
-        match filesystem::unmount(point, UNMOUNT_LIMIT) {
+        match rungs.unmount() {
             Ended::Done => return Ok("unmounted".into()),
             Ended::Busy => {
-                let names: Vec<String> = users::of(mounted.device).into_iter().map(users::shown).collect();
-                if end_users(mounted, Signal::SIGTERM, TERM_PATIENCE) {
-                    return Ok(format!("unmounted, after asking {} to end", names.join(", ")));
+                let names = rungs.users().join(", ");
+                if end_users(rungs, Signal::SIGTERM, TERM_PATIENCE) {
+                    return Ok(format!("unmounted, after asking {names} to end"));
                 }
-                if end_users(mounted, Signal::SIGKILL, KILL_PATIENCE) {
-                    return Ok(format!("unmounted, after killing {}", names.join(", ")));
+                if end_users(rungs, Signal::SIGKILL, KILL_PATIENCE) {
+                    return Ok(format!("unmounted, after killing {names}"));
                 }
             }
             Ended::Hangs | Ended::Failed(_) => {}
         }
     }
-    if shut_down(point, SHUT_DOWN_LIMIT).is_ok() && end_users(mounted, Signal::SIGKILL, KILL_PATIENCE) {
+    if rungs.shut_down().is_ok() && end_users(rungs, Signal::SIGKILL, KILL_PATIENCE) {
         return Ok("unmounted, after shutting the filesystem down".into());
     }
-    Err(Trouble::stuck(format!(
-        "{} cannot be unmounted: {}",
-        point.display(),
-        obstacle(point, mounted.device)
-    )))
+    let failed = rungs.fail_device();
+    if failed.is_ok() && end_users(rungs, Signal::SIGKILL, KILL_PATIENCE) {
+        return Ok("unmounted, after failing every request to its device".into());
+    }
+    let but = failed.err().map(|why| format!("; its device cannot be made to fail: {why}"));
+    let (point, obstacle, but) = (rungs.point(), obstacle(rungs), but.unwrap_or_default());
+    Err(Trouble::stuck(format!("{point} cannot be unmounted: {obstacle}{but}")))
 }
 
 /// Sends everybody a signal and unmounts as soon as they are gone.
-fn end_users(mounted: &Mounted, signal: Signal, patience: Duration) -> bool {
+fn end_users(rungs: &dyn Rungs, signal: Signal, patience: Duration) -> bool {
     let attempt = || {
-        for user in users::of(mounted.device) {
-            // It may be gone by now.
-            let _ = user.signal(signal);
-        }
-        (filesystem::unmount(&mounted.point, UNMOUNT_LIMIT) == Ended::Done).then_some(())
+        rungs.signal(signal);
+        (rungs.unmount() == Ended::Done).then_some(())
     };
     Turn::new(patience, Cancel::default()).until(attempt).is_some()
 }
 
-fn obstacle(point: &Path, device: (u64, u64)) -> String {
-    let names: Vec<String> = users::of(device).into_iter().map(users::shown).collect();
-    match (names.is_empty(), filesystem::unmount(point, UNMOUNT_LIMIT)) {
+fn obstacle(rungs: &dyn Rungs) -> String {
+    let names = rungs.users();
+    match (names.is_empty(), rungs.unmount()) {
         (false, _) => format!("in use by {}", names.join(", ")),
-        (true, Ended::Hangs) => "the kernel waits for the device".into(),
+        (true, Ended::Hangs) => "the kernel waits for the device, or it is mounted elsewhere, too".into(),
         (true, Ended::Failed(error)) => error,
         (true, _) => "something in the kernel holds it".into(),
+    }
+}
+
+/// The rungs of a mount on this machine.
+struct Real<'a> {
+    scene: &'a Scene,
+    mounted: &'a Mounted,
+}
+
+impl Rungs for Real<'_> {
+    fn point(&self) -> String {
+        self.mounted.point.display().to_string()
+    }
+
+    fn sync(&self) -> bool {
+        filesystem::sync(&self.mounted.point, SYNC_LIMIT).is_ok()
+    }
+
+    fn unmount(&self) -> Ended {
+        match filesystem::unmount(&self.mounted.point, UNMOUNT_LIMIT) {
+            // The kernel takes it out of sight before it has written back what it must.
+            Ended::Done if self.is_out_of_sight() && !self.is_let_go() => Ended::Hangs,
+            ended => ended,
+        }
+    }
+
+    fn users(&self) -> Vec<String> {
+        users::of(self.mounted.device).into_iter().map(users::shown).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for user in users::of(self.mounted.device) {
+            // It may be gone by now.
+            let _ = user.signal(signal);
+        }
+    }
+
+    fn shut_down(&self) -> Result<(), Trouble> {
+        shut_down(&self.mounted.point, self.mounted.device, SHUT_DOWN_LIMIT)
+    }
+
+    fn fail_device(&self) -> Result<(), Trouble> {
+        let resource = &self.scene.service.resource;
+        if !self.mounted.is_of(&device::path(self.scene)?) {
+            return Err(Trouble::new(format!("it is not {resource}'s")));
+        }
+        Ok(tandem::act(&self.scene.here, resource, Action::Secondary { force: true }, FAIL_LIMIT)?)
+    }
+}
+
+impl Real<'_> {
+    fn is_out_of_sight(&self) -> bool {
+        mounts::of(self.mounted.device).is_ok_and(|left| left.is_empty())
+    }
+
+    fn is_let_go(&self) -> bool {
+        mounts::number(&self.mounted.source).is_none()
+            || filesystem::is_let_go(&self.mounted.source, UNMOUNT_LIMIT)
     }
 }

@@ -1,11 +1,13 @@
 //! Filesystems: which one it is, whether it can be written, and how it is brought to its end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::syncfs;
 
@@ -88,6 +90,18 @@ pub fn unmount(point: &Path, limit: Duration) -> Unmount {
         Some(Err(Errno::EBUSY)) => Unmount::Busy,
         Some(Err(error)) => Unmount::Failed(error.to_string()),
         None => Unmount::Hangs,
+    }
+}
+
+/// Whether the kernel has no filesystem on a block device any more, not even one that is still being brought to its end.
+pub fn is_let_go(device: &Path, limit: Duration) -> bool {
+    let mut alone = OpenOptions::new();
+    alone.read(true).custom_flags(OFlag::O_EXCL.bits());
+    let device = device.to_owned();
+    match within(limit, move || alone.open(device)) {
+        Some(Err(error)) => error.raw_os_error() != Some(Errno::EBUSY as i32),
+        Some(Ok(_)) => true,
+        None => false,
     }
 }
 

@@ -32,6 +32,11 @@ pub fn inside(point: &Path) -> Result<Vec<Mounted>, Trouble> {
     Ok(found)
 }
 
+/// What is mounted of a device, wherever.
+pub fn of(device: (u64, u64)) -> Result<Vec<Mounted>, Trouble> {
+    Ok(all()?.into_iter().filter(|one| one.device == device).collect())
+}
+
 fn all() -> Result<Vec<Mounted>, Trouble> {
     let text = fs::read_to_string("/proc/self/mountinfo").map_err(trouble("looking for what is mounted"))?;
     Ok(text.lines().filter_map(parse).collect())

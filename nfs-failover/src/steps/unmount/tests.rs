@@ -1,0 +1,105 @@
+//! The ladder in a made-up world, where each rung is the one that helps.
+
+use std::cell::{Cell, RefCell};
+
+use super::*;
+
+/// A mount that comes off as soon as one rung has been climbed.
+struct Fake {
+    frees: Option<&'static str>,
+    sync_hangs: bool,
+    /// What an attempt to unmount comes to until then.
+    attempt: Ended,
+    device_can_fail: bool,
+    is_free: Cell<bool>,
+    climbed: RefCell<Vec<&'static str>>,
+}
+
+impl Fake {
+    fn new(frees: Option<&'static str>) -> Fake {
+        Fake {
+            frees,
+            sync_hangs: false,
+            attempt: Ended::Busy,
+            device_can_fail: true,
+            is_free: Cell::new(false),
+            climbed: RefCell::default(),
+        }
+    }
+
+    fn climb(&self, rung: &'static str) {
+        if self.climbed.borrow().last() != Some(&rung) {
+            self.climbed.borrow_mut().push(rung);
+        }
+        self.is_free.set(self.is_free.get() || self.frees == Some(rung));
+    }
+}
+
+impl Rungs for Fake {
+    fn point(&self) -> String {
+        "/srv/nfs".into()
+    }
+
+    fn sync(&self) -> bool {
+        self.climb("sync");
+        !self.sync_hangs
+    }
+
+    fn unmount(&self) -> Ended {
+        if self.is_free.get() { Ended::Done } else { self.attempt.clone() }
+    }
+
+    fn users(&self) -> Vec<String> {
+        if self.attempt == Ended::Busy { vec!["bash (7)".into()] } else { Vec::new() }
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.climb(signal.as_str());
+    }
+
+    fn shut_down(&self) -> Result<(), Trouble> {
+        self.climb("shut down");
+        Ok(())
+    }
+
+    fn fail_device(&self) -> Result<(), Trouble> {
+        self.climb("fail");
+        match self.device_can_fail {
+            true => Ok(()),
+            false => Err(Trouble::new("not running")),
+        }
+    }
+}
+
+#[test]
+fn no_rung_is_climbed_that_is_not_needed() {
+    for (frees, said, climbed) in [
+        ("sync", "unmounted", 1),
+        ("SIGTERM", "unmounted, after asking bash (7) to end", 2),
+        ("SIGKILL", "unmounted, after killing bash (7)", 3),
+        ("shut down", "unmounted, after shutting the filesystem down", 5),
+        ("fail", "unmounted, after failing every request to its device", 7),
+    ] {
+        let fake = Fake::new(Some(frees));
+        assert_eq!(climb(&fake).unwrap(), said);
+        let all = ["sync", "SIGTERM", "SIGKILL", "shut down", "SIGKILL", "fail", "SIGKILL"];
+        assert_eq!(*fake.climbed.borrow(), all[..climbed], "{frees}");
+    }
+}
+
+#[test]
+fn who_hangs_is_not_asked_politely() {
+    let fake = Fake { sync_hangs: true, attempt: Ended::Hangs, ..Fake::new(Some("fail")) };
+    assert_eq!(climb(&fake).unwrap(), "unmounted, after failing every request to its device");
+    assert_eq!(*fake.climbed.borrow(), ["sync", "shut down", "SIGKILL", "fail", "SIGKILL"]);
+}
+
+#[test]
+fn at_the_end_of_the_ladder_somebody_must_fence() {
+    let trouble = climb(&Fake { attempt: Ended::Hangs, ..Fake::new(None) }).unwrap_err();
+    assert!(trouble.stuck && trouble.message.contains("the kernel waits for the device"), "{trouble}");
+    let trouble = climb(&Fake { device_can_fail: false, ..Fake::new(None) }).unwrap_err();
+    let why =
+        "/srv/nfs cannot be unmounted: in use by bash (7); its device cannot be made to fail: not running";
+    assert_eq!((trouble.message.as_str(), trouble.stuck), (why, true));
+}
