@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | vm | bench | tidy`.
+//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | vm | bench | deb | tidy`.
 
+mod deb;
 mod demo;
 mod packages;
 mod process;
@@ -70,6 +71,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Builds Debian packages of what is shipped
+    Deb,
     /// Checks the rules of the house that no compiler checks
     Tidy,
     /// Runs inside a virtual machine
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Task::Vm { scenario } => vm::run(scenario),
         Task::Load { job } => vm::run_job(&job),
         Task::Bench { functions, args } => bench(functions, &args),
+        Task::Deb => deb::run_build(),
         Task::Tidy => tidy::report(),
         Task::Guard { folder } => sandbox::guard(std::io::stdin(), &folder),
     };

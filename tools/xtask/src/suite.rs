@@ -42,6 +42,7 @@ pub(crate) fn run() -> Result<()> {
     suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
     suite.step("build as shipped", &mut repo::release_build());
+    suite.step("Debian packages", &mut debian_packages(&release));
     suite.step("end to end: real daemons, real clients", &mut end_to_end("e2e", "", &release, &sandbox));
     suite.step("high availability: hosts, NFS", &mut end_to_end("ha", "", &release, &sandbox));
     drop(sandbox);
@@ -63,6 +64,13 @@ fn end_to_end(test: &str, filter: &str, binaries: &Path, sandbox: &Sandbox) -> C
         .args(["--ignored", "--nocapture", "--test-threads=1"])
         .env("TANDEM_BIN_DIR", binaries)
         .env("TMPDIR", sandbox.path());
+    cargo
+}
+
+/// They are built, installed into a folder, tried and removed.
+fn debian_packages(binaries: &Path) -> Command {
+    let mut cargo = repo::cargo();
+    cargo.args(["test", "-p", "xtask", "deb::", "--", "--ignored"]).env("TANDEM_BIN_DIR", binaries);
     cargo
 }
 

@@ -1,0 +1,86 @@
+//! What the packages hold, and where Debian expects it.
+
+/// A package.
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    /// One line.
+    pub(super) summary: &'static str,
+    /// The paragraph below it.
+    pub(super) description: &'static str,
+    /// What else it needs, besides the libraries of its programs; `${version}` is its own version.
+    pub(super) depends: &'static [&'static str],
+    pub(super) recommends: &'static str,
+    pub(super) suggests: &'static str,
+    /// To `/usr/sbin`, as cargo has built them.
+    pub(super) programs: &'static [&'static str],
+    /// From the repository, as programs.
+    pub(super) scripts: &'static [(&'static str, &'static str)],
+    /// From the repository, a folder with what is in it. What goes to `/etc` is the administrator's from then on.
+    pub(super) files: &'static [(&'static str, &'static str)],
+    /// Empty ones.
+    pub(super) folders: &'static [&'static str],
+    /// What dpkg runs, in `packaging/debian`.
+    pub(super) hooks: &'static [&'static str],
+}
+
+/// All of them, in the order in which they can be installed.
+pub(super) const PACKAGES: &[Package] = &[
+    Package {
+        name: "tandem",
+        summary: "replicated block devices in user space",
+        description: "Keeps a block device identical on two nodes, with replication protocols A, B and C and the\n\
+                      configuration language and commands that DRBD administrators know. The Primary has it as a\n\
+                      block device and over NBD. No kernel module is needed.",
+        depends: &[],
+        recommends: "kmod",
+        suggests: "nfs-failover, libnbd-bin",
+        programs: &["tandemd", "tandem-device", "tandemadm"],
+        scripts: &[("packaging/ocf/tandem", "usr/lib/ocf/resource.d/tandem/tandem")],
+        files: &[
+            ("packaging/tandem.conf", "etc/tandem.conf"),
+            ("packaging/tandem.d/global_common.conf", "etc/tandem.d/global_common.conf"),
+            ("packaging/systemd/tandemd.service", "usr/lib/systemd/system/tandemd.service"),
+            ("packaging/debian/copyright", "usr/share/doc/tandem/copyright"),
+            ("packaging/pacemaker", "usr/share/doc/tandem/examples/pacemaker"),
+            ("README.md", "usr/share/doc/tandem/README.md"),
+            ("docs", "usr/share/doc/tandem/docs"),
+        ],
+        folders: &[],
+        hooks: &["tandem.prerm"],
+    },
+    Package {
+        name: "nfs-failover",
+        summary: "makes the surviving node the NFS server behind a virtual address",
+        description: "Promotes and demotes a node in order, as UCARP, keepalived, Pacemaker or the operator wish and as\n\
+                      tandemd permits: replicated volume, mount, NFS server (the kernel's or NFS-Ganesha), exports,\n\
+                      virtual address.",
+        depends: &["tandem (= ${version})", "nftables", "iproute2", "mount"],
+        recommends: "nfs-kernel-server | nfs-ganesha, rpcbind",
+        suggests: "ucarp, keepalived, haproxy, pacemaker",
+        programs: &["nfs-failover"],
+        scripts: &[
+            ("packaging/ucarp/vip-up", "usr/lib/tandem/vip-up"),
+            ("packaging/ucarp/vip-down", "usr/lib/tandem/vip-down"),
+        ],
+        files: &[
+            ("packaging/systemd/nfs-failover.service", "usr/lib/systemd/system/nfs-failover.service"),
+            (
+                "packaging/systemd/nfs-failover-leave.service",
+                "usr/lib/systemd/system/nfs-failover-leave.service",
+            ),
+            (
+                "packaging/systemd/nfs-failover-witness.service",
+                "usr/lib/systemd/system/nfs-failover-witness.service",
+            ),
+            ("packaging/ucarp/ucarp@.service", "usr/lib/systemd/system/ucarp@.service"),
+            ("packaging/nfs-failover.conf.example", "usr/share/doc/nfs-failover/examples/nfs-failover.conf"),
+            ("packaging/ucarp/interfaces.example", "usr/share/doc/nfs-failover/examples/ucarp/interfaces"),
+            ("packaging/ucarp/nfs.example", "usr/share/doc/nfs-failover/examples/ucarp/nfs"),
+            ("packaging/keepalived", "usr/share/doc/nfs-failover/examples/keepalived"),
+            ("packaging/haproxy", "usr/share/doc/nfs-failover/examples/haproxy"),
+            ("packaging/debian/copyright", "usr/share/doc/nfs-failover/copyright"),
+        ],
+        folders: &["etc/tandem/ucarp"],
+        hooks: &["nfs-failover.prerm"],
+    },
+];
