@@ -10,6 +10,7 @@ use crate::carry_out::{Way, carry_out};
 use crate::check::complaints;
 use crate::cli::Cli;
 use crate::config::{Config, Service};
+use crate::drill::{self, Drill};
 use crate::health::{Phase, ServiceView};
 use crate::here::{Here, Standing};
 use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble, trouble};
@@ -90,6 +91,17 @@ pub(crate) fn switchover(cli: &Cli, config: &Config, how: &Move) -> Result<u8, T
     }
     let state = switchover::to_the_other(service)?;
     Ok(conclude_view(cli, Way::Promote, &state.view))
+}
+
+/// Rehearses moves and prints what was found.
+pub(crate) fn drill(cli: &Cli, config: &Config, how: &Drill) -> Result<u8, Trouble> {
+    let service = chosen(config, &how.which)?;
+    let findings = drill::drill(service, &Here::new(&cli.config_file), how, &mut drill::ask)?;
+    match cli.json {
+        true => print_json(&findings),
+        false => print!("{}", findings.text()),
+    }
+    Ok(if findings.are_good() { 0 } else { FAILURE_CODE })
 }
 
 /// Has the service do it, if one runs: it alone moves what it keeps.

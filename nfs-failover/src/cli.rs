@@ -13,6 +13,7 @@ use tandem_control::RuntimeDir;
 use crate::by_hand::{self, Move, Which};
 use crate::carry_out::Way;
 use crate::config::{Config, DEFAULT_PATH, Service};
+use crate::drill::Drill;
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
 use crate::service::{self, Fifo, Ring, Wish};
 
@@ -55,6 +56,8 @@ pub enum Command {
     Check,
     /// Show the steps of a promotion and of a demotion, in order.
     Plan(Which),
+    /// Rehearse a move there and back under a client that measures it. Asks first.
+    Drill(Drill),
     /// What goes on while a service is up; started by `promote`.
     #[command(hide = true)]
     Keep(Which),
@@ -109,6 +112,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Status(which) => reported_code(by_hand::status(&cli, &config, which)),
         Command::Check => reported_code(by_hand::check(&cli, &config)),
         Command::Plan(which) => reported_code(by_hand::plan(&cli, &config, which)),
+        Command::Drill(how) => reported_code(by_hand::drill(&cli, &config, how)),
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),
         Command::Wish { wish, target } => leave_wish(&config, *wish, target),

@@ -5,10 +5,10 @@
 //! a permission: that comes from `tandemd`, which makes this node Primary or refuses. Rooms: [`config`] (what is to be
 //! served), [`plan`] (steps, run in order, taken back in reverse), [`steps`] (what promotion and demotion consist of),
 //! [`carry_out`] (one plan at a time on this node), `last_resort` (who must be fenced may reboot), [`by_hand`] (the
-//! operator's commands, with `check` and `switchover`), [`tandem`] (what is asked of `tandemd`), [`net`] (packets),
-//! [`system`] (programs, processes, mounts), [`here`] (this node's files), [`service`] (wishes become plans), [`health`]
-//! (what others may ask), [`peer`] (what the two nodes' services say to each other), [`fence`] (whether this node may go
-//! on alone).
+//! operator's commands, with `check`, `switchover` and [`drill`]), [`tandem`] (what is asked of `tandemd`), [`net`]
+//! (packets, calls), [`system`] (programs, processes, mounts), [`here`] (this node's files), [`service`] (wishes become
+//! plans), [`health`] (what others may ask), [`peer`] (what the two nodes' services say to each other), [`fence`] (whether
+//! this node may go on alone).
 
 pub mod by_hand;
 pub mod carry_out;
@@ -16,6 +16,7 @@ mod channel;
 mod check;
 pub mod cli;
 pub mod config;
+pub mod drill;
 pub mod fence;
 pub mod health;
 pub mod here;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use tandem_core::state::Role;
 
 use crate::config::Service;
-use crate::health::Phase;
+use crate::health::{Phase, ServiceView};
 use crate::here::Here;
 use crate::peer::{Ask, Peer, PeerState};
 use crate::plan::{Trouble, trouble};
+use crate::service::{self, Wish};
 use crate::tandem;
 
 /// The other node has to hear us.
@@ -22,6 +23,20 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Whether this node serves, and the other one would have to.
 pub(crate) fn leads_away(service: &Service, here: &Here) -> Result<bool, Trouble> {
     Ok(tandem::status(here, &service.resource)?.engine.role == Role::Primary)
+}
+
+/// Has this node's service promote.
+pub(crate) fn to_this(service: &Service, here: &Here) -> Result<(), Trouble> {
+    let run = here.folder().map_err(trouble("the runtime folder"))?;
+    let view = service::change(&run, &service.name, Wish::Up, LIMIT).map_err(trouble("nfs-failover"))?;
+    match view {
+        Some(ServiceView { phase: Phase::Up, .. }) => Ok(()),
+        Some(view) => {
+            let why = view.must_fence.or(view.trouble).unwrap_or_else(|| "see its log".into());
+            Err(Trouble::new(format!("this node cannot serve: {why}")))
+        }
+        None => Err(Trouble::new("'nfs-failover serve' does not run here")),
+    }
 }
 
 /// Has the other node's service promote, which asks this one's to demote; what it says when it is done.

@@ -2,5 +2,6 @@
 
 pub mod connections;
 pub mod link;
+pub mod nfs3;
 pub mod packet;
 pub mod rpc;
