@@ -31,8 +31,9 @@ impl Monitor {
         let is_frozen = status.is_some_and(|s| s.engine.suspended.fencing);
         let frozen_ms = lasting(&mut self.frozen_since_ms, is_frozen, now_ms);
         match server {
-            Some(true) => self.deaf = 0,
-            Some(false) => self.deaf += 1,
+            // Who waits for the volume cannot answer.
+            Some(false) if is_primary && !is_frozen => self.deaf += 1,
+            Some(_) => self.deaf = 0,
             None => {}
         }
         if let Some(disk) = status.map(|s| s.engine.disk).filter(|disk| is_lost(*disk)) {
@@ -116,5 +117,16 @@ mod tests {
         let mut ask = |answer| monitor.look(0, Some(&primary()), answer).is_some();
         assert_eq!([Some(false), None, Some(false), Some(true)].map(&mut ask), [false; 4]);
         assert_eq!([Some(false), Some(false), None, Some(false)].map(&mut ask), [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_server_that_waits_for_the_volume_is_not_dead() {
+        let (mut monitor, mut frozen) = (Monitor::default(), primary());
+        frozen.engine.suspended.fencing = true;
+        for status in [Some(&frozen), Some(&secondary()), None] {
+            for _ in 0..=DEAF_LIMIT {
+                assert_eq!(monitor.look(0, status, Some(false)), None);
+            }
+        }
     }
 }

@@ -307,8 +307,9 @@ impl World {
             }
             let is_due = asked.is_none_or(|at| at.elapsed() >= SERVER_INTERVAL);
             let server = is_due.then(|| {
-                let answers = mover.server_answers();
+                // A server that hangs takes its time to be found out.
                 asked = Some(Instant::now());
+                let answers = mover.server_answers();
                 handle.note_server(answers);
                 answers
             });

@@ -25,8 +25,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// A server that does not answer at once on its own machine does not serve.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// Then it is killed.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Then it is killed: to its clients a crash, which they are made for.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// What is shown of a server's log.
 const SHOWN_LOG_BYTES: usize = 600;
 
