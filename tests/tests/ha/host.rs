@@ -113,6 +113,17 @@ impl Host {
         Outcome::of(command)
     }
 
+    /// Sends a signal to the oldest process of this name on it.
+    pub(crate) fn signal(&self, name: &str, signal: &str) {
+        let pid = self.run("pgrep", &["-o", "-x", name]).ok().stdout;
+        self.run("kill", &["-s", signal, pid.trim()]).ok();
+    }
+
+    /// A path of its own, as seen from outside; it leads nowhere once it is switched off.
+    pub(crate) fn outside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.power().init))
+    }
+
     /// A program on it, as its own first process would start it.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");

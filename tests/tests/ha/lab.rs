@@ -1,4 +1,4 @@
-//! The lab: two servers and a client on a switch, in a folder that takes everything along when it is dropped.
+//! The lab: two servers, a witness and a client on a switch, in a folder that takes everything along when it is dropped.
 //!
 //! Nothing outside of the namespaces is touched: no interface, no mount, no packet filter of the machine. Other deciders
 //! (UCARP, keepalived, Pacemaker, HAProxy) are programs on these hosts.
@@ -22,6 +22,8 @@ pub(crate) struct Lab {
     pub(crate) b: Host,
     /// Where the client runs.
     pub(crate) c: Host,
+    /// A third party, for the servers to ask when they lose each other.
+    pub(crate) w: Host,
     folder: PathBuf,
 }
 
@@ -35,8 +37,8 @@ impl Lab {
             host.power_on(&switch);
             host
         };
-        let (a, b, c) = (host("a", 11), host("b", 12), host("c", 50));
-        Lab { switch, a, b, c, folder }
+        let (a, b, c, w) = (host("a", 11), host("b", 12), host("c", 50), host("w", 20));
+        Lab { switch, a, b, c, w, folder }
     }
 
     /// For what all hosts may read.
@@ -47,7 +49,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for host in [&mut self.a, &mut self.b, &mut self.c] {
+        for host in [&mut self.a, &mut self.b, &mut self.c, &mut self.w] {
             if host.is_on() {
                 host.power_off(&self.switch);
             }

@@ -7,12 +7,15 @@
 
 mod by_hand;
 mod client;
+mod deciders;
 mod host;
 mod lab;
 #[path = "../e2e/outcome.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
 mod outcome;
 mod servers;
+mod site;
 mod switch;
 #[path = "../e2e/wait.rs"]
 mod wait;
+mod watch;

@@ -1,7 +1,7 @@
 //! Two servers with a replicated volume, and what `nfs-failover` makes of them.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::client::Program;
@@ -23,10 +23,20 @@ impl Servers {
     /// Both nodes are up and UpToDate, and neither serves. `service` is what stands in the service's configuration
     /// besides the usual.
     pub(crate) fn new(service: &str) -> Servers {
+        Servers::replicated(Lab::new(), service, "")
+    }
+
+    /// The same with fencing: whoever loses the other goes on if the witness lets it.
+    pub(crate) fn fenced(service: &str) -> Servers {
         let lab = Lab::new();
+        let statements = start_witness(&lab);
+        Servers::replicated(lab, service, &statements)
+    }
+
+    fn replicated(lab: Lab, service: &str, resource: &str) -> Servers {
         let client = Program::build(lab.folder(), EXPORT);
         let servers = Servers { lab, client };
-        servers.write_configuration(service);
+        servers.write_configuration(service, resource);
         for host in servers.hosts() {
             File::create(servers.disk(host)).unwrap().set_len(DISK_BYTES).unwrap();
             servers.adm(host, &["create-md", "r0"]).ok();
@@ -72,7 +82,7 @@ impl Servers {
 
     /// `nfs-failover` on a host.
     pub(crate) fn failover(&self, host: &Host, arguments: &[&str]) -> Outcome {
-        let config = self.lab.folder().join("nfs-failover.conf");
+        let config = self.failover_configuration();
         let mut all = vec!["-c", config.to_str().unwrap()];
         all.extend(arguments);
         host.run(binary("nfs-failover"), &all)
@@ -80,21 +90,28 @@ impl Servers {
 
     /// The service on both hosts, which live as long as these.
     pub(crate) fn serve(&self) -> [Child; 2] {
-        let config = self.lab.folder().join("nfs-failover.conf");
-        let children = self.hosts().map(|host| {
-            let mut serve = host.command(binary("nfs-failover"));
-            serve.arg("-c").arg(&config).arg("serve");
-            serve.stdout(File::create(host.folder.join("serve.log")).unwrap()).spawn().unwrap()
-        });
+        let children = self.hosts().map(|host| self.start_service(host));
         wait::until("both services can be asked", || {
             self.hosts().into_iter().all(|host| self.failover(host, &["check"]).code == Some(0))
         });
         children
     }
 
+    /// The service on a host.
+    pub(crate) fn start_service(&self, host: &Host) -> Child {
+        let mut serve = host.command(binary("nfs-failover"));
+        serve.arg("-c").arg(self.failover_configuration()).arg("serve");
+        serve.stdout(append(&host.folder.join("serve.log"))).spawn().unwrap()
+    }
+
+    /// Where the services' configuration lies.
+    pub(crate) fn failover_configuration(&self) -> PathBuf {
+        self.lab.folder().join("nfs-failover.conf")
+    }
+
     /// `nfs-failover` on a host, killed after so many seconds.
     pub(crate) fn killed(&self, host: &Host, command: &str, after_s: &str) {
-        let (program, config) = (binary("nfs-failover"), self.lab.folder().join("nfs-failover.conf"));
+        let (program, config) = (binary("nfs-failover"), self.failover_configuration());
         let arguments =
             ["-s", "KILL", after_s, program.to_str().unwrap(), "-c", config.to_str().unwrap(), command];
         // It may come to its end before.
@@ -145,7 +162,7 @@ impl Servers {
         host.folder.join("disk")
     }
 
-    fn write_configuration(&self, service: &str) {
+    fn write_configuration(&self, service: &str, resource: &str) {
         let sides = self.hosts().map(|host| {
             let (name, disk, address) = (host.name, self.disk(host), &host.address);
             format!(
@@ -153,13 +170,35 @@ impl Servers {
                 disk.display()
             )
         });
-        let tandem = format!("resource r0 {{\n  protocol C;\n{}}}\n", sides.concat());
+        let tandem = format!("resource r0 {{\n  protocol C;\n{resource}{}}}\n", sides.concat());
         fs::write(self.lab.folder().join("tandem.conf"), tandem).unwrap();
         let failover = format!(
             "service nfs {{\n  resource r0;\n  mount /srv/nfs {{ fstype ext4; options noatime,errors=remount-ro; }}\n  \
              server ganesha;\n  export \"{EXPORT} 10.99.0.0/24(rw,sync,no_subtree_check,no_root_squash,insecure)\";\n  \
              vip {VIP}/24 dev eth0;\n  grace 10; lease 10;\n  {service}\n}}\n"
         );
-        fs::write(self.lab.folder().join("nfs-failover.conf"), failover).unwrap();
+        fs::write(self.failover_configuration(), failover).unwrap();
     }
+}
+
+/// A log that goes on after its host was off.
+pub(crate) fn append(path: &Path) -> File {
+    File::options().create(true).append(true).open(path).unwrap()
+}
+
+/// A witness on the third host; what a resource says to use it.
+fn start_witness(lab: &Lab) -> String {
+    let (program, secret, listen) = (binary("nfs-failover"), lab.folder().join("secret"), "0.0.0.0:7791");
+    fs::write(&secret, "known to both\n").unwrap();
+    let mut witness = lab.w.command(&program);
+    witness.args(["witness", "--listen", listen, "--state"]).arg(lab.w.folder.join("claims"));
+    witness.arg("--secret-file").arg(&secret).stdout(append(&lab.w.folder.join("witness.log")));
+    witness.spawn().unwrap();
+    wait::until("the witness listens", || lab.w.run("ss", &["-Hltn"]).stdout.contains(":7791"));
+    let (program, secret) = (program.display(), secret.display());
+    let way = format!("--witness {}:7791 --secret-file {secret}", lab.w.address);
+    format!(
+        "  net {{ fencing resource-and-stonith; timeout 20; ping-int 3; }}\n  handlers {{\n    \
+         fence-peer \"{program} fence-peer --via witness {way}\";\n    unfence-peer \"{program} unfence-peer {way}\";\n  }}\n"
+    )
 }
