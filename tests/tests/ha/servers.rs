@@ -193,7 +193,8 @@ fn start_witness(lab: &Lab) -> String {
     let mut witness = lab.w.command(&program);
     witness.args(["witness", "--listen", listen, "--state"]).arg(lab.w.folder.join("claims"));
     witness.arg("--secret-file").arg(&secret).stdout(append(&lab.w.folder.join("witness.log")));
-    witness.spawn().unwrap();
+    // It lives as long as the host.
+    drop(witness.spawn().unwrap());
     wait::until("the witness listens", || lab.w.run("ss", &["-Hltn"]).stdout.contains(":7791"));
     let (program, secret) = (program.display(), secret.display());
     let way = format!("--witness {}:7791 --secret-file {secret}", lab.w.address);
