@@ -141,7 +141,7 @@ where
     let name = format!("{} at {}", who.name, utc::format(SystemTime::now()));
     let is_device = entry.device.is_kept_by(who.pid);
     if is_device && entry.device.is_adopted() {
-        return Err(io::Error::other("what the device was opened with is being compared with the data"));
+        return Err(io::Error::other("the resource has just been brought up anew"));
     }
     entry.resource.serve(NbdClient { socket: fd, input, name, export, is_device, permit });
     Ok(())
@@ -197,6 +197,10 @@ impl ExportCatalog for Daemon {
         match (state.role, state.primary_peer, state.size_bytes) {
             (Role::Primary, _, 0) => Err(OpenError::Refused(format!(
                 "{name} has no data here: attach a disk or connect to the peer"
+            ))),
+            // Refused and not hung up on: what the kernel sends over a connection that ends waits for its time limit.
+            (Role::Primary, ..) if entry.device.is_adopted() => Err(OpenError::Refused(format!(
+                "what the device of {name} was opened with is being compared with the data"
             ))),
             (Role::Primary, _, size_bytes) => Ok(ExportInfo {
                 name: name.to_owned(),
