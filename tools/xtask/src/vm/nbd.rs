@@ -1,5 +1,6 @@
 //! The kernel's nbd driver under a mounted ext4 while `tandemd` is restarted and killed below it: a program that
-//! appends and calls fsync must see nothing but waiting. Both nodes are on one machine.
+//! appends and calls fsync must see nothing but waiting. Then a mount that is stuck is freed, and a
+//! mounted device grows. Both nodes are on one machine.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::steps::Steps;
 
 const DISK_BYTES: u64 = 128 << 20;
 const CONFIGURATION: &str = include_str!("guest/nbd/r0.res");
+const GROW: &str = include_str!("guest/nbd/grow.sh");
 const FILE: &str = "/mnt/log";
 /// A file for the writer that is to fail.
 const STUCK_FILE: &str = "/mnt/stuck";
@@ -47,6 +49,7 @@ pub(super) fn run(restarts: u32) -> Result<()> {
     steps.run("no I/O error, fsck finds nothing", || check(&mut node))?;
     steps.run("a stuck mount is freed by force", || force(&mut node))?;
     steps.run("both disks are the same", || same_disks(&mut node))?;
+    steps.run("a mounted device grows", || grow(&mut node))?;
     steps.print();
     Ok(())
 }
@@ -86,7 +89,13 @@ fn restart(node: &mut Machine, signal: &str) -> Result<()> {
 }
 
 fn check(node: &mut Machine) -> Result<()> {
-    let script = "umount /mnt; e2fsck -fn /dev/drbd0; dmesg >/tmp/dmesg
+    node.sh_within(LIMIT, "umount /mnt; e2fsck -fn /dev/drbd0")?;
+    no_errors(node)
+}
+
+/// The kernel has seen no error since the last look.
+fn no_errors(node: &mut Machine) -> Result<()> {
+    let script = "dmesg -c >/tmp/dmesg
         ! grep -iE 'I/O error|EXT4-fs.*(error|warning)|remount|journal.*abort' /tmp/dmesg";
     node.sh_within(LIMIT, script).map(drop)
 }
@@ -109,7 +118,8 @@ fn force(node: &mut Machine) -> Result<()> {
     node.sh_within(LIMIT, &format!("{N2} tandemadm up r0"))?;
     wait_for(node, "connected", "tandemadm cstate r0 | grep -qx Connected")?;
     wait_until_equal(node)?;
-    let script = "tandemadm primary r0; mount /dev/drbd0 /mnt; umount /mnt; e2fsck -fn /dev/drbd0; tandemadm secondary r0";
+    let script = "tandemadm primary r0; mount /dev/drbd0 /mnt; umount /mnt; e2fsck -fn /dev/drbd0; tandemadm secondary r0
+        dmesg -C";
     print!("{}", node.sh_within(LIMIT, script)?);
     Ok(())
 }
@@ -120,6 +130,12 @@ fn same_disks(node: &mut Machine) -> Result<()> {
     node.sh_within(LIMIT, &format!("tandemadm down r0; {N2} tandemadm down r0"))?;
     let same = format!("cmp -n {bytes} /dev/vdb /root/n2.disk");
     node.sh_within(LIMIT, &same).map(drop)
+}
+
+/// As the keeper is asked to, on a resource of its own.
+fn grow(node: &mut Machine) -> Result<()> {
+    print!("{}", node.sh_within(LIMIT, GROW)?);
+    no_errors(node)
 }
 
 fn wait_until_equal(node: &mut Machine) -> Result<()> {
