@@ -272,7 +272,8 @@ impl Plan {
             disk_timeout_ms: 0,
             disk_factors: [[1, 1], [1, 1], [1, 20], [20, 1]][prng.below(4) as usize],
         };
-        if prng.chance(1, 3) {
+        // From a split on no disk is given up: who has none is asked nothing.
+        if prng.chance(1, 3) && !plan.split_brain {
             // Longer than any disk takes that works.
             let [a, b] = plan.disk_factors;
             plan.disk_timeout_ms = 10 + 4 * plan.disk_delay.1 * a.max(b) / 1000;

@@ -11,7 +11,6 @@ use super::checks::Mask;
 use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
-use super::node::Node;
 use super::oracle::{Violation, undamaged};
 use super::world::{PATIENCE, World};
 
@@ -53,11 +52,7 @@ impl World {
         let primary = (0..2).find(|n| self.role(*n) == Some(Role::Primary));
         let calm = self.in_sync && self.healing.is_none() && self.script.is_none() && !self.link.down;
         let errands = self.nodes.iter().any(|n| n.errand.is_some());
-        // From the cut on no disk is given up: who has none is asked nothing.
-        let in_time = |node: &Node| node.disk_slowness == 1 && node.disk.in_flight() == 0;
-        let in_time = self.plan.disk_timeout_ms == 0 || self.nodes.iter().all(in_time);
-        let stage_is_set = self.plan.split_brain && calm && !errands && in_time;
-        let Some(stayed) = primary.filter(|_| stage_is_set) else { return };
+        let Some(stayed) = primary.filter(|_| self.plan.split_brain && calm && !errands) else { return };
         if self.prng.chance(3, 4) {
             return;
         }
