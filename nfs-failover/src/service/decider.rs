@@ -14,6 +14,9 @@ use crate::config::{Decider, Service};
 const FAULT: &str = "-254\n";
 const NO_FAULT: &str = "0\n";
 
+/// What has UCARP step back; to one that has only just been started, it would be the end.
+const STEP_BACK: Signal = Signal::SIGUSR2;
+
 /// How a service's elector is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Telling {
@@ -38,7 +41,7 @@ impl Telling {
             (Decider::Ucarp, Word::Unfit(_)) => {
                 for pid in processes("ucarp", &self.addresses)? {
                     // It steps back, runs its down script, and listens for 3 s before it competes again.
-                    let _ = kill(pid, Signal::SIGUSR2);
+                    let _ = kill(pid, STEP_BACK);
                 }
                 Ok(())
             }
@@ -49,18 +52,32 @@ impl Telling {
     }
 }
 
-/// Processes of this name that have one of these addresses on their command line.
+/// Processes of this name that have one of these addresses on their command line, live in this network, and may be told.
 fn processes(name: &str, addresses: &[String]) -> io::Result<Vec<Pid>> {
     let mut found = Vec::new();
+    let network = fs::read_link("/proc/thread-self/ns/net")?;
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if comm.trim_end() == name && names_one(&line, addresses) {
+        let is_near = || fs::read_link(entry.path().join("ns/net")).is_ok_and(|other| other == network);
+        let status = || fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        if comm.trim_end() == name
+            && names_one(&line, addresses)
+            && is_near()
+            && catches(&status(), STEP_BACK)
+        {
             found.push(Pid::from_raw(pid));
         }
     }
     Ok(found)
+}
+
+/// Whether a process, by its `/proc/PID/status`, has a handler for a signal.
+fn catches(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal as i32 - 1) & 1 == 1
 }
 
 /// As a word of its own, or behind `--addr=` or `-a`.
@@ -90,5 +107,19 @@ mod tests {
             assert_eq!(names_one(line, &addresses), is_ours, "{}", String::from_utf8_lossy(line));
         }
         assert_eq!(processes("no-such-program", &addresses).unwrap(), []);
+    }
+
+    #[test]
+    fn who_would_be_killed_is_not_told() {
+        // SIGUSR2 is signal 12.
+        for (status, does) in [
+            ("Name:\tucarp\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000800\n", true),
+            ("SigCgt:\t00000001c0014a03\n", true),
+            ("SigIgn:\t0000000000000800\nSigCgt:\t0000000000000400\n", false),
+            ("SigCgt:\t0000000000000000\n", false),
+            ("", false),
+        ] {
+            assert_eq!(catches(status, STEP_BACK), does, "{status}");
+        }
     }
 }

@@ -3,10 +3,14 @@
 //! A namespace lives as long as the process that holds it, and that one is found by the pair's folder in its
 //! environment, as the daemons are: whatever becomes of the test, nothing is left behind.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
 
 use crate::node::Outcome;
 use crate::wait;
@@ -63,6 +67,21 @@ impl Cable {
     /// What a program is to be started with in order to run at this end.
     pub(crate) fn prefix(&self, end: usize) -> Vec<String> {
         self.ends[end].prefix()
+    }
+
+    /// Runs something, and the threads that it starts, at this end.
+    pub(crate) fn run_at<T: Send>(&self, end: usize, what: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(self.ends[end].namespace()).unwrap();
+        let enter = || setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    enter();
+                    what()
+                })
+                .join()
+                .unwrap()
+        })
     }
 
     /// From this end to the other no more than so much gets through in a second.

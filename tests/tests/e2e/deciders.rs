@@ -113,7 +113,7 @@ impl Site {
         let pair = Pair::synced(Setup { net, statements, own_networks, ..Setup::default() });
         pair.alpha.adm(&["secondary", RESOURCE]).ok();
         let mut site = Site { pair, deciders: vec![None, None], served: Vec::new() };
-        for node in site.pair.nodes() {
+        for (end, node) in site.pair.nodes().into_iter().enumerate() {
             let text = format!(
                 "service nfs {{ resource {RESOURCE}; mount /srv/nfs {{ fstype ext4; }} server none; \
                  state /srv/nfs/.state; vip 10.77.0.100/24 dev eth0; health 127.0.0.1:{}; decider {decider}; }}",
@@ -123,7 +123,10 @@ impl Site {
             fs::write(&path, text).unwrap();
             let config = Config::load(&path).unwrap();
             let mover = |_: &nfs_failover::config::Service| Arc::new(RoleOnly::of(node)) as Arc<dyn Mover>;
-            site.served.push(service::serve(&config, node.run.clone(), &run(node), mover).unwrap());
+            // It tells whoever elects in its own network only.
+            let serve = || service::serve(&config, node.run.clone(), &run(node), mover).unwrap();
+            let served = if own_networks { site.pair.cable().run_at(end, serve) } else { serve() };
+            site.served.push(served);
             // What the hooks call, with this node's configuration.
             let script = format!(
                 "#!/bin/sh\nTANDEM_RUN_DIR={} exec {} -c {} \"$@\"\n",
@@ -262,6 +265,11 @@ fn a_service_that_steps_down_has_ucarp_elect_the_other() {
     site.start_ucarp(0);
     site.wait_for(0);
     site.start_ucarp(1);
+    // The first that it does is to run its down script. One that was not there in time would not be elected.
+    let mailbox = run(&site.pair.bravo).join("nfs.wish");
+    wait::until("the other takes part", || {
+        fs::read_to_string(&mailbox).is_ok_and(|w| w.starts_with("down "))
+    });
     assert!(service::lost(&run(&site.pair.alpha), RESOURCE, "a test says so").unwrap());
     site.wait_for(1);
     let view = &service::views(&run(&site.pair.alpha)).unwrap().unwrap()[0];
