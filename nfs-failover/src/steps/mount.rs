@@ -1,12 +1,13 @@
 //! The filesystem of the volume at its place.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Scene, device, unmount};
 use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::system::mounts::Mounted;
 use crate::system::program::program;
 use crate::system::{filesystem, mounts};
 
@@ -60,9 +61,11 @@ impl Step for Mount {
         let mut command = program::<&std::ffi::OsStr>("mount", &arguments);
         command.arg(&device).arg(&mount.point);
         self.0.run(command, "", turn.left())?;
-        if self.check()?.is_none() {
-            return Err(Trouble::new(format!("nothing is mounted on {} after all", mount.point.display())));
-        }
+        let Some(mounted) = mounts::at(&mount.point)?.filter(|mounted| mounted.is_of(&device)) else {
+            let point = mount.point.display();
+            return Err(Trouble::new(format!("{} is not mounted on {point} after all", device.display())));
+        };
+        note(&self.0, &mounted)?;
         let state = &self.0.service.state;
         fs::create_dir_all(state).map_err(trouble(state.display()))?;
         let probe = state.join("probe");
@@ -74,6 +77,33 @@ impl Step for Mount {
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
         unmount::unmount(&self.0, turn).map(|_| ())
     }
+}
+
+/// Whether what is mounted is the volume: as its device says, or what was noted when it was mounted, for the device may be gone
+/// and tandemd unable to say.
+pub(super) fn is_volume(scene: &Scene, mounted: &Mounted) -> Result<bool, Trouble> {
+    if fs::read_to_string(noted(scene)).is_ok_and(|number| number == shown(mounted)) {
+        return Ok(true);
+    }
+    let cannot_tell = |trouble| {
+        let (source, point) = (mounted.source.display(), mounted.point.display());
+        let resource = &scene.service.resource;
+        Trouble::new(format!("{source} is mounted on {point}; whether it is {resource}: {trouble}"))
+    };
+    Ok(mounted.is_of(&device::path(scene).map_err(cannot_tell)?))
+}
+
+fn note(scene: &Scene, mounted: &Mounted) -> Result<(), Trouble> {
+    let path = noted(scene);
+    fs::write(&path, shown(mounted)).map_err(trouble(path.display()))
+}
+
+fn noted(scene: &Scene) -> PathBuf {
+    scene.here.file(&scene.service.name, "mounted")
+}
+
+fn shown(mounted: &Mounted) -> String {
+    format!("{}:{}", mounted.device.0, mounted.device.1)
 }
 
 fn expect_uuid(device: &Path, expected: Option<&str>) -> Result<(), Trouble> {

@@ -11,10 +11,11 @@ use nix::sys::signal::Signal;
 
 use tandem_control::Action;
 
-use super::{Scene, device};
+use super::{Scene, mount};
 use crate::plan::{Cancel, Step, Trouble, Turn};
 use crate::system::filesystem::{self, Unmount as Ended};
 use crate::system::mounts::{self, Mounted};
+use crate::system::process::Process;
 use crate::system::shut_down::shut_down;
 use crate::system::users;
 use crate::tandem;
@@ -49,7 +50,13 @@ impl Step for Unmount {
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(mounts::at(&self.0.service.mount.point)?.is_none().then(|| "not mounted".into()))
+        Ok(match mounts::at(&self.0.service.mount.point)? {
+            None => Some("not mounted".into()),
+            Some(other) if !mount::is_volume(&self.0, &other)? => {
+                Some(format!("{} is mounted there: not the volume, and left alone", other.source.display()))
+            }
+            Some(_) => None,
+        })
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
@@ -57,15 +64,22 @@ impl Step for Unmount {
     }
 }
 
-/// Unmounts everything at and inside of the mount; says how far up the ladder that led.
-pub(super) fn unmount(scene: &Scene, _turn: &Turn) -> Result<String, Trouble> {
+/// Unmounts the volume and everything inside of it; says how far up the ladder that led.
+pub(super) fn unmount(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     let point = &scene.service.mount.point;
     let mut how = "not mounted".to_owned();
-    while let Some(mounted) = mounts::at(point)? {
-        for inner in mounts::inside(point)? {
-            climb(&Real { scene, mounted: &inner })?;
+    while let Some(volume) = mounts::at(point)? {
+        if !mount::is_volume(scene, &volume)? {
+            break;
         }
-        how = climb(&Real { scene, mounted: &mounted })?;
+        for inner in mounts::inside(point)? {
+            climb(&Real { scene, mounted: &inner, is_volume: inner.device == volume.device })?;
+        }
+        how = climb(&Real { scene, mounted: &volume, is_volume: true })?;
+        // Nobody waits any more: what is mounted there from now on is none of this demotion's.
+        if turn.left().is_zero() {
+            return Err(Trouble::stuck(format!("{} is not unmounted in time", point.display())));
+        }
     }
     Ok(how)
 }
@@ -142,6 +156,8 @@ fn obstacle(rungs: &dyn Rungs) -> String {
 struct Real<'a> {
     scene: &'a Scene,
     mounted: &'a Mounted,
+    /// Not of another filesystem that is mounted inside of it, whose users elsewhere are none of our business.
+    is_volume: bool,
 }
 
 impl Rungs for Real<'_> {
@@ -150,7 +166,7 @@ impl Rungs for Real<'_> {
     }
 
     fn sync(&self) -> bool {
-        filesystem::sync(&self.mounted.point, SYNC_LIMIT).is_ok()
+        !self.is_volume || filesystem::sync(&self.mounted.point, SYNC_LIMIT).is_ok()
     }
 
     fn unmount(&self) -> Ended {
@@ -162,30 +178,41 @@ impl Rungs for Real<'_> {
     }
 
     fn users(&self) -> Vec<String> {
-        users::of(self.mounted.device).into_iter().map(users::shown).collect()
+        self.processes().into_iter().map(users::shown).collect()
     }
 
     fn signal(&self, signal: Signal) {
-        for user in users::of(self.mounted.device) {
+        for user in self.processes() {
             // It may be gone by now.
             let _ = user.signal(signal);
         }
     }
 
     fn shut_down(&self) -> Result<(), Trouble> {
+        self.expect_volume()?;
         shut_down(&self.mounted.point, self.mounted.device, SHUT_DOWN_LIMIT)
     }
 
     fn fail_device(&self) -> Result<(), Trouble> {
+        self.expect_volume()?;
         let resource = &self.scene.service.resource;
-        if !self.mounted.is_of(&device::path(self.scene)?) {
-            return Err(Trouble::new(format!("it is not {resource}'s")));
-        }
         Ok(tandem::act(&self.scene.here, resource, Action::Secondary { force: true }, FAIL_LIMIT)?)
     }
 }
 
 impl Real<'_> {
+    fn processes(&self) -> Vec<Process> {
+        match self.is_volume {
+            true => users::of(self.mounted.device),
+            false => users::below(&self.mounted.point),
+        }
+    }
+
+    fn expect_volume(&self) -> Result<(), Trouble> {
+        let resource = &self.scene.service.resource;
+        self.is_volume.then_some(()).ok_or_else(|| Trouble::new(format!("it is not {resource}'s")))
+    }
+
     fn is_out_of_sight(&self) -> bool {
         mounts::of(self.mounted.device).is_ok_and(|left| left.is_empty())
     }

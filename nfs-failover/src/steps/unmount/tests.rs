@@ -1,8 +1,11 @@
 //! The ladder in a made-up world, where each rung is the one that helps.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 
 use super::*;
+use crate::config::Config;
+use crate::here::Here;
 
 /// A mount that comes off as soon as one rung has been climbed.
 struct Fake {
@@ -102,4 +105,53 @@ fn at_the_end_of_the_ladder_somebody_must_fence() {
     let why =
         "/srv/nfs cannot be unmounted: in use by bash (7); its device cannot be made to fail: not running";
     assert_eq!((trouble.message.as_str(), trouble.stuck), (why, true));
+}
+
+/// A node without tandemd, in a folder of its own.
+fn scene(folder: &Path) -> Arc<Scene> {
+    let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; vip 10.0.0.100/24 dev eth0; }";
+    let service = Config::parse(Path::new("nfs-failover.conf"), text).unwrap().services.remove(0);
+    let tandem = tandem_control::RuntimeDir::new(folder);
+    Scene::new(service, Here { tandem, config_file: "nfs-failover.conf".into() }, None)
+}
+
+fn with_folder(test: impl FnOnce(&Path)) {
+    let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
+    test(&folder);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn of_another_filesystem_inside_only_who_uses_it_there_is_ended() {
+    with_folder(|folder| {
+        let scene = scene(folder);
+        // As if the filesystem of the temporary folder, which everybody uses, were mounted there, too.
+        let dev = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(folder).unwrap());
+        let device = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
+        let mounted = Mounted { point: folder.to_owned(), device, source: "/dev/root".into() };
+        let inner = Real { scene: &scene, mounted: &mounted, is_volume: false };
+        let mut child = std::process::Command::new("sleep").arg("600").current_dir(folder).spawn().unwrap();
+        let mut other =
+            std::process::Command::new("sleep").arg("600").current_dir(std::env::temp_dir()).spawn().unwrap();
+        inner.signal(Signal::SIGKILL);
+        child.wait().unwrap();
+        assert_eq!(other.try_wait().unwrap(), None, "it stands elsewhere on the same filesystem");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(inner.shut_down().is_err() && inner.fail_device().is_err());
+    });
+}
+
+#[test]
+fn the_volume_is_known_by_what_was_noted_and_nothing_else_is_taken_for_it() {
+    with_folder(|folder| {
+        let scene = scene(folder);
+        let mounted =
+            |device| Mounted { point: "/srv/nfs".into(), device, source: Path::new("/dev/sda1").to_owned() };
+        let unknown = mount::is_volume(&scene, &mounted((8, 1))).unwrap_err().message;
+        assert!(unknown.contains("/dev/sda1 is mounted on /srv/nfs; whether it is r0: "), "{unknown}");
+        std::fs::write(scene.here.folder().unwrap().join("nfs.mounted"), "7:3").unwrap();
+        assert_eq!(mount::is_volume(&scene, &mounted((7, 3))), Ok(true));
+        assert!(mount::is_volume(&scene, &mounted((7, 31))).is_err());
+    });
 }
