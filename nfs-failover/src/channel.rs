@@ -17,6 +17,8 @@ use sha2::Sha256;
 use crate::config::Secret;
 use crate::sockets;
 
+/// For both ends to prove that they know the secret; until then nobody is let stay for longer.
+const PROOF_LIMIT: Duration = Duration::from_secs(5);
 /// Longest frame. What is said is short.
 const MAX_FRAME_BYTES: usize = 64 << 10;
 const CHALLENGE_BYTES: usize = 32;
@@ -54,7 +56,7 @@ pub(crate) struct Channel {
     key: Vec<u8>,
     sent: u64,
     received: u64,
-    end: Instant,
+    limit: Duration,
 }
 
 impl fmt::Debug for Channel {
@@ -64,14 +66,14 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Connects; everything on this channel must be said within `limit`. `purpose` must be the server's.
+    /// Connects; the other end must say each thing within `limit`. `purpose` must be the server's.
     pub(crate) fn connect(
         address: SocketAddr,
         secret: &Secret,
         purpose: &str,
         limit: Duration,
     ) -> io::Result<Channel> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit.min(PROOF_LIMIT);
         let mut stream = TcpStream::connect_timeout(&address, limit)?;
         prepare(&stream, limit)?;
         let theirs: [u8; CHALLENGE_BYTES] = exactly(&mut stream, end)?;
@@ -84,7 +86,7 @@ impl Channel {
             _ => e,
         })?;
         session.check(Side::Server, &proof)?;
-        Ok(session.channel(stream, Side::Client, end))
+        Ok(session.channel(stream, Side::Client, limit))
     }
 
     /// The other end of [`Self::connect`].
@@ -94,7 +96,7 @@ impl Channel {
         purpose: &str,
         limit: Duration,
     ) -> io::Result<Channel> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit.min(PROOF_LIMIT);
         prepare(&stream, limit)?;
         let ours = challenge()?;
         stream.write_all(&ours)?;
@@ -103,7 +105,7 @@ impl Channel {
         let proof: [u8; PROOF_BYTES] = exactly(&mut stream, end)?;
         session.check(Side::Client, &proof)?;
         stream.write_all(&session.proof(Side::Server))?;
-        Ok(session.channel(stream, Side::Server, end))
+        Ok(session.channel(stream, Side::Server, limit))
     }
 
     /// Sends one message.
@@ -119,13 +121,14 @@ impl Channel {
 
     /// The next message of the other end.
     pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        let length = u32::from_be_bytes(exactly(&mut self.stream, self.end)?) as usize;
+        let end = Instant::now() + self.limit;
+        let length = u32::from_be_bytes(exactly(&mut self.stream, end)?) as usize;
         if length > MAX_FRAME_BYTES {
             return Err(io::Error::new(ErrorKind::InvalidData, format!("a frame of {length} bytes")));
         }
         let mut payload = vec![0; length];
-        fill(&mut self.stream, self.end, &mut payload)?;
-        let proof: [u8; PROOF_BYTES] = exactly(&mut self.stream, self.end)?;
+        fill(&mut self.stream, end, &mut payload)?;
+        let proof: [u8; PROOF_BYTES] = exactly(&mut self.stream, end)?;
         let mac = self.mac(self.side.other(), self.received, &payload);
         mac.verify_slice(&proof).map_err(|_| not_believed())?;
         self.received += 1;
@@ -154,9 +157,9 @@ impl Session<'_> {
         self.mac(speaker.name()).verify_slice(proof).map_err(|_| not_believed())
     }
 
-    fn channel(&self, stream: TcpStream, side: Side, end: Instant) -> Channel {
+    fn channel(&self, stream: TcpStream, side: Side, limit: Duration) -> Channel {
         let key = self.mac(b"key").finalize().into_bytes().to_vec();
-        Channel { stream, side, key, sent: 0, received: 0, end }
+        Channel { stream, side, key, sent: 0, received: 0, limit }
     }
 
     fn mac(&self, word: &[u8]) -> Hmac<Sha256> {
@@ -292,6 +295,18 @@ mod tests {
         let mut oversized = connect();
         oversized.stream.write_all(&u32::MAX.to_be_bytes()).unwrap();
         assert!(oversized.receive::<String>().is_err());
+    }
+
+    #[test]
+    fn a_long_conversation_goes_on_as_long_as_each_answer_comes_in_time() {
+        let limit = Duration::from_millis(500);
+        let mut channel = Channel::connect(echo(), &secret("same"), "echo", limit).unwrap();
+        let began = Instant::now();
+        while began.elapsed() < 2 * limit {
+            channel.send(&"well?").unwrap();
+            assert_eq!(channel.receive::<String>().unwrap(), "well?");
+        }
+        assert_eq!(channel.receive::<String>().unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::sockets;
 
 /// The peer is one; it may ask several things in a row.
 const MAX_CONNECTIONS: usize = 16;
-/// A conversation: longer than a demotion may take that is being waited for.
-const CONVERSATION_LIMIT: Duration = Duration::from_secs(120);
+/// Between two questions of a conversation.
+const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 
 /// What one asks of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl PeerState {
 pub struct Peer(Channel);
 
 impl Peer {
-    /// Connects to the first peer of the service that answers, for no longer than `limit` altogether.
+    /// Connects to the first peer of the service that answers; each answer has to come within `limit`.
     pub fn connect(service: &Service, limit: Duration) -> io::Result<Peer> {
         let Some(secret) = &service.shared_secret else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no peer is configured"));
@@ -90,7 +90,7 @@ pub(crate) fn listen(
     let purpose = purpose(service);
     sockets::serve(listener, "peer", MAX_CONNECTIONS, move |stream| {
         let from = stream.peer_addr().ok();
-        let result = Channel::accept(stream, &secret, &purpose, CONVERSATION_LIMIT)
+        let result = Channel::accept(stream, &secret, &purpose, QUESTION_LIMIT)
             .and_then(|channel| converse(channel, &answer));
         match result.map_err(|e| (e.kind(), e)) {
             Ok(()) | Err((io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset, _)) => {}
