@@ -156,11 +156,13 @@ fn conclude(cli: &Cli, report: &Report) -> u8 {
             eprintln!("{plan} {service}: {why}");
             eprintln!("This node MUST BE FENCED: it cannot give the volume up.");
         }
-        (false, Ending::Failed | Ending::Cancelled) => eprintln!("{plan} {service}: FAILED: {why}"),
+        (false, Ending::Failed | Ending::Halfway | Ending::Cancelled) => {
+            eprintln!("{plan} {service}: FAILED: {why}")
+        }
     }
     match ending {
         Ending::Done => 0,
-        Ending::Failed | Ending::Cancelled => FAILURE_CODE,
+        Ending::Failed | Ending::Halfway | Ending::Cancelled => FAILURE_CODE,
         Ending::MustFence => MUST_FENCE_CODE,
     }
 }

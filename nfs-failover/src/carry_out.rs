@@ -70,22 +70,31 @@ pub fn carry_out(
     let (here, name) = (&scene.here, &scene.service.name);
     let lock = here.lock(name, LOCK_LIMIT).map_err(trouble("another plan of this service is under way"))?;
     scene.set_lock(Some(lock.try_clone().map_err(trouble("the lock"))?));
-    let set = |state, why| here.set_standing(name, state, why).map_err(trouble("the runtime folder"));
-    let (under_way, there) = way.states();
-    // Serving goes on while a promotion finds that everything is up.
-    if here.standing(name).state != there {
-        set(under_way, None)?;
-    }
-    let report = run(&way.plan(scene), &mut FileJournal::new(here.file(name, "journal")), cancel, log);
-    scene.set_lock(None);
-    let state = match (report.ending, way) {
-        (Ending::Done, _) => there,
-        (Ending::MustFence, _) => State::MustFence,
-        // What was up is taken back.
-        (Ending::Failed | Ending::Cancelled, Way::Promote) => State::Secondary,
-        (Ending::Failed | Ending::Cancelled, Way::Demote) => State::Failed,
+    // What is so is so, even if it cannot be noted.
+    let note = |state: State, why| {
+        if let Err(error) = here.set_standing(name, state, why) {
+            eprintln!("{name}: noting that it is {}: {error}", state.as_str());
+        }
     };
-    set(state, report.why.clone())?;
+    let (under_way, there) = way.states();
+    let was_there = here.standing(name).state == there;
+    // Serving goes on while a promotion finds that everything is up.
+    if !was_there {
+        note(under_way, None);
+    }
+    let mut report = run(&way.plan(scene), &mut FileJournal::new(here.file(name, "journal")), cancel, log);
+    scene.set_lock(None);
+    if was_there && matches!(report.ending, Ending::Failed | Ending::Cancelled) {
+        // Only what this promotion had to do once more is taken back.
+        report.ending = Ending::Halfway;
+    }
+    let state = match report.ending {
+        Ending::Done => there,
+        Ending::Failed | Ending::Cancelled => State::Secondary,
+        Ending::Halfway => State::Failed,
+        Ending::MustFence => State::MustFence,
+    };
+    note(state, report.why.clone());
     if let Err(trouble) = LastResort::default().consider(scene.service.on_stuck, &report) {
         eprintln!("{trouble}");
     }

@@ -1,7 +1,8 @@
 //! This node: where its files lie, and what becomes of a service on it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,11 @@ pub struct Standing {
     pub why: Option<String>,
 }
 
+/// Makes the runtime folder. Root's own: whoever may write there may move the service.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 impl Here {
     /// As the environment has it.
     pub fn new(config_file: &Path) -> Self {
@@ -72,7 +78,7 @@ impl Here {
     /// The runtime folder; made if it is not there.
     pub fn folder(&self) -> io::Result<PathBuf> {
         let folder = self.path("");
-        fs::create_dir_all(&folder)?;
+        make_folder(&folder)?;
         Ok(folder)
     }
 

@@ -24,10 +24,30 @@ pub enum Progress {
     Ended(String),
 }
 
+/// What a plan that was killed has left to the one that begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inherited {
+    /// The steps that it had begun and not taken back; none if none was killed.
+    Steps(BTreeSet<String>),
+    /// It was the other plan: whatever is there is what that has left of an earlier one.
+    Everything,
+}
+
+impl Inherited {
+    /// For the plan of this name, after that unfinished one.
+    pub(super) fn by(plan: &str, unfinished: Option<(String, BTreeSet<String>)>) -> Inherited {
+        match unfinished {
+            None => Inherited::Steps(BTreeSet::new()),
+            Some((earlier, steps)) if earlier == plan => Inherited::Steps(steps),
+            Some(_) => Inherited::Everything,
+        }
+    }
+}
+
 /// Where a plan's progress is kept.
 pub trait Journal {
-    /// Begins a plan. The steps that earlier, killed runs of the same plan have begun and not taken back.
-    fn start(&mut self, plan: &str) -> io::Result<BTreeSet<String>>;
+    /// Begins a plan.
+    fn start(&mut self, plan: &str) -> io::Result<Inherited>;
     /// Notes a step.
     fn note(&mut self, progress: Progress) -> io::Result<()>;
 }
@@ -56,15 +76,12 @@ impl FileJournal {
 }
 
 impl Journal for FileJournal {
-    fn start(&mut self, plan: &str) -> io::Result<BTreeSet<String>> {
-        let inherited = match Self::unfinished(&self.path)? {
-            Some((earlier, steps)) if earlier == plan => steps,
-            _ => {
-                // What the other plan did, this one finds by looking.
-                File::create(&self.path)?;
-                BTreeSet::new()
-            }
-        };
+    fn start(&mut self, plan: &str) -> io::Result<Inherited> {
+        let unfinished = Self::unfinished(&self.path)?;
+        if unfinished.is_none() {
+            File::create(&self.path)?;
+        }
+        let inherited = Inherited::by(plan, unfinished);
         self.file = Some(OpenOptions::new().append(true).create(true).open(&self.path)?);
         self.note(Progress::Started(plan.to_owned()))?;
         Ok(inherited)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use journal::{FileJournal, Journal, Progress};
+pub use journal::{FileJournal, Inherited, Journal, Progress};
 pub use runner::run;
 
 /// Between two looks at something that only time changes.
@@ -51,7 +51,7 @@ pub struct Plan {
     pub service: String,
     /// In order.
     pub steps: Vec<Arc<dyn Step>>,
-    /// Whether a step that fails takes everything before it along.
+    /// Whether a step that fails takes everything before it along. Without that, the plan needs no journal.
     pub undo_on_failure: bool,
 }
 
@@ -204,8 +204,10 @@ impl fmt::Display for Line {
 pub enum Ending {
     /// Every step is done.
     Done,
-    /// A step failed; what was to be taken back is taken back.
+    /// A step failed; everything is taken back.
     Failed,
+    /// A step failed, and something is left that was to be gone.
+    Halfway,
     /// Somebody wanted something else; everything is taken back.
     Cancelled,
     /// This node cannot give the volume up.

@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Cancel, Ending, Event, Journal, Line, Plan, Progress, Report, Step, Trouble, Turn};
+use super::{
+    Cancel, Ending, Event, Inherited, Journal, Line, Plan, Progress, Report, Step, Trouble, Turn, trouble,
+};
 use crate::system::within;
 
 /// A step that looks at its time ends by itself; it gets this much to say why.
@@ -20,21 +22,33 @@ pub fn run(plan: &Plan, journal: &mut dyn Journal, cancel: &Cancel, log: &mut dy
     let (ending, why) = match run.forwards() {
         Ok(()) => (Ending::Done, None),
         Err(trouble) => {
-            let stuck = plan.undo_on_failure && run.backwards();
-            let ending = match () {
-                () if trouble.stuck || stuck => Ending::MustFence,
-                () if cancel.is_set() => Ending::Cancelled,
-                () => Ending::Failed,
+            let left = if plan.undo_on_failure { run.backwards() } else { Left::Something };
+            let ending = match left {
+                Left::Stuck => Ending::MustFence,
+                _ if trouble.stuck => Ending::MustFence,
+                Left::Something => Ending::Halfway,
+                Left::Nothing if cancel.is_set() => Ending::Cancelled,
+                Left::Nothing => Ending::Failed,
             };
             (ending, Some(trouble.message))
         }
     };
-    // What cannot be taken back belongs to whoever tries again.
-    if ending != Ending::MustFence && run.journal.note(Progress::Ended(plan.name.into())).is_err() {
-        // The next run finds everything by looking; only what to take back is not known then.
+    // What is left belongs to whoever tries again.
+    if !matches!(ending, Ending::MustFence | Ending::Halfway) {
+        // Without the line, it is done or taken back once more: harmless.
+        let _ = run.journal.note(Progress::Ended(plan.name.into()));
     }
     let took_ms = run.began.elapsed().as_millis() as u64;
     Report { plan: plan.name, service: plan.service.clone(), ending, why, took_ms, lines: run.lines }
+}
+
+/// What is left of what was to be taken back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Nothing,
+    Something,
+    /// The volume: somebody must fence this node.
+    Stuck,
 }
 
 struct Run<'a> {
@@ -50,24 +64,24 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn forwards(&mut self) -> Result<(), Trouble> {
-        let journal = |error: io::Error| Trouble::new(format!("cannot write the journal: {error}"));
-        self.mine = self.journal.start(self.plan.name).map_err(journal)?;
+        self.inherit()?;
         for step in &self.plan.steps {
             if self.cancel.is_set() {
                 return Err(Trouble::new("cancelled: somebody wants something else by now"));
             }
             let began = Instant::now();
             let note = |run: &mut Self, event, note: &str| run.say(step.as_ref(), event, began, note);
-            let checked = bounded(step, CHECK_LIMIT, |step, _| step.check(), self.cancel);
+            // A demotion that hangs has not given the volume up.
+            let stuck = !self.plan.undo_on_failure;
+            let checked = bounded(step, CHECK_LIMIT, |step, _| step.check(), self.cancel, stuck);
             let done = match checked {
                 Ok(Some(shown)) => {
                     note(self, Event::Already, &shown);
                     continue;
                 }
                 Ok(None) => {
-                    self.journal.note(Progress::Begun(step.name().into())).map_err(journal)?;
-                    self.mine.insert(step.name().into());
-                    bounded(step, step.limit(), |step, turn| step.act(turn), self.cancel)
+                    self.own(step.name())?;
+                    bounded(step, step.limit(), |step, turn| step.act(turn), self.cancel, stuck)
                 }
                 Err(trouble) => Err(trouble),
             };
@@ -83,28 +97,57 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes back what this plan did, the last first. Whether this node cannot give the volume up.
-    fn backwards(&mut self) -> bool {
+    /// What a killed plan did is this one's to take back.
+    fn inherit(&mut self) -> Result<(), Trouble> {
+        let inherited = self.journal.start(self.plan.name);
+        match self.unless_needless(inherited)? {
+            None => {}
+            Some(Inherited::Steps(steps)) => self.mine = steps,
+            Some(Inherited::Everything) => {
+                self.plan.steps.iter().try_for_each(|step| self.own(step.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, step: &str) -> Result<(), Trouble> {
+        let noted = self.journal.note(Progress::Begun(step.into()));
+        self.unless_needless(noted)?;
+        self.mine.insert(step.into());
+        Ok(())
+    }
+
+    /// A plan that takes nothing back is not to fail for want of a journal.
+    fn unless_needless<T>(&self, noted: io::Result<T>) -> Result<Option<T>, Trouble> {
+        match noted {
+            Ok(noted) => Ok(Some(noted)),
+            Err(_) if !self.plan.undo_on_failure => Ok(None),
+            Err(error) => Err(trouble("cannot write the journal")(error)),
+        }
+    }
+
+    /// Takes back what this plan did, the last first.
+    fn backwards(&mut self) -> Left {
         // What takes back may not itself be cancelled.
         let never = Cancel::default();
-        let mut stuck = false;
+        let mut left = Left::Nothing;
         for step in
             self.plan.steps.iter().rev().filter(|step| self.mine.contains(step.name())).collect::<Vec<_>>()
         {
             let began = Instant::now();
-            match bounded(step, step.limit(), |step, turn| step.undo(turn), &never) {
+            match bounded(step, step.limit(), |step, turn| step.undo(turn), &never, false) {
                 Ok(()) => {
                     self.say(step.as_ref(), Event::Undone, began, "");
                     // Without the line, it is taken back once more: harmless.
                     let _ = self.journal.note(Progress::Undone(step.name().into()));
                 }
                 Err(trouble) => {
-                    stuck |= trouble.stuck;
+                    left = left.max(if trouble.stuck { Left::Stuck } else { Left::Something });
                     self.say(step.as_ref(), Event::UndoFailed, began, &trouble.message);
                 }
             }
         }
-        stuck
+        left
     }
 
     fn say(&mut self, step: &dyn Step, event: Event, began: Instant, note: &str) {
@@ -122,14 +165,16 @@ impl Run<'_> {
     }
 }
 
-/// Does something with a step, for so long.
+/// Does something with a step, for so long; whether this node is stuck if that hangs.
 fn bounded<T: Send + 'static>(
     step: &Arc<dyn Step>,
     limit: Duration,
     what: impl FnOnce(&dyn Step, &Turn) -> Result<T, Trouble> + Send + 'static,
     cancel: &Cancel,
+    stuck: bool,
 ) -> Result<T, Trouble> {
     let (own, turn) = (Arc::clone(step), Turn::new(limit, cancel.clone()));
-    within(limit + LAST_WORDS, move || what(own.as_ref(), &turn))
-        .unwrap_or_else(|| Err(Trouble::new(format!("hangs, after {:.1} s", limit.as_secs_f64()))))
+    within(limit + LAST_WORDS, move || what(own.as_ref(), &turn)).unwrap_or_else(|| {
+        Err(Trouble { message: format!("hangs, after {:.1} s", limit.as_secs_f64()), stuck })
+    })
 }

@@ -17,7 +17,9 @@ struct World {
     kill_after: Option<usize>,
     failing: Option<&'static str>,
     hanging: Option<&'static str>,
-    undo_failing: Option<&'static str>,
+    undo_failing: Option<(&'static str, Trouble)>,
+    /// Nothing can be noted.
+    is_full: bool,
     lines: Vec<Progress>,
 }
 
@@ -90,8 +92,8 @@ impl Step for Fake {
 
     fn undo(&self, _turn: &Turn) -> Result<(), Trouble> {
         let mut world = touch(&self.world);
-        if world.undo_failing == Some(self.name) {
-            return Err(Trouble::stuck("stuck"));
+        if let Some((_, trouble)) = world.undo_failing.clone().filter(|(name, _)| *name == self.name) {
+            return Err(trouble);
         }
         world.up.retain(|name| *name != self.name);
         Ok(())
@@ -102,17 +104,20 @@ impl Step for Fake {
 struct FakeJournal(Shared);
 
 impl Journal for FakeJournal {
-    fn start(&mut self, plan: &str) -> io::Result<BTreeSet<String>> {
-        let inherited = match journal::unfinished(touch(&self.0).lines.iter().cloned()) {
-            Some((earlier, steps)) if earlier == plan => steps,
-            _ => BTreeSet::new(),
-        };
+    fn start(&mut self, plan: &str) -> io::Result<Inherited> {
+        let inherited = Inherited::by(plan, journal::unfinished(touch(&self.0).lines.iter().cloned()));
         self.note(Progress::Started(plan.to_owned())).map(|()| inherited)
     }
 
     fn note(&mut self, progress: Progress) -> io::Result<()> {
-        touch(&self.0).lines.push(progress);
-        Ok(())
+        let mut world = touch(&self.0);
+        match world.is_full {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => {
+                world.lines.push(progress);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -204,6 +209,44 @@ fn killed_and_then_failing_it_takes_back_what_the_killed_run_did() {
 }
 
 #[test]
+fn a_promotion_that_fails_takes_back_what_a_killed_demotion_has_left() {
+    for world in killed_worlds(demote, |world| world.up = STEPS.to_vec()) {
+        let finished = world.lock().unwrap().up.is_empty();
+        world.lock().unwrap().failing = Some("address");
+        let report = play(&promote(&world), &world);
+        if report.ending == Ending::Done {
+            continue;
+        }
+        assert_eq!(report.ending, Ending::Failed, "{finished} {report:?}");
+        assert!(world.lock().unwrap().up.is_empty(), "{report:?}");
+    }
+}
+
+#[test]
+fn a_demotion_needs_no_journal_and_a_promotion_does() {
+    let world = Shared::default();
+    world.lock().unwrap().is_full = true;
+    let refused = play(&promote(&world), &world);
+    assert!(refused.why.unwrap().contains("cannot write the journal"));
+    assert!(world.lock().unwrap().up.is_empty());
+    world.lock().unwrap().up = STEPS.to_vec();
+    assert_eq!(play(&demote(&world), &world).ending, Ending::Done);
+    assert!(world.lock().unwrap().up.is_empty());
+}
+
+#[test]
+fn what_could_not_be_taken_back_is_not_taken_for_gone() {
+    let world = Shared::default();
+    world.lock().unwrap().failing = Some("address");
+    world.lock().unwrap().undo_failing = Some(("server", Trouble::new("it hangs")));
+    assert_eq!(play(&promote(&world), &world).ending, Ending::Halfway);
+    assert!(journal::unfinished(world.lock().unwrap().lines.iter().cloned()).is_some());
+    world.lock().unwrap().up = STEPS.to_vec();
+    world.lock().unwrap().failing = Some("server");
+    assert_eq!(play(&demote(&world), &world).ending, Ending::Halfway);
+}
+
+#[test]
 fn killed_while_taking_back_it_starts_again() {
     for world in killed_worlds(promote, |world| world.failing = Some("server")) {
         world.lock().unwrap().failing = None;
@@ -237,6 +280,16 @@ fn hanging_at_every_step_it_gives_up_in_time() {
 }
 
 #[test]
+fn a_demotion_that_hangs_calls_for_fencing() {
+    for hanging in STEPS {
+        let world = Shared::default();
+        world.lock().unwrap().up = STEPS.to_vec();
+        world.lock().unwrap().hanging = Some(hanging);
+        assert_eq!(play(&demote(&world), &world).ending, Ending::MustFence, "{hanging}");
+    }
+}
+
+#[test]
 fn what_was_there_before_stays_when_the_plan_fails() {
     let world = Shared::default();
     world.lock().unwrap().up = vec!["block", "primary"];
@@ -249,7 +302,7 @@ fn what_was_there_before_stays_when_the_plan_fails() {
 fn a_step_that_cannot_be_taken_back_calls_for_fencing() {
     let world = Shared::default();
     world.lock().unwrap().failing = Some("server");
-    world.lock().unwrap().undo_failing = Some("mount");
+    world.lock().unwrap().undo_failing = Some(("mount", Trouble::stuck("stuck")));
     assert_eq!(play(&promote(&world), &world).ending, Ending::MustFence);
 }
 
@@ -272,12 +325,13 @@ fn the_journal_in_a_file_survives_and_forgets() {
     let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
     let path = folder.join("nfs.journal");
     let mut journal = FileJournal::new(&path);
-    assert!(journal.start("promote").unwrap().is_empty());
+    assert_eq!(journal.start("promote").unwrap(), Inherited::Steps(BTreeSet::new()));
     journal.note(Progress::Begun("mount".into())).unwrap();
     journal.note(Progress::Begun("server".into())).unwrap();
     journal.note(Progress::Undone("server".into())).unwrap();
-    assert_eq!(FileJournal::new(&path).start("promote").unwrap(), ["mount".to_owned()].into());
-    assert!(FileJournal::new(&path).start("demote").unwrap().is_empty());
+    let mount = Inherited::Steps(["mount".to_owned()].into());
+    assert_eq!(FileJournal::new(&path).start("promote").unwrap(), mount);
+    assert_eq!(FileJournal::new(&path).start("demote").unwrap(), Inherited::Everything);
     let mut journal = FileJournal::new(&path);
     journal.start("demote").unwrap();
     journal.note(Progress::Ended("demote".into())).unwrap();

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::Wish;
 use super::mailbox::Mailbox;
 use crate::health::ServiceView;
+use crate::here::make_folder;
 
 /// Longest request or reply.
 const MAX_LINE_BYTES: u64 = 1 << 20;
@@ -91,7 +92,7 @@ pub(super) fn socket(run: &Path) -> PathBuf {
 /// Leaves a wish and returns at once, whatever becomes of it.
 pub fn leave_wish(run: &Path, service: &str, wish: Wish) -> Result<Ring, WishError> {
     let in_folder = |error| WishError::Mailbox(run.to_owned(), error);
-    super::serve::make_folder(run).map_err(in_folder)?;
+    make_folder(run).map_err(in_folder)?;
     Mailbox::new(run, service).leave(wish).map_err(in_folder)?;
     match ask(run, &Request::Ring { service: service.to_owned() }, QUICK_LIMIT) {
         Ok(Some(_)) => Ok(Ring::Heard),

@@ -79,13 +79,18 @@ struct Keeper {
     waiting: Vec<Sender<ServiceView>>,
 }
 
-/// Starts keeping a service that is described by `view`.
-pub(crate) fn start(view: ServiceView, mover: Arc<dyn Mover>, mailbox: Mailbox, telling: Telling) -> Handle {
+/// Starts keeping a service that is described by `view`, as it has been found.
+pub(crate) fn start(
+    view: ServiceView,
+    found: Found,
+    mover: Arc<dyn Mover>,
+    mailbox: Mailbox,
+    telling: Telling,
+) -> Handle {
     let (events, inbox) = mpsc::channel();
     let handle = Handle { events, view: Arc::new(Mutex::new(view)) };
-    let machine = Machine::new(mover.found(), 0);
     let keeper = Keeper {
-        machine,
+        machine: Machine::new(found, 0),
         mover,
         mailbox,
         telling,
@@ -111,8 +116,10 @@ impl Keeper {
                 Some(Event::ByHand(wish, reply)) => {
                     self.waiting.push(reply);
                     // It must be found there after a restart.
-                    self.report(self.mailbox.leave(wish), "leaving a wish");
-                    self.letter = self.mailbox.newest().unwrap_or_default();
+                    match self.mailbox.leave(wish) {
+                        Ok(letter) => self.letter = Some(letter),
+                        Err(error) => self.report(Err(error), "leaving a wish"),
+                    }
                     self.handle(Input::Wish { wish, by_hand: true });
                 }
                 None => self.handle(Input::Tick),

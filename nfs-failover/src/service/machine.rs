@@ -58,7 +58,7 @@ pub enum Found {
     Down,
     /// A plan was killed, or has failed, halfway.
     Halfway,
-    /// It could not be demoted, and why; nobody has cleared that.
+    /// It could not be demoted, and why; nobody has cleared that. Whoever elects has to be told so.
     MustFence(String),
 }
 
@@ -104,8 +104,10 @@ impl Machine {
             Found::Down => Machine { settled: Settled::Down, ..machine },
             Found::Up => Machine { settled: Settled::Up, ..machine },
             Found::MustFence(why) => Machine {
+                trouble: Some(why.clone()),
                 must_fence: Some(why),
                 must_step_down: true,
+                told_unfit: true,
                 hold_until_ms: Some(now_ms),
                 ..machine
             },
@@ -203,8 +205,14 @@ impl Machine {
                 self.is_down();
                 self.set_back(reason, now_ms, outputs);
             }
-            // What a demotion could not take down is as bad as what a promotion could not undo.
-            (_, Outcome::Stuck(reason)) | (Way::Demote, Outcome::Failed(reason)) => {
+            // A demotion may still get rid of what a promotion could not undo.
+            (Way::Promote, Outcome::Halfway(reason)) => {
+                self.settled = Settled::Unknown;
+                self.must_step_down = true;
+                self.set_back(reason, now_ms, outputs);
+            }
+            (_, Outcome::Stuck(reason))
+            | (Way::Demote, Outcome::Failed(reason) | Outcome::Halfway(reason)) => {
                 self.is_stuck(reason, now_ms, outputs)
             }
             (Way::Demote, Outcome::Cancelled) => self.settled = Settled::Unknown,

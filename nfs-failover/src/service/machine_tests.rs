@@ -28,12 +28,12 @@ impl Watched {
     fn new(found: Found) -> Watched {
         Watched {
             stuck: matches!(found, Found::MustFence(_)),
+            told_unfit: matches!(found, Found::MustFence(_)),
             machine: Machine::new(found, 0),
             now_ms: 0,
             running: None,
             cancelled: false,
             wish: None,
-            told_unfit: false,
             history: Vec::new(),
         }
     }
@@ -48,7 +48,8 @@ impl Watched {
             Input::Ended(outcome) => {
                 let plan = self.running.take().expect("something ran");
                 self.cancelled = false;
-                let failed = matches!(outcome, Outcome::Failed(_)) && plan == Way::Demote;
+                let failed =
+                    matches!(outcome, Outcome::Failed(_) | Outcome::Halfway(_)) && plan == Way::Demote;
                 self.stuck |= matches!(outcome, Outcome::Stuck(_)) || failed;
             }
             Input::Cleared => self.stuck = false,
@@ -93,8 +94,13 @@ impl Watched {
         let mut choices =
             vec![UP, DOWN, Input::Trouble("disk".into()), Input::Yield, Input::Cleared, Input::Tick];
         if self.running.is_some() {
-            let outcomes =
-                [Outcome::Done, Outcome::Cancelled, Outcome::Failed("a".into()), Outcome::Stuck("b".into())];
+            let outcomes = [
+                Outcome::Done,
+                Outcome::Cancelled,
+                Outcome::Failed("a".into()),
+                Outcome::Halfway("b".into()),
+                Outcome::Stuck("c".into()),
+            ];
             choices.extend(outcomes.map(Input::Ended));
         }
         choices
@@ -233,6 +239,17 @@ fn what_must_be_fenced_is_so_after_a_restart_too() {
     assert_eq!(machine.handle(0, UP), [Output::Start(Way::Demote)]);
     assert_eq!(machine.handle(0, Input::Ended(Outcome::Done)), []);
     assert_eq!(machine.must_fence(), Some("umount hangs"));
+    assert_eq!(machine.handle(0, Input::Cleared).first(), Some(&Output::Tell(Word::Fit)));
+}
+
+#[test]
+fn what_a_promotion_could_not_undo_is_demoted_before_it_is_tried_again() {
+    let halfway = Input::Ended(Outcome::Halfway("the address cannot be removed".into()));
+    let (mut machine, outputs) = run(&[UP, halfway, Input::Ended(Outcome::Done)]);
+    let unfit = Output::Tell(Word::Unfit("the address cannot be removed".into()));
+    assert_eq!(outputs, [Output::Start(Way::Promote), unfit, Output::Start(Way::Demote)]);
+    assert_eq!(machine.phase(), Phase::Down);
+    assert_eq!(machine.handle(LONG_MS, Input::Tick).last(), Some(&Output::Start(Way::Promote)));
 }
 
 #[test]

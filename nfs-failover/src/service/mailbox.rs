@@ -33,8 +33,8 @@ impl Mailbox {
         }
     }
 
-    /// Leaves a wish, which is then the newest.
-    pub(crate) fn leave(&self, wish: Wish) -> io::Result<()> {
+    /// Leaves a wish, which is then the newest, unless somebody else leaves one at the same time.
+    pub(crate) fn leave(&self, wish: Wish) -> io::Result<Letter> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = format!("{}-{}", std::process::id(), since.as_nanos());
         let word = match wish {
@@ -43,7 +43,8 @@ impl Mailbox {
         };
         let draft = self.wish.with_extension(format!("wish-{mark}"));
         fs::write(&draft, format!("{word} {mark}\n"))?;
-        fs::rename(&draft, &self.wish)
+        fs::rename(&draft, &self.wish)?;
+        Ok(Letter { wish, mark })
     }
 
     /// The newest wish, unless it is spent.
@@ -79,8 +80,8 @@ mod tests {
         let mailbox = Mailbox::new(&folder, "nfs");
         assert_eq!(mailbox.newest().unwrap(), None);
         mailbox.leave(Wish::Up).unwrap();
-        mailbox.leave(Wish::Down).unwrap();
-        let down = mailbox.newest().unwrap().unwrap();
+        let down = mailbox.leave(Wish::Down).unwrap();
+        assert_eq!(mailbox.newest().unwrap().as_ref(), Some(&down));
         assert_eq!(down.wish, Wish::Down);
         mailbox.leave(Wish::Up).unwrap();
         // A spent one does not hide a later one.

@@ -57,6 +57,8 @@ pub enum Outcome {
     Done,
     /// A step failed, and what came before it was undone.
     Failed(String),
+    /// A step failed, and something is left that was to be gone.
+    Halfway(String),
     /// It was cancelled, and what had been done was undone.
     Cancelled,
     /// Something is left that could not be taken down.

@@ -45,6 +45,7 @@ impl Mover for Plans {
         match report.ending {
             Ending::Done => Outcome::Done,
             Ending::Failed => Outcome::Failed(why()),
+            Ending::Halfway => Outcome::Halfway(why()),
             Ending::Cancelled => Outcome::Cancelled,
             Ending::MustFence => Outcome::Stuck(why()),
         }

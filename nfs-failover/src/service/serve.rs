@@ -2,10 +2,10 @@
 //!
 //! Ending it changes nothing: what is up stays up, and the next one finds it so.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,15 +20,17 @@ use thiserror::Error;
 use super::control::{self, Reply, Request};
 use super::decider::Telling;
 use super::keeper::{self, Handle, Mover};
-use super::machine::Input;
+use super::machine::{Found, Input};
 use super::mailbox::Mailbox;
 use super::monitor::Monitor;
 use super::{Wish, Word};
 use crate::config::{Config, Service};
 use crate::fence;
 use crate::health::{self, Phase, Replica, ServiceView, Snapshot};
+use crate::here::make_folder;
 use crate::peer::{self, PeerState};
 use crate::sockets;
+use crate::system::interfaces;
 
 /// How often tandemd is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -83,15 +85,21 @@ pub fn serve(
     let lock = lock(run)?;
     let keep = |service: &Service| {
         let telling = Telling::new(service, run);
-        // Whatever an earlier service has said.
-        telling.tell(&Word::Fit).map_err(failed("telling whoever elects"))?;
         let view = ServiceView {
             name: service.name.clone(),
             resource: service.resource.clone(),
             ..ServiceView::default()
         };
         let mover = mover(service);
-        let handle = keeper::start(view, Arc::clone(&mover), Mailbox::new(run, &service.name), telling);
+        let found = mover.found();
+        // Whatever an earlier service has said.
+        let word = match &found {
+            Found::MustFence(why) => Word::Unfit(why.clone()),
+            Found::Up | Found::Down | Found::Halfway => Word::Fit,
+        };
+        telling.tell(&word).map_err(failed("telling whoever elects"))?;
+        let mailbox = Mailbox::new(run, &service.name);
+        let handle = keeper::start(view, found, Arc::clone(&mover), mailbox, telling);
         Ok(Kept { service: service.clone(), handle, mover })
     };
     let services: Result<Vec<Kept>, ServeError> = config.services.iter().map(keep).collect();
@@ -107,11 +115,6 @@ pub fn serve(
         thread::spawn(move || watching.watch(index));
     }
     Ok(Served { _lock: lock, health, peers })
-}
-
-/// Root's own: whoever may write here may move the service.
-pub(super) fn make_folder(run: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(run)
 }
 
 fn lock(run: &Path) -> Result<Flock<File>, ServeError> {
@@ -189,7 +192,9 @@ fn own_address(addresses: &[SocketAddr]) -> Option<SocketAddr> {
 
 /// Whether an address is this machine's.
 pub(crate) fn is_own(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    // That one could be bound to would prove nothing: the kernel may be told to let any be bound to (ip_nonlocal_bind).
+    address.is_loopback()
+        || interfaces::addresses().is_ok_and(|own| own.iter().any(|(_, carried)| *carried == address))
 }
 
 impl World {
