@@ -3,7 +3,8 @@
 //! A decider's word is a wish and only the newest counts. One plan runs at a time. A promotion that is no longer wanted
 //! is cancelled, and undoes what it has done; a demotion is short, leaves a clean node, and is never interrupted. What
 //! went wrong holds promotions back for a while, twice as long each time, lest two failing nodes hand the service to and
-//! fro. A service that had to step down by itself stays down until it is wished up anew.
+//! fro. A service that had to step down by itself stays down until it is wished up anew, and what the operator wanted is
+//! tried once.
 
 use super::{Outcome, Wish, Word};
 use crate::carry_out::Way;
@@ -65,8 +66,10 @@ pub enum Found {
 /// One service on this machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Machine {
-    /// The newest wish. It is spent when the service had to step down.
+    /// The newest wish. It is spent when the service had to step down, or when the operator has been told that it failed.
     wish: Option<Wish>,
+    /// It is the operator's.
+    by_hand: bool,
     settled: Settled,
     running: Option<Running>,
     /// It is to go down whatever was wished before.
@@ -172,7 +175,7 @@ impl Machine {
     }
 
     fn note_wish(&mut self, wish: Wish, by_hand: bool) {
-        self.wish = Some(wish);
+        (self.wish, self.by_hand) = (Some(wish), by_hand);
         if by_hand {
             (self.setbacks, self.hold_until_ms) = (0, None);
         }
@@ -203,6 +206,10 @@ impl Machine {
             (Way::Demote, Outcome::Done) | (Way::Promote, Outcome::Cancelled) => self.is_down(),
             (Way::Promote, Outcome::Failed(reason)) => {
                 self.is_down();
+                // Whoever elects goes on wanting it. The operator has seen to it otherwise by the time it would succeed.
+                if self.by_hand && self.wish == Some(Wish::Up) {
+                    self.wish = None;
+                }
                 self.set_back(reason, now_ms, outputs);
             }
             // A demotion may still get rid of what a promotion could not undo.

@@ -6,6 +6,7 @@ use crate::carry_out::Way;
 use crate::health::Phase;
 
 const UP: Input = Input::Wish { wish: Wish::Up, by_hand: false };
+const UP_BY_HAND: Input = Input::Wish { wish: Wish::Up, by_hand: true };
 const DOWN: Input = Input::Wish { wish: Wish::Down, by_hand: false };
 /// Longer than any hold.
 const LONG_MS: u64 = 1_000_000;
@@ -215,8 +216,19 @@ fn what_failed_is_tried_again_ever_more_slowly() {
     assert_eq!(pauses, [5_000, 10_000, 20_000, 40_000, 80_000, 80_000, 80_000]);
     // The operator does not wait.
     machine.handle(now_ms, Input::Ended(Outcome::Failed("no".into())));
-    let by_hand = Input::Wish { wish: Wish::Up, by_hand: true };
-    assert!(machine.handle(now_ms, by_hand).contains(&Output::Start(Way::Promote)));
+    assert!(machine.handle(now_ms, UP_BY_HAND).contains(&Output::Start(Way::Promote)));
+}
+
+#[test]
+fn what_the_operator_wanted_is_tried_once() {
+    let failed = Input::Ended(Outcome::Failed("no".into()));
+    let (mut machine, _) = run(&[UP_BY_HAND, failed.clone()]);
+    assert_eq!((machine.wish(), machine.is_quiet()), (None, true));
+    // By then the other node may serve again, behind a link that is cut.
+    assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Tell(Word::Fit)]);
+    // Whoever elects wants it all the same.
+    let (mut machine, _) = run(&[UP_BY_HAND, UP, failed]);
+    assert!(machine.handle(LONG_MS, Input::Tick).contains(&Output::Start(Way::Promote)));
 }
 
 #[test]
