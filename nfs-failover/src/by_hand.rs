@@ -89,7 +89,7 @@ pub(crate) fn switchover(cli: &Cli, config: &Config, how: &Move) -> Result<u8, T
         println!("and the same service is promoted on the other node");
         return Ok(0);
     }
-    let state = switchover::to_the_other(service)?;
+    let state = switchover::away(service, &Here::new(&cli.config_file))?;
     Ok(conclude_view(cli, Way::Promote, &state.view))
 }
 
@@ -230,16 +230,20 @@ impl Shown<'_> {
     }
 }
 
-/// Says what is dangerous about the configuration, and what a move to this node would fail for.
+/// Says what is dangerous about the configuration, where it differs from the other node's, and what a move would fail for.
 pub(crate) fn check(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
     config.warnings.iter().for_each(|warning| eprintln!("{warning}\n"));
     let here = Here::new(&cli.config_file);
     let mut code = 0;
     for service in &config.services {
         let complaints = complaints(service, &here);
-        match complaints.is_empty() {
-            true => println!("{}: can be moved here", service.name),
-            false => code = FAILURE_CODE,
+        code = code.max(if complaints.is_empty() { 0 } else { FAILURE_CODE });
+        if cli.json {
+            print_json(&serde_json::json!({ "service": service.name, "complaints": complaints }));
+            continue;
+        }
+        if complaints.is_empty() {
+            println!("{}: can be moved here", service.name);
         }
         complaints.iter().for_each(|complaint| eprintln!("{}: {complaint}", service.name));
     }

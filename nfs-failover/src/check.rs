@@ -1,4 +1,5 @@
-//! What has to be there before a service can be moved to this node: programs, interfaces, hooks, ports, the other node.
+//! What has to be there before a service can be moved: programs, interfaces, hooks, ports, on both nodes, and the same
+//! configuration.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -9,12 +10,13 @@ use std::time::Duration;
 use crate::config::{Server, Service};
 use crate::here::{Here, State};
 use crate::net::link::Link;
-use crate::peer::{Ask, Peer};
+use crate::peer::{Ask, Checked, Peer, PeerState, Settings, differences, settings};
 use crate::system::program::find;
 use crate::tandem;
 
 const NFS_PORT: u16 = 2049;
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// The other node looks at itself first.
+const PEER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every service needs.
 const PROGRAMS: &[&str] = &["nft", "ip", "ss", "mount"];
@@ -22,8 +24,37 @@ const GANESHA_PROGRAMS: &[&str] = &["ganesha.nfsd", "rpcbind"];
 const KERNEL_PROGRAMS: &[&str] =
     &["rpc.nfsd", "exportfs", "rpc.mountd", "nfsdcld", "rpc.statd", "sm-notify", "rpcbind"];
 
-/// What is wrong, each with what to do about it; nothing if the service can be moved here.
+/// What is wrong, each with what to do about it; nothing if the service can be moved to and fro.
 pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {
+    let mut found = complaints_here(service, here);
+    if service.shared_secret.is_some() {
+        match Peer::connect(service, PEER_LIMIT).and_then(|mut peer| peer.ask(Ask::Check)) {
+            Ok(PeerState { checked: Some(there), .. }) => {
+                found.extend(complaints_about(&settings(service), there))
+            }
+            // It looks at nothing.
+            Ok(PeerState { checked: None, .. }) => {}
+            Err(error) => {
+                found.push(format!("the other node's 'nfs-failover serve' does not answer: {error}"))
+            }
+        }
+    }
+    found
+}
+
+/// What is wrong with the other node.
+fn complaints_about(ours: &Settings, there: Checked) -> Vec<String> {
+    let differ = differences(ours, &there.settings).into_iter();
+    let differ = differ.map(|difference| {
+        format!("{difference}: make it the same in both files, and restart nfs-failover where it was changed")
+    });
+    differ
+        .chain(there.complaints.into_iter().map(|complaint| format!("on the other node: {complaint}")))
+        .collect()
+}
+
+/// What is wrong with this node.
+pub(crate) fn complaints_here(service: &Service, here: &Here) -> Vec<String> {
     let mut found = missing_programs(service.server, |name| find(name).is_some());
     let hooks = [&service.hooks.start, &service.hooks.stop, &service.hooks.check];
     found.extend(hooks.into_iter().flatten().filter_map(|path| bad_hook(path)));
@@ -39,11 +70,6 @@ pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {
     }
     if service.is_nfs() && here.standing(&service.name).state == State::Secondary && port_is_taken() {
         found.push(format!("port {NFS_PORT} is taken: stop and disable the NFS server that is not ours"));
-    }
-    if service.shared_secret.is_some()
-        && let Err(error) = Peer::connect(service, LOOK_LIMIT).and_then(|mut peer| peer.ask(Ask::State))
-    {
-        found.push(format!("the other node's 'nfs-failover serve' does not answer: {error}"));
     }
     found
 }
@@ -84,6 +110,16 @@ mod tests {
         assert!(missing_programs(Server::None, |name| PROGRAMS.contains(&name)).is_empty());
         let missing = missing_programs(Server::Ganesha, |name| name != "ganesha.nfsd");
         assert_eq!(missing, ["ganesha.nfsd is missing: apt-get install nfs-ganesha nfs-ganesha-vfs rpcbind"]);
+    }
+
+    #[test]
+    fn the_other_node_is_checked_too() {
+        let of = |grace: &str| Settings::from([("grace".into(), grace.into())]);
+        let there = Checked { settings: of("20"), complaints: vec!["nft is missing".into()] };
+        let found = complaints_about(&of("10"), there);
+        assert!(found[0].starts_with("`grace` is '10' here and '20' on the other node: make it the same"));
+        assert_eq!(found[1..], ["on the other node: nft is missing"]);
+        assert!(complaints_about(&of("1"), Checked { settings: of("1"), complaints: Vec::new() }).is_empty());
     }
 
     #[test]

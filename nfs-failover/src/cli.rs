@@ -52,11 +52,11 @@ pub enum Command {
     Switchover(Move),
     /// Show what the services are on this node.
     Status(Which),
-    /// Check the configuration, and whether everything is there that a move to this node needs.
+    /// Check the configuration against the other node's, and whether everything is there that a move needs.
     Check,
     /// Show the steps of a promotion and of a demotion, in order.
     Plan(Which),
-    /// Rehearse a move there and back under a client that measures it. Asks first.
+    /// Rehearse a planned move, a killed server, a cut link and the return under a client that measures them. Asks first.
     Drill(Drill),
     /// What goes on while a service is up; started by `promote`.
     #[command(hide = true)]

@@ -1,4 +1,5 @@
-//! Moves a service to the other node, wherever it is: the one that is to serve asks the one that does to step back.
+//! Moves a service to the other node, wherever it is: the one that is to serve asks the one that does to step back. If it
+//! then cannot serve, whoever did does again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +38,21 @@ pub(crate) fn to_this(service: &Service, here: &Here) -> Result<(), Trouble> {
         }
         None => Err(Trouble::new("'nfs-failover serve' does not run here")),
     }
+}
+
+/// Moves it away from this node, or back to it if the other cannot serve.
+pub(crate) fn away(service: &Service, here: &Here) -> Result<PeerState, Trouble> {
+    to_the_other(service).map_err(|trouble| {
+        let then = match leads_away(service, here) {
+            // It was not even asked to step back.
+            Ok(true) => "this node goes on serving".into(),
+            _ => match to_this(service, here) {
+                Ok(()) => "this node serves again".into(),
+                Err(again) => format!("and no more is it served here: {again}"),
+            },
+        };
+        Trouble { message: format!("{trouble}; {then}"), ..trouble }
+    })
 }
 
 /// Has the other node's service promote, which asks this one's to demote; what it says when it is done.

@@ -1,33 +1,43 @@
-//! `nfs-failover drill`: a rehearsal on the live configuration. What a client sees of a move is measured, and what it was
-//! promised is looked for afterwards.
+//! `nfs-failover drill`: a rehearsal on the live configuration. What a client sees of each part is measured, and what it
+//! was promised is looked for afterwards.
+//!
+//! Only what goes away by itself or what a node mends by itself is done: a service that is moved, a server that is killed
+//! and taken down by its own node, a link whose cut expires in the kernel. At the first surprise nothing more is done.
 
+mod client;
+mod cut;
+mod findings;
 mod probe;
 
 use std::io::{self, BufRead, Write};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use serde::Serialize;
-use tandem_core::state::DiskState;
+use clap::{Args, ValueEnum};
+use tandem_control::ResourceStatus;
+use tandem_core::handler::Handler;
+use tandem_core::state::{ConnectionState, DiskState};
 
 use crate::by_hand::Which;
-use crate::config::Service;
+use crate::check::complaints;
+use crate::config::{Decider, Service};
+use crate::health::Phase;
 use crate::here::Here;
+use crate::peer::{Ask, Peer};
 use crate::plan::{Trouble, trouble};
+use crate::service;
+use crate::steps;
 use crate::switchover;
 use crate::tandem;
-use probe::{Caller, Writer};
+use client::{Client, SETTLE_LIMIT, until};
+use cut::Cut;
+use findings::{Findings, Row};
 
-/// For things to be as they should before and after a part.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
-/// For somebody to cut the power, and for the other node to serve.
+/// For somebody to cut the power, for the other node to serve, and for the power to come back.
 const BY_HAND_LIMIT: Duration = Duration::from_secs(600);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Answers and writes before a part begins.
-const STEADY: u64 = 20;
-/// Longer than a server is silent on a bad day.
-const OUTAGE: Duration = Duration::from_millis(500);
+/// The other node is asked to do something.
+const PEER_LIMIT: Duration = Duration::from_secs(5);
+/// For a server that was killed to be silent.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is rehearsed.
 #[derive(Clone, Debug, Args)]
@@ -38,36 +48,23 @@ pub struct Drill {
     /// Do not ask first.
     #[arg(short, long)]
     pub yes: bool,
-    /// Also the loss of the node that serves: it is moved to the other node, whose power you are asked to cut.
-    #[arg(long)]
-    pub power_cut: bool,
+    /// What to rehearse, in this order; may be given several times.
+    #[arg(short, long = "part", value_enum, value_name = "PART",
+          default_values_t = [Part::Move, Part::Kill, Part::Cut])]
+    pub parts: Vec<Part>,
 }
 
-/// What became of one part.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub(crate) struct Row {
-    /// Which part.
-    part: &'static str,
-    /// How long it took whoever moved it.
-    took_ms: Option<u64>,
-    /// The longest time in which nobody answered a client's calls.
-    outage_ms: u64,
-    /// The longest that a client's write took.
-    write_ms: Option<u64>,
-    /// Writes that were acknowledged by the end of it.
-    acknowledged: Option<u64>,
-}
-
-/// What became of all of it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub(crate) struct Findings {
-    service: String,
-    rows: Vec<Row>,
-    acknowledged: Option<u64>,
-    /// Of these.
-    lost: Option<u64>,
-    /// Why nothing was written.
-    unmeasured: Option<String>,
+/// A part of a drill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Part {
+    /// The service is moved to the other node and back.
+    Move,
+    /// The server that serves is killed, and the service moved home again.
+    Kill,
+    /// The replication link is cut for a moment.
+    Cut,
+    /// You are asked to cut the other node's power while it serves, and to switch it on again.
+    PowerCut,
 }
 
 /// Rehearses; `ask` says whether the operator agrees to something.
@@ -78,25 +75,18 @@ pub(crate) fn drill(
     ask: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Findings, Trouble> {
     expect_rehearsable(service, here)?;
-    let name = &service.name;
-    let intention = format!(
-        "{name} is going to be moved to the other node and back, under its clients: each move is a short outage."
-    );
-    if !how.yes && !ask(&intention) {
+    if !how.yes && !ask(&intention(service, &tandem::status(here, &service.resource)?, &how.parts)) {
         return Err(Trouble::new("nothing was done"));
     }
-    let mut client = Client::start(service)?;
-    let mut rows = vec![client.rehearse("planned move there", || switch(service, here))?];
-    rows.push(client.rehearse("planned move back", || switch(service, here))?);
-    if how.power_cut {
-        if !switchover::leads_away(service, here)? {
-            rows.push(client.power_cut(service, ask)?);
-        } else {
-            client.rehearse("to the other node", || switch(service, here))?;
-            rows.push(client.power_cut(service, ask)?);
-        }
+    let client = Client::start(service)?;
+    let mut rehearsal = Rehearsal { service, here, client, rows: Vec::new() };
+    let stopped = how.parts.iter().try_for_each(|part| rehearsal.play(*part, ask)).err();
+    let mut findings = rehearsal.client.conclude(service, rehearsal.rows);
+    if let Some(trouble) = stopped {
+        findings.stopped = Some(trouble.message);
+        findings.left = left(service, here);
     }
-    client.finish(service, rows)
+    Ok(findings)
 }
 
 /// Whether what is rehearsed can be expected to work.
@@ -108,180 +98,242 @@ fn expect_rehearsable(service: &Service, here: &Here) -> Result<(), Trouble> {
     if service.shared_secret.is_none() {
         return refuse("the other node cannot be asked: configure `peer` and `shared-secret`".into());
     }
-    match is_whole(service, here)? {
+    if let Some(complaint) = complaints(service, here).into_iter().next() {
+        return refuse(format!("{complaint} (nfs-failover check says all that is wrong)"));
+    }
+    match is_whole(service, here) {
         true => Ok(()),
         false => refuse(format!("both disks must be UpToDate: tandemadm status {}", service.resource)),
     }
 }
 
-fn is_whole(service: &Service, here: &Here) -> Result<bool, Trouble> {
-    let engine = tandem::status(here, &service.resource)?.engine;
-    let peers_are = |disk| !engine.peers.is_empty() && engine.peers.iter().all(|peer| peer.disk == disk);
-    Ok(engine.disk == DiskState::UpToDate && peers_are(DiskState::UpToDate))
+fn is_whole(service: &Service, here: &Here) -> bool {
+    tandem::status(here, &service.resource).is_ok_and(|ResourceStatus { engine, .. }| {
+        let peers_are_whole = engine.peers.iter().all(|peer| peer.disk == DiskState::UpToDate);
+        engine.disk == DiskState::UpToDate && !engine.peers.is_empty() && peers_are_whole
+    })
 }
 
-/// To the other node, wherever it is.
-fn switch(service: &Service, here: &Here) -> Result<(), Trouble> {
-    until("both disks are UpToDate", SETTLE_LIMIT, || is_whole(service, here).unwrap_or(false))?;
-    match switchover::leads_away(service, here)? {
-        true => switchover::to_the_other(service).map(drop),
-        false => switchover::to_this(service, here),
-    }
-}
-
-/// A client of the service, on this node.
-struct Client {
-    caller: Caller,
-    writer: Result<Writer, String>,
-}
-
-impl Client {
-    fn start(service: &Service) -> Result<Client, Trouble> {
-        let vip = service.vips.first().ok_or_else(|| Trouble::new("the service has no address"))?;
-        let caller = Caller::start(vip.address);
-        let answered = until("the service answers", SETTLE_LIMIT, || caller.answers() > 0);
-        answered.map_err(|_| Trouble::new(format!("nobody serves on {}: promote it first", vip.address)))?;
-        let writer = match service.exports.first() {
-            Some(export) => Writer::start(vip.address, &export.path)
-                .map_err(|error| format!("{} over NFSv3: {error}", export.path.display())),
-            None => Err("nothing is exported".into()),
+/// What the operator is asked to agree to.
+fn intention(service: &Service, status: &ResourceStatus, parts: &[Part]) -> String {
+    let Service { name, resource, .. } = service;
+    let mut text = format!("{name}: its clients are going to see several short outages.\n");
+    for part in parts {
+        text += &match part {
+            Part::Move => "- The service is moved to the other node, and back.\n".into(),
+            Part::Kill => {
+                let then = match service.decider {
+                    Decider::None => "the other node is told to serve",
+                    _ => "your decider has the other node serve",
+                };
+                format!(
+                    "- The NFS server is killed where it runs. Its node finds that out, takes the service down, and \
+                     {then}. Then it is moved back.\n"
+                )
+            }
+            Part::Cut => format!(
+                "- The replication link of {resource} is cut: this node drops its packets, by nft table inet {}. Even if \
+                 this drill dies, the link is back after {} s.{}\n",
+                cut::table(name),
+                cut::LIFETIME.as_secs(),
+                fencing(status)
+            ),
+            Part::PowerCut => {
+                "- The service is moved to the other node, whose power you are asked to cut.\n".into()
+            }
         };
-        Ok(Client { caller, writer })
+    }
+    text + "It stops at the first surprise, and says then what is left to do."
+}
+
+/// What else happens when the link is cut.
+fn fencing(status: &ResourceStatus) -> String {
+    match status.spec.handlers.commands.get(&Handler::FencePeer) {
+        Some(command) => {
+            format!(" tandemd fences as in earnest, which may switch the other node off: {command}")
+        }
+        None => String::new(),
+    }
+}
+
+/// A drill under way.
+struct Rehearsal<'a> {
+    service: &'a Service,
+    here: &'a Here,
+    client: Client,
+    rows: Vec<Row>,
+}
+
+impl Rehearsal<'_> {
+    fn play(&mut self, part: Part, ask: &mut dyn FnMut(&str) -> bool) -> Result<(), Trouble> {
+        match part {
+            Part::Move => {
+                self.switch("planned move there")?;
+                self.switch("planned move back")
+            }
+            Part::Kill => {
+                self.kill()?;
+                self.switch("planned move home")
+            }
+            Part::Cut => self.cut(),
+            Part::PowerCut => self.power_cut(ask),
+        }
     }
 
-    /// One part, once everything is calm.
-    fn rehearse(
-        &mut self,
-        part: &'static str,
-        play: impl FnOnce() -> Result<(), Trouble>,
-    ) -> Result<Row, Trouble> {
-        self.settle()?;
-        self.take_longest();
-        let began = Instant::now();
-        play()?;
-        let took_ms = Some(began.elapsed().as_millis() as u64);
-        self.settle()?;
-        Ok(self.row(part, took_ms))
+    /// Moves the service to the other node, wherever it is.
+    fn switch(&mut self, part: &'static str) -> Result<(), Trouble> {
+        let (service, here) = (self.service, self.here);
+        await_whole(service, here, SETTLE_LIMIT)?;
+        self.rows.push(self.client.watch(part, || {
+            timed(|| match switchover::leads_away(service, here)? {
+                true => switchover::away(service, here).map(drop),
+                false => switchover::to_this(service, here),
+            })
+        })?);
+        Ok(())
     }
 
-    /// The operator cuts the power of the node that serves.
-    fn power_cut(&mut self, service: &Service, ask: &mut dyn FnMut(&str) -> bool) -> Result<Row, Trouble> {
+    /// Kills the server of the node that serves. That node takes the service down, and the other one is elected.
+    fn kill(&mut self) -> Result<(), Trouble> {
+        let (service, here, client) = (self.service, self.here, &self.client);
+        await_whole(service, here, SETTLE_LIMIT)?;
+        let is_here = switchover::leads_away(service, here)?;
+        let row = client.watch("server killed", || {
+            timed(|| {
+                match is_here {
+                    true => steps::kill_server(service, here)?,
+                    false => ask_other(service, Ask::KillServer).map(drop)?,
+                }
+                client.wait_for_silence(KILL_LIMIT)?;
+                if service.decider == Decider::None {
+                    until("the node whose server was killed is down", SETTLE_LIMIT, || {
+                        is_down(service, here, is_here)
+                    })?;
+                    return match is_here {
+                        true => switchover::to_the_other(service).map(drop),
+                        false => switchover::to_this(service, here),
+                    };
+                }
+                client.wait_for_answer(SETTLE_LIMIT)
+            })
+        })?;
+        self.rows.push(row);
+        match switchover::leads_away(service, here)? == is_here {
+            false => Ok(()),
+            true => Err(Trouble::new("server killed: the same node serves again, not the other")),
+        }
+    }
+
+    /// Cuts the link for as long as it takes to see that the service goes on without it.
+    fn cut(&mut self) -> Result<(), Trouble> {
+        let (service, here, client) = (self.service, self.here, &self.client);
+        await_whole(service, here, SETTLE_LIMIT)?;
+        let status = tandem::status(here, &service.resource)?;
+        let mut cut = None;
+        let row = client.watch("link cut", || {
+            timed(|| {
+                cut = Some(Cut::make(&service.name, &status.spec)?);
+                until("the nodes have lost each other", SETTLE_LIMIT, || is_alone(service, here))
+            })
+        })?;
+        self.rows.push(row);
+        let row = client.watch("link back", || {
+            timed(|| {
+                cut.take().map_or(Ok(()), Cut::undo)?;
+                await_whole(service, here, SETTLE_LIMIT)
+            })
+        })?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// The operator cuts the power of the other node while it serves.
+    fn power_cut(&mut self, ask: &mut dyn FnMut(&str) -> bool) -> Result<(), Trouble> {
+        let (service, here) = (self.service, self.here);
+        if switchover::leads_away(service, here)? {
+            self.switch("planned move there")?;
+        }
         let name = &service.name;
         let please = format!(
             "The other node serves {name} now. A machine cannot cut another's power from here: after you agree, cut it \
-             within {} minutes. Your decider, or 'nfs-failover promote {name}' here, moves it back.",
+             within {} minutes. Your decider, or 'nfs-failover promote {name}' here, moves it here. Then switch it on again.",
             BY_HAND_LIMIT.as_secs() / 60
         );
         if !ask(&please) {
-            return Err(Trouble::new("the power cut was not rehearsed; the other node serves"));
+            return Err(Trouble::new("power cut: not rehearsed; the other node serves"));
         }
-        self.settle()?;
-        self.take_longest();
-        let mut outage = Duration::ZERO;
-        until("nobody answers", BY_HAND_LIMIT, || {
-            outage = outage.max(self.caller.take_longest());
-            outage >= OUTAGE
+        let client = &self.client;
+        let cut = client.watch("power cut", || {
+            client.wait_for_silence(BY_HAND_LIMIT)?;
+            client.wait_for_answer(BY_HAND_LIMIT).map(|()| None)
         })?;
-        let answers = self.caller.answers();
-        until("this node serves", BY_HAND_LIMIT, || {
-            outage = outage.max(self.caller.take_longest());
-            self.caller.answers() > answers
-        })?;
-        self.settle()?;
-        let row = self.row("power cut", None);
-        Ok(Row { outage_ms: row.outage_ms.max(outage.as_millis() as u64), ..row })
-    }
-
-    fn row(&self, part: &'static str, took_ms: Option<u64>) -> Row {
-        let (outage, write) = self.take_longest();
-        Row {
-            part,
-            took_ms,
-            outage_ms: outage.as_millis() as u64,
-            write_ms: write.map(|write| write.as_millis() as u64),
-            acknowledged: self.writer.as_ref().ok().map(Writer::acknowledged),
-        }
-    }
-
-    fn take_longest(&self) -> (Duration, Option<Duration>) {
-        (self.caller.take_longest(), self.writer.as_ref().ok().map(Writer::take_longest))
-    }
-
-    /// Waits until calls are answered and writes acknowledged again and again.
-    fn settle(&self) -> Result<(), Trouble> {
-        let writes = || self.writer.as_ref().map_or(u64::MAX / 2, Writer::acknowledged);
-        let (answers, before) = (self.caller.answers(), writes());
-        until("clients are served", SETTLE_LIMIT, || {
-            self.caller.answers() >= answers + STEADY && (self.writer.is_err() || writes() >= before + STEADY)
-        })
-    }
-
-    fn finish(self, service: &Service, rows: Vec<Row>) -> Result<Findings, Trouble> {
-        let mut findings = Findings {
-            service: service.name.clone(),
-            rows,
-            acknowledged: None,
-            lost: None,
-            unmeasured: None,
-        };
-        match self.writer.map(Writer::finish) {
-            Ok(Ok((acknowledged, lost))) => {
-                (findings.acknowledged, findings.lost) = (Some(acknowledged), Some(lost));
-            }
-            Ok(Err(error)) => return Err(trouble("reading back what was written")(error)),
-            Err(why) => findings.unmeasured = Some(why),
-        }
-        Ok(findings)
+        let back = client.watch("power back", || await_whole(service, here, BY_HAND_LIMIT).map(|()| None));
+        self.rows.push(cut);
+        self.rows.push(back?);
+        Ok(())
     }
 }
 
-fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) -> Result<(), Trouble> {
+fn timed(what: impl FnOnce() -> Result<(), Trouble>) -> Result<Option<Duration>, Trouble> {
     let began = Instant::now();
-    while !is_so() {
-        if began.elapsed() > limit {
-            return Err(Trouble::new(format!("not within {} s: {what}", limit.as_secs())));
-        }
-        thread::sleep(LOOK_INTERVAL);
-    }
-    Ok(())
+    what().map(|()| Some(began.elapsed()))
 }
 
-impl Findings {
-    /// Whether nothing is lost.
-    pub(crate) fn are_good(&self) -> bool {
-        self.lost.is_none_or(|lost| lost == 0)
-    }
+fn await_whole(service: &Service, here: &Here, limit: Duration) -> Result<(), Trouble> {
+    until("both disks are UpToDate", limit, || is_whole(service, here))
+}
 
-    /// As a table.
-    pub(crate) fn text(&self) -> String {
-        let shown = |value: Option<u64>| value.map_or_else(|| "-".into(), |value| value.to_string());
-        let mut text = format!(
-            "{:<20} {:>10} {:>18} {:>18} {:>13}\n",
-            self.service, "move, ms", "no answer for, ms", "slowest write, ms", "acknowledged"
-        );
-        for row in &self.rows {
-            text += &format!(
-                "{:<20} {:>10} {:>18} {:>18} {:>13}\n",
-                row.part,
-                shown(row.took_ms),
-                row.outage_ms,
-                shown(row.write_ms),
-                shown(row.acknowledged)
+/// Whether this node's tandemd sees no peer.
+fn is_alone(service: &Service, here: &Here) -> bool {
+    tandem::status(here, &service.resource)
+        .is_ok_and(|status| status.engine.peers.iter().all(|p| p.connection != ConnectionState::Connected))
+}
+
+fn is_down(service: &Service, here: &Here, is_here: bool) -> bool {
+    let phase = match is_here {
+        true => own_phase(service, here),
+        false => ask_other(service, Ask::State).ok().map(|state| state.view.phase),
+    };
+    phase == Some(Phase::Down)
+}
+
+fn own_phase(service: &Service, here: &Here) -> Option<Phase> {
+    let views = service::views(&here.folder().ok()?).ok()??;
+    views.into_iter().find(|view| view.name == service.name).map(|view| view.phase)
+}
+
+fn ask_other(service: &Service, ask: Ask) -> Result<crate::peer::PeerState, Trouble> {
+    let answer = Peer::connect(service, PEER_LIMIT).and_then(|mut peer| peer.ask(ask));
+    answer.map_err(trouble("the other node's 'nfs-failover serve' cannot be asked"))
+}
+
+/// Where things stand after a surprise.
+fn left(service: &Service, here: &Here) -> Vec<String> {
+    let mut left = Vec::new();
+    match tandem::find_status(here, &service.resource) {
+        Ok(Some(ResourceStatus { engine, .. })) => {
+            left.push(format!("{} here: {} {}", engine.resource, engine.role, engine.disk));
+            let peers = engine.peers.iter();
+            left.extend(
+                peers.map(|p| format!("{} there: {} {} {}", engine.resource, p.connection, p.role, p.disk)),
             );
         }
-        text + &match (&self.unmeasured, self.acknowledged, self.lost) {
-            (Some(why), ..) => format!("whether anything is lost was not measured: {why}\n"),
-            (None, acknowledged, lost) => {
-                format!("of {} acknowledged writes {} are lost\n", shown(acknowledged), shown(lost))
-            }
-        }
+        Ok(None) => left.push(format!("{} is not up here", service.resource)),
+        Err(trouble) => left.push(trouble.message),
     }
+    let shown =
+        |phase: Option<Phase>| phase.map_or("unknown".into(), |phase| format!("{phase:?}").to_lowercase());
+    let there = ask_other(service, Ask::State).ok().map(|state| state.view.phase);
+    left.push(format!("the service here: {}, there: {}", shown(own_phase(service, here)), shown(there)));
+    left.push("the link is not cut; nothing else was changed that does not mend itself".into());
+    left.push(format!("have it serve here: nfs-failover promote {}", service.name));
+    left
 }
 
 /// Asks on the terminal; whoever does not say yes says no.
 pub(crate) fn ask(question: &str) -> bool {
-    print!("{question}\nGo on? [yes/no] ");
-    let _ = io::stdout().flush();
+    eprint!("{question}\nGo on? [yes/no] ");
+    let _ = io::stderr().flush();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }
@@ -289,37 +341,26 @@ pub(crate) fn ask(question: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn findings(lost: Option<u64>, unmeasured: Option<&str>) -> Findings {
-        let row = Row {
-            part: "planned move there",
-            took_ms: Some(310),
-            outage_ms: 280,
-            write_ms: Some(301),
-            acknowledged: Some(99),
-        };
-        Findings {
-            service: "nfs".into(),
-            rows: vec![row],
-            acknowledged: lost.map(|_| 120),
-            lost,
-            unmeasured: unmeasured.map(str::to_owned),
-        }
-    }
+    use crate::config::Config;
+    use crate::health::samples::primary;
 
     #[test]
-    fn the_table_says_what_is_lost_or_that_nobody_knows() {
-        let good = findings(Some(0), None);
-        assert!(good.are_good() && good.text().ends_with("of 120 acknowledged writes 0 are lost\n"));
+    fn what_is_going_to_happen_is_said_in_full() {
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server ganesha; \
+                    export \"/srv/nfs/data *(rw)\"; vip 10.0.0.100/24 dev eth0; }";
+        let config = Config::parse("nfs-failover.conf".as_ref(), text).unwrap();
+        let service = &config.services[0];
+        let said = intention(service, &primary(), &[Part::Move, Part::Kill, Part::Cut]);
+        for part in
+            ["moved to the other node", "server is killed", "nft table inet nfs-failover-drill-nfs", "150 s"]
+        {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!said.contains("fences"));
+        let mut status = primary();
+        status.spec.handlers.commands.insert(Handler::FencePeer, "shoot-it".into());
         assert!(
-            good.text().contains(
-                "planned move there          310                280                301            99"
-            )
-        );
-        assert!(!findings(Some(1), None).are_good());
-        let unknown = findings(None, Some("/srv/nfs/data over NFSv3: no"));
-        assert!(
-            unknown.are_good() && unknown.text().contains("was not measured: /srv/nfs/data over NFSv3: no")
+            intention(service, &status, &[Part::Cut]).contains("may switch the other node off: shoot-it")
         );
     }
 }

@@ -103,6 +103,11 @@ impl Caller {
         self.noted.count()
     }
 
+    /// For how long nobody has answered now.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.noted.with(|gaps| gaps.last.elapsed())
+    }
+
     /// The longest time without an answer, since this was asked.
     pub(super) fn take_longest(&self) -> Duration {
         self.noted.take_longest()

@@ -3,6 +3,8 @@
 //! Never a permission: only tandemd's role change is. A node that was elected asks the other to step back, and waits a
 //! while; if the other says nothing, tandemd decides.
 
+mod settings;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::config::{Secret, Service};
 use crate::health::{Phase, Replica, ServiceView};
 use crate::service::is_own;
 use crate::sockets;
+pub(crate) use settings::{Settings, differences, settings};
 
 /// The peer is one; it may ask several things in a row.
 const MAX_CONNECTIONS: usize = 16;
@@ -30,6 +33,10 @@ pub enum Ask {
     DemotePlease,
     /// The operator wants you to serve.
     PromotePlease,
+    /// A drill: kill your NFS server, if you serve.
+    KillServer,
+    /// Could the service be moved to you, and is it the same with you?
+    Check,
 }
 
 /// The answer to all of it.
@@ -39,6 +46,18 @@ pub struct PeerState {
     pub view: ServiceView,
     /// The replica there; `None` if tandemd there does not answer.
     pub replica: Option<Replica>,
+    /// What was asked for besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
+}
+
+/// What a node finds out about itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// What its service was started with.
+    pub settings: Settings,
+    /// Why the service cannot be moved to it.
+    pub complaints: Vec<String>,
 }
 
 impl PeerState {

@@ -11,6 +11,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::{Outcome, Wish, Word};
 use crate::carry_out::Way;
 use crate::health::{Phase, ServiceView};
+use crate::peer::Checked;
 use crate::plan::Cancel;
 
 /// How a service is moved, and how it is looked at. Each may take its time.
@@ -21,6 +22,12 @@ pub trait Mover: Send + Sync + 'static {
     fn found(&self) -> Found;
     /// Whether the server answers.
     fn server_answers(&self) -> bool;
+    /// Kills the server, if there is one: a drill.
+    fn kill_server(&self) {}
+    /// What is found out about this node, where that is asked for.
+    fn check(&self) -> Option<Checked> {
+        None
+    }
 }
 
 /// What a keeper is sent.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::{Found, Mover, Outcome};
 use crate::carry_out::{Way, carry_out};
+use crate::check::complaints_here;
 use crate::config::Service;
 use crate::here::{Here, State};
-use crate::peer::{Ask, Peer};
+use crate::peer::{Ask, Checked, Peer, settings};
 use crate::plan::{Cancel, Ending, FileJournal};
 use crate::steps::{self, Scene};
 use crate::system::program::{program, run};
@@ -68,6 +69,17 @@ impl Mover for Plans {
         let service = &self.0.service;
         let server = !service.is_nfs() || steps::answers(service).is_ok();
         server && service.hooks.check.as_deref().is_none_or(|check| is_content(check, &service.name))
+    }
+
+    fn check(&self) -> Option<Checked> {
+        let Scene { here, service, .. } = self.0.as_ref();
+        Some(Checked { settings: settings(service), complaints: complaints_here(service, here) })
+    }
+
+    fn kill_server(&self) {
+        if let Err(trouble) = steps::kill_server(&self.0.service, &self.0.here) {
+            eprintln!("{}: the server cannot be killed: {trouble}", self.0.service.name);
+        }
     }
 }
 

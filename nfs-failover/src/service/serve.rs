@@ -256,14 +256,21 @@ impl World {
                 // Whoever asks looks how it goes.
                 kept.handle.by_hand(Wish::Up, Duration::ZERO);
             }
-            peer::Ask::State => {}
+            peer::Ask::KillServer => {
+                if kept.handle.view().phase == Phase::Up {
+                    println!("{}: a drill on the other node kills the server", kept.service.name);
+                    kept.mover.kill_server();
+                }
+            }
+            peer::Ask::State | peer::Ask::Check => {}
         }
+        let checked = (ask == peer::Ask::Check).then(|| kept.mover.check()).flatten();
         // Of this moment: somebody waits for the role.
         let status = self.ask_tandemd();
         let of = |all: &Vec<ResourceStatus>| {
             all.iter().find(|s| s.engine.resource == kept.service.resource).map(Replica::of)
         };
-        PeerState { view: kept.handle.view(), replica: status.as_ref().ok().and_then(of) }
+        PeerState { view: kept.handle.view(), replica: status.as_ref().ok().and_then(of), checked }
     }
 
     fn ask_tandemd(&self) -> Result<Vec<ResourceStatus>, String> {

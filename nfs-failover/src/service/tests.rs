@@ -54,6 +54,10 @@ impl Mover for Arc<Volume> {
     fn server_answers(&self) -> bool {
         true
     }
+
+    fn kill_server(&self) {
+        self.moves.lock().unwrap().push("kill");
+    }
 }
 
 /// One machine with a service. There is no tandemd: what needs it says so.

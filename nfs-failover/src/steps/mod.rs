@@ -28,7 +28,7 @@ use crate::plan::{Plan, Step, Trouble, trouble};
 use crate::system::program::run_with;
 
 pub use keep::keep;
-pub use server::answers;
+pub use server::{answers, kill as kill_server};
 
 /// How long a small program may take.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(5);

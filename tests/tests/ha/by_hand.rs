@@ -121,29 +121,3 @@ fn switchover_through_the_services() {
         service.wait().unwrap();
     });
 }
-
-#[test]
-#[ignore = "needs root, nfs-ganesha, libnfs-dev and the release binaries"]
-fn a_drill_measures_both_moves_and_finds_every_write() {
-    let servers = Servers::new(r#"peer 10.99.0.11:7790 10.99.0.12:7790; shared-secret "of the lab";"#);
-    let a = &servers.lab.a;
-    let refused = servers.failover(a, &["drill", "--yes"]);
-    assert!(refused.code == Some(1) && refused.stderr.contains("nobody serves"), "{refused:?}");
-    let mut services = servers.serve();
-    servers.failover(a, &["promote"]).ok();
-    // Whoever does not agree has nothing moved.
-    assert!(servers.failover(a, &["drill"]).stderr.contains("nothing was done"));
-    let said = servers.failover(a, &["--json", "drill", "--yes"]).ok().stdout;
-    println!("{said}");
-    let findings: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(findings["lost"], 0);
-    for row in findings["rows"].as_array().unwrap() {
-        let outage = Duration::from_millis(row["outage_ms"].as_u64().unwrap());
-        assert!(outage < LONGEST_MOVE && !outage.is_zero(), "{row}");
-    }
-    servers.expect_up(a);
-    services.iter_mut().for_each(|service| {
-        service.kill().unwrap();
-        service.wait().unwrap();
-    });
-}

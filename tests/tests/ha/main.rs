@@ -8,6 +8,7 @@
 mod by_hand;
 mod client;
 mod deciders;
+mod drill;
 mod host;
 mod lab;
 #[path = "../e2e/outcome.rs"]

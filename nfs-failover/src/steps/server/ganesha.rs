@@ -5,8 +5,11 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::{STOP_PATIENCE, Scene, await_answer};
 use crate::config::{Client, Service, Squash};
+use crate::here::Here;
 use crate::plan::{Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, run, start as start_program};
@@ -22,7 +25,16 @@ pub(super) fn runs(scene: &Scene) -> bool {
 }
 
 fn process(scene: &Scene) -> Option<Process> {
-    Process::saved(&scene.here.file(&scene.service.name, "ganesha.pid"))
+    of(&scene.service, &scene.here)
+}
+
+fn of(service: &Service, here: &Here) -> Option<Process> {
+    Process::saved(&here.file(&service.name, "ganesha.pid"))
+}
+
+pub(super) fn kill(service: &Service, here: &Here) -> Result<(), Trouble> {
+    let process = of(service, here).ok_or_else(|| Trouble::new(format!("{PROGRAM} does not run")))?;
+    process.signal(Signal::SIGKILL)
 }
 
 pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {

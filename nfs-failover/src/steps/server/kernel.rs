@@ -103,10 +103,19 @@ fn start_threads(service: &Service, limit: Duration) -> Result<(), Trouble> {
     starter.join().unwrap_or_else(|_| Err(Trouble::new("starting the threads has panicked")))
 }
 
+/// Threads of the kernel's die of nothing else.
+pub(super) fn kill() -> Result<(), Trouble> {
+    end_threads(STOP_LIMIT)
+}
+
+fn end_threads(limit: Duration) -> Result<(), Trouble> {
+    run(program("rpc.nfsd", &["0"]), limit)
+}
+
 pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     // Without threads there are no opens and no locks.
     let stopped = match runs() {
-        true => run(program("rpc.nfsd", &["0"]), STOP_LIMIT.min(turn.left())),
+        true => end_threads(STOP_LIMIT.min(turn.left())),
         false => Ok(()),
     };
     for export in &scene.service.exports {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Scene;
 use crate::config::{Server, Service};
+use crate::here::Here;
 use crate::net::rpc;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::process::Process;
@@ -34,6 +35,15 @@ const SHOWN_LOG_BYTES: usize = 600;
 pub fn answers(_service: &Service) -> Result<(), Trouble> {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     rpc::answers(server, VERSION, ANSWER_LIMIT).map_err(trouble(format_args!("NFS on {server}")))
+}
+
+/// Kills it, as if it had died: a drill.
+pub fn kill(service: &Service, here: &Here) -> Result<(), Trouble> {
+    match service.server {
+        Server::Ganesha => ganesha::kill(service, here),
+        Server::Kernel => kernel::kill(),
+        Server::None => Err(Trouble::new("this service has no NFS server")),
+    }
 }
 
 /// The step that starts it, if there is one.
