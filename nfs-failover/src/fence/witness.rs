@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +20,8 @@ use crate::sockets;
 /// What the channel is for.
 const PURPOSE: &str = "witness";
 const MAX_CONNECTIONS: usize = 64;
+/// The administrator has made it in the shared folder: so it is known from one that is only called the same.
+const SHARED_MARK: &str = "tandem-witness";
 /// One conversation; both nodes' handlers wait for it.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -32,7 +34,7 @@ pub(super) struct ClientArgs {
     /// A file with the secret that the witness knows.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// A folder that both nodes see, instead of a TCP witness.
+    /// A folder that both nodes see, instead of a TCP witness; it must hold a file called tandem-witness.
     #[arg(long, value_name = "FOLDER", conflicts_with = "witness")]
     witness_folder: Option<PathBuf>,
 }
@@ -122,10 +124,7 @@ impl ClientArgs {
             }
             (_, _, Some(folder)) => {
                 let broken = |error| Broken(format!("{}: {error}", folder.display()));
-                // A folder that is missing is a file system that is not mounted: a claim made there binds nobody.
-                if !folder.is_dir() {
-                    return Err(broken(io::ErrorKind::NotFound.into()));
-                }
+                expect_shared(folder)?;
                 let claims = Claims::open(folder).map_err(broken)?;
                 let answer = match action {
                     Action::Claim => claims.claim(&request.what, &request.who),
@@ -138,6 +137,19 @@ impl ClientArgs {
                     .into(),
             )),
         }
+    }
+}
+
+/// Where the shared file system is not mounted, there may be a folder of the same name: a claim made there binds nobody, and
+/// both nodes would be granted it.
+fn expect_shared(folder: &Path) -> Result<(), Broken> {
+    let mark = folder.join(SHARED_MARK);
+    match mark.is_file() {
+        true => Ok(()),
+        false => Err(Broken(format!(
+            "{} is missing: the shared folder is not mounted, or was never marked as such; 'touch' it there once",
+            mark.display()
+        ))),
     }
 }
 
@@ -200,6 +212,8 @@ mod tests {
         let (alpha, bravo) = (context(&[]).unwrap(), context(&[("DRBD_MY_NODE_ID", "1")]).unwrap());
         assert!(shared.claim(&alpha).is_err());
         fs::create_dir(&folder).unwrap();
+        assert!(shared.claim(&alpha).unwrap_err().0.contains("is not mounted"));
+        fs::write(folder.join(SHARED_MARK), "").unwrap();
         assert_eq!(shared.claim(&alpha), Ok(Verdict::Fenced));
         assert_eq!(shared.claim(&bravo), Ok(Verdict::PeerServes));
         fs::remove_dir_all(&folder).unwrap();

@@ -94,6 +94,7 @@ impl Site {
     /// Neither is Primary. Where the link is cut, a folder that both see is the witness.
     fn new(decider: &str, own_networks: bool) -> Site {
         let claims = nix::unistd::mkdtemp(&std::env::temp_dir().join("tandem-claims-XXXXXX")).unwrap();
+        fs::write(claims.join("tandem-witness"), "").unwrap();
         let fence = |what: &str| {
             let program = binary("nfs-failover");
             let folder = claims.display();
