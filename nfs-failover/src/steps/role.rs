@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_control::Action;
+use tandem_control::{Action, ResourceSpec};
+use tandem_core::handler::Handler;
 use tandem_core::state::{DiskState, Role};
 
 use super::Scene;
 use crate::plan::{Step, Trouble, Turn};
 use crate::tandem;
 
-/// Fencing the peer may take its time.
+/// To become Primary, apart from the time that fencing the peer may take.
 const PRIMARY_LIMIT: Duration = Duration::from_secs(60);
 const SECONDARY_LIMIT: Duration = Duration::from_secs(20);
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
@@ -70,8 +71,10 @@ impl Step for Primary {
         format!("make {} Primary, once the other node has demoted", self.0.service.resource)
     }
 
+    /// What tandemd still waits for when this is over comes true behind the back of whoever gave it up.
     fn limit(&self) -> Duration {
-        PRIMARY_LIMIT
+        let status = tandem::find_status(&self.0.here, &self.0.service.resource).ok().flatten();
+        PRIMARY_LIMIT + status.map_or(Duration::ZERO, |status| fencing_limit(&status.spec))
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
@@ -105,6 +108,14 @@ impl Step for Primary {
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
         demote(&self.0, turn)
+    }
+}
+
+/// How long fencing the peer may take.
+fn fencing_limit(spec: &ResourceSpec) -> Duration {
+    match spec.handlers.commands.contains_key(&Handler::FencePeer) {
+        true => Duration::from_millis(spec.handlers.limit_ms),
+        false => Duration::ZERO,
     }
 }
 
@@ -154,4 +165,18 @@ impl Step for Secondary {
 fn demote(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
     tandem::act(&scene.here, &scene.service.resource, Action::Secondary { force: false }, turn.left())
         .map_err(|refusal| Trouble::stuck(refusal.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promotion_waits_for_as_long_as_fencing_may_take() {
+        let mut spec = crate::health::samples::secondary().spec;
+        spec.handlers.limit_ms = 300_000;
+        assert_eq!(fencing_limit(&spec), Duration::ZERO);
+        spec.handlers.commands.insert(Handler::FencePeer, "fence_ipmilan".into());
+        assert_eq!(fencing_limit(&spec), Duration::from_secs(300));
+    }
 }
