@@ -7,6 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use tandem_control::ResourceSpec;
+use tandem_core::config::Fencing;
+use tandem_core::handler::Handler;
+
 use crate::config::{Server, Service};
 use crate::here::{Here, State};
 use crate::net::link::Link;
@@ -64,7 +68,7 @@ pub(crate) fn complaints_here(service: &Service, here: &Here) -> Vec<String> {
         }
     }
     match tandem::find_status(here, &service.resource) {
-        Ok(Some(_)) => {}
+        Ok(Some(status)) => found.extend(bad_fencing(&status.spec)),
         Ok(None) => found.push(format!("{0} is not up here: tandemadm up {0}", service.resource)),
         Err(trouble) => found.push(trouble.message),
     }
@@ -72,6 +76,18 @@ pub(crate) fn complaints_here(service: &Service, here: &Here) -> Vec<String> {
         found.push(format!("port {NFS_PORT} is taken: stop and disable the NFS server that is not ours"));
     }
     found
+}
+
+/// Without it a Primary writes on before it is granted its claim, which the other node may have.
+fn bad_fencing(spec: &ResourceSpec) -> Option<String> {
+    let handler = spec.handlers.commands.get(&Handler::FencePeer)?;
+    let is_wrong = handler.contains("--via witness") && spec.options.fencing != Fencing::ResourceAndStonith;
+    is_wrong.then(|| {
+        format!(
+            "{}: a witness needs 'net {{ fencing resource-and-stonith; }}': both nodes may go on",
+            spec.name
+        )
+    })
 }
 
 fn missing_programs(server: Server, is_there: impl Fn(&str) -> bool) -> Vec<String> {
@@ -120,6 +136,25 @@ mod tests {
         assert!(found[0].starts_with("`grace` is '10' here and '20' on the other node: make it the same"));
         assert_eq!(found[1..], ["on the other node: nft is missing"]);
         assert!(complaints_about(&of("1"), Checked { settings: of("1"), complaints: Vec::new() }).is_empty());
+    }
+
+    #[test]
+    fn a_witness_needs_a_primary_that_waits() {
+        let mut spec = crate::health::samples::secondary().spec;
+        let by = |spec: &mut ResourceSpec, command: &str| {
+            spec.handlers.commands.insert(Handler::FencePeer, format!("nfs-failover fence-peer {command}"));
+        };
+        assert_eq!(bad_fencing(&spec), None);
+        by(&mut spec, "--via ssh --via witness --witness-folder /mnt");
+        for (fencing, is_bad) in
+            [(Fencing::DontCare, true), (Fencing::ResourceOnly, true), (Fencing::ResourceAndStonith, false)]
+        {
+            spec.options.fencing = fencing;
+            assert_eq!(bad_fencing(&spec).is_some(), is_bad, "{fencing:?}");
+        }
+        spec.options.fencing = Fencing::ResourceOnly;
+        by(&mut spec, "--via ssh");
+        assert_eq!(bad_fencing(&spec), None);
     }
 
     #[test]

@@ -118,6 +118,8 @@ fn clashes(a: &Service, b: &Service) -> Vec<String> {
     }
     let shared = a.vips.iter().find(|vip| b.vips.iter().any(|other| other.address == vip.address));
     clashes.extend(shared.map(|vip| format!("the vip {}", vip.address)));
+    let shared = a.peers.iter().find(|peer| b.peers.contains(peer));
+    clashes.extend(shared.map(|peer| format!("the peer's address {peer}; each needs a port of its own")));
     if a.health.is_some() && a.health == b.health {
         clashes.push("the address of the health endpoint".to_owned());
     }

@@ -114,7 +114,14 @@ fn what_is_allowed_and_dangerous_is_warned_about() {
 fn services_must_not_share_what_only_one_can_have() {
     let second = GOOD.replace("service nfs", "service other");
     let message = parse(&format!("{GOOD}{second}")).unwrap_err().to_string();
-    for what in ["the resource `r0`", "the mount /srv/nfs", "NFS server", "the vip 10.99.0.100", "health"] {
+    for what in [
+        "the resource `r0`",
+        "the mount /srv/nfs",
+        "NFS server",
+        "the vip 10.99.0.100",
+        "the peer's address 10.99.0.12:7790",
+        "health",
+    ] {
         assert!(message.contains(what), "{what}: {message}");
     }
     let twice = parse(&format!("{GOOD}{GOOD}")).unwrap_err().to_string();
