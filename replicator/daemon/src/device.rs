@@ -138,28 +138,22 @@ impl Device {
         };
         let mut child = self.spawn().map_err(|e| failure(format!("{PROGRAM} cannot be started: {e}")))?;
         self.keeper.set(child.id());
-        match timeout(APPEAR_LIMIT, first_words(&mut child)).await {
-            Ok(Ok(Reply { device: Some(device), .. })) => {
-                let (path, node) = (self.path.display(), device.node.display());
-                info!(resource = self.resource, "{path} is there ({node}, pid {})", device.pid);
-                self.watch(child);
-                Ok(())
-            }
-            Ok(Ok(reply)) => {
-                self.watch(child);
-                Err(failure(reply.error.unwrap_or_default()))
-            }
-            Ok(Err(error)) => {
-                self.watch(child);
-                Err(failure(format!("{PROGRAM} has said nothing ({error}); see the daemon's log")))
-            }
-            Err(_) => {
-                // It may have ended at this very moment.
-                let _ = child.start_kill();
-                self.watch(child);
-                Err(failure(format!("not within {} s", APPEAR_LIMIT.as_secs())))
-            }
+        let said = timeout(APPEAR_LIMIT, first_words(&mut child)).await;
+        if let Ok(Ok(Reply { device: Some(device), .. })) = said {
+            let (path, node) = (self.path.display(), device.node.display());
+            info!(resource = self.resource, "{path} is there ({node}, pid {})", device.pid);
+            self.watch(child);
+            return Ok(());
         }
+        // It may have ended by itself; as long as it lives it holds the volume open.
+        let _ = child.start_kill();
+        let _ = timeout(ANSWER_LIMIT, child.wait()).await;
+        self.watch(child);
+        Err(failure(match said {
+            Ok(Ok(reply)) => reply.error.unwrap_or_default(),
+            Ok(Err(error)) => format!("{PROGRAM} has said nothing ({error}); see the daemon's log"),
+            Err(_) => format!("not within {} s", APPEAR_LIMIT.as_secs()),
+        }))
     }
 
     fn spawn(&self) -> io::Result<Child> {
@@ -292,6 +286,7 @@ impl Entry {
         if was_primary {
             return Err(failure);
         }
+        self.resource.stop_clients(Clients::Device).await;
         match self.resource.command(AdminCommand::Secondary).await {
             Ok(()) => Err(failure.because(format_args!("{} is Secondary again", self.spec.name))),
             Err(stays) => Err(failure.because(format_args!("and it stays Primary: {}", stays.text))),

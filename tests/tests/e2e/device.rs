@@ -93,6 +93,25 @@ fn a_name_that_is_taken_is_never_replaced() {
     demote(alpha, &on_alpha);
 }
 
+/// Also when it fails late, while the keeper has the volume open.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_promotion_whose_device_cannot_be_made_leaves_a_secondary() {
+    let [on_alpha, _] = device_names();
+    // A place in which nobody can make anything.
+    let nowhere = PathBuf::from("/sys/tandem-test/drbd0");
+    let pair = Pair::synced(Setup { devices: Some([on_alpha.clone(), nowhere]), ..Setup::default() });
+    let Pair { alpha, bravo, .. } = &pair;
+    demote(alpha, &on_alpha);
+    for _ in 0..3 {
+        let refused = bravo.adm(&["primary", RESOURCE]).refused(10, "/sys/tandem-test");
+        assert!(refused.stderr.contains("r0 is Secondary again"), "{refused:?}");
+        assert_eq!(bravo.role(), Role::Secondary);
+    }
+    alpha.adm(&["primary", RESOURCE]).ok();
+    demote(alpha, &on_alpha);
+}
+
 /// A keeper that was killed leaves no name behind, and another takes its place.
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]
