@@ -1,27 +1,13 @@
-//! A fence agent kills the peer: any command of the fence-agents package, or `stonith_admin`.
-//!
-//! A node that was killed comes back without knowing what it has missed; if it may then kill the other one, its old data
-//! goes on. So a node shoots only if it has met its peer since it was booted: the service notes that in the runtime
-//! folder, which does not survive a boot. The agent must therefore reboot the peer or switch it off, not merely cut it
-//! off from something.
+//! A fence agent kills the peer: any command of the fence-agents package. It must reboot the peer or switch it off, not
+//! merely cut it off from something.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::met::must_have_met;
 use super::{Broken, Context, Verdict};
 
 pub(super) fn kill(command: &str, context: &Context) -> Result<Verdict, Broken> {
-    let mark = met_mark(&context.run, &context.resource, &context.peer);
-    if !mark.exists() {
-        return Err(Broken(format!(
-            "this node has not met {} since it was booted and may have old data: it does not shoot ({} is missing; \
-             'nfs-failover serve' makes it when both are connected and UpToDate)",
-            context.peer,
-            mark.display()
-        )));
-    }
+    must_have_met(context)?;
     let status = Command::new("/bin/sh").args(["-c", command]).stdin(Stdio::null()).status();
     match status.map_err(|e| Broken(format!("{command}: {e}")))? {
         status if status.success() => Ok(Verdict::Fenced),
@@ -29,23 +15,11 @@ pub(super) fn kill(command: &str, context: &Context) -> Result<Verdict, Broken> 
     }
 }
 
-/// Notes that both nodes have met since this one was booted.
-pub(crate) fn mark_met(run: &Path, resource: &str, peer: &str) -> io::Result<()> {
-    let mark = met_mark(run, resource, peer);
-    if mark.exists() {
-        return Ok(());
-    }
-    mark.parent().map_or(Ok(()), fs::create_dir_all)?;
-    File::create(mark).map(drop)
-}
-
-/// The file that says so.
-fn met_mark(run: &Path, resource: &str, peer: &str) -> PathBuf {
-    run.join("met").join(format!("{resource}-{peer}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::super::mark_met;
     use super::super::tests::context;
     use super::*;
 

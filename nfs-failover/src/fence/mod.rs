@@ -6,6 +6,8 @@
 
 mod agent;
 mod claims;
+mod met;
+mod pacemaker;
 mod ssh;
 mod witness;
 
@@ -20,7 +22,7 @@ use clap::{Args, ValueEnum};
 use crate::config::Secret;
 use crate::service;
 
-pub(crate) use agent::mark_met;
+pub(crate) use met::mark_met;
 pub use witness::{WitnessArgs, serve_witness};
 
 /// Exit code of a handler that could not find out: what is frozen stays frozen.
@@ -61,6 +63,8 @@ pub enum Via {
     Agent,
     /// Claim the right to go on at a third party: a TCP witness or a shared file.
     Witness,
+    /// Claim it in Pacemaker's configuration, and wait until the cluster has fenced a peer that it has lost.
+    Pacemaker,
 }
 
 /// How the peer is fenced.
@@ -85,6 +89,9 @@ pub struct FenceArgs {
 /// How the peer is released again.
 #[derive(Clone, Debug, Args)]
 pub struct UnfenceArgs {
+    /// What holds the claim.
+    #[arg(long, value_name = "WAY", default_value = "witness")]
+    via: Vec<Via>,
     #[command(flatten)]
     witness: witness::ClientArgs,
 }
@@ -186,8 +193,14 @@ fn withdraw(context: &Context) {
 
 /// Releases what fencing has claimed, once the peer is whole again; the exit code of unfence-peer.
 pub fn unfence_peer(args: &UnfenceArgs, run: PathBuf) -> u8 {
-    let released = Context::from_env(run).and_then(|context| args.witness.release(&context));
-    match released {
+    let released = |context: Context| {
+        args.via.iter().try_for_each(|via| match via {
+            Via::Witness => args.witness.release(&context),
+            Via::Pacemaker => pacemaker::release(&context),
+            Via::Ssh | Via::Agent => Ok(()),
+        })
+    };
+    match Context::from_env(run).and_then(released) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{error}");
@@ -204,6 +217,7 @@ fn try_one(via: Via, args: &FenceArgs, context: &Context) -> Result<Verdict, Bro
             None => Err(Broken("--via agent needs --agent COMMAND".into())),
         },
         Via::Witness => args.witness.claim(context),
+        Via::Pacemaker => pacemaker::claim(context),
     }
 }
 
