@@ -64,7 +64,7 @@ impl Host {
 
     /// Switches it on and connects it.
     pub(crate) fn power_on(&mut self, switch: &Switch) {
-        assert!(self.power.is_none(), "{} is on", self.name);
+        assert!(!self.is_on(), "{} is on", self.name);
         let holder = Command::new("unshare")
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["--propagation", "private", "--", "bash", "-c", &self.init_script()])
@@ -94,16 +94,13 @@ impl Host {
 
     /// Everything on it ends at once, and nothing of that is seen on the network.
     pub(crate) fn power_off(&mut self, switch: &Switch) {
-        let Some(mut power) = self.power.take() else { panic!("{} is off", self.name) };
-        switch.unplug(&power.port);
-        // The kernel ends all processes of the host with its first.
-        let _ = kill(Pid::from_raw(power.init), Signal::SIGKILL);
-        let _ = power.holder.wait();
+        self.cord().cut(switch);
+        drop(self.power.take());
     }
 
-    /// Whether it is switched on.
+    /// Whether it is switched on: others may have cut its power.
     pub(crate) fn is_on(&self) -> bool {
-        self.power.is_some()
+        self.power.is_some() && self.cord().is_on()
     }
 
     /// Runs a program on it to its end.
@@ -122,6 +119,17 @@ impl Host {
     /// A path of its own, as seen from outside; it leads nowhere once it is switched off.
     pub(crate) fn outside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.power().init))
+    }
+
+    /// Where it is connected.
+    pub(crate) fn port(&self) -> &Port {
+        &self.power().port
+    }
+
+    /// What it takes to cut its power, as long as it is not switched on anew.
+    pub(crate) fn cord(&self) -> Cord {
+        let Power { init, port, .. } = self.power();
+        Cord { init: *init, port: port.clone() }
     }
 
     /// A program on it, as its own first process would start it.
@@ -153,12 +161,35 @@ impl Host {
     }
 }
 
-impl Drop for Host {
+impl Drop for Power {
     fn drop(&mut self) {
-        if let Some(power) = &mut self.power {
-            let _ = kill(Pid::from_raw(power.init), Signal::SIGKILL);
-            let _ = power.holder.wait();
+        let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
+        let _ = self.holder.wait();
+    }
+}
+
+/// What a host is switched off by.
+#[derive(Clone, Debug)]
+pub(crate) struct Cord {
+    init: i32,
+    port: Port,
+}
+
+impl Cord {
+    /// Whether its host is still on.
+    pub(crate) fn is_on(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.init)).exists()
+    }
+
+    /// Everything on the host ends at once, and nothing of that is seen on the network.
+    pub(crate) fn cut(&self, switch: &Switch) {
+        if !self.is_on() {
+            return;
         }
+        switch.unplug(&self.port);
+        // The kernel ends all processes of the host with its first.
+        let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
+        wait::until("the host is off", || !self.is_on());
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::mkdtemp;
 
@@ -16,7 +17,7 @@ pub(crate) const VIP: &str = "10.99.0.100";
 
 /// The lab.
 pub(crate) struct Lab {
-    pub(crate) switch: Switch,
+    pub(crate) switch: Arc<Switch>,
     /// The servers.
     pub(crate) a: Host,
     pub(crate) b: Host,
@@ -31,7 +32,7 @@ impl Lab {
     /// All hosts are switched on, and nothing runs.
     pub(crate) fn new() -> Lab {
         let folder = mkdtemp(&std::env::temp_dir().join("tandem-ha-XXXXXX")).unwrap();
-        let switch = Switch::new(&folder);
+        let switch = Arc::new(Switch::new(&folder));
         let host = |name, last: u8| {
             let mut host = Host::new(&folder, name, last);
             host.power_on(&switch);

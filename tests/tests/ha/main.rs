@@ -14,6 +14,8 @@ mod lab;
 #[path = "../e2e/outcome.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
 mod outcome;
+mod pacemaker;
+mod power_strip;
 mod servers;
 mod site;
 mod switch;

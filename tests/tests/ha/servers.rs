@@ -33,7 +33,8 @@ impl Servers {
         Servers::replicated(lab, service, &statements)
     }
 
-    fn replicated(lab: Lab, service: &str, resource: &str) -> Servers {
+    /// `resource` is what stands in the resource's configuration besides.
+    pub(crate) fn replicated(lab: Lab, service: &str, resource: &str) -> Servers {
         let client = Program::build(lab.folder(), EXPORT);
         let servers = Servers { lab, client };
         servers.write_configuration(service, resource);
@@ -74,7 +75,7 @@ impl Servers {
 
     /// `tandemadm` on a host.
     pub(crate) fn adm(&self, host: &Host, arguments: &[&str]) -> Outcome {
-        let config = self.lab.folder().join("tandem.conf");
+        let config = self.configuration();
         let mut all = vec!["-c", config.to_str().unwrap()];
         all.extend(arguments);
         host.run(binary("tandemadm"), &all)
@@ -102,6 +103,11 @@ impl Servers {
         let mut serve = host.command(binary("nfs-failover"));
         serve.arg("-c").arg(self.failover_configuration()).arg("serve");
         serve.stdout(append(&host.folder.join("serve.log"))).spawn().unwrap()
+    }
+
+    /// Where the resource's configuration lies.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.lab.folder().join("tandem.conf")
     }
 
     /// Where the services' configuration lies.
@@ -171,7 +177,7 @@ impl Servers {
             )
         });
         let tandem = format!("resource r0 {{\n  protocol C;\n{resource}{}}}\n", sides.concat());
-        fs::write(self.lab.folder().join("tandem.conf"), tandem).unwrap();
+        fs::write(self.configuration(), tandem).unwrap();
         let failover = format!(
             "service nfs {{\n  resource r0;\n  mount /srv/nfs {{ fstype ext4; options noatime,errors=remount-ro; }}\n  \
              server ganesha;\n  export \"{EXPORT} 10.99.0.0/24(rw,sync,no_subtree_check,no_root_squash,insecure)\";\n  \

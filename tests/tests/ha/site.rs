@@ -215,7 +215,7 @@ impl Site {
 }
 
 /// How far the service says it is on its host.
-fn phase(host: &Host) -> Option<Phase> {
+pub(crate) fn phase(host: &Host) -> Option<Phase> {
     view(host).map(|view| view.phase)
 }
 
@@ -223,10 +223,10 @@ fn view(host: &Host) -> Option<ServiceView> {
     service::views(&host.outside("/run/tandem/nfs-failover")).ok()??.into_iter().next()
 }
 
-fn packaging(name: &str) -> PathBuf {
+pub(crate) fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(name)
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(packaging(name)).unwrap()
 }

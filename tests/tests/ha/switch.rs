@@ -61,6 +61,12 @@ impl Switch {
         self.ip(&["link", "set", &port.0, "up"]);
     }
 
+    /// Ports that are isolated reach all others, but not each other.
+    pub(crate) fn isolate(&self, port: &Port, is_on: bool) {
+        let value = if is_on { "on" } else { "off" };
+        self.ip(&["link", "set", &port.0, "type", "bridge_slave", "isolated", value]);
+    }
+
     fn ip(&self, arguments: &[&str]) {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace())).args(["--", "ip"]).args(arguments);

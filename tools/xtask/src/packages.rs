@@ -47,6 +47,13 @@ const UCARP: Package = Package { name: "ucarp", program: "ucarp", reason: "elect
 const KEEPALIVED: Package = Package { name: "keepalived", program: "keepalived", reason: "elects a node" };
 const HAPROXY: Package =
     Package { name: "haproxy", program: "haproxy", reason: "leads clients to the node that serves" };
+const COROSYNC: Package =
+    Package { name: "corosync", program: "corosync", reason: "the members of a cluster" };
+const PACEMAKER: Package =
+    Package { name: "pacemaker", program: "pacemakerd", reason: "elects a node, and fences the other" };
+const PACEMAKER_TOOLS: Package =
+    Package { name: "pacemaker-cli-utils", program: "cibadmin", reason: "asks the cluster" };
+const CRMSH: Package = Package { name: "crmsh", program: "crm", reason: "loads the example of a cluster" };
 const XMLLINT: Package =
     Package { name: "libxml2-utils", program: "xmllint", reason: "checks the agent's description" };
 const GANESHA: Package =
@@ -85,8 +92,23 @@ pub(crate) const TEST: &[Package] = &[
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];
 /// What the tests of high availability run besides.
-pub(crate) const HIGH_AVAILABILITY: &[Package] =
-    &[E2FSPROGS, IPROUTE, NFTABLES, UTIL_LINUX, GANESHA, GANESHA_VFS, RPCBIND, LIBNFS, GCC, PROCPS];
+pub(crate) const HIGH_AVAILABILITY: &[Package] = &[
+    E2FSPROGS,
+    IPROUTE,
+    NFTABLES,
+    UTIL_LINUX,
+    GANESHA,
+    GANESHA_VFS,
+    RPCBIND,
+    LIBNFS,
+    GCC,
+    PROCPS,
+    COROSYNC,
+    PACEMAKER,
+    PACEMAKER_TOOLS,
+    CRMSH,
+    OCF_TESTER,
+];
 /// What the side-by-side measurement runs.
 pub(crate) const BENCH: &[Package] = &[LIBNBD, QEMU, FIO, NBDKIT];
 
