@@ -81,10 +81,10 @@ pub(crate) fn complaints_here(service: &Service, here: &Here) -> Vec<String> {
 /// Without it a Primary writes on before it is granted its claim, which the other node may have.
 fn bad_fencing(spec: &ResourceSpec) -> Option<String> {
     let handler = spec.handlers.commands.get(&Handler::FencePeer)?;
-    let is_wrong = handler.contains("--via witness") && spec.options.fencing != Fencing::ResourceAndStonith;
-    is_wrong.then(|| {
+    let claims = ["witness", "pacemaker"].into_iter().find(|via| handler.contains(&format!("--via {via}")));
+    claims.filter(|_| spec.options.fencing != Fencing::ResourceAndStonith).map(|via| {
         format!(
-            "{}: a witness needs 'net {{ fencing resource-and-stonith; }}': both nodes may go on",
+            "{}: fence-peer --via {via} needs 'net {{ fencing resource-and-stonith; }}': both nodes may go on",
             spec.name
         )
     })
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_witness_needs_a_primary_that_waits() {
+    fn who_claims_needs_a_primary_that_waits() {
         let mut spec = crate::health::samples::secondary().spec;
         let by = |spec: &mut ResourceSpec, command: &str| {
             spec.handlers.commands.insert(Handler::FencePeer, format!("nfs-failover fence-peer {command}"));
@@ -153,6 +153,8 @@ mod tests {
             assert_eq!(bad_fencing(&spec).is_some(), is_bad, "{fencing:?}");
         }
         spec.options.fencing = Fencing::ResourceOnly;
+        by(&mut spec, "--via pacemaker");
+        assert!(bad_fencing(&spec).is_some());
         by(&mut spec, "--via ssh");
         assert_eq!(bad_fencing(&spec), None);
     }
