@@ -21,18 +21,6 @@ impl Stack for Drbd {
         "DRBD 8.4"
     }
 
-    fn export(&self) -> &'static str {
-        "/srv/nfs"
-    }
-
-    fn hooks(&self) -> [&'static str; 2] {
-        ["/usr/local/sbin/vip-up", "/usr/local/sbin/vip-down"]
-    }
-
-    fn log(&self) -> &'static str {
-        "/run/failover.log"
-    }
-
     fn prepare(&self, lab: &Lab) -> Result<()> {
         lab.offer("drbd/r0.res", RESOURCE)?;
         lab.offer("drbd/vip-up", VIP_UP)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::drbd::Drbd;
 use super::lab::Lab;
 use super::machine::Machine;
-use super::stack::{Stack, VIP, start_ucarp, wait_until_serving};
+use super::stack::{EXPORT, LOG, Stack, VIP, start_ucarp, wait_until_serving};
 use super::tandem::Tandem;
 use super::writer::Writer;
 use crate::process::Result;
@@ -69,11 +69,11 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
         stack.create(&mut n1, &mut n2)
     })?;
     steps.run("UCARP on n1: it serves", || {
-        start_ucarp(stack, &mut n1, 0)?;
-        wait_until_serving(stack, &mut n1)
+        start_ucarp(&mut n1, 0)?;
+        wait_until_serving(&mut n1)
     })?;
-    start_ucarp(stack, &mut n2, 50)?;
-    steps.run("client: mount", || mount(stack, &mut client))?;
+    start_ucarp(&mut n2, 50)?;
+    steps.run("client: mount", || mount(&mut client))?;
     steps.run("client: 32 MiB and fsync", || write_bulk(&mut client))?;
     let plain = Writer::start(&mut client, "/mnt/plain", "")?;
     let locked = Writer::start(&mut client, LOCKED, "--lock")?;
@@ -81,10 +81,10 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
 
     steps.run("power cut: n2 has the address", || {
         n1.cut_power()?;
-        wait_until_serving(stack, &mut n2)
+        wait_until_serving(&mut n2)
     })?;
     steps.run("client: appends are acknowledged again", || plain.wait_for_progress(&mut client))?;
-    println!("n2, {}:\n{}", stack.log(), n2.sh(&format!("cat {}", stack.log()))?);
+    println!("n2, {LOG}:\n{}", n2.sh(&format!("cat {LOG}"))?);
     steps.run("client: the 32 MiB are what they were", || {
         client.sh("echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /tmp/bulk.sum").map(drop)
     })?;
@@ -95,7 +95,7 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
         stack.wait_until_equal(&mut n1)
     })?;
 
-    let lock_refused = lock_is_refused(stack, &mut n1)?;
+    let lock_refused = lock_is_refused(&mut n1)?;
     plain.stop_well(&mut client)?;
     let held_on = locked.stop(&mut client)?;
     print!("{}", held_on.text);
@@ -104,9 +104,9 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
     Ok(Outcome { steps, lock_held: lock_refused && held_on.status == 0 })
 }
 
-fn mount(stack: &dyn Stack, client: &mut Machine) -> Result<()> {
+fn mount(client: &mut Machine) -> Result<()> {
     let options = "vers=4.2,hard,timeo=10,retrans=2";
-    let script = format!("modprobe nfsv4; mount -t nfs4 -o {options} {VIP}:{} /mnt", stack.export());
+    let script = format!("modprobe nfsv4; mount -t nfs4 -o {options} {VIP}:{EXPORT} /mnt");
     client.sh_within(LIMIT, &script).map(drop)
 }
 
@@ -117,8 +117,8 @@ fn write_bulk(client: &mut Machine) -> Result<()> {
 }
 
 /// Whether another client is refused the lock that the first one holds.
-fn lock_is_refused(stack: &dyn Stack, other: &mut Machine) -> Result<bool> {
-    mount(stack, other)?;
+fn lock_is_refused(other: &mut Machine) -> Result<bool> {
+    mount(other)?;
     let reply = other.sh(&format!("flock -n {LOCKED} true && echo granted || echo refused; umount /mnt"))?;
     Ok(reply.trim() == "refused")
 }

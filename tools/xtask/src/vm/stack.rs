@@ -14,19 +14,17 @@ pub(super) const SERVE_LIMIT: Duration = Duration::from_secs(60);
 /// A shell condition: this machine has the clients' address.
 const HAS_VIP: &str = "ip -4 -o address show dev eth0 | grep -q ' 10.77.0.9/'";
 
+/// What clients mount.
+pub(super) const EXPORT: &str = "/srv/nfs";
+/// The elector's up and down hook.
+const HOOKS: [&str; 2] = ["/usr/local/sbin/vip-up", "/usr/local/sbin/vip-down"];
+/// The file in which the hooks say what they do.
+pub(super) const LOG: &str = "/run/failover.log";
+
 /// One such pair; its parts in the order in which they are called.
 pub(super) trait Stack {
     /// For tables.
     fn name(&self) -> &'static str;
-
-    /// What clients mount.
-    fn export(&self) -> &'static str;
-
-    /// The elector's up and down hook.
-    fn hooks(&self) -> [&'static str; 2];
-
-    /// The file in which the hooks say what they do.
-    fn log(&self) -> &'static str;
 
     /// Offers files to the machines.
     fn prepare(&self, lab: &Lab) -> Result<()>;
@@ -45,8 +43,8 @@ pub(super) trait Stack {
 }
 
 /// Starts UCARP, the same for every stack. A smaller skew is a better claim.
-pub(super) fn start_ucarp(stack: &dyn Stack, node: &mut Machine, skew: u8) -> Result<()> {
-    let [up, down] = stack.hooks();
+pub(super) fn start_ucarp(node: &mut Machine, skew: u8) -> Result<()> {
+    let [up, down] = HOOKS;
     let ucarp = format!(
         "setsid ucarp -i eth0 -s {} -v 77 -p laboratory -a {VIP} -b 1 -k {skew} -r 2 -z -u {up} -d {down} \
          </dev/null >/run/ucarp.log 2>&1 &",
@@ -56,7 +54,7 @@ pub(super) fn start_ucarp(stack: &dyn Stack, node: &mut Machine, skew: u8) -> Re
 }
 
 /// Waits until the machine has the clients' address.
-pub(super) fn wait_until_serving(stack: &dyn Stack, node: &mut Machine) -> Result<()> {
-    let report = format!("cat {} /run/ucarp.log; dmesg | tail -20", stack.log());
+pub(super) fn wait_until_serving(node: &mut Machine) -> Result<()> {
+    let report = format!("cat {LOG} /run/ucarp.log; dmesg | tail -20");
     node.wait_until("it has the clients' address", HAS_VIP, SERVE_LIMIT, &report)
 }

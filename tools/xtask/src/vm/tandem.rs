@@ -48,18 +48,6 @@ impl Stack for Tandem {
         "Tandem"
     }
 
-    fn export(&self) -> &'static str {
-        "/srv/nfs"
-    }
-
-    fn hooks(&self) -> [&'static str; 2] {
-        ["/usr/local/sbin/vip-up", "/usr/local/sbin/vip-down"]
-    }
-
-    fn log(&self) -> &'static str {
-        "/run/failover.log"
-    }
-
     fn prepare(&self, lab: &Lab) -> Result<()> {
         self.prepare_device(lab)?;
         lab.offer("tandem/tandem/nfs-failover.conf", SERVICE)?;
