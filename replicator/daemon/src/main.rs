@@ -23,7 +23,7 @@ mod sockets;
 mod status_file;
 mod utc;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,7 +33,6 @@ use tandem_control::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_local;
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 use daemon::Daemon;
 use run_dir::{RunDir, RunDirError};
@@ -51,7 +50,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    start_logging();
+    tandem_device::log::start();
     let dir = options.run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
     match start(&dir) {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,14 +109,4 @@ fn notify(state: NotifyState<'_>) {
     if let Err(e) = sd_notify::notify(&[state]) {
         error!("systemd could not be told: {e}");
     }
-}
-
-fn start_logging() {
-    let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

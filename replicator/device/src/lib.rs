@@ -13,6 +13,7 @@ mod fuse;
 mod kernel;
 mod line;
 pub mod links;
+pub mod log;
 mod loop_device;
 pub mod memory;
 pub mod openers;

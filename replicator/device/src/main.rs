@@ -1,6 +1,6 @@
 //! tandem-device: keeps the block device of a Primary's volume. tandemd starts it.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,8 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tandem_control::{DeviceDriver, RuntimeDir};
 use tandem_device::control::Reply;
-use tandem_device::serve;
-use tracing_subscriber::EnvFilter;
+use tandem_device::{log, serve};
 
 /// Keeps the block device of a Primary's volume.
 #[derive(Parser)]
@@ -50,7 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let Command::Serve { resource, volume, device, driver, run_dir, away_limit } = command;
-    start_logging();
+    log::start();
     let run = run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
     let away_limit = (away_limit > 0).then(|| Duration::from_secs(away_limit));
     let options = serve::Options { resource, volume, device, driver, run, away_limit };
@@ -75,14 +74,4 @@ fn driver(word: &str) -> Result<DeviceDriver, String> {
 fn say(reply: &Reply) {
     let line = serde_json::to_string(reply).unwrap_or_default();
     let _ = writeln!(io::stdout(), "{line}");
-}
-
-fn start_logging() {
-    let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }
