@@ -21,6 +21,11 @@ pub enum LinkError {
         "{0} is there and is not Tandem's device of this resource: remove it, or configure another 'device'"
     )]
     Occupied(PathBuf),
+    /// Of two resources of one name on one machine, only one can be found by it.
+    #[error(
+        "{0} leads to the device of another resource of this name on this machine: a second tandemd keeps it"
+    )]
+    Namesake(PathBuf),
     /// The system would not let us.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
@@ -68,8 +73,11 @@ impl Links {
             match fs::read_link(link) {
                 Ok(found) if found == *to => (),
                 Err(e) if e.kind() == ErrorKind::NotFound => (),
+                Ok(_) if *link == self.by_resource && link.exists() => {
+                    return Err(LinkError::Namesake(link.clone()));
+                }
                 // The folder is ours: what leads nowhere is left of a device that had another name.
-                Ok(_) if *link == self.by_resource && !link.exists() => {
+                Ok(_) if *link == self.by_resource => {
                     fs::remove_file(link).map_err(|e| LinkError::Io(link.clone(), e))?;
                 }
                 _ => return Err(LinkError::Occupied(link.clone())),
@@ -121,6 +129,15 @@ mod tests {
         fs::remove_file(&device).unwrap();
         symlink("/dev/null", &device).unwrap();
         assert!(links.check().is_err(), "another's link");
+        fs::remove_file(&device).unwrap();
+        fs::create_dir_all(by_resource.parent().unwrap()).unwrap();
+        symlink("/dev/null", &by_resource).unwrap();
+        let refused = links.check().unwrap_err().to_string();
+        assert!(refused.contains("another resource of this name"), "{refused}");
+        fs::remove_file(&by_resource).unwrap();
+        symlink("/no/such", &by_resource).unwrap();
+        links.check().unwrap();
+        assert!(fs::symlink_metadata(&by_resource).is_err(), "it led nowhere");
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(crate) struct KernelDevice {
     connected: AtomicBool,
     /// No connection is wanted any more.
     ended: AtomicBool,
+    /// Held while the driver is given a connection: it would take one after it was told to let go, too.
+    handing_over: Mutex<()>,
 }
 
 /// Whether the kernel has the driver, if need be once it is loaded.
@@ -104,6 +106,7 @@ impl KernelDevice {
             size_bytes: AtomicU64::new(opened.size_bytes),
             connected: AtomicBool::new(true),
             ended: AtomicBool::new(false),
+            handing_over: Mutex::new(()),
         });
         let keeping = device.clone();
         thread::Builder::new().name("line".into()).spawn(move || keeping.keep(stream))?;
@@ -173,13 +176,22 @@ impl KernelDevice {
     /// Gives the driver a connection. It takes one only in place of one that it knows to be dead, and does not say whether
     /// it did; but one that it takes gets its time limit.
     fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+        let _turn = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         let mut driver = Driver::open()?;
-        loop {
+        while !self.ended.load(Ordering::SeqCst) {
             driver.ask(RECONFIGURE, &self.named().socket(stream))?;
             if stream.write_timeout()?.is_some() || is_dead(stream, PollTimeout::from(SETTLE_MS)) {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// No connection is wanted any more, and none is given to the driver when this returns. Whether that was so before.
+    fn end(&self) -> bool {
+        let ended = self.ended.swap(true, Ordering::SeqCst);
+        drop(self.handing_over.lock());
+        ended
     }
 
     /// The driver changes a device only for those who know its label.
@@ -228,14 +240,14 @@ impl Backend for KernelDevice {
     }
 
     fn fail(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.end();
         if let Err(error) = disconnect(self.index) {
             tracing::error!("{} cannot be disconnected: {error}", self.node.display());
         }
     }
 
     fn remove(&self, _claim: File) -> io::Result<()> {
-        match self.ended.swap(true, Ordering::Relaxed) {
+        match self.end() {
             true => Ok(()),
             false => disconnect(self.index),
         }
