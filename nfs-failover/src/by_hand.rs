@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::carry_out::{Way, carry_out};
 use crate::check::complaints;
-use crate::cli::Cli;
+use crate::cli::{Cli, reported_code};
 use crate::config::{Config, Service};
 use crate::drill::{self, Drill};
 use crate::health::{Phase, ServiceView};
-use crate::here::{Here, Standing};
+use crate::here::{Here, Standing, State};
 use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble, trouble};
 use crate::service::{self, Plans};
 use crate::steps::{self, Scene};
@@ -42,6 +42,17 @@ pub struct Move {
     /// Only show what would be done.
     #[arg(short, long)]
     pub dry_run: bool,
+}
+
+/// Which service leaves this node, or all of them.
+#[derive(Clone, Debug, Args)]
+pub struct Leave {
+    /// One.
+    #[command(flatten)]
+    pub one: Move,
+    /// Every service: the node is left.
+    #[arg(short, long, conflicts_with = "service")]
+    pub all: bool,
 }
 
 /// What goes on while a service is up.
@@ -76,6 +87,30 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
     };
     let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
     Ok(conclude(cli, &report))
+}
+
+/// Takes one service down, or all, one after the other: one that cannot be holds up no other. The worst exit code.
+pub(crate) fn leave(cli: &Cli, config: &Config, how: &Leave) -> u8 {
+    let go = |how: &Move| reported_code(go(cli, config, how, Way::Demote));
+    if !how.all {
+        return go(&how.one);
+    }
+    let named = |service: &Service| Move {
+        which: Which { service: Some(service.name.clone()) },
+        dry_run: how.one.dry_run,
+    };
+    config.services.iter().map(|service| go(&named(service))).max().unwrap_or_default()
+}
+
+/// Says that nothing is left of a service that could not be demoted.
+pub(crate) fn clear(here: &Here, service: &str) -> Result<(), Trouble> {
+    let run = here.folder().map_err(trouble("the runtime folder"))?;
+    let runs = service::clear(&run, service).map_err(trouble("nfs-failover"))?;
+    if !runs && here.standing(service).state == State::MustFence {
+        // Whoever promotes or demotes it next finds out what is there.
+        here.set_standing(service, State::Failed, None).map_err(trouble("the runtime folder"))?;
+    }
+    Ok(())
 }
 
 /// Moves the service to the other node, wherever it is.
@@ -273,5 +308,22 @@ fn print_json(value: &impl Serialize) {
     match serde_json::to_string(value) {
         Ok(text) => println!("{text}"),
         Err(error) => eprintln!("{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_fenced_is_cleared_while_no_service_runs() {
+        let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
+        let here = Here { tandem: tandem_control::RuntimeDir::new(&folder), config_file: "nfs.conf".into() };
+        clear(&here, "nfs").unwrap();
+        assert_eq!(here.standing("nfs"), Standing::default());
+        here.set_standing("nfs", State::MustFence, Some("umount hangs".into())).unwrap();
+        clear(&here, "nfs").unwrap();
+        assert_eq!(here.standing("nfs"), Standing { state: State::Failed, why: None });
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

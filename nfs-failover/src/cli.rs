@@ -10,11 +10,12 @@ use nix::sys::signal::{SigSet, Signal};
 
 use tandem_control::RuntimeDir;
 
-use crate::by_hand::{self, Move, Which};
+use crate::by_hand::{self, Leave, Move, Which};
 use crate::carry_out::Way;
 use crate::config::{Config, DEFAULT_PATH, Service};
 use crate::drill::Drill;
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
+use crate::here::Here;
 use crate::service::{self, Fifo, Ring, Wish};
 
 /// Exit code of a configuration that cannot be used, as `tandemadm`'s.
@@ -47,7 +48,7 @@ pub enum Command {
     /// Serve from this node.
     Promote(Move),
     /// Do not serve from this node.
-    Demote(Move),
+    Demote(Leave),
     /// Serve from the other node, or from this one if the other does now.
     Switchover(Move),
     /// Show what the services are on this node.
@@ -107,7 +108,7 @@ pub fn run(cli: Cli) -> u8 {
     };
     match &cli.command {
         Command::Promote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Promote)),
-        Command::Demote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Demote)),
+        Command::Demote(how) => by_hand::leave(&cli, &config, how),
         Command::Switchover(how) => reported_code(by_hand::switchover(&cli, &config, how)),
         Command::Status(which) => reported_code(by_hand::status(&cli, &config, which)),
         Command::Check => reported_code(by_hand::check(&cli, &config)),
@@ -117,11 +118,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),
         Command::Wish { wish, target } => leave_wish(&config, *wish, target),
         Command::KeepalivedFifo { path } => reported(read_fifo(path, config)),
-        Command::Clear { service } => match service::clear(&run_folder(), service) {
-            Ok(true) => 0,
-            Ok(false) => reported(Err("nfs-failover does not run: what it knew is forgotten anyway")),
-            Err(error) => reported(Err(error)),
-        },
+        Command::Clear { service } => reported(by_hand::clear(&Here::new(&cli.config_file), service)),
         Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) => 0,
     }
 }
@@ -169,7 +166,7 @@ fn reported(result: Result<(), impl Display>) -> u8 {
     reported_code(result.map(|()| 0))
 }
 
-fn reported_code(result: Result<u8, impl Display>) -> u8 {
+pub(crate) fn reported_code(result: Result<u8, impl Display>) -> u8 {
     result.unwrap_or_else(|error| {
         eprintln!("nfs-failover: {error}");
         1
@@ -194,4 +191,46 @@ fn witness(args: &WitnessArgs) -> u8 {
 /// Where the service keeps its files; gone after a boot.
 fn run_folder() -> PathBuf {
     RuntimeDir::from_env().path().join("nfs-failover")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_say_what_is_understood() {
+        let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+        let mut seen = 0;
+        for unit in std::fs::read_dir(units).unwrap().flatten() {
+            let text = std::fs::read_to_string(unit.path()).unwrap();
+            let lines = text.lines().filter_map(|line| line.split_once("=/usr/sbin/nfs-failover "));
+            for (_, arguments) in lines {
+                Cli::try_parse_from(["nfs-failover"].into_iter().chain(arguments.split(' '))).unwrap();
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 3);
+    }
+
+    #[test]
+    fn a_node_with_several_services_is_left_by_one_command() {
+        let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
+        let path = folder.join("nfs-failover.conf");
+        let service = |name: &str, number: u8| {
+            format!(
+                "service {name} {{ resource {name}; mount /srv/{name} {{ fstype ext4; }} server none; \
+                 vip 10.0.0.{number}/24 dev eth0; }}\n"
+            )
+        };
+        std::fs::write(&path, service("a", 1) + &service("b", 2)).unwrap();
+        let demote = |arguments: &[&str]| {
+            let words = ["nfs-failover", "-c", path.to_str().unwrap(), "demote", "--dry-run"];
+            run(Cli::try_parse_from(words.iter().chain(arguments)).unwrap())
+        };
+        assert_eq!(demote(&["--all"]), 0);
+        assert_eq!(demote(&["a"]), 0);
+        assert_eq!(demote(&[]), 1, "which of them?");
+        assert!(Cli::try_parse_from(["nfs-failover", "demote", "--all", "a"]).is_err());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
