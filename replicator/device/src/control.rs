@@ -1,6 +1,7 @@
 //! What a keeper can be asked: one JSON object per line on a Unix socket, a reply to each.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,11 +84,15 @@ impl Files {
         Files { pid: path("pid"), socket: path("sock"), node: path("dev") }
     }
 
-    /// What the kernel's device is labelled with, so that it is found when its keeper was killed.
-    pub fn label(&self) -> String {
+    /// What the kernel's device is labelled with, so that it is found when its keeper was killed. Containers share the
+    /// kernel and may all have the same path: the folder's inode tells one's own from theirs.
+    pub fn label(&self) -> io::Result<String> {
+        let folder = self.node.parent().unwrap_or(Path::new("/")).metadata()?;
+        let inode = format!("{:x}:{:x} ", folder.dev(), folder.ino());
         let path = self.node.display().to_string();
-        let fits = |at: &usize| path.is_char_boundary(*at) && path.len() - at <= MAX_LABEL_BYTES;
-        path[(0..=path.len()).find(fits).unwrap_or_default()..].to_owned()
+        let room = MAX_LABEL_BYTES - inode.len();
+        let fits = |at: &usize| path.is_char_boundary(*at) && path.len() - at <= room;
+        Ok(inode + &path[(0..=path.len()).find(fits).unwrap_or_default()..])
     }
 }
 
@@ -107,4 +112,25 @@ pub(crate) fn write_line(stream: &mut impl Write, what: &impl Serialize) -> io::
     let mut line = serde_json::to_vec(what)?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_tells_a_folder_from_another_of_the_same_name() {
+        let folder = std::env::temp_dir().join(format!("tandem-label-{}", std::process::id()));
+        let files = Files::new(&RuntimeDir::new(&folder), &"r".repeat(80), 0);
+        assert!(files.label().is_err());
+        std::fs::create_dir_all(files.node.parent().unwrap()).unwrap();
+        let label = files.label().unwrap();
+        assert!(label.len() <= MAX_LABEL_BYTES && label.ends_with("rr-0.dev"), "{label}");
+        assert_eq!(files.label().unwrap(), label);
+        std::fs::rename(&folder, folder.with_extension("old")).unwrap();
+        std::fs::create_dir_all(files.node.parent().unwrap()).unwrap();
+        assert_ne!(files.label().unwrap(), label);
+        std::fs::remove_dir_all(folder.with_extension("old")).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

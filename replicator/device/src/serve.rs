@@ -143,19 +143,25 @@ pub fn clean_up(files: &Files, links: &Links) {
 }
 
 fn remove_left_over(files: &Files) {
-    loop_device::remove_left_over(&files.label());
-    kernel::remove_left_over(&files.label());
+    // Without the folder, no keeper has been here.
+    let Ok(label) = files.label() else { return };
+    loop_device::remove_left_over(&label);
+    kernel::remove_left_over(&label);
+}
+
+fn label(files: &Files) -> Result<String, ServeError> {
+    files.label().map_err(|error| ServeError::Io(files.node.clone(), error))
 }
 
 fn by_kernel(server: Server, files: &Files) -> Result<Arc<dyn Backend>, ServeError> {
     let connected = line::connect_within(&server, CONNECT_LIMIT).map_err(ServeError::Connect)?;
-    Ok(KernelDevice::new(server, files.label(), connected).map_err(ServeError::Kernel)?)
+    Ok(KernelDevice::new(server, label(files)?, connected).map_err(ServeError::Kernel)?)
 }
 
 fn by_fuse(server: Server, files: &Files) -> Result<Arc<dyn Backend>, ServeError> {
     let line = Line::open(server, CONNECT_LIMIT).map_err(ServeError::Connect)?;
     let export = fuse::Export::serve(line.clone(), &files.pid).map_err(ServeError::Fuse)?;
-    let device = LoopDevice::new(&export.file, &files.label()).map_err(ServeError::Loop)?;
+    let device = LoopDevice::new(&export.file, &label(files)?).map_err(ServeError::Loop)?;
     if !device.is_direct() {
         tracing::warn!("{} has a page cache of its own below it: slow, and right", device.node().display());
     }
