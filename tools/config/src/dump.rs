@@ -1,67 +1,130 @@
 //! The configuration in its normal form, laid out as `drbdadm dump` prints it. What it prints parses to an equal
-//! configuration: inherited options stand in every resource, so there is no `common` section.
+//! configuration: every connection of a mesh stands alone, and every volume stands in its hosts.
 
 use std::fmt::Write;
 
 use crate::lexer::is_word_character;
-use crate::model::{Config, Host, MetaDisk, Resource, Settings, Volume};
-use crate::options::Section;
+use crate::model::{Config, Connection, Host, HostKind, MetaDisk, Resource, Verbatim, Volume};
+use crate::options::{Section, Value};
+use crate::settings::Settings;
+
+/// The sections of `common` and `resource`, in the order that drbdadm prints them.
+const SECTIONS: [Section; 5] =
+    [Section::Options, Section::Net, Section::Disk, Section::Startup, Section::Handlers];
 
 impl Config {
     /// All resources, each with a header that says where it comes from and whether `node` takes part.
     pub fn dump(&self, node: &str) -> String {
         let mut text = String::new();
-        if self.global.settings.iter().next().is_some() {
+        options(&mut text, 0, &self.global.settings, Section::Top);
+        let has = |settings: &Settings, section| settings.iter().any(|(option, _)| option.home() == section);
+        if has(&self.global.settings, Section::Global) {
             section(&mut text, 0, "global", |text| options(text, 1, &self.global.settings, Section::Global));
-            text.push('\n');
+        }
+        if self.common.iter().next().is_some() {
+            section(&mut text, 0, "common", |text| {
+                SECTIONS.iter().for_each(|one| option_section(text, 1, &self.common, *one));
+            });
         }
         for resource in &self.resources {
-            text.push_str(&resource.dump(node));
+            text.push_str(&self.dump_resource(resource, node));
             text.push('\n');
         }
         text
     }
-}
 
-impl Resource {
-    /// This resource alone, with the header.
-    pub fn dump(&self, node: &str) -> String {
-        let ignored = if self.local(node).is_some() { "not ignored" } else { "ignored" };
-        let (file, line) = &self.source;
+    /// One resource, with the header; what it has from `common` stands there only.
+    pub fn dump_resource(&self, resource: &Resource, node: &str) -> String {
+        let ignored = if resource.local(node).is_some() { "not ignored" } else { "ignored" };
+        let stacked = |host: &Host| matches!(host.kind, HostKind::Stacked(_));
+        let stacked = if resource.hosts.iter().any(stacked) { "stacked" } else { "not stacked" };
+        let (file, line) = &resource.source;
+        let own = resource.settings.without(&self.common);
         let mut text = String::new();
-        let _ = writeln!(text, "# resource {} on {node}: {ignored}, not stacked", self.name);
+        let _ = writeln!(text, "# resource {} on {node}: {ignored}, {stacked}", resource.name);
         let _ = writeln!(text, "# defined at {}:{line}", file.display());
-        section(&mut text, 0, &format!("resource {}", self.name), |text| {
-            options(text, 1, &self.settings, Section::Resource);
-            self.hosts.iter().for_each(|host| dump_host(text, host));
-            for one in [Section::Net, Section::Disk, Section::Options, Section::Startup, Section::Handlers] {
-                option_section(text, 1, &self.settings, one);
-            }
+        section(&mut text, 0, &format!("resource {}", word(&resource.name)), |text| {
+            options(text, 1, &own, Section::Resource);
+            resource.hosts.iter().for_each(|host| dump_host(text, host));
+            let explicit = resource.connections.iter().filter(|connection| !connection.implicit);
+            explicit.for_each(|connection| dump_connection(text, connection, &resource.hosts));
+            SECTIONS.iter().for_each(|one| option_section(text, 1, &own, *one));
+            dump_proxy(text, 1, &resource.proxy);
         });
         text
     }
 }
 
 fn dump_host(text: &mut String, host: &Host) {
-    section(text, 1, &format!("on {}", host.names.join(" ")), |text| {
+    let header = match (&host.kind, &host.address) {
+        (HostKind::Named(names), _) => format!("on {}", names.join(" ")),
+        (HostKind::Floating, Some(address)) => format!("floating {address}"),
+        (HostKind::Floating, None) => "floating".to_owned(),
+        (HostKind::Stacked(lower), _) => format!("stacked-on-top-of {}", word(lower)),
+    };
+    section(text, 1, &header, |text| {
         statement(text, 2, "node-id", &host.node_id.to_string());
         host.volumes.iter().for_each(|volume| dump_volume(text, volume));
-        let family = if host.address.is_ipv4() { "ipv4" } else { "ipv6" };
-        statement(text, 2, "address", &format!("{family} {}", host.address));
+        if let (Some(address), false) = (&host.address, host.kind == HostKind::Floating) {
+            statement(text, 2, "address", &address.to_string());
+        }
+        host.proxy.iter().for_each(|proxy| verbatim(text, 2, proxy));
     });
 }
 
 fn dump_volume(text: &mut String, volume: &Volume) {
     section(text, 2, &format!("volume {}", volume.number), |text| {
         let path = |path: &std::path::Path| word(&path.to_string_lossy());
+        option_section(text, 3, &volume.settings, Section::Disk);
         statement(text, 3, "device", &format!("{} minor {}", path(&volume.device), volume.minor));
-        statement(text, 3, "disk", &path(&volume.disk));
+        statement(text, 3, "disk", &volume.disk.as_deref().map_or("none".to_owned(), path));
         match &volume.meta_disk {
             MetaDisk::Internal => statement(text, 3, "meta-disk", "internal"),
             MetaDisk::External(device) => statement(text, 3, "meta-disk", &path(device)),
+            MetaDisk::Indexed(device, slot) => {
+                statement(text, 3, "meta-disk", &format!("{} [{slot}]", path(device)));
+            }
         }
-        option_section(text, 3, &volume.settings, Section::Disk);
     });
+}
+
+fn dump_connection(text: &mut String, connection: &Connection, hosts: &[Host]) {
+    section(text, 1, "connection", |text| {
+        for path in &connection.paths {
+            section(text, 2, "path", |text| {
+                for end in path {
+                    let name = hosts.get(end.host).map(Host::name).unwrap_or_default();
+                    statement(text, 3, "host", &format!("{} address {}", word(&name), end.address));
+                }
+            });
+        }
+        option_section(text, 2, &connection.settings, Section::Net);
+        option_section(text, 2, &connection.settings, Section::Disk);
+        for (number, own) in &connection.volumes {
+            section(text, 2, &format!("volume {number}"), |text| option_section(text, 3, own, Section::Disk));
+        }
+        dump_proxy(text, 2, &connection.proxy);
+    });
+}
+
+fn dump_proxy(text: &mut String, depth: usize, proxy: &[Verbatim]) {
+    if !proxy.is_empty() {
+        section(text, depth, "proxy", |text| proxy.iter().for_each(|one| verbatim(text, depth + 1, one)));
+    }
+}
+
+fn verbatim(text: &mut String, depth: usize, kept: &Verbatim) {
+    let mut words = kept.words.iter();
+    // The keyword of a statement has no quotes.
+    let keyword = words.next().cloned();
+    let line: Vec<String> =
+        keyword.into_iter().chain(words.map(|text| quoted_unless(text, is_word_character))).collect();
+    match &kept.body {
+        None => statement(text, depth, &line.join(" "), ""),
+        Some(body) => section(text, depth, &line.join(" "), |text| {
+            body.iter().for_each(|inner| verbatim(text, depth + 1, inner));
+        }),
+    }
 }
 
 fn option_section(text: &mut String, depth: usize, settings: &Settings, one: Section) {
@@ -72,7 +135,12 @@ fn option_section(text: &mut String, depth: usize, settings: &Settings, one: Sec
 
 fn options(text: &mut String, depth: usize, settings: &Settings, section: Section) {
     for (definition, value) in settings.iter().filter(|(definition, _)| definition.home() == section) {
-        statement(text, depth, definition.name, &value.to_string());
+        // drbdadm knows flags of `global` only without a word behind them.
+        let value = match (section, value) {
+            (Section::Global, Value::Flag(true)) => String::new(),
+            (_, value) => value.to_string(),
+        };
+        statement(text, depth, definition.name, &value);
     }
 }
 
@@ -84,12 +152,20 @@ fn section(text: &mut String, depth: usize, header: &str, body: impl FnOnce(&mut
 }
 
 fn statement(text: &mut String, depth: usize, name: &str, value: &str) {
-    let _ = writeln!(text, "{}{name:<16} {value};", "    ".repeat(depth));
+    let indent = "    ".repeat(depth);
+    let _ = match value {
+        "" => writeln!(text, "{indent}{name};"),
+        value => writeln!(text, "{indent}{name:<16} {value};"),
+    };
 }
 
-/// A word as the grammar reads it back: in quotes if it needs them.
+/// A word as the grammar reads it back, drbdadm's too: in quotes if it needs them.
 pub(crate) fn word(text: &str) -> String {
-    if !text.is_empty() && text.chars().all(is_word_character) {
+    quoted_unless(text, |c| c.is_ascii_alphanumeric() || "-_./+".contains(c))
+}
+
+fn quoted_unless(text: &str, is_plain: impl Fn(char) -> bool) -> String {
+    if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))

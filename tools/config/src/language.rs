@@ -3,7 +3,7 @@
 
 pub use crate::diagnostic::{Diagnostics, quote};
 pub use crate::load::{load, load_text};
-pub use crate::options::nearest;
+pub use crate::spelling::nearest;
 pub use crate::tree::{Statement, Word};
 pub use crate::value::{address, plain_number};
 
@@ -85,6 +85,6 @@ pub(crate) fn missing_semicolon(statement: &Statement, min: usize) -> Option<Dia
     Some(Diagnostic::error(&before.span.after(), message).label("`;` is missing here"))
 }
 
-fn end_mark(statement: &Statement) -> &'static str {
+pub(crate) fn end_mark(statement: &Statement) -> &'static str {
     if statement.body.is_some() { "`{`" } else { "`;`" }
 }

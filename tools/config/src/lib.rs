@@ -2,8 +2,9 @@
 //!
 //! [`Config::load`] reads a file and everything it includes. Either the configuration is usable, with warnings about
 //! what has no effect, or the error lists everything that is wrong, each with file, line, column and the line itself.
-//! Nothing that promises safety is ever ignored silently: an option that this version cannot honour is refused with
-//! the reason. All options stand in one table, [`OPTIONS`], which parsing, checking, dump and [`help`] share.
+//! What the grammar knows and this version cannot do is understood and dumped, and [`Resource::runnable`] says why it
+//! is not run: nothing that promises safety is ever ignored silently. All options stand in one table, [`OPTIONS`],
+//! which parsing, checking, dump and [`help`] share.
 //!
 //! The grammar: a file is statements; a statement is words that end in `;` or in a `{}` body of statements. `#` starts
 //! a comment, `"` quotes a word, `skip` before a statement makes it as if it were not there, and `include "glob";` at
@@ -12,12 +13,17 @@
 mod check;
 mod diagnostic;
 mod dump;
+mod effective;
+mod here;
 pub mod language;
 mod lexer;
 mod load;
 mod model;
 mod options;
+mod pair;
+mod settings;
 mod source;
+mod spelling;
 mod table;
 mod tree;
 mod value;
@@ -25,11 +31,15 @@ mod value;
 use std::path::Path;
 
 pub use diagnostic::{ConfigError, Diagnostic, Severity, Stage};
+pub use effective::{DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions};
+pub use here::{has_address, node_name};
 pub use model::{
-    Config, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, NotDefined, OnCongestion, Protocol,
-    Resource, Settings, Volume,
+    Address, Config, Connection, Family, Global, Host, HostKind, MetaDisk, NotDefined, PathEnd, Resource,
+    Verbatim, Volume,
 };
 pub use options::{Kind, OPTIONS, OptionDef, Section, Support, Unit, Value, help};
+pub use pair::{CannotRun, Pair};
+pub use settings::Settings;
 pub use source::Span;
 
 use diagnostic::Diagnostics;
@@ -37,10 +47,6 @@ use tree::Statement;
 
 /// Where the configuration lies unless something else is asked for.
 pub const DEFAULT_PATH: &str = "/etc/tandem.conf";
-
-/// Names the node in place of the host name, as `__DRBD_NODE__` does for DRBD's tools.
-const NODE_VARIABLE: &str = "TANDEM_NODE";
-const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 impl Config {
     /// Reads and checks a configuration file (default: [`DEFAULT_PATH`]) with its includes.
@@ -59,17 +65,7 @@ impl Config {
 
     fn check(statements: &[Statement], found: Diagnostics) -> Result<Self, ConfigError> {
         let mut found = found.usable(Stage::Syntax)?;
-        let (global, resources) = check::check(statements, &mut found);
-        Ok(Self { resources, global, warnings: found.usable(Stage::Check)?.into_warnings() })
+        let config = check::check(statements, &mut found);
+        Ok(Self { warnings: found.usable(Stage::Check)?.into_warnings(), ..config })
     }
-}
-
-/// The name by which this node finds itself in `on HOST {}`: the environment's `TANDEM_NODE`, else what `uname -n`
-/// prints.
-pub fn node_name() -> String {
-    std::env::var(NODE_VARIABLE)
-        .ok()
-        .filter(|name| !name.is_empty())
-        .or_else(|| Some(std::fs::read_to_string(HOSTNAME_FILE).ok()?.trim().to_owned()))
-        .unwrap_or_else(|| "localhost".to_owned())
 }

@@ -1,12 +1,13 @@
-//! The checked configuration.
+//! The configuration as it was understood: what the grammar accepts, whether or not this version can run it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
-use crate::options::{self, OPTIONS, OptionDef, Section, Value};
+use crate::here;
+use crate::options::{Section, Value};
+use crate::settings::Settings;
 
 /// A whole configuration: the main file and what it includes. Equal configurations mean the same, wherever it was
 /// written: places and warnings play no part.
@@ -16,6 +17,8 @@ pub struct Config {
     pub resources: Vec<Resource>,
     /// What concerns the node.
     pub global: Global,
+    /// What holds for every resource that does not say otherwise; the resources have it already.
+    pub common: Settings,
     /// What was accepted but has no effect.
     pub warnings: Vec<Diagnostic>,
 }
@@ -37,7 +40,7 @@ impl Config {
 
 impl PartialEq for Config {
     fn eq(&self, other: &Self) -> bool {
-        self.resources == other.resources && self.global == other.global
+        self.resources == other.resources && self.global == other.global && self.common == other.common
     }
 }
 
@@ -58,7 +61,9 @@ pub struct Global {
     pub device_driver: String,
     /// How long requests to it wait for a daemon that has gone; 0: for ever.
     pub device_timeout_ms: u64,
-    /// Everything that `global` sets.
+    /// Do not look whether a resource's address is one of this host's.
+    pub disable_ip_verification: bool,
+    /// Everything that `global` and the top level set.
     pub settings: Settings,
 }
 
@@ -72,30 +77,40 @@ impl Global {
             nbd_listen,
             device_driver: settings.word(Section::Global, "device-driver"),
             device_timeout_ms: settings.number(Section::Global, "device-timeout") * 1000,
+            disable_ip_verification: settings.flag(Section::Global, "disable-ip-verification"),
             settings,
         }
     }
 }
 
-/// One replicated resource. Equal resources mean the same; `source` plays no part.
-#[derive(Clone, Debug, Eq)]
+/// One replicated resource. Equal resources mean the same; `source` and `obstacles` play no part.
+#[derive(Clone, Debug)]
 pub struct Resource {
     /// Letters, digits and `+_-.`.
     pub name: String,
     /// The file and the line (from 1) where the definition starts.
     pub source: (PathBuf, usize),
-    /// Two hosts in this version, in the order of appearance.
+    /// At least one, in the order of appearance.
     pub hosts: Vec<Host>,
-    /// How the hosts are connected.
-    pub net: NetOptions,
+    /// Who is connected with whom.
+    pub connections: Vec<Connection>,
     /// Every option that is set for the resource, its own or from `common`.
     pub settings: Settings,
+    /// What DRBD Proxy is told.
+    pub proxy: Vec<Verbatim>,
+    /// Why this version cannot run it; empty if it can.
+    pub obstacles: Vec<Diagnostic>,
 }
 
 impl Resource {
     /// The host that a node is.
     pub fn local(&self, node: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.is(node))
+    }
+
+    /// The other hosts.
+    pub fn peers(&self, node: &str) -> Vec<&Host> {
+        self.hosts.iter().filter(|host| !host.is(node)).collect()
     }
 
     /// The programs that are run at events, by their names.
@@ -108,79 +123,126 @@ impl Resource {
         })
     }
 
-    /// The file for undo logs of resyncs.
-    pub fn resync_undo(&self) -> Option<&str> {
-        match self.settings.get(Section::Disk, "resync-undo") {
-            Some(Value::Text(path)) => Some(path),
-            _ => None,
-        }
-    }
-
-    /// The resource whose resync comes first. Volumes are not told apart: there is one.
-    pub fn resync_after(&self) -> Option<&str> {
-        match self.settings.get(Section::Disk, "resync-after") {
-            Some(Value::Text(name)) => Some(name.split('/').next().unwrap_or(name)),
-            _ => None,
-        }
-    }
-
     /// A handler that takes longer is killed.
     pub fn handler_limit_ms(&self) -> u64 {
         self.settings.number(Section::Options, "handler-timeout") * 1000
-    }
-
-    /// The other hosts.
-    pub fn peers(&self, node: &str) -> Vec<&Host> {
-        self.hosts.iter().filter(|host| !host.is(node)).collect()
     }
 }
 
 impl PartialEq for Resource {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.hosts == other.hosts && self.settings == other.settings
+        self.name == other.name
+            && self.hosts == other.hosts
+            && self.connections == other.connections
+            && self.settings == other.settings
+            && self.proxy == other.proxy
     }
 }
 
-/// One `on` section.
+/// How a host section says which machine it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// `on NAME...`: at least one; what `uname -n` may print on this host.
+    Named(Vec<String>),
+    /// `floating ADDRESS`: the machine that has the address.
+    Floating,
+    /// `stacked-on-top-of RESOURCE`: the machine that is primary of the other resource.
+    Stacked(String),
+}
+
+/// One `on`, `floating` or `stacked-on-top-of` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// At least one; what `uname -n` may print on this host.
-    pub names: Vec<String>,
+    /// Which machine it is.
+    pub kind: HostKind,
     /// 0 to 31: explicit, or by order of appearance.
     pub node_id: u32,
-    /// Where this host listens for its peer.
-    pub address: SocketAddr,
-    /// One in this version.
+    /// Where this host listens for its peers, unless their connections say otherwise.
+    pub address: Option<Address>,
+    /// In the order of their numbers.
     pub volumes: Vec<Volume>,
+    /// `proxy on NAME {}`.
+    pub proxy: Vec<Verbatim>,
 }
 
 impl Host {
-    /// Whether the host has this name.
+    /// Whether the host is the machine of this name.
     pub fn is(&self, node: &str) -> bool {
-        self.names.iter().any(|name| name == node)
+        match &self.kind {
+            HostKind::Named(names) => names.iter().any(|name| name == node),
+            HostKind::Floating => {
+                self.address.as_ref().is_some_and(|address| here::has_address(address.socket.ip()))
+            }
+            HostKind::Stacked(_) => false,
+        }
     }
 
-    /// The first name, for messages.
-    pub fn name(&self) -> &str {
-        self.names.first().map_or("", String::as_str)
+    /// The first name, for messages and for the peers.
+    pub fn name(&self) -> String {
+        match (&self.kind, &self.address) {
+            (HostKind::Named(names), _) => names.first().cloned().unwrap_or_default(),
+            (HostKind::Stacked(lower), _) => lower.clone(),
+            (HostKind::Floating, address) => address.as_ref().map(Address::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+/// What kind of socket an address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// TCP over IPv4.
+    Ipv4,
+    /// TCP over IPv6.
+    Ipv6,
+    /// The sockets of Dolphin's cards.
+    Ssocks,
+    /// The sockets direct protocol of InfiniBand.
+    Sdp,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ipv4, Self::Ipv6, Self::Ssocks, Self::Sdp];
+
+    /// The word of the grammar.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Ssocks => "ssocks",
+            Self::Sdp => "sdp",
+        }
+    }
+}
+
+/// Where a host is reached. Its `Display` is what dump writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The kind of socket.
+    pub family: Family,
+    /// IP and port.
+    pub socket: SocketAddr,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.family.word(), self.socket)
     }
 }
 
 /// One volume on one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// 0 in this version.
+    /// 0 to 65534.
     pub number: u32,
     /// Unique on the host.
     pub minor: u32,
     /// The device that clients use.
     pub device: PathBuf,
-    /// The backing device.
-    pub disk: PathBuf,
+    /// The backing device; none for `disk none` and on top of another resource.
+    pub disk: Option<PathBuf>,
     /// Where its metadata lies.
     pub meta_disk: MetaDisk,
-    /// What holds for this volume on this host, inherited options included.
-    pub disk_options: DiskOptions,
     /// The disk options that are set for this volume or host alone.
     pub settings: Settings,
 }
@@ -192,247 +254,39 @@ pub enum MetaDisk {
     Internal,
     /// On a device of its own.
     External(PathBuf),
+    /// In one of the slots of 128 MiB of a device.
+    Indexed(PathBuf, u32),
 }
 
-/// When a write completes to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// With the local write, once it is handed to the send queue.
-    A,
-    /// With the local write, once the peer has received it.
-    B,
-    /// With the local write, once the peer has written it.
-    C,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::A => "A",
-            Self::B => "B",
-            Self::C => "C",
-        })
-    }
-}
-
-/// What a lost peer requires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fencing {
-    /// Nothing.
-    DontCare,
-    /// The fence-peer handler is run.
-    ResourceOnly,
-    /// It is run, and requests wait until it has succeeded.
-    ResourceAndStonith,
-}
-
-/// The connection of a resource, defaults filled in.
+/// Two hosts that replicate to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetOptions {
-    /// When a write completes.
-    pub protocol: Protocol,
-    /// The peer must answer within this time.
-    pub timeout_ms: u64,
-    /// An idle connection is probed this often.
-    pub ping_interval_ms: u64,
-    /// A probe must be answered within this time.
-    pub ping_timeout_ms: u64,
-    /// Connecting is tried again this often.
-    pub connect_interval_ms: u64,
-    /// A peer that does not finish a write within this many timeouts is dropped; 0: never.
-    pub ko_count: u64,
-    /// Most writes between two barriers.
-    pub max_epoch_size: u64,
-    /// Most that the peer may be sent unconfirmed; 0: as the daemon sees fit.
-    pub send_buffer_bytes: u64,
-    /// What happens when the peer cannot keep up.
-    pub on_congestion: OnCongestion,
-    /// It cannot when it has not confirmed so much; 0: when the send buffer is full.
-    pub congestion_fill_bytes: u64,
-    /// Or keeps so many extents of the activity log hot.
-    pub congestion_extents: u64,
-    /// What is done about a split brain, in the option's own words: with no Primary, with one, with two.
-    pub after_split_brain: [String; 3],
-    /// Also where the bitmaps do not tell.
-    pub always_after_split_brain: bool,
-    /// What is done when a Primary would have to become a target, in the option's own words.
-    pub rr_conflict: String,
-    /// The digest for resync by checksums; none if all blocks are sent.
-    pub csums_algorithm: Option<String>,
-    /// Resync by checksums only after a primary has crashed.
-    pub csums_after_crash_only: bool,
-    /// What a lost peer requires.
-    pub fencing: Fencing,
-    /// The digest for online verify; none if it shall not be possible.
-    pub verify_algorithm: Option<String>,
+pub struct Connection {
+    /// It is there because the resource has two hosts; nothing was written.
+    pub implicit: bool,
+    /// The ways between the two hosts; at least one.
+    pub paths: Vec<[PathEnd; 2]>,
+    /// The options that are set for this connection alone.
+    pub settings: Settings,
+    /// The options that are set for one volume of this connection, by volume.
+    pub volumes: Vec<(u32, Settings)>,
+    /// What DRBD Proxy is told.
+    pub proxy: Vec<Verbatim>,
 }
 
-impl From<&Settings> for NetOptions {
-    fn from(settings: &Settings) -> Self {
-        let number = |name| settings.number(Section::Net, name);
-        let word = |name| settings.word(Section::Net, name);
-        Self {
-            protocol: match settings.effective(Section::Net, "protocol") {
-                Some(Value::Text(word)) if word == "A" => Protocol::A,
-                Some(Value::Text(word)) if word == "B" => Protocol::B,
-                _ => Protocol::C,
-            },
-            timeout_ms: number("timeout") * 100,
-            ping_interval_ms: number("ping-int") * 1000,
-            ping_timeout_ms: number("ping-timeout") * 100,
-            connect_interval_ms: number("connect-int") * 1000,
-            ko_count: number("ko-count"),
-            max_epoch_size: number("max-epoch-size"),
-            send_buffer_bytes: number("sndbuf-size"),
-            on_congestion: match settings.effective(Section::Net, "on-congestion") {
-                Some(Value::Text(word)) if word == "pull-ahead" => OnCongestion::PullAhead,
-                Some(Value::Text(word)) if word == "disconnect" => OnCongestion::Disconnect,
-                _ => OnCongestion::Block,
-            },
-            congestion_fill_bytes: number("congestion-fill") * 512,
-            congestion_extents: number("congestion-extents"),
-            after_split_brain: ["after-sb-0pri", "after-sb-1pri", "after-sb-2pri"].map(word),
-            always_after_split_brain: settings.effective(Section::Net, "always-asbp")
-                == Some(Value::Flag(true)),
-            rr_conflict: word("rr-conflict"),
-            csums_algorithm: match settings.effective(Section::Net, "csums-alg") {
-                Some(Value::Text(word)) if word != "none" => Some(word),
-                _ => None,
-            },
-            csums_after_crash_only: settings.effective(Section::Net, "csums-after-crash-only")
-                == Some(Value::Flag(true)),
-            fencing: match settings.effective(Section::Net, "fencing") {
-                Some(Value::Text(word)) if word == "resource-only" => Fencing::ResourceOnly,
-                Some(Value::Text(word)) if word == "resource-and-stonith" => Fencing::ResourceAndStonith,
-                _ => Fencing::DontCare,
-            },
-            verify_algorithm: match settings.effective(Section::Net, "verify-alg") {
-                Some(Value::Text(word)) if word != "none" => Some(word),
-                _ => None,
-            },
-        }
-    }
-}
-
-/// What happens when a peer cannot keep up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnCongestion {
-    /// Writes wait.
-    Block,
-    /// Writes go on, the peer is resynced later.
-    PullAhead,
-    /// The peer is disconnected.
-    Disconnect,
-}
-
-/// The backing device of a volume, defaults filled in.
+/// One end of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskOptions {
-    /// Order writes by flushes; otherwise by waiting for completion alone.
-    pub disk_flushes: bool,
-    /// Without flushes, order writes by waiting for completion; otherwise not at all.
-    pub disk_drain: bool,
-    /// Extents that the activity log has room for.
-    pub al_extents: u64,
-    /// Keep the activity log.
-    pub al_updates: bool,
-    /// What is done about a disk that fails, in the option's own words.
-    pub on_io_error: String,
-    /// A disk that takes longer for an operation has failed; 0: never.
-    pub disk_timeout_ms: u64,
-    /// How fast a resync may go.
-    pub resync: ResyncOptions,
+pub struct PathEnd {
+    /// The host's place among the resource's hosts.
+    pub host: usize,
+    /// Where it is reached on this path.
+    pub address: Address,
 }
 
-/// How fast a resync may go, defaults filled in.
+/// Words that are kept as they stand: what only DRBD Proxy understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResyncOptions {
-    /// The speed without a plan.
-    pub fixed_bytes_per_s: u64,
-    /// What is in flight is corrected over this time; 0: no plan.
-    pub plan_ahead_ms: u64,
-    /// How long a request may wait in queues.
-    pub delay_target_ms: u64,
-    /// What shall be in flight; 0: as much as the link carries.
-    pub fill_target_bytes: u64,
-    /// Upper limit; 0: none.
-    pub max_bytes_per_s: u64,
-    /// The limit while clients are at work; 0: none.
-    pub min_bytes_per_s: u64,
-}
-
-impl From<&Settings> for ResyncOptions {
-    fn from(settings: &Settings) -> Self {
-        let number = |name| settings.number(Section::Disk, name);
-        Self {
-            fixed_bytes_per_s: number("resync-rate") * 1024,
-            plan_ahead_ms: number("c-plan-ahead") * 100,
-            delay_target_ms: number("c-delay-target") * 100,
-            fill_target_bytes: number("c-fill-target") * 512,
-            max_bytes_per_s: number("c-max-rate") * 1024,
-            min_bytes_per_s: number("c-min-rate") * 1024,
-        }
-    }
-}
-
-impl From<&Settings> for DiskOptions {
-    fn from(settings: &Settings) -> Self {
-        let on = |name| settings.effective(Section::Disk, name) != Some(Value::Flag(false));
-        Self {
-            disk_flushes: on("disk-flushes"),
-            disk_drain: on("disk-drain"),
-            al_extents: settings.number(Section::Disk, "al-extents"),
-            al_updates: on("al-updates"),
-            on_io_error: settings.word(Section::Disk, "on-io-error"),
-            disk_timeout_ms: settings.number(Section::Disk, "disk-timeout") * 100,
-            resync: settings.into(),
-        }
-    }
-}
-
-/// Options that are set, in the order of the table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings(BTreeMap<usize, Value>);
-
-impl Settings {
-    /// The value of an option, if it is set.
-    pub fn get(&self, section: Section, name: &str) -> Option<&Value> {
-        options::find(section, name).and_then(|(index, _)| self.0.get(&index))
-    }
-
-    /// The value of an option, or its default if it has one.
-    pub fn effective(&self, section: Section, name: &str) -> Option<Value> {
-        let (index, definition) = options::find(section, name)?;
-        self.0.get(&index).cloned().or_else(|| definition.kind.default_value())
-    }
-
-    /// All options that are set, with their definitions.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static OptionDef, &Value)> {
-        self.0.iter().filter_map(|(&index, value)| OPTIONS.get(index).map(|definition| (definition, value)))
-    }
-
-    /// The word, or the first of its choices, that an option of the table has.
-    fn word(&self, section: Section, name: &str) -> String {
-        match self.effective(section, name) {
-            Some(Value::Text(word)) => word,
-            _ => String::new(),
-        }
-    }
-
-    /// The value or default of a numeric option of the table, in its unit.
-    fn number(&self, section: Section, name: &str) -> u64 {
-        match self.effective(section, name) {
-            Some(Value::Number(number)) => number,
-            other => {
-                debug_assert!(false, "{name} is not a number of the table: {other:?}");
-                0
-            }
-        }
-    }
-}
-
-impl FromIterator<(usize, Value)> for Settings {
-    fn from_iter<I: IntoIterator<Item = (usize, Value)>>(values: I) -> Self {
-        Self(values.into_iter().collect())
-    }
+pub struct Verbatim {
+    /// At least one.
+    pub words: Vec<String>,
+    /// What stands between the braces, if it has any.
+    pub body: Option<Vec<Verbatim>>,
 }

@@ -1,13 +1,17 @@
 //! What an option is: one definition serves parsing, checking, dump and help. The definitions stand in `table`.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 pub use crate::table::OPTIONS;
 
 /// A section in which options stand. `Resource` means directly in `resource` or `common`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Section {
+    /// Outside of every section.
+    Top,
     /// `global {}`: the node, not a resource.
     Global,
     /// Directly in `resource {}` or `common {}`.
@@ -16,29 +20,52 @@ pub enum Section {
     Net,
     /// `disk {}`: the backing device and resync.
     Disk,
+    /// `disk {}` or `peer-device-options {}` of a connection: resync.
+    PeerDevice,
     /// `options {}`: the resource as a whole.
     Options,
     /// `startup {}`: what happens at boot.
     Startup,
     /// `handlers {}`: programs run at events.
     Handlers,
+    /// `syncer {}`: where DRBD 8.3 had what stands in `disk`, `net` and `options` now.
+    Syncer,
 }
 
 impl Section {
-    /// All sections, in the order of help and dump.
-    pub const ALL: [Self; 7] =
-        [Self::Global, Self::Resource, Self::Net, Self::Disk, Self::Options, Self::Startup, Self::Handlers];
+    /// The sections that dump writes, in the order of help and dump.
+    pub const ALL: [Self; 8] = [
+        Self::Top,
+        Self::Global,
+        Self::Resource,
+        Self::Net,
+        Self::Disk,
+        Self::Options,
+        Self::Startup,
+        Self::Handlers,
+    ];
 
     /// The keyword that opens the section.
     pub fn keyword(self) -> &'static str {
         match self {
+            Self::Top => "",
             Self::Global => "global",
             Self::Resource => "resource",
             Self::Net => "net",
             Self::Disk => "disk",
+            Self::PeerDevice => "peer-device-options",
             Self::Options => "options",
             Self::Startup => "startup",
             Self::Handlers => "handlers",
+            Self::Syncer => "syncer",
+        }
+    }
+
+    /// How messages name it behind `in` or `belongs in`.
+    pub(crate) fn place(self) -> String {
+        match self {
+            Self::Top => "the top level".to_owned(),
+            other => format!("`{} {{}}`", other.keyword()),
         }
     }
 }
@@ -108,8 +135,20 @@ pub enum Kind {
     },
     /// One of some words; the first is the default.
     Choice(&'static [&'static str]),
+    /// One of some words, the first being the default, or a count.
+    ChoiceOrCount {
+        /// The words.
+        words: &'static [&'static str],
+        /// The smallest count.
+        min: u64,
+        /// The largest count.
+        max: u64,
+    },
     /// Any text that is not empty.
-    Text,
+    Text {
+        /// The longest that DRBD's formats have room for.
+        max_bytes: usize,
+    },
     /// `IP:PORT`.
     Address,
 }
@@ -122,7 +161,10 @@ impl Kind {
             Self::Number { unit: Unit::Count, min, max, .. } => format!("a number from {min} to {max}"),
             Self::Number { unit, min, max, .. } => format!("a number from {min} to {max} ({})", unit.name()),
             Self::Choice(words) => list(words),
-            Self::Text => "a text".to_owned(),
+            Self::ChoiceOrCount { words, min, max } => {
+                format!("{} or a number from {min} to {max}", list(words).replace(" or ", ", "))
+            }
+            Self::Text { .. } => "a text".to_owned(),
             Self::Address => "IP:PORT".to_owned(),
         }
     }
@@ -132,8 +174,10 @@ impl Kind {
         match self {
             Self::Flag { default } => Some(Value::Flag(*default)),
             Self::Number { default, .. } => Some(Value::Number(*default)),
-            Self::Choice(words) => words.first().map(|word| Value::Text((*word).to_owned())),
-            Self::Text | Self::Address => None,
+            Self::Choice(words) | Self::ChoiceOrCount { words, .. } => {
+                words.first().map(|word| Value::Text((*word).to_owned()))
+            }
+            Self::Text { .. } | Self::Address => None,
         }
     }
 }
@@ -173,24 +217,28 @@ pub enum Support {
 pub struct OptionDef {
     /// The option's keyword.
     pub name: &'static str,
+    /// What it was called before; still understood.
+    pub formerly: Option<&'static str>,
     /// Where it may stand; dump writes it into the first.
     pub sections: &'static [Section],
     /// Its values.
     pub kind: Kind,
     /// What this version does with it.
     pub support: Support,
+    /// The version of DRBD that had it first; none for Tandem's own.
+    pub since: Option<&'static str>,
+    /// Whether a resource that is up takes a new value.
+    pub live: bool,
     /// What it means, in one line.
     pub help: &'static str,
+    /// What else there is to know; may be empty.
+    pub more: &'static str,
 }
 
 impl OptionDef {
     /// The section that dump writes the option into.
     pub fn home(&self) -> Section {
         self.sections.first().copied().unwrap_or(Section::Resource)
-    }
-
-    pub(crate) const fn supported(self) -> Self {
-        Self { support: Support::Supported, ..self }
     }
 
     pub(crate) const fn ignored(self, note: &'static str) -> Self {
@@ -204,6 +252,50 @@ impl OptionDef {
         instead: &'static str,
     ) -> Self {
         Self { support: Support::Refused { accepted, reason, instead }, ..self }
+    }
+
+    /// DRBD has it since this version.
+    pub(crate) const fn since(self, version: &'static str) -> Self {
+        Self { since: Some(version), ..self }
+    }
+
+    /// Tandem's own.
+    pub(crate) const fn own(self) -> Self {
+        Self { since: None, ..self }
+    }
+
+    /// A new value counts from the next `up` on.
+    pub(crate) const fn fixed(self) -> Self {
+        Self { live: false, ..self }
+    }
+
+    pub(crate) const fn formerly(self, name: &'static str) -> Self {
+        Self { formerly: Some(name), ..self }
+    }
+
+    pub(crate) const fn more(self, more: &'static str) -> Self {
+        Self { more, ..self }
+    }
+
+    /// The lines of [`help`], with everything that there is to know.
+    pub fn long_help(&self) -> String {
+        let mut text = self.to_string();
+        if !self.more.is_empty() {
+            let _ = write!(text, "\n    {}", self.more);
+        }
+        let origin = match self.since {
+            Some(version) => format!("DRBD has it since {version}."),
+            None => "DRBD does not have it.".to_owned(),
+        };
+        let change = match self.live {
+            true => "It can be changed while the resource is up.",
+            false => "A change counts from the next `up` on.",
+        };
+        let _ = write!(text, "\n    {origin} {change}");
+        if let Some(former) = self.formerly {
+            let _ = write!(text, " It was called `{former}` before.");
+        }
+        text
     }
 }
 
@@ -253,59 +345,37 @@ impl fmt::Display for Value {
     }
 }
 
+/// The options' places in [`OPTIONS`], by section and name.
+static INDEX: LazyLock<HashMap<(Section, &str), usize>> = LazyLock::new(|| {
+    let mut index = HashMap::new();
+    for (place, option) in OPTIONS.iter().enumerate() {
+        index.extend(option.sections.iter().map(|&section| ((section, option.name), place)));
+        if let Some(former) = option.formerly {
+            // What has moved since had its old name in the old section only.
+            let moved = option.sections.contains(&Section::Syncer);
+            let places = option.sections.iter().filter(|&&section| !moved || section == Section::Syncer);
+            index.extend(places.map(|&section| ((section, former), place)));
+        }
+    }
+    index
+});
+
 /// Finds an option by the section it stands in, with its place in [`OPTIONS`].
 pub(crate) fn find(section: Section, name: &str) -> Option<(usize, &'static OptionDef)> {
-    OPTIONS.iter().enumerate().find(|(_, option)| option.name == name && option.sections.contains(&section))
+    let place = *INDEX.get(&(section, name))?;
+    OPTIONS.get(place).map(|option| (place, option))
 }
 
 /// The help text of all options, or of one section's.
 pub fn help(section: Option<Section>) -> String {
     let mut text = String::new();
     for wanted in Section::ALL.into_iter().filter(|&one| section.is_none_or(|section| section == one)) {
-        let _ = writeln!(text, "{} {{}}\n", wanted.keyword());
+        let _ = writeln!(text, "{}\n", wanted.place().replace('`', ""));
         for option in OPTIONS.iter().filter(|option| option.home() == wanted) {
             let _ = writeln!(text, "{option}\n");
         }
     }
     text
-}
-
-/// The closest of some names to a misspelt one, if one is close.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = match name.chars().count() {
-        0..=2 => return None,
-        3..=5 => 1,
-        6..=40 => 2,
-        _ => return None,
-    };
-    candidates
-        .map(|candidate| (edit_distance(name, candidate), candidate))
-        .filter(|&(distance, _)| distance <= allowed)
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut rows = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let swapped = if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    rows[i - 2][j - 2] + 1
-                } else {
-                    usize::MAX
-                };
-                replaced.min(swapped).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -326,7 +396,7 @@ mod tests {
 
     #[test]
     fn defaults_lie_in_their_ranges_and_accepted_values_are_values() {
-        for option in OPTIONS {
+        for option in OPTIONS.iter() {
             if let Kind::Number { default, min, max, .. } = option.kind {
                 assert!((min..=max).contains(&default), "{}", option.name);
             }
@@ -346,24 +416,10 @@ mod tests {
     #[test]
     fn help_names_every_option_once_with_default_and_support() {
         let text = help(None);
-        for option in OPTIONS {
+        for option in OPTIONS.iter() {
             assert_eq!(text.matches(&format!("\n{} <", option.name)).count(), 1, "{}", option.name);
         }
         assert!(text.contains("timeout <a number from 1 to 600 (tenths of a second)>, default 60\n"));
         assert!(help(Some(Section::Net)).contains("net {}") && !help(Some(Section::Net)).contains("disk {}"));
-    }
-
-    #[test]
-    fn near_misses_are_found_and_strangers_are_not() {
-        let names = ["ping-int", "ping-timeout", "timeout"];
-        for (word, expected) in [
-            ("ping-itn", Some("ping-int")),
-            ("pingint", Some("ping-int")),
-            ("timout", Some("timeout")),
-            ("colour", None),
-            ("x", None),
-        ] {
-            assert_eq!(nearest(word, names.into_iter()), expected, "{word}");
-        }
     }
 }

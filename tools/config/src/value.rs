@@ -22,9 +22,16 @@ pub(crate) fn parse(kind: &Kind, word: &str) -> Result<Value, String> {
         Kind::Choice(words) if words.iter().any(|choice| is_choice(choice, word)) => {
             Ok(Value::Text(word.to_owned()))
         }
-        Kind::Text if !word.is_empty() => Ok(Value::Text(word.to_owned())),
+        Kind::ChoiceOrCount { words, .. } if words.contains(&word) => Ok(Value::Text(word.to_owned())),
+        Kind::ChoiceOrCount { min, max, .. } => {
+            number(kind, Unit::Count, *min..=*max, word).map(|count| Value::Text(count.to_string()))
+        }
+        Kind::Text { max_bytes } if word.len() > *max_bytes => {
+            Err(format!("is too long: expected at most {max_bytes} bytes, found {}", word.len()))
+        }
+        Kind::Text { .. } if !word.is_empty() => Ok(Value::Text(word.to_owned())),
         Kind::Address => address(word).map(Value::Address),
-        Kind::Choice(_) | Kind::Text => Err(expected(kind, word)),
+        Kind::Choice(_) | Kind::Text { .. } => Err(expected(kind, word)),
     }
 }
 

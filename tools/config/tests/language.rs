@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use tandem_config::{Config, MetaDisk, Protocol, Section, Value, node_name};
+use tandem_config::{
+    Config, DiskOptions, MetaDisk, NetOptions, Protocol, Resource, Section, Value, node_name,
+};
 
 const EXAMPLE: &str = "\
 resource r0 {
@@ -26,6 +28,16 @@ fn parse(text: &str) -> Config {
     Config::parse(Path::new("test.conf"), text).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// How the two hosts are connected.
+fn net(resource: &Resource) -> NetOptions {
+    resource.pair(&resource.hosts[0].name()).unwrap_or_else(|error| panic!("{error}")).net()
+}
+
+/// What holds for the volume on a host.
+fn disk(resource: &Resource, node: &str) -> DiskOptions {
+    resource.pair(node).unwrap_or_else(|error| panic!("{error}")).disk()
+}
+
 /// Two hosts whose sections hold only addresses.
 fn hosts() -> &'static str {
     "on alpha { address 10.0.0.1:7789; } on bravo { address 10.0.0.2:7789; }"
@@ -41,19 +53,22 @@ fn the_example_parses_word_for_word() {
     assert!(config.warnings.is_empty());
     let [resource] = config.resources.as_slice() else { panic!("{config:?}") };
     assert_eq!((resource.name.as_str(), &resource.source), ("r0", &(PathBuf::from("test.conf"), 1)));
-    assert_eq!(resource.net.protocol, Protocol::C);
+    assert_eq!(net(resource).protocol, Protocol::C);
     let [node1, node2] = resource.hosts.as_slice() else { panic!("{resource:?}") };
-    assert_eq!((node1.name(), node1.node_id, node2.name(), node2.node_id), ("node1", 0, "node2", 1));
-    assert_eq!(node1.address, "192.168.100.101:7789".parse().unwrap());
-    assert_eq!(node2.address, "192.168.100.102:7789".parse().unwrap());
+    assert_eq!(
+        (node1.name().as_str(), node1.node_id, node2.name().as_str(), node2.node_id),
+        ("node1", 0, "node2", 1)
+    );
+    assert_eq!(node1.address.unwrap().to_string(), "ipv4 192.168.100.101:7789");
+    assert_eq!(node2.address.unwrap().to_string(), "ipv4 192.168.100.102:7789");
     let [volume] = node1.volumes.as_slice() else { panic!("{node1:?}") };
     assert_eq!((volume.number, volume.minor), (0, 0));
     assert_eq!(
-        (volume.device.as_path(), volume.disk.as_path()),
-        (Path::new("/dev/drbd0"), Path::new("/dev/sdb1"))
+        (volume.device.as_path(), volume.disk.as_deref()),
+        (Path::new("/dev/drbd0"), Some(Path::new("/dev/sdb1")))
     );
     assert_eq!(volume.meta_disk, MetaDisk::Internal);
-    assert!(volume.disk_options.disk_flushes);
+    assert!(disk(resource, "node2").disk_flushes);
 }
 
 #[test]
@@ -65,7 +80,7 @@ fn the_example_parses_on_one_line_with_the_other_host() {
 
 #[test]
 fn defaults_are_drbds() {
-    let net = parse(EXAMPLE).resources.remove(0).net;
+    let net = net(&parse(EXAMPLE).resources[0]);
     assert_eq!((net.timeout_ms, net.ping_interval_ms, net.ping_timeout_ms), (6000, 10_000, 500));
     assert_eq!((net.connect_interval_ms, net.ko_count, net.max_epoch_size), (10_000, 7, 2048));
 }
@@ -88,20 +103,20 @@ fn every_form_of_the_grammar_is_read() {
     assert_eq!(config.global.nbd_listen, Some("[::1]:10809".parse().unwrap()));
     let [resource] = config.resources.as_slice() else { panic!("{config:?}") };
     assert_eq!(resource.name, "r.1_+-x");
-    let net = &resource.net;
+    let net = net(resource);
     assert_eq!((net.protocol, net.timeout_ms, net.ping_timeout_ms), (Protocol::B, 5000, 900));
     assert_eq!((net.ping_interval_ms, net.connect_interval_ms), (7000, 8000));
     assert_eq!((net.ko_count, net.max_epoch_size), (0, 2048));
     let alpha = resource.local("alpha.example.org").unwrap();
-    assert_eq!((alpha.name(), alpha.node_id), ("alpha", 4));
+    assert_eq!((alpha.name().as_str(), alpha.node_id), ("alpha", 4));
     let volume = &alpha.volumes[0];
     assert_eq!((volume.minor, volume.device.as_path()), (5, Path::new("/dev/drbd_data")));
-    assert_eq!(volume.disk, Path::new("/dev/mapper/a b\"c"));
+    assert_eq!(volume.disk.as_deref(), Some(Path::new("/dev/mapper/a b\"c")));
     assert_eq!(volume.meta_disk, MetaDisk::External("/dev/md1".into()));
-    assert!(!volume.disk_options.disk_flushes);
+    assert!(!disk(resource, "alpha").disk_flushes);
     let [bravo] = resource.peers("alpha")[..] else { panic!("{resource:?}") };
-    assert_eq!((bravo.name(), bravo.node_id), ("bravo", 2));
-    assert!(bravo.volumes[0].disk_options.disk_flushes, "the volume's own option wins over the resource's");
+    assert_eq!((bravo.name().as_str(), bravo.node_id), ("bravo", 2));
+    assert!(disk(resource, "bravo").disk_flushes, "the volume's own option wins over the resource's");
 }
 
 #[test]
@@ -111,9 +126,9 @@ fn common_is_inherited_and_overridden_wherever_it_stands() {
         resource("net { timeout 30; }")
     ));
     let resource = &config.resources[0];
-    assert_eq!(resource.net.protocol, Protocol::A);
-    assert_eq!((resource.net.timeout_ms, resource.net.ping_interval_ms), (3000, 9000));
-    assert!(resource.hosts.iter().all(|host| !host.volumes[0].disk_options.disk_flushes));
+    assert_eq!(net(resource).protocol, Protocol::A);
+    assert_eq!((net(resource).timeout_ms, net(resource).ping_interval_ms), (3000, 9000));
+    assert!(resource.hosts.iter().all(|host| !disk(resource, &host.name()).disk_flushes));
 }
 
 #[test]
@@ -124,14 +139,14 @@ fn hosts_inherit_and_override_what_the_resource_says_of_the_volume() {
            on bravo { address 10.0.0.2:7789; disk /dev/sdc1; device minor 9; } }",
     );
     let [alpha, bravo] = config.resources[0].hosts.as_slice() else { panic!("{config:?}") };
-    assert_eq!((alpha.volumes[0].minor, alpha.volumes[0].disk.as_path()), (3, Path::new("/dev/sdb1")));
-    assert_eq!((bravo.volumes[0].minor, bravo.volumes[0].disk.as_path()), (9, Path::new("/dev/sdc1")));
+    assert_eq!((alpha.volumes[0].minor, alpha.volumes[0].disk.as_deref()), (3, Some(Path::new("/dev/sdb1"))));
+    assert_eq!((bravo.volumes[0].minor, bravo.volumes[0].disk.as_deref()), (9, Some(Path::new("/dev/sdc1"))));
     assert_eq!(bravo.volumes[0].device, Path::new("/dev/drbd9"));
 }
 
 #[test]
 fn the_same_protocol_in_both_places_is_accepted() {
-    assert_eq!(parse(&resource("protocol B; net { protocol B; }")).resources[0].net.protocol, Protocol::B);
+    assert_eq!(net(&parse(&resource("protocol B; net { protocol B; }")).resources[0]).protocol, Protocol::B);
 }
 
 #[test]
@@ -215,7 +230,7 @@ resource r0 {
     }
 }
 ";
-    assert_eq!(config.resources[0].dump("node1"), expected);
+    assert_eq!(config.dump_resource(&config.resources[0], "node1"), expected);
     assert_eq!(config.dump("node1"), format!("{expected}\n"));
     assert!(config.dump("node9").starts_with("# resource r0 on node9: ignored, not stacked\n"));
 }
@@ -224,7 +239,7 @@ resource r0 {
 fn the_dump_parses_back_to_an_equal_config() {
     let rich = format!(
         "global {{ nbd-listen 127.0.0.1:10809; usage-count no; }} common {{ protocol A; disk {{ al-extents 67; }} }} {}",
-        "resource x { require-drbd-module-version-ge 9.0.16; net { timeout 20; data-integrity-alg \"a b\\\\\\\"c\"; max-buffers 4K; }\n\
+        "require-drbd-module-version-ge 9.0.16; resource x { net { timeout 20; data-integrity-alg \"a b\\\\\\\"c\"; max-buffers 4K; }\n\
            options { cpu-mask \"{;#\"; } startup { wfc-timeout 30; } disk { resync-rate 10M; }\n\
            on a1 a2 { node-id 7; address [fe80::1]:1; device /dev/x\\y minor 3; disk \"/dev/ü;\"; meta-disk /dev/m; }\n\
            on b { address [fe80::2]:2; volume 0 { device minor 4; disk /d; meta-disk internal; disk { c-max-rate 0; disk-flushes no; } } } }"

@@ -1,11 +1,12 @@
 //! From the configuration to what the daemon is told of a resource on this node.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tandem_config::{
-    ConfigError, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, OnCongestion, Protocol, Resource,
-    Stage, Volume,
+    CannotRun, ConfigError, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, OnCongestion, Pair,
+    Protocol, Resource, Stage, Volume,
 };
 use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
@@ -64,26 +65,32 @@ impl Config {
             return Ok(self.config.dump(&self.node));
         }
         let chosen = self.choose(names)?;
-        Ok(chosen.into_iter().map(|resource| resource.dump(&self.node)).collect::<Vec<_>>().join("\n"))
+        Ok(chosen
+            .into_iter()
+            .map(|resource| self.config.dump_resource(resource, &self.node))
+            .collect::<Vec<_>>()
+            .join("\n"))
     }
 
     fn spec(&self, resource: &Resource) -> Result<ResourceSpec, Failure> {
-        let not_here = || Failure::NotDefined(resource.name.clone());
-        let local = resource.local(&self.node).ok_or_else(not_here)?;
-        let volume = local.volumes.first().ok_or_else(not_here)?;
+        let pair = resource.pair(&self.node).map_err(|error| match error {
+            CannotRun::NotDefined(_) => Failure::NotDefined(resource.name.clone()),
+            CannotRun::NotSupported(error) => failure(&error),
+        })?;
+        let (net, disk) = (pair.net(), pair.disk());
         Ok(ResourceSpec {
             name: resource.name.clone(),
-            node: node_spec(local)?,
-            peers: resource.peers(&self.node).into_iter().map(node_spec).collect::<Result<_, _>>()?,
-            volume: volume_spec(volume, resource.resync_undo())?,
-            options: options(&resource.net, &volume.disk_options, resource, local)?,
+            node: node_spec(pair.local, pair.local_address)?,
+            peers: vec![node_spec(pair.peer, pair.peer_address)?],
+            volume: volume_spec(pair.volume, &disk)?,
+            options: options(&net, &disk, &pair, resource)?,
             handlers: HandlersSpec {
                 commands: handlers(resource),
                 limit_ms: resource.handler_limit_ms(),
                 config_file: self.file.clone(),
             },
-            resync_after: resource.resync_after().map(String::from),
-            connect_interval_ms: resource.net.connect_interval_ms,
+            resync_after: disk.resync_after,
+            connect_interval_ms: net.connect_interval_ms,
             nbd_listen: self.config.global.nbd_listen,
             block_device: block_device(&self.config.global),
         })
@@ -129,11 +136,11 @@ fn handlers(resource: &Resource) -> BTreeMap<Handler, String> {
 fn options(
     net: &NetOptions,
     disk: &DiskOptions,
+    pair: &Pair<'_>,
     resource: &Resource,
-    local: &Host,
 ) -> Result<Options, Failure> {
     Ok(Options {
-        after_split_brain: after_split_brain(net, resource, local)?,
+        after_split_brain: after_split_brain(net, pair, resource)?,
         rr_conflict: match net.rr_conflict.as_str() {
             "call-pri-lost" => RrConflict::CallPriLost,
             "retry-connect" => RrConflict::RetryConnect,
@@ -179,8 +186,8 @@ fn options(
 /// The table lets pass what the engine does, and no other word.
 fn after_split_brain(
     net: &NetOptions,
+    pair: &Pair<'_>,
     resource: &Resource,
-    local: &Host,
 ) -> Result<AfterSplitBrain, Failure> {
     let node = |host: Option<&Host>| -> Result<NodeId, Failure> {
         let unknown = || {
@@ -197,10 +204,8 @@ fn after_split_brain(
             "discard-older-primary" => NoPrimary::DiscardOlderPrimary,
             "discard-zero-changes" => NoPrimary::DiscardZeroChanges,
             "discard-least-changes" => NoPrimary::DiscardLeastChanges,
-            "discard-local" => NoPrimary::DiscardNode(node(Some(local))?),
-            "discard-remote" => {
-                NoPrimary::DiscardNode(node(resource.hosts.iter().find(|h| h.node_id != local.node_id))?)
-            }
+            "discard-local" => NoPrimary::DiscardNode(node(Some(pair.local))?),
+            "discard-remote" => NoPrimary::DiscardNode(node(Some(pair.peer))?),
             word => match word.strip_prefix("discard-node-") {
                 Some(name) => NoPrimary::DiscardNode(node(resource.local(name))?),
                 None => NoPrimary::Disconnect,
@@ -222,22 +227,24 @@ fn after_split_brain(
     })
 }
 
-fn node_spec(host: &Host) -> Result<NodeSpec, Failure> {
-    let id = NodeId(narrow("node-id", host.node_id)?);
-    Ok(NodeSpec { id, name: host.name().to_owned(), address: host.address })
+fn node_spec(host: &Host, address: SocketAddr) -> Result<NodeSpec, Failure> {
+    Ok(NodeSpec { id: NodeId(narrow("node-id", host.node_id)?), name: host.name(), address })
 }
 
-fn volume_spec(volume: &Volume, undo_log: Option<&str>) -> Result<VolumeSpec, Failure> {
+fn volume_spec(volume: &Volume, disk: &DiskOptions) -> Result<VolumeSpec, Failure> {
+    // What has no disk, or shares its metadata's device, is not run.
+    let unusable = |what| Failure::Config(format!("volume {}: {what}", volume.number), 10);
     Ok(VolumeSpec {
         number: narrow("volume", volume.number)?,
         minor: volume.minor,
         device: volume.device.clone(),
-        disk: volume.disk.clone(),
+        disk: volume.disk.clone().ok_or_else(|| unusable("no backing device"))?,
         meta_disk: match &volume.meta_disk {
             MetaDisk::Internal => None,
             MetaDisk::External(path) => Some(path.clone()),
+            MetaDisk::Indexed(..) => return Err(unusable("indexed external metadata")),
         },
-        undo_log: undo_log.map(PathBuf::from),
+        undo_log: disk.resync_undo.as_ref().map(PathBuf::from),
     })
 }
 
@@ -384,6 +391,26 @@ mod tests {
             (expected.peers[0].clone(), &[expected.node][..])
         );
         assert_eq!(on_bravo.volume.meta_disk, Some(PathBuf::from("/dev/sdc")));
+    }
+
+    #[test]
+    fn what_this_version_cannot_run_is_dumped_and_not_handed_to_the_daemon() {
+        let host = |name, id| format!("on {name} {{ node-id {id}; address 10.0.0.{id}:1; }} ");
+        let hosts: String =
+            ["alpha", "bravo", "carol"].into_iter().zip(1..).map(|(name, id)| host(name, id)).collect();
+        let text = format!(
+            "resource three {{ {hosts} connection-mesh {{ hosts alpha bravo carol; }}
+             volume 0 {{ device minor 0; disk /dev/a; }} volume 1 {{ device minor 1; disk /dev/b; }} }}"
+        );
+        let config = tandem_config::Config::parse(Path::new("test"), &text).unwrap();
+        let config = Config { config, file: "/etc/tandem.conf".into(), node: "alpha".into() };
+        let dumped = config.dump(&[]).unwrap();
+        assert!(dumped.contains("on carol {") && dumped.contains("volume 1 {"), "{dumped}");
+        let error = config.specs(&["three".into()]).unwrap_err();
+        assert_eq!(error.exit_code(), 10);
+        for part in ["3 hosts; this version supports two nodes", "one volume per resource"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -1,23 +1,33 @@
 //! From statements to the model, reporting everything that is wrong.
 
+mod address;
+mod claims;
+mod connection;
 mod host;
+mod obstacles;
+mod places;
 mod resource;
 mod rules;
 mod settings;
+mod slot;
+mod verbatim;
+mod volume;
 
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::language::{only_one, section_body};
-use crate::model::{Global, Resource};
-use crate::options::{self, OPTIONS, Section};
+use crate::model::{Config, Global, Verbatim};
+use crate::options::Section;
 use crate::source::Span;
 use crate::tree::Statement;
-use rules::{Claims, ResyncOrder};
+use claims::Claims;
+use places::unknown;
+use rules::ResyncOrder;
 use settings::Assigned;
 
 /// Checks all statements. The result is complete only if no error was reported.
-pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> (Global, Vec<Resource>) {
+pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> Config {
     let common = common(statements, diagnostics);
     let mut global = Assigned::new();
     let mut resources = Vec::new();
@@ -47,112 +57,39 @@ pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> 
                     resources.extend(read);
                 }
             }
+            _ if settings::option(Section::Top, statement, &mut global, diagnostics) => {}
             _ => unknown(statement, "here", &["global", "common", "resource", "include"], None, diagnostics),
         }
     }
     order.check(&names, diagnostics);
-    (Global::new(settings::values(&global)), resources)
+    Config {
+        resources,
+        global: Global::new(settings::values(&global)),
+        common: settings::values(&common.assigned),
+        warnings: Vec::new(),
+    }
+}
+
+/// What holds for all resources.
+#[derive(Default)]
+struct Common {
+    assigned: Assigned,
+    proxy: Vec<Verbatim>,
 }
 
 /// `common` counts for all resources, wherever it stands, so it is read first.
-fn common(statements: &[Statement], diagnostics: &mut Diagnostics) -> Assigned {
-    let mut assigned = Assigned::new();
+fn common(statements: &[Statement], diagnostics: &mut Diagnostics) -> Common {
+    let mut common = Common::default();
     let mut first = None;
     for statement in statements.iter().filter(|statement| statement.name() == "common") {
         only_one(statement, &mut first, diagnostics);
         for inner in section_body(statement, diagnostics).into_iter().flatten() {
-            if !settings::resource_level(inner, &mut assigned, diagnostics) {
+            if inner.name() == "proxy" {
+                common.proxy.extend(verbatim::body(inner));
+            } else if !settings::resource_level(inner, &mut common.assigned, diagnostics) {
                 unknown(inner, "in `common`", resource::SECTIONS, Some(Section::Resource), diagnostics);
             }
         }
     }
-    assigned
-}
-
-/// Reports a statement that has no place where it stands. `keywords` and the options of `section` would have one.
-fn unknown(
-    statement: &Statement,
-    place: &str,
-    keywords: &[&str],
-    section: Option<Section>,
-    diagnostics: &mut Diagnostics,
-) {
-    let name = statement.name();
-    if let Some((reason, instead)) = unsupported(name) {
-        let message = format!("`{name}` is not supported by this version: {reason}");
-        diagnostics.push(Diagnostic::error(statement.span(), message).help(instead));
-        return;
-    }
-    let belongs = homes(name);
-    let error = Diagnostic::error(
-        statement.span(),
-        match belongs.is_empty() {
-            true => format!("{} is not known {place}", quote(name)),
-            false => format!("`{name}` is not allowed {place}"),
-        },
-    );
-    if !belongs.is_empty() {
-        diagnostics.push(error.help(format!("it belongs in {belongs}")));
-        return;
-    }
-    let options = OPTIONS.iter().filter(|option| section.is_some_and(|here| option.sections.contains(&here)));
-    let allowed = keywords.iter().copied().chain(options.map(|option| option.name));
-    let everywhere =
-        OPTIONS.iter().map(|option| option.name).chain(KEYWORDS.iter().map(|&(keyword, _)| keyword));
-    let error = match options::nearest(name, allowed).or_else(|| options::nearest(name, everywhere)) {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
-        None if keywords.is_empty() => error,
-        None => error.help(format!("expected one of: {}", keywords.join(", "))),
-    };
-    diagnostics.push(error);
-}
-
-/// Where a word that is known elsewhere belongs.
-fn homes(name: &str) -> String {
-    let sections = OPTIONS.iter().filter(|option| option.name == name).flat_map(|option| option.sections);
-    let mut places: Vec<String> = sections.map(|section| format!("`{} {{}}`", section.keyword())).collect();
-    places.extend(
-        KEYWORDS.iter().filter(|(keyword, _)| *keyword == name).map(|(_, place)| (*place).to_owned()),
-    );
-    places.join(" or ")
-}
-
-/// The words that are not options, and their places.
-const KEYWORDS: &[(&str, &str)] = &[
-    ("global", "the top level"),
-    ("common", "the top level"),
-    ("resource", "the top level"),
-    ("include", "the top level"),
-    ("net", "`common {}` or `resource {}`"),
-    ("disk", "`common {}`, `resource {}`, `on {}` or `volume {}`"),
-    ("options", "`common {}` or `resource {}`"),
-    ("startup", "`common {}` or `resource {}`"),
-    ("handlers", "`common {}` or `resource {}`"),
-    ("on", "`resource {}`"),
-    ("volume", "`resource {}` or `on {}`"),
-    ("device", "`resource {}`, `on {}` or `volume {}`"),
-    ("meta-disk", "`resource {}`, `on {}` or `volume {}`"),
-    ("address", "`on {}`"),
-    ("node-id", "`on {}`"),
-];
-
-/// Statements of DRBD that this version refuses: the reason, and what to write instead.
-fn unsupported(name: &str) -> Option<(&'static str, &'static str)> {
-    Some(match name {
-        "connection" | "connection-mesh" | "path" => (
-            "a resource has one connection, between its two hosts",
-            "write `address` into the `on` sections and `net {}` into the resource",
-        ),
-        "floating" => ("hosts are chosen by name", "write `on HOST { address ...; }`"),
-        "stacked-on-top-of" => ("stacked resources are not supported", "remove it"),
-        "proxy" => ("there is no proxy for long distances", "remove it; `protocol A` tolerates more latency"),
-        "syncer" => (
-            "it is the section of DRBD 8.3",
-            "move its options: `rate` is `resync-rate` in `disk {}`, `verify-alg` belongs in `net {}`",
-        ),
-        "flexible-meta-disk" => ("external metadata is always of flexible size", "write `meta-disk PATH;`"),
-        "peer-device-options" => ("a resource has one peer", "write the options into `disk {}`"),
-        "template-file" => ("templates are not supported", "use `include` or `common {}`"),
-        _ => return None,
-    })
+    common
 }

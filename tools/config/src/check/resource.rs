@@ -1,20 +1,42 @@
 //! One `resource` section.
 
-use super::host::{self, HostParts, Volumes};
-use super::rules::{self, Claims, ResyncOrder};
+use std::collections::BTreeSet;
+
+use super::Common;
+use super::claims::Claims;
+use super::connection::{self, ConnectionParts};
+use super::host::{self, HostParts};
+use super::obstacles;
+use super::rules::{self, ResyncOrder};
 use super::settings::{self, Assigned};
 use super::unknown;
+use super::verbatim;
+use super::volume::Volumes;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::language::body;
-use crate::model::{NetOptions, Resource};
+use crate::model::{Resource, Verbatim};
+use crate::source::Span;
 use crate::tree::{Statement, Word};
 
 /// The option sections of `common` and `resource`.
-pub(super) const SECTIONS: &[&str] = &["net", "disk", "options", "startup", "handlers"];
-const STATEMENTS: &[&str] =
-    &["on", "volume", "device", "disk", "meta-disk", "net", "options", "startup", "handlers", "protocol"];
-/// The highest node-id that DRBD's formats have room for.
-const MAX_NODE_ID: u32 = 31;
+pub(super) const SECTIONS: &[&str] = &["net", "disk", "options", "startup", "handlers", "proxy"];
+const STATEMENTS: &[&str] = &[
+    "on",
+    "floating",
+    "connection",
+    "connection-mesh",
+    "volume",
+    "device",
+    "disk",
+    "meta-disk",
+    "net",
+    "options",
+    "startup",
+    "handlers",
+    "protocol",
+];
+/// DRBD's formats have room for so many.
+const MAX_HOSTS: usize = 32;
 /// Paths and host names are built from resource names.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -52,54 +74,125 @@ fn bad_name(name: &str) -> Option<String> {
     (name.len() > MAX_NAME_BYTES).then(|| format!("it is longer than {MAX_NAME_BYTES} bytes"))
 }
 
+/// What a resource says, with the places that messages need.
+pub(super) struct ResourceParts<'a> {
+    pub(super) name: &'a Word,
+    /// Where the resource begins.
+    pub(super) span: &'a Span,
+    /// Its own options and those of `common`.
+    pub(super) options: Assigned,
+    pub(super) volumes: Volumes,
+    pub(super) hosts: Vec<HostParts>,
+    pub(super) connections: Vec<ConnectionParts>,
+    pub(super) proxy: Vec<Verbatim>,
+}
+
 /// Reads one resource; `None` if it is not complete, which is then reported.
 pub(super) fn resource(
     name: &Word,
     statement: &Statement,
-    common: &Assigned,
+    common: &Common,
     claims: &mut Claims,
     order: &mut ResyncOrder,
     diagnostics: &mut Diagnostics,
 ) -> Option<Resource> {
-    let mut own = Assigned::new();
-    let mut volumes = Volumes::default();
-    let mut hosts = Vec::new();
-    for inner in body(statement, diagnostics)? {
-        if inner.name() == "on" {
-            hosts.extend(host::host(inner, diagnostics));
-        } else if !settings::resource_level(inner, &mut own, diagnostics) && !volumes.read(inner, diagnostics)
-        {
-            unknown(inner, "in `resource`", STATEMENTS, None, diagnostics);
+    let parts = read(name, statement, common, diagnostics)?;
+    let ids = node_ids(&parts.hosts, diagnostics);
+    let numbers = volume_numbers(&parts, diagnostics);
+    rules::of_resource(&parts, &numbers, diagnostics);
+    order.note(&name.text, &parts.options);
+    claims.resource(&parts, &numbers, diagnostics);
+    let obstacles = obstacles::of_resource(&parts, &numbers);
+
+    let mut hosts = Some(Vec::new());
+    for (host, id) in parts.hosts.into_iter().zip(ids) {
+        match (host.complete(id, &numbers, &parts.volumes, diagnostics), &mut hosts) {
+            (Some(host), Some(hosts)) => hosts.push(host),
+            _ => hosts = None,
         }
     }
-    let assigned = settings::inherit(common, &own);
-    rules::timeouts(&assigned, statement.span(), diagnostics);
-    rules::pull_ahead(&assigned, diagnostics);
-    order.note(&name.text, &assigned);
-    rules::fencing(&assigned, statement.span(), diagnostics);
-    rules::two_hosts(name, &hosts, diagnostics);
-    rules::pair_of_hosts(&hosts, diagnostics);
-    let ids = node_ids(&hosts, diagnostics);
-    let mut complete = Vec::new();
-    for (host, id) in hosts.into_iter().zip(ids) {
-        let volume = host.volume(&volumes);
-        claims.host(&host, &volume, &name.text, diagnostics);
-        complete.push(host.complete(id, volume, &assigned, diagnostics));
-    }
-    let settings = settings::values(&assigned);
     Some(Resource {
         name: name.text.clone(),
         source: (statement.span().path().to_owned(), statement.span().line()),
-        hosts: complete.into_iter().collect::<Option<_>>()?,
-        net: NetOptions::from(&settings),
-        settings,
+        hosts: hosts?,
+        connections: parts.connections.into_iter().map(ConnectionParts::complete).collect(),
+        settings: settings::values(&parts.options),
+        proxy: parts.proxy,
+        obstacles,
     })
 }
 
-/// Explicit node-ids, or the order of appearance.
+fn read<'a>(
+    name: &'a Word,
+    statement: &'a Statement,
+    common: &Common,
+    diagnostics: &mut Diagnostics,
+) -> Option<ResourceParts<'a>> {
+    let mut own = Assigned::new();
+    let mut volumes = Volumes::default();
+    let (mut hosts, mut connections) = (Vec::new(), Vec::new());
+    let mut proxy = Vec::new();
+    for inner in body(statement, diagnostics)? {
+        match inner.name() {
+            "on" | "floating" | "stacked-on-top-of" => hosts.extend(host::host(inner, diagnostics)),
+            "connection" | "connection-mesh" => connections.push(inner),
+            "proxy" => proxy.extend(verbatim::body(inner)),
+            _ if settings::resource_level(inner, &mut own, diagnostics) => {}
+            _ if volumes.read(inner, diagnostics) => {}
+            _ => unknown(inner, "in `resource`", STATEMENTS, None, diagnostics),
+        }
+    }
+    if let Some(excess) = hosts.get(MAX_HOSTS) {
+        diagnostics
+            .push(Diagnostic::error(&excess.span, format!("a resource has at most {MAX_HOSTS} hosts")));
+        return None;
+    }
+    if hosts.is_empty() {
+        let message = format!("expected two `on HOST {{}}` sections in {}, found 0", quote(&name.text));
+        diagnostics.push(Diagnostic::error(&name.span, message));
+        return None;
+    }
+    Some(ResourceParts {
+        name,
+        span: statement.span(),
+        options: settings::inherit(&common.assigned, &own),
+        connections: connection::connections(&connections, &hosts, diagnostics),
+        volumes,
+        hosts,
+        proxy: if proxy.is_empty() { common.proxy.clone() } else { proxy },
+    })
+}
+
+/// The volumes that every host must have: those that are named anywhere, or the one that follows from a `device`.
+fn volume_numbers(parts: &ResourceParts<'_>, diagnostics: &mut Diagnostics) -> Vec<u32> {
+    let levels = || std::iter::once(&parts.volumes).chain(parts.hosts.iter().map(|host| &host.volumes));
+    let named =
+        || levels().flat_map(|level| level.numbered.iter().map(|(number, (span, _))| (*number, span)));
+    let numbers: BTreeSet<u32> = named().map(|(number, _)| number).collect();
+    let other = named().find(|(number, _)| *number != 0);
+    levels().for_each(|level| level.not_mixed(other, diagnostics));
+    for (number, (span, _)) in parts.connections.iter().flat_map(|connection| &connection.volumes) {
+        let implied = *number == 0 && numbers.is_empty();
+        if !numbers.contains(number) && !implied {
+            let text = format!("`volume {number}` of the connection is no volume of the resource");
+            diagnostics.push(Diagnostic::error(span, text));
+        }
+    }
+    if numbers.is_empty() && levels().any(Volumes::implies_one) {
+        return vec![0];
+    }
+    numbers.into_iter().collect()
+}
+
+/// Explicit node-ids, or the order of appearance, which two hosts may leave it to.
 fn node_ids(hosts: &[HostParts], diagnostics: &mut Diagnostics) -> Vec<u32> {
     let mut ids: Vec<u32> = Vec::new();
     for (host, position) in hosts.iter().zip(0..) {
+        if hosts.len() > 2 && !host.node_id.stands() {
+            let error = Diagnostic::error(&host.span, format!("`{}` has no `node-id`", host.title));
+            diagnostics
+                .push(error.help("with more than two hosts, every one needs a `node-id` from 0 to 31"));
+        }
         let id = host.node_id.value.unwrap_or(position);
         if let Some(earlier) = ids.iter().position(|&other| other == id).and_then(|index| hosts.get(index)) {
             let span = host.node_id.span.as_ref().unwrap_or(&host.span);
@@ -110,9 +203,6 @@ fn node_ids(hosts: &[HostParts], diagnostics: &mut Diagnostics) -> Vec<u32> {
                     .related(other, "this host has it already")
                     .help("give every host a `node-id`, or none: then they count from 0 in order"),
             );
-        } else if id > MAX_NODE_ID {
-            diagnostics
-                .push(Diagnostic::error(&host.span, format!("no node-id up to {MAX_NODE_ID} is left")));
         }
         ids.push(id);
     }

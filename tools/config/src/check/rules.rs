@@ -1,20 +1,56 @@
 //! Rules that concern several statements at once.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use super::host::{HostParts, VolumeParts};
-use super::settings::{Assigned, Assignment};
+use super::host::HostParts;
+use super::resource::ResourceParts;
+use super::settings::{Assigned, Assignment, inherit, values};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::model::{Fencing, MetaDisk, NetOptions, OnCongestion, Protocol};
+use crate::effective::{Fencing, MAX_HOT_EXTENTS, NetOptions, OnCongestion, Protocol};
 use crate::options::{self, Section, Value};
+use crate::settings::Settings;
 use crate::source::Span;
-use crate::tree::Word;
+
+/// What must hold within one resource.
+pub(super) fn of_resource(parts: &ResourceParts<'_>, numbers: &[u32], diagnostics: &mut Diagnostics) {
+    distinct_hosts(&parts.hosts, diagnostics);
+    explicit_connections(parts, diagnostics);
+    if parts.connections.is_empty() {
+        of_connection(&parts.options, parts.span, diagnostics);
+    }
+    for connection in &parts.connections {
+        of_connection(&inherit(&parts.options, &connection.options), parts.span, diagnostics);
+    }
+    activity_log(&parts.options, diagnostics);
+    for host in &parts.hosts {
+        let of_host = |number: &u32| parts.volumes.merged(&host.volumes, *number);
+        numbers.iter().for_each(|number| activity_log(&of_host(number).options, diagnostics));
+    }
+}
+
+/// What must hold of the options of one connection.
+fn of_connection(assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnostics) {
+    let settings = values(assigned);
+    let net = NetOptions::from(&settings);
+    timeouts(&net, assigned, resource, diagnostics);
+    pull_ahead(&net, assigned, diagnostics);
+    fencing(&net, &settings, assigned, resource, diagnostics);
+}
+
+/// DRBD takes any number up to 65534, and counts what is too many for its log as less.
+fn activity_log(assigned: &Assigned, diagnostics: &mut Diagnostics) {
+    let (index, _) = options::find(Section::Disk, "al-extents").unzip();
+    if let Some(Assignment { value: Value::Number(asked), span, .. }) = index.and_then(|i| assigned.get(&i))
+        && *asked > MAX_HOT_EXTENTS
+    {
+        let text =
+            format!("`al-extents` counts as {MAX_HOT_EXTENTS}: the log on the disk has room for no more");
+        diagnostics.push(Diagnostic::warning(span, text));
+    }
+}
 
 /// DRBD's rule: `timeout` must be less than `connect-int` and `ping-int`, in the same unit.
-pub(super) fn timeouts(assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnostics) {
-    let net = NetOptions::from(&super::settings::values(assigned));
+fn timeouts(net: &NetOptions, assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnostics) {
     for (name, interval_ms) in [("connect-int", net.connect_interval_ms), ("ping-int", net.ping_interval_ms)]
     {
         if net.timeout_ms < interval_ms {
@@ -37,8 +73,7 @@ pub(super) fn timeouts(assigned: &Assigned, resource: &Span, diagnostics: &mut D
 }
 
 /// DRBD's rule, and its words (155).
-pub(super) fn pull_ahead(assigned: &Assigned, diagnostics: &mut Diagnostics) {
-    let net = NetOptions::from(&super::settings::values(assigned));
+fn pull_ahead(net: &NetOptions, assigned: &Assigned, diagnostics: &mut Diagnostics) {
     if net.on_congestion == OnCongestion::PullAhead
         && net.protocol != Protocol::A
         && let Some(assignment) = find(assigned, "on-congestion")
@@ -94,9 +129,13 @@ impl ResyncOrder {
 }
 
 /// DRBD's rule (its failure 154), and one of sense: who is to be fenced must be so by somebody.
-pub(super) fn fencing(assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnostics) {
-    let values = super::settings::values(assigned);
-    let net = NetOptions::from(&values);
+fn fencing(
+    net: &NetOptions,
+    settings: &Settings,
+    assigned: &Assigned,
+    resource: &Span,
+    diagnostics: &mut Diagnostics,
+) {
     let span = find(assigned, "fencing").map_or(resource, |assignment| &assignment.span);
     if net.fencing == Fencing::ResourceAndStonith && net.protocol == Protocol::A {
         let text = "Fencing policy resource-and-stonith only with prot B or C allowed";
@@ -104,7 +143,7 @@ pub(super) fn fencing(assigned: &Assigned, resource: &Span, diagnostics: &mut Di
             .help("with protocol A, writes have completed that the peer lacks, whatever becomes of it");
         diagnostics.push(error);
     }
-    if net.fencing != Fencing::DontCare && values.get(Section::Handlers, "fence-peer").is_none() {
+    if net.fencing != Fencing::DontCare && settings.get(Section::Handlers, "fence-peer").is_none() {
         let text = "`fencing` without a `fence-peer` handler: a lost peer is never fenced, and a node that is alone is \
                     promoted with --force only";
         diagnostics.push(Diagnostic::warning(span, text));
@@ -124,104 +163,22 @@ fn seconds(ms: u64) -> String {
     }
 }
 
-/// Exactly two hosts, of different names.
-pub(super) fn two_hosts(name: &Word, hosts: &[HostParts], diagnostics: &mut Diagnostics) {
+/// No two sections for one host.
+fn distinct_hosts(hosts: &[HostParts], diagnostics: &mut Diagnostics) {
     for (index, host) in hosts.iter().enumerate() {
-        let earlier =
-            hosts.iter().take(index).find(|other| other.names.iter().any(|one| host.names.contains(one)));
-        if let Some(earlier) = earlier {
-            let error = Diagnostic::error(&host.span, format!("duplicate `on {}`", host.names.join(" ")));
+        let same = |other: &&HostParts| other.names().iter().any(|name| host.names().contains(name));
+        if let Some(earlier) = hosts.iter().take(index).find(same) {
+            let error = Diagnostic::error(&host.span, format!("duplicate `{}`", host.title));
             diagnostics.push(error.related(&earlier.span, "the host has a section already"));
         }
     }
-    let found = hosts.len();
-    if let Some(third) = hosts.get(2) {
-        let message =
-            format!("resource {} has {found} hosts; this version supports two nodes", quote(&name.text));
-        diagnostics.push(Diagnostic::error(&third.span, message));
-    } else if found < 2 {
-        let message = format!("expected two `on HOST {{}}` sections in {}, found {found}", quote(&name.text));
-        diagnostics.push(Diagnostic::error(&name.span, message));
+}
+
+/// More than two hosts say who is connected with whom.
+fn explicit_connections(parts: &ResourceParts<'_>, diagnostics: &mut Diagnostics) {
+    if let (Some(third), []) = (parts.hosts.get(2), parts.connections.as_slice()) {
+        let text = format!("no two of the {} hosts are connected", parts.hosts.len());
+        let help = "with more than two hosts, add `connection` sections or a `connection-mesh`";
+        diagnostics.push(Diagnostic::warning(&third.span, text).help(help));
     }
-}
-
-/// The addresses of the two hosts differ and are of one family.
-pub(super) fn pair_of_hosts(hosts: &[HostParts], diagnostics: &mut Diagnostics) {
-    let [first, second] = hosts else { return };
-    let (Some(a), Some(b)) = (first.address.value, second.address.value) else { return };
-    let (Some(a_span), Some(b_span)) = (&first.address.span, &second.address.span) else { return };
-    if a == b {
-        let error = Diagnostic::error(b_span, format!("both hosts have the address {b}"));
-        diagnostics.push(error.related(a_span, "it is first used here"));
-    } else if a.is_ipv4() != b.is_ipv4() {
-        let error = Diagnostic::error(b_span, "one host has an IPv4 address and the other an IPv6 address");
-        diagnostics.push(error.related(a_span, "the other address"));
-    }
-}
-
-/// What a host can give to one resource only.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
-    Minor(u32),
-    Address(SocketAddr),
-    /// A backing device, or a device with metadata. Components, so that `/dev//sdb` is `/dev/sdb`.
-    Disk(PathBuf),
-}
-
-impl std::fmt::Display for Claim {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Minor(minor) => write!(f, "minor {minor}"),
-            Self::Address(address) => write!(f, "address {address}"),
-            Self::Disk(path) => write!(f, "disk {}", quote(&path.to_string_lossy())),
-        }
-    }
-}
-
-/// What the resources so far use on each host.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    taken: BTreeMap<(String, Claim), (Span, String)>,
-}
-
-impl Claims {
-    /// Notes what a resource uses on a host, and reports what is in use there already.
-    pub(super) fn host(
-        &mut self,
-        host: &HostParts,
-        volume: &VolumeParts,
-        resource: &str,
-        diagnostics: &mut Diagnostics,
-    ) {
-        for (claim, span) in claims(host, volume) {
-            for name in &host.names {
-                let new = (span.clone(), resource.to_owned());
-                let Some((earlier, user)) = self.taken.insert((name.clone(), claim.clone()), new) else {
-                    continue;
-                };
-                let message = format!("duplicate use of {claim} on host {}", quote(name));
-                let error = Diagnostic::error(span, message);
-                diagnostics.push(error.related(&earlier, format!("resource {} uses it here", quote(&user))));
-                break;
-            }
-        }
-    }
-}
-
-fn claims<'a>(host: &'a HostParts, volume: &'a VolumeParts) -> Vec<(Claim, &'a Span)> {
-    let clean = |path: &PathBuf| Claim::Disk(path.components().collect());
-    let device = volume.device.value.as_ref().map(|device| Claim::Minor(device.minor));
-    let address = host.address.value.map(Claim::Address);
-    let disk = volume.disk.value.as_ref().map(clean);
-    let meta_disk = match &volume.meta_disk.value {
-        Some(MetaDisk::External(path)) => Some(clean(path)),
-        _ => None,
-    };
-    let spans = [&volume.device.span, &host.address.span, &volume.disk.span, &volume.meta_disk.span]
-        .map(Option::as_ref);
-    [device, address, disk, meta_disk]
-        .into_iter()
-        .zip(spans)
-        .filter_map(|(claim, span)| claim.zip(span))
-        .collect()
 }

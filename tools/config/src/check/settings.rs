@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::unknown;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::language::{section_body, words};
-use crate::model::Settings;
-use crate::options::{self, Kind, OptionDef, Section, Support, Value};
+use crate::options::{self, Kind, OPTIONS, OptionDef, Section, Support, Value};
+use crate::settings::Settings;
 use crate::source::Span;
 use crate::tree::Statement;
 use crate::value;
@@ -41,7 +41,15 @@ pub(crate) fn resource_level(
     diagnostics: &mut Diagnostics,
 ) -> bool {
     let name = statement.name();
-    let sections = [Section::Net, Section::Disk, Section::Options, Section::Startup, Section::Handlers];
+    let sections = [
+        Section::Net,
+        Section::Disk,
+        Section::PeerDevice,
+        Section::Options,
+        Section::Startup,
+        Section::Handlers,
+        Section::Syncer,
+    ];
     if let Some(inner) = sections.into_iter().find(|section| section.keyword() == name) {
         // `disk` without a body is the backing device.
         if inner == Section::Disk && statement.body.is_none() {
@@ -64,13 +72,17 @@ pub(crate) fn section(
 ) {
     for statement in body {
         if !option(section, statement, assigned, diagnostics) {
-            unknown(statement, &format!("in `{}`", section.keyword()), &[], Some(section), diagnostics);
+            let place = match section {
+                Section::PeerDevice => "in a connection's `disk`".to_owned(),
+                _ => format!("in `{}`", section.keyword()),
+            };
+            unknown(statement, &place, &[], Some(section), diagnostics);
         }
     }
 }
 
 /// Reads one option; false if the section has none of that name.
-fn option(
+pub(crate) fn option(
     section: Section,
     statement: &Statement,
     assigned: &mut Assigned,
@@ -78,7 +90,10 @@ fn option(
 ) -> bool {
     let Some((index, definition, negated)) = find(section, statement) else { return false };
     let Some(value) = value(definition, negated, statement, diagnostics) else { return true };
-    report_support(definition, &value, statement.span(), diagnostics);
+    if let Support::Ignored { note } = definition.support {
+        let text = format!("`{}` has no effect in this version: {note}", definition.name);
+        diagnostics.push(Diagnostic::warning(statement.span(), text));
+    }
     let new = Assignment { value, span: statement.span().clone(), section };
     match assigned.get(&index) {
         Some(earlier) => report_repetition(definition, earlier, &new, diagnostics),
@@ -121,22 +136,21 @@ fn value(
     }
 }
 
-fn report_support(definition: &OptionDef, value: &Value, span: &Span, diagnostics: &mut Diagnostics) {
-    let name = definition.name;
-    match definition.support {
-        Support::Supported => {}
-        Support::Ignored { note } => {
-            diagnostics
-                .push(Diagnostic::warning(span, format!("`{name}` has no effect in this version: {note}")));
+/// Reports the options that ask for what this version does not do.
+pub(crate) fn refused(assigned: &Assigned, diagnostics: &mut Diagnostics) {
+    for (&index, Assignment { value, span, .. }) in assigned {
+        let Some((name, Support::Refused { accepted, reason, instead })) =
+            OPTIONS.get(index).map(|definition| (definition.name, definition.support))
+        else {
+            continue;
+        };
+        if accepted.contains(&value.to_string().as_str()) {
+            continue;
         }
-        Support::Refused { accepted, .. } if accepted.contains(&value.to_string().as_str()) => {}
-        Support::Refused { accepted, reason, instead } => {
-            // The value matters only if another one would be accepted.
-            let what =
-                if accepted.is_empty() { format!("`{name}`") } else { quote(&format!("{name} {value}")) };
-            let message = format!("{what} is not supported by this version: {reason}");
-            diagnostics.push(Diagnostic::error(span, message).help(instead));
-        }
+        // The value matters only if another one would be accepted.
+        let what = if accepted.is_empty() { format!("`{name}`") } else { quote(&format!("{name} {value}")) };
+        let message = format!("{what} is not supported by this version: {reason}");
+        diagnostics.push(Diagnostic::error(span, message).help(instead));
     }
 }
 

@@ -1,0 +1,136 @@
+//! `options {}`, `startup {}` and `handlers {}`: the resource as a whole.
+
+use super::node::NO_WAIT;
+use super::{BUFFERS, QUORUM_REASON, choice, flag, number, option, text};
+use crate::options::{Kind, OptionDef, Section, Unit};
+
+const AT_OPTIONS: &[Section] = &[Section::Options];
+const AT_OPTIONS_OR_SYNCER: &[Section] = &[Section::Options, Section::Syncer];
+const AT_STARTUP: &[Section] = &[Section::Startup];
+const AT_HANDLERS: &[Section] = &[Section::Handlers];
+
+const THIRD_NODE: &str = "it concerns three and more nodes";
+const NO_AUTO_PROMOTE: &str = "opening the device never changes the role";
+/// A votes' count, or what stands for one.
+const VOTES: Kind = Kind::ChoiceOrCount { words: &["off", "majority", "all"], min: 1, max: 32 };
+/// 68 years: DRBD has no limit.
+const MAX_WAIT_S: u64 = 1 << 31;
+
+const fn handler(name: &'static str, help: &'static str) -> OptionDef {
+    text(name, AT_HANDLERS, help)
+}
+
+const fn wait(name: &'static str, help: &'static str) -> OptionDef {
+    number(name, AT_STARTUP, Unit::Seconds, (0, 0, MAX_WAIT_S), help).ignored(NO_WAIT)
+}
+
+pub(super) const OPTIONS: &[OptionDef] = &[
+    flag("auto-promote", AT_OPTIONS, false, "Opening the device makes this node primary")
+        .since("9.0")
+        .refused(
+            &["no"],
+            NO_AUTO_PROMOTE,
+            "remove it, and promote with `tandemadm primary` or the failover helper",
+        ),
+    number("auto-promote-timeout", AT_OPTIONS, Unit::Tenths, (20, 0, 600), "Wait for a promotion")
+        .since("9.0")
+        .ignored(NO_AUTO_PROMOTE),
+    option("quorum", AT_OPTIONS, VOTES, "Nodes that must be connected for requests to go on")
+        .since("9.0.7")
+        .refused(&["off"], QUORUM_REASON, "use `off`, and let the cluster manager fence the peer"),
+    option("quorum-minimum-redundancy", AT_OPTIONS, VOTES, "Of these, nodes with an UpToDate disk")
+        .since("9.0.10")
+        .refused(&["off"], QUORUM_REASON, "use `off`"),
+    choice("on-no-quorum", AT_OPTIONS, &["suspend-io", "io-error"], "Requests without quorum")
+        .since("9.0.8")
+        .ignored(QUORUM_REASON),
+    choice(
+        "on-no-data-accessible",
+        AT_OPTIONS_OR_SYNCER,
+        &["io-error", "suspend-io"],
+        "Requests without any usable data",
+    )
+    .since("8.3.9")
+    .refused(
+        &["io-error"],
+        "requests fail when no usable data is reachable; they are not held back",
+        "use `io-error`",
+    ),
+    choice(
+        "on-suspended-primary-outdated",
+        AT_OPTIONS,
+        &["disconnect", "force-secondary"],
+        "When a suspended primary finds its data outdated",
+    )
+    .since("9.1.7")
+    .refused(&["disconnect"], QUORUM_REASON, "use `disconnect`"),
+    number("peer-ack-window", AT_OPTIONS, Unit::Sectors, (4096, 2048, 204_800), "Peer acks by amount")
+        .since("9.0")
+        .ignored(THIRD_NODE),
+    number("peer-ack-delay", AT_OPTIONS, Unit::Milliseconds, (100, 1, 10_000), "Peer acks by time")
+        .since("9.0")
+        .ignored(THIRD_NODE),
+    number("twopc-timeout", AT_OPTIONS, Unit::Tenths, (300, 50, 600), "Limit of a cluster-wide change")
+        .since("9.0")
+        .ignored(THIRD_NODE),
+    number("twopc-retry-timeout", AT_OPTIONS, Unit::Tenths, (1, 1, 50), "Retry of a cluster-wide change")
+        .since("9.0")
+        .ignored(THIRD_NODE),
+    text("cpu-mask", AT_OPTIONS_OR_SYNCER, "CPUs for DRBD's threads")
+        .ignored("set the CPUs of the daemon's service"),
+    number("max-io-depth", AT_OPTIONS, Unit::Count, (8000, 4, (1 << 32) - 1), "Requests in flight")
+        .since("9.0")
+        .ignored(BUFFERS),
+    flag("explicit-drbd8-compat", AT_OPTIONS, false, "Speak DRBD 8's protocol")
+        .since("9.3")
+        .ignored("Tandem has its own protocol"),
+    number(
+        "handler-timeout",
+        AT_OPTIONS,
+        Unit::Seconds,
+        (120, 1, 3600),
+        "A handler that takes longer is killed",
+    )
+    .own(),
+];
+
+pub(super) const STARTUP: &[OptionDef] = &[
+    wait("wfc-timeout", "Wait for the peer at boot"),
+    wait("degr-wfc-timeout", "The same, if alone before"),
+    wait("outdated-wfc-timeout", "The same, if the peer is outdated"),
+    flag("wait-after-sb", AT_STARTUP, false, "Wait even after a split brain").ignored(NO_WAIT),
+    flag("stacked-timeouts", AT_STARTUP, false, "Time limits of stacked resources").refused(
+        &["no"],
+        "stacked resources are not supported",
+        "remove it",
+    ),
+    text("become-primary-on", AT_STARTUP, "Promote this host at boot").refused(
+        &[],
+        "nothing is promoted at boot by itself",
+        "remove it, and promote with the failover helper or the cluster manager",
+    ),
+];
+
+pub(super) const HANDLERS: &[OptionDef] = &[
+    handler("fence-peer", "Fence a lost peer")
+        .formerly("outdate-peer")
+        .more("Run where fencing says so. Its exit code tells what became of the peer, as with DRBD: 3 inconsistent, 4 outdated, \
+               5 down, 6 primary, 7 fenced off."),
+    handler("unfence-peer", "A fenced peer is up to date again").since("9.0"),
+    handler("initial-split-brain", "Split brain detected"),
+    handler("split-brain", "Split brain detected and not resolved"),
+    handler("before-resync-target", "A resync to this node starts"),
+    handler("before-resync-source", "A resync from this node starts"),
+    handler("after-resync-target", "A resync to this node is done"),
+    handler("out-of-sync", "Online verify found differences"),
+    handler("local-io-error", "The backing device failed"),
+    handler("pri-on-incon-degr", "Primary without usable data"),
+    handler("pri-lost", "Primary that must become a resync target"),
+    handler("pri-lost-after-sb", "Primary that lost a split brain"),
+    handler("quorum-lost", "Quorum is lost").since("9.0").refused(&[], QUORUM_REASON, "remove it"),
+    handler("disconnected", "The peer is gone").since("9.0").refused(
+        &[],
+        "it is not run",
+        "use `fence-peer`, or watch the state with `tandemadm status`",
+    ),
+];
