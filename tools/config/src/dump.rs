@@ -161,7 +161,7 @@ fn statement(text: &mut String, depth: usize, name: &str, value: &str) {
 
 /// A word as the grammar reads it back, drbdadm's too: in quotes if it needs them.
 pub(crate) fn word(text: &str) -> String {
-    quoted_unless(text, |c| c.is_ascii_alphanumeric() || "-_./+".contains(c))
+    quoted_unless(text, |c| c.is_ascii_alphanumeric() || "-_./".contains(c))
 }
 
 fn quoted_unless(text: &str, is_plain: impl Fn(char) -> bool) -> String {

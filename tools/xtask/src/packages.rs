@@ -71,6 +71,8 @@ const LIBNFS: Package = Package {
     program: "/usr/include/nfsc/libnfs.h",
     reason: "an NFS client that needs no mount",
 };
+const DRBD_UTILS: Package =
+    Package { name: "drbd-utils", program: "drbdadm", reason: "the oracle: its configuration is ours" };
 const GCC: Package = Package { name: "gcc", program: "gcc", reason: "builds that client" };
 const PROCPS: Package = Package { name: "procps", program: "pgrep", reason: "sees what is left running" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
@@ -87,7 +89,7 @@ pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
 pub(crate) const TEST: &[Package] = &[
     LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT,
-    UCARP, KEEPALIVED, HAPROXY,
+    UCARP, KEEPALIVED, HAPROXY, DRBD_UTILS,
 ];
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];

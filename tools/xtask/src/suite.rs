@@ -41,6 +41,7 @@ pub(crate) fn run() -> Result<()> {
     );
     suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
+    suite.step("oracle: Debian's drbd-utils", &mut oracle());
     suite.step("build as shipped", &mut repo::release_build());
     suite.step("Debian packages", &mut debian_packages(&release));
     suite.step("end to end: real daemons, real clients", &mut end_to_end("e2e", "", &release, &sandbox));
@@ -71,6 +72,13 @@ fn end_to_end(test: &str, filter: &str, binaries: &Path, sandbox: &Sandbox) -> C
 fn debian_packages(binaries: &Path) -> Command {
     let mut cargo = repo::cargo();
     cargo.args(["test", "-p", "xtask", "deb::", "--", "--ignored"]).env("TANDEM_BIN_DIR", binaries);
+    cargo
+}
+
+/// What DRBD's own tools say of the same configurations.
+fn oracle() -> Command {
+    let mut cargo = repo::cargo();
+    cargo.args(["test", "-p", "tandem-config", "--test", "oracle", "--", "--ignored", "--nocapture"]);
     cargo
 }
 
