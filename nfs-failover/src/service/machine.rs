@@ -120,6 +120,7 @@ impl Machine {
     /// One input, and everything that is to be done about it.
     pub(crate) fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
         let mut outputs = Vec::new();
+        let was_elected = matches!(input, Input::Wish { wish: Wish::Up, by_hand: false });
         match input {
             Input::Wish { wish, by_hand } => self.note_wish(wish, by_hand),
             Input::Trouble(reason) => self.step_down(reason, now_ms, &mut outputs),
@@ -135,6 +136,10 @@ impl Machine {
             Input::Yield | Input::Cleared | Input::Tick => {}
         }
         self.advance(now_ms, &mut outputs);
+        if was_elected && self.told_unfit {
+            // Whoever elects hears of nobody else, or has forgotten.
+            outputs.push(Output::Tell(Word::Unfit(self.trouble.clone().unwrap_or_default())));
+        }
         outputs
     }
 

@@ -27,14 +27,15 @@ struct Watched {
 
 impl Watched {
     fn new(found: Found) -> Watched {
+        let stuck = matches!(found, Found::MustFence(_));
         Watched {
-            stuck: matches!(found, Found::MustFence(_)),
-            told_unfit: matches!(found, Found::MustFence(_)),
+            stuck,
             machine: Machine::new(found, 0),
             now_ms: 0,
             running: None,
             cancelled: false,
             wish: None,
+            told_unfit: stuck,
             history: Vec::new(),
         }
     }
@@ -198,6 +199,15 @@ fn a_service_that_stepped_down_stays_down_until_it_is_wished_up_anew() {
 }
 
 #[test]
+fn who_elects_it_while_it_is_not_fit_is_told_again() {
+    let (mut machine, _) = run(&[UP, Input::Ended(Outcome::Failed("no".into()))]);
+    let unfit = Output::Tell(Word::Unfit("no".into()));
+    assert_eq!(machine.handle(1, DOWN), []);
+    assert_eq!(machine.handle(2, UP), [unfit]);
+    assert_eq!(machine.handle(LONG_MS, UP), [Output::Tell(Word::Fit), Output::Start(Way::Promote)]);
+}
+
+#[test]
 fn what_failed_is_tried_again_ever_more_slowly() {
     let mut machine = Machine::new(Found::Down, 0);
     let mut now_ms = 0;
@@ -239,7 +249,8 @@ fn what_must_be_fenced_stays_so_until_it_is_cleared() {
     // It is tried again, and even if that succeeds it remains to be looked at.
     assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Start(Way::Demote)]);
     assert_eq!(machine.handle(LONG_MS, Input::Ended(Outcome::Done)), []);
-    assert_eq!(machine.handle(LONG_MS, UP), []);
+    let unfit = Output::Tell(Word::Unfit("umount hangs".into()));
+    assert_eq!(machine.handle(LONG_MS, UP), [unfit]);
     assert_eq!(machine.must_fence(), Some("umount hangs"));
     let outputs = machine.handle(LONG_MS, Input::Cleared);
     assert_eq!(outputs, [Output::Tell(Word::Fit), Output::Start(Way::Promote)]);
@@ -248,7 +259,8 @@ fn what_must_be_fenced_stays_so_until_it_is_cleared() {
 #[test]
 fn what_must_be_fenced_is_so_after_a_restart_too() {
     let mut machine = Machine::new(Found::MustFence("umount hangs".into()), 0);
-    assert_eq!(machine.handle(0, UP), [Output::Start(Way::Demote)]);
+    let unfit = Output::Tell(Word::Unfit("umount hangs".into()));
+    assert_eq!(machine.handle(0, UP), [Output::Start(Way::Demote), unfit]);
     assert_eq!(machine.handle(0, Input::Ended(Outcome::Done)), []);
     assert_eq!(machine.must_fence(), Some("umount hangs"));
     assert_eq!(machine.handle(0, Input::Cleared).first(), Some(&Output::Tell(Word::Fit)));

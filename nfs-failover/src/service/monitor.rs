@@ -45,6 +45,10 @@ impl Monitor {
         if away_ms.is_some_and(|ms| ms >= AWAY_LIMIT_MS) {
             return Some(format!("this node has not been Primary for {} s", AWAY_LIMIT_MS / 1000));
         }
+        let refused = status.and_then(|s| s.engine.peers.iter().find_map(|p| p.standalone_reason.as_ref()));
+        if let Some(reason) = refused.filter(|_| is_frozen) {
+            return Some(format!("requests wait for a peer that does not talk to this node: {reason}"));
+        }
         if frozen_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
             return Some("the peer could not be fenced: requests have waited too long".into());
         }
@@ -117,6 +121,16 @@ mod tests {
         let mut ask = |answer| monitor.look(0, Some(&primary()), answer).is_some();
         assert_eq!([Some(false), None, Some(false), Some(true)].map(&mut ask), [false; 4]);
         assert_eq!([Some(false), Some(false), None, Some(false)].map(&mut ask), [false, false, false, true]);
+    }
+
+    #[test]
+    fn who_waits_for_a_peer_that_has_gone_on_steps_down_at_once() {
+        let (mut serves, reason) = (primary(), "I shall become SyncTarget, but I am primary!");
+        serves.engine.peers[0].standalone_reason = Some(reason.into());
+        assert_eq!(Monitor::default().look(0, Some(&serves), None), None);
+        serves.engine.suspended.fencing = true;
+        let trouble = Monitor::default().look(0, Some(&serves), None);
+        assert!(trouble.is_some_and(|trouble| trouble.ends_with(reason)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PROGRAM_LIMIT, Scene, address};
+use super::{PROGRAM_LIMIT, Scene, address, clients, role};
 use crate::config::Service;
 use crate::plan::{Step, Trouble, Turn};
 use crate::system::mounts;
@@ -14,6 +14,8 @@ use crate::system::program::program;
 
 /// Portmapper, NFS, mountd, lockd, statd, at the ports that are customary where they are fixed.
 const NFS_PORTS: &[u16] = &[111, 662, 2049, 20048, 32803];
+/// Where packets are dropped, and by which of their ends: those that come, and those that go.
+const HOOKS: &[(&str, &str, &str)] = &[("input", "daddr", "dport"), ("output", "saddr", "sport")];
 /// Before the administrator's own rules.
 const PRIORITY: i32 = -150;
 
@@ -39,7 +41,7 @@ impl Step for Block {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&self.0, &closing(&self.0.service), turn).map(|()| "ports closed".into())
+        nft(&self.0, &closing(&self.0.service, HOOKS), turn).map(|()| "ports closed".into())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
@@ -77,7 +79,14 @@ impl Step for BlockForDemotion {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&self.0, &closing(&self.0.service), turn).map(|()| "ports closed".into())
+        let mut said = "ports closed";
+        if role::is_frozen(&self.0)? {
+            // They wait for answers that will never come, and would for long: the other node may not know of them.
+            nft(&self.0, &closing(&self.0.service, &HOOKS[..1]), turn)?;
+            clients::drop_sockets(&self.0.service, turn)?;
+            said = "ports closed, and the clients sent away";
+        }
+        nft(&self.0, &closing(&self.0.service, HOOKS), turn).map(|()| said.into())
     }
 }
 
@@ -106,7 +115,7 @@ impl Step for Unblock {
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        nft(&self.0, &closing(&self.0.service), turn)
+        nft(&self.0, &closing(&self.0.service, HOOKS), turn)
     }
 }
 
@@ -122,10 +131,10 @@ pub(super) fn ports(service: &Service) -> &[u16] {
     }
 }
 
-fn closing(service: &Service) -> String {
+fn closing(service: &Service, hooks: &[(&str, &str, &str)]) -> String {
     let mut rules = opening(service);
     let _ = writeln!(rules, "table inet {} {{", table(service));
-    for (hook, address_end, port_end) in [("input", "daddr", "dport"), ("output", "saddr", "sport")] {
+    for (hook, address_end, port_end) in hooks {
         let _ =
             writeln!(rules, " chain {hook} {{ type filter hook {hook} priority {PRIORITY}; policy accept;");
         for vip in &service.vips {

@@ -52,14 +52,24 @@ impl Step for Tickle {
     }
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
-        let service = &self.0.service;
-        let saved = read(&list(service)).map_err(trouble("reading the list of clients"))?;
-        let mut sent = 0;
-        for one in saved.iter().filter(|one| service.vips.iter().any(|vip| vip.address == one.server.ip())) {
-            sent += tickle_all(one.server, &[one.client]).map_err(trouble("waking the clients"))?;
-        }
-        Ok(format!("{sent} connections"))
+        let saved = saved(&self.0.service)?;
+        tickle(&saved)?;
+        Ok(format!("{} connections", saved.len()))
     }
+}
+
+/// The connections that were saved last.
+pub(super) fn saved(service: &Service) -> Result<Vec<Connection>, Trouble> {
+    let mut saved = read(&list(service)).map_err(trouble("reading the list of clients"))?;
+    saved.retain(|one| service.vips.iter().any(|vip| vip.address == one.server.ip()));
+    Ok(saved)
+}
+
+/// Makes clients whose connections are not known here connect again.
+pub(super) fn tickle(connections: &[Connection]) -> Result<(), Trouble> {
+    connections.iter().try_for_each(|one| {
+        tickle_all(one.server, &[one.client]).map(drop).map_err(trouble("waking the clients"))
+    })
 }
 
 /// Saves the list for the last time.
@@ -121,16 +131,21 @@ impl Step for Drop {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        let mut filter: Vec<String> = Vec::new();
-        for vip in &self.0.service.vips {
-            let address = match vip.address {
-                IpAddr::V4(ip) => [format!("src {ip}"), format!("src [::ffff:{ip}]")].join(" or "),
-                IpAddr::V6(ip) => format!("src [{ip}]"),
-            };
-            filter.push(address);
-        }
-        let filter = format!("( {} )", filter.join(" or "));
-        let arguments: Vec<&str> = ["-K", "-n", "-t", "-a"].into_iter().chain(filter.split(' ')).collect();
-        run(program("ss", &arguments), turn.left()).map(|()| "dropped".into())
+        drop_sockets(&self.0.service, turn).map(|()| "dropped".into())
     }
+}
+
+/// Drops the service's connections. Clients are told so, unless their ports are blocked.
+pub(super) fn drop_sockets(service: &Service, turn: &Turn) -> Result<(), Trouble> {
+    let mut filter: Vec<String> = Vec::new();
+    for vip in &service.vips {
+        let address = match vip.address {
+            IpAddr::V4(ip) => [format!("src {ip}"), format!("src [::ffff:{ip}]")].join(" or "),
+            IpAddr::V6(ip) => format!("src [{ip}]"),
+        };
+        filter.push(address);
+    }
+    let filter = format!("( {} )", filter.join(" or "));
+    let arguments: Vec<&str> = ["-K", "-n", "-t", "-a"].into_iter().chain(filter.split(' ')).collect();
+    run(program("ss", &arguments), turn.left())
 }

@@ -1,5 +1,5 @@
-//! What goes on while the service is up: the address is announced again, for switches that missed it, and the clients are
-//! written down. A process of its own, so that it lives whoever promoted, and demotion ends it first.
+//! What goes on while the service is up: the addresses are announced again and again, the former server's clients are woken
+//! until they have come, and those who are here are written down. A process of its own, so that it lives whoever promoted.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,16 +7,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tandem_core::state::Role;
+
 use super::{PROGRAM_LIMIT, Scene, address, clients};
 use crate::net::connections::to_text;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::filesystem;
 use crate::system::process::Process;
 use crate::system::program::{program, start};
+use crate::tandem;
 
-/// When the address is announced again, in seconds.
-const ANNOUNCEMENTS_S: [u64; 3] = [2, 10, 30];
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// A switch may have missed the announcement; and UCARP on a node that is elected in vain, as it hears nobody, announces the
+/// address for itself each time.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A client that was woken may have answered the former server, as long as that had the address, too.
+const WAKING_LIMIT: Duration = Duration::from_secs(60);
 /// It does nothing that takes longer, unless the volume hangs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -29,7 +34,7 @@ impl Step for Keep {
     }
 
     fn intention(&self) -> String {
-        "announce the addresses again after 2, 10 and 30 s, and save the list of clients every second".into()
+        "every second, announce the addresses, wake clients that have not come, and save their list".into()
     }
 
     fn limit(&self) -> Duration {
@@ -96,26 +101,36 @@ fn keeper(scene: &Scene) -> Option<Process> {
 pub fn keep(scene: &Scene) -> Result<(), Trouble> {
     let service = &scene.service;
     let volume = volume(scene)?;
-    let began = Instant::now();
-    let mut due = ANNOUNCEMENTS_S.map(Duration::from_secs).into_iter().peekable();
+    let (former, began) = (clients::saved(service)?, Instant::now());
     let mut saved = None;
     loop {
-        if due.next_if(|at| began.elapsed() >= *at).is_some() {
+        let present = clients::connections(service)?;
+        let mut missing = former.clone();
+        missing.retain(|one| began.elapsed() < WAKING_LIMIT && !present.contains(one));
+        if serves(scene)? {
             address::announce(service)?;
+            clients::tickle(&missing)?;
         }
-        let connections = clients::connections(service)?;
         // Never into the folder under the mount.
         if self::volume(scene)? != volume {
             return Ok(());
         }
-        if saved.as_ref() != Some(&connections) {
-            let text = to_text(&connections);
-            filesystem::replace(&clients::list(service), text.as_bytes())
+        let all = [present, missing].concat();
+        if saved.as_ref() != Some(&all) {
+            filesystem::replace(&clients::list(service), to_text(&all).as_bytes())
                 .map_err(trouble("saving the clients"))?;
-            saved = Some(connections);
+            saved = Some(all);
         }
-        thread::sleep(SAVE_INTERVAL);
+        thread::sleep(INTERVAL);
     }
+}
+
+/// Whether clients are served here: a demotion takes the addresses away, and a Primary that waits for its peer to be fenced
+/// may have been replaced.
+fn serves(scene: &Scene) -> Result<bool, Trouble> {
+    let status = tandem::find_status(&scene.here, &scene.service.resource).ok().flatten();
+    let writes = status.is_some_and(|s| s.engine.role == Role::Primary && !s.engine.suspended.fencing);
+    Ok(writes && address::all_here(&scene.service)?)
 }
 
 fn volume(scene: &Scene) -> Result<u64, Trouble> {

@@ -104,9 +104,12 @@ pub fn demote(scene: &Arc<Scene>) -> Plan {
     let scene = || Arc::clone(scene);
     let steps: Vec<Option<Arc<dyn Step>>> = vec![
         Some(Arc::new(block::BlockForDemotion(scene()))),
+        // Before anything that touches the volume, which may hang.
+        Some(Arc::new(address::Remove(scene()))),
+        // Now that no client hears of it.
+        Some(Arc::new(role::Abandon(scene()))),
         Some(Arc::new(keep::Release(scene()))),
         Some(Arc::new(clients::Save(scene()))),
-        Some(Arc::new(address::Remove(scene()))),
         hook::stop(scene()),
         server::stop(scene()),
         Some(Arc::new(unmount::Unmount(scene()))),

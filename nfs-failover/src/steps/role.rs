@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tandem_control::{Action, ResourceSpec};
 use tandem_core::handler::Handler;
-use tandem_core::state::{DiskState, Role};
+use tandem_core::state::{ConnectionState, DiskState, Role};
 
 use super::Scene;
 use crate::plan::{Step, Trouble, Turn};
@@ -42,7 +42,8 @@ impl Step for Permission {
         if engine.role == Role::Primary {
             return Ok(Some("Primary".into()));
         }
-        let split = engine.peers.iter().find_map(|peer| peer.standalone_reason.as_ref());
+        let alone = engine.peers.iter().filter(|peer| peer.connection == ConnectionState::StandAlone);
+        let split = alone.filter_map(|peer| peer.standalone_reason.as_ref()).next();
         if let Some(reason) = split {
             let advice = format!("resolve it first: tandemadm status {resource}");
             return Err(Trouble::new(format!("{resource} is StandAlone: {reason}; {advice}")));
@@ -92,7 +93,7 @@ impl Step for Primary {
             match tandem::act(&scene.here, resource, primary, turn.left()) {
                 Ok(()) => return Ok(format!("{resource} is Primary")),
                 Err(refusal) if !refusal.is_second_primary() => return Err(refusal.into()),
-                Err(_) => {}
+                Err(_) => expect_equal(scene)?,
             }
             let answer = asked.get_or_insert_with(|| ask_to_demote(scene));
             let soon = Turn::new(RETRY_INTERVAL.min(patience.left()), turn.cancel().clone());
@@ -119,6 +120,15 @@ fn fencing_limit(spec: &ResourceSpec) -> Duration {
     }
 }
 
+/// Who lags behind a Primary does not ask it to step back.
+fn expect_equal(scene: &Scene) -> Result<(), Trouble> {
+    let engine = tandem::status(&scene.here, &scene.service.resource)?.engine;
+    match engine.disk {
+        DiskState::UpToDate => Ok(()),
+        disk => Err(Trouble::new(format!("the other node is Primary, and the disk here is {disk}"))),
+    }
+}
+
 fn ask_to_demote(scene: &Scene) -> Result<(), String> {
     match &scene.peer {
         Some(peer) => peer.please_demote(),
@@ -132,6 +142,46 @@ fn peer_is_primary(scene: &Scene) -> bool {
         .ok()
         .flatten()
         .is_some_and(|status| status.engine.peers.iter().any(|peer| peer.role == Role::Primary))
+}
+
+/// Gives up a role that this node can do nothing with: requests wait until the peer is fenced, which may be never, and whatever
+/// touches the volume waits with them. None of them was acknowledged, and what was, the peer has.
+pub(super) struct Abandon(pub(super) Arc<Scene>);
+
+impl Step for Abandon {
+    fn name(&self) -> &'static str {
+        "abandon"
+    }
+
+    fn intention(&self) -> String {
+        let resource = &self.0.service.resource;
+        format!("if requests to {resource} wait for the peer to be fenced, have them fail: secondary --force")
+    }
+
+    fn limit(&self) -> Duration {
+        SECONDARY_LIMIT
+    }
+
+    /// Whatever hangs then, the unmounting ends.
+    fn optional(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok((!is_frozen(&self.0)?).then(|| "not frozen".into()))
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        let (here, resource) = (&self.0.here, &self.0.service.resource);
+        tandem::act(here, resource, Action::Secondary { force: true }, turn.left())?;
+        Ok(format!("every request to {resource} fails"))
+    }
+}
+
+/// Whether requests wait until the peer is fenced.
+pub(super) fn is_frozen(scene: &Scene) -> Result<bool, Trouble> {
+    let status = tandem::find_status(&scene.here, &scene.service.resource)?;
+    Ok(status.is_some_and(|status| status.engine.suspended.fencing))
 }
 
 /// Becomes Secondary; the device goes.

@@ -89,7 +89,7 @@ pub struct PeerStatus {
     pub role: Role,
     /// Its disk.
     pub disk: DiskState,
-    /// Why the connection is StandAlone, if it is and the operator should know.
+    /// Why the connection is StandAlone, if it is and the operator should know; or why it was given up, until the next attempt.
     pub standalone_reason: Option<String>,
     /// Payload bytes sent to it.
     pub sent_bytes: u64,

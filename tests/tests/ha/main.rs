@@ -15,6 +15,7 @@ mod lab;
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
 mod outcome;
 mod pacemaker;
+mod partition;
 mod power_strip;
 mod servers;
 mod site;

@@ -205,7 +205,7 @@ fn start_witness(lab: &Lab) -> String {
     let (program, secret) = (program.display(), secret.display());
     let way = format!("--witness {}:7791 --secret-file {secret}", lab.w.address);
     format!(
-        "  net {{ fencing resource-and-stonith; timeout 20; ping-int 3; }}\n  handlers {{\n    \
+        "  net {{ fencing resource-and-stonith; rr-conflict retry-connect; timeout 20; ping-int 3; }}\n  handlers {{\n    \
          fence-peer \"{program} fence-peer --via witness {way}\";\n    unfence-peer \"{program} unfence-peer {way}\";\n  }}\n"
     )
 }

@@ -69,6 +69,10 @@ impl Site {
         site.elect(b);
         let client = site.servers.client.start(&site.servers.lab.c);
         client.goes_on();
+        // Who came within the last second is not woken by the next server.
+        site.wait("the client is on the list", || {
+            site.servers.lab.a.run("grep", &["-q", ":2049 ", "/srv/nfs/.nfs-state/clients"]).code == Some(0)
+        });
         client.longest_stall();
         (site, client)
     }
@@ -166,13 +170,20 @@ impl Site {
         }
     }
 
+    /// Waits until some more records are acknowledged.
+    #[track_caller]
+    pub(crate) fn wait_goes_on(&self, client: &Client) {
+        let before = client.seen().acknowledged;
+        self.wait("the client goes on", || client.seen().acknowledged > before + 20);
+    }
+
     /// The service is moved from `a` to `b`: says how long that took, by the side of the election.
     #[track_caller]
     pub(crate) fn expect_moved(&self, client: &Client, event: &str, since: Instant) {
         let b = &self.servers.lab.b;
         let elected = self.wait_elected(b, since);
         self.wait_up(b);
-        client.goes_on();
+        self.wait_goes_on(client);
         let stall = client.longest_stall();
         println!(
             "{:?}, {event}: elected after {elected:.2?}, the client's longest stall {stall:.2?}",
@@ -203,6 +214,13 @@ impl Site {
         self.watch.add(a);
         drop(self.servers.start_service(a));
         self.elect(a);
+    }
+
+    /// Waits until a host was refused the service, or has given it up.
+    #[track_caller]
+    pub(crate) fn wait_refused(&self, host: &Host) {
+        let is_refused = || view(host).is_some_and(|view| view.trouble.is_some());
+        self.wait(&format!("{} is refused", host.name), is_refused);
     }
 
     fn program(&self) -> PathBuf {

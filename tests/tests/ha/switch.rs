@@ -46,7 +46,7 @@ impl Switch {
         let process = process.to_string();
         let end = ["peer", "name", "eth0", "address", mac, "netns", &process];
         self.ip(&[&["link", "add", &port.0, "type", "veth"][..], &end].concat());
-        self.ip(&["link", "set", &port.0, "master", BRIDGE]);
+        self.mend(&port);
         self.plug(&port);
         port
     }
@@ -59,6 +59,16 @@ impl Switch {
     /// It works again.
     pub(crate) fn plug(&self, port: &Port) {
         self.ip(&["link", "set", &port.0, "up"]);
+    }
+
+    /// Nothing gets through the port; its host sees nothing of that.
+    pub(crate) fn black_hole(&self, port: &Port) {
+        self.ip(&["link", "set", &port.0, "nomaster"]);
+    }
+
+    /// It gets through again.
+    pub(crate) fn mend(&self, port: &Port) {
+        self.ip(&["link", "set", &port.0, "master", BRIDGE]);
     }
 
     /// Ports that are isolated reach all others, but not each other.

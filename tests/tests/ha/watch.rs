@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tandem_control::{Request, RuntimeDir, ask};
-use tandem_core::state::Role;
+use tandem_core::state::{ConnectionState, Role};
 
 use crate::host::Host;
 
@@ -72,7 +72,7 @@ impl Seen {
         }
         self.mounted_twice.store(true, Ordering::Relaxed);
         // Looked at later than the mounts: who was frozen then is frozen, or has given up.
-        if roots.iter().filter(|root| can_write(root)).count() > 1 {
+        if roots.iter().filter(|root| writes_alone(root)).count() > 1 {
             self.written_twice.store(true, Ordering::Relaxed);
         }
     }
@@ -82,11 +82,16 @@ fn is_mounted(root: &Path) -> bool {
     fs::read_to_string(root.join("proc/1/mounts")).is_ok_and(|mounts| mounts.contains(" /srv/nfs "))
 }
 
-fn can_write(root: &Path) -> bool {
+/// Whether its requests complete without anybody else's consent. Who still takes the peer for connected waits for its
+/// acknowledgement of every write, and a Primary gives none.
+fn writes_alone(root: &Path) -> bool {
     let socket = RuntimeDir::new(root.join("run/tandem")).control_socket();
     let status = ask(&socket, &Request::Status { resource: None }, STATUS_LIMIT);
     status.is_ok_and(|reply| {
-        reply.status.iter().any(|s| s.engine.role == Role::Primary && !s.engine.suspended.any())
+        reply.status.iter().map(|status| &status.engine).any(|engine| {
+            let is_alone = engine.peers.iter().all(|peer| peer.connection != ConnectionState::Connected);
+            engine.role == Role::Primary && !engine.suspended.any() && is_alone
+        })
     })
 }
 

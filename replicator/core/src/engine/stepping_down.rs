@@ -129,6 +129,9 @@ impl Engine {
             peer.retry_at = Some(at);
         }
         self.lose_peer(id, ConnectionState::NetworkFailure, reason);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.standalone_reason = Some(reason.to_owned());
+        }
     }
 
     pub(super) fn retry_connecting(&mut self) {

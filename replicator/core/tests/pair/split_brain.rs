@@ -401,8 +401,12 @@ fn a_primary_that_would_be_the_target_stands_alone_retries_or_is_made_to_step_do
         assert_eq!(reason(&pair, 1), "I shall become SyncTarget, but I am primary!");
     }
     let mut pair = primary_with_old_data(RrConflict::RetryConnect);
-    let connection = |pair: &Pair| pair.nodes[1].engine.status(pair.now).peers[0].connection;
+    let peer = |pair: &Pair| pair.nodes[1].engine.status(pair.now).peers[0].clone();
+    let connection = |pair: &Pair| peer(pair).connection;
     assert_eq!(connection(&pair), ConnectionState::Unconnected);
+    assert!(
+        peer(&pair).standalone_reason.is_some_and(|reason| reason.starts_with("I shall become SyncTarget"))
+    );
     let before = pair.now;
     pair.command(1, Command::Secondary).unwrap();
     pair.run_until(|pair| connection(pair) == ConnectionState::Connected);
