@@ -313,6 +313,17 @@ fn pacemaker_fences_and_moves_the_service() {
     cluster.expect_cut(&[]);
     assert_eq!(cluster.roles(), (first, second));
 
+    // A power cut for both: they come back by themselves.
+    cluster.power_off(first);
+    cluster.power_off(second);
+    cluster.power_on(first);
+    cluster.power_on(second);
+    cluster.wait("one node serves", || cluster.try_roles().is_some());
+    client.goes_on();
+    println!("Pacemaker, power cut for both: the client's longest stall {:.2?}", client.longest_stall());
+    cluster.wait_whole();
+    cluster.expect_cut(&[]);
+
     cluster.watch.expect_one_mount();
     let seen = client.end();
     cluster.servers.client.expect(&cluster.servers.lab.c, seen.acknowledged);
