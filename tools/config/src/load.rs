@@ -10,22 +10,24 @@ use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::source::{SourceFile, Span};
 use crate::tree::{Statement, parse};
 
-/// A configuration is a few KiB; a larger file is a mistake (a disk image, a log).
-pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Ten thousand resources are a few MiB; a larger file is a mistake (a disk image, a log).
+pub(crate) const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Files read in one run: bounds what includes that fan out can cost.
-const MAX_FILES: usize = 1024;
+const MAX_FILES: usize = 16_384;
+/// All of their text.
+const MAX_TOTAL_BYTES: usize = 64 << 20;
 /// Includes inside includes.
 const MAX_INCLUDE_DEPTH: usize = 16;
 
 /// All top-level statements of the file and of its includes, in order.
 pub fn load(path: &Path, diagnostics: &mut Diagnostics) -> Vec<Statement> {
-    let mut loader = Loader { diagnostics, open: Vec::new(), files: 0 };
+    let mut loader = Loader { diagnostics, open: Vec::new(), files: 0, bytes: 0 };
     loader.file(path, None)
 }
 
 /// As [`load`], of a text that stands for the file `path`.
 pub fn load_text(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Vec<Statement> {
-    let mut loader = Loader { diagnostics, open: Vec::new(), files: 0 };
+    let mut loader = Loader { diagnostics, open: Vec::new(), files: 0, bytes: 0 };
     if text.len() as u64 > MAX_FILE_BYTES {
         loader.unreadable(path, None, &too_large());
         return Vec::new();
@@ -38,6 +40,8 @@ struct Loader<'d> {
     /// The files being read, outermost first, by their canonical paths.
     open: Vec<PathBuf>,
     files: usize,
+    /// What was read so far.
+    bytes: usize,
 }
 
 impl Loader<'_> {
@@ -71,12 +75,16 @@ impl Loader<'_> {
         if self.files >= MAX_FILES {
             return Err(format!("more than {MAX_FILES} files are included"));
         }
+        if self.bytes > MAX_TOTAL_BYTES {
+            return Err(format!("more than {} MiB are included", MAX_TOTAL_BYTES >> 20));
+        }
         self.files += 1;
         self.open.push(canonical);
         Ok(())
     }
 
     fn text(&mut self, path: &Path, text: String) -> Vec<Statement> {
+        self.bytes += text.len();
         let file = SourceFile::new(path.to_owned(), text);
         let mut all = Vec::new();
         for statement in parse(&file, self.diagnostics) {

@@ -1,24 +1,22 @@
-//! No input makes the parser, the checks or the messages panic.
+//! No input makes the parser, the checks or the messages panic, and none makes them hang.
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
+use support::fixtures;
 use tandem_config::{Config, OPTIONS};
 
 const CASES: usize = 20_000;
-
-const SEEDS: &[&str] = &[
-    "resource r0 { protocol C; on node1 { device /dev/drbd0; disk /dev/sdb1; address 192.168.100.101:7789;\n\
-     meta-disk internal; } on node2 { device /dev/drbd0; disk /dev/sdb1; address 192.168.100.102:7789;\n\
-     meta-disk internal; } }",
-    "global { nbd-listen [::1]:10809; usage-count ask; }\ncommon { net { timeout 60; ping-int 10; sndbuf-size 1M; } }\n\
-     skip resource x { } resource \"a b\" { disk { no-disk-flushes; al-extents 67; } options { quorum off; }\n\
-     volume 0 { device /dev/x minor 3; disk \"/dev/\\\"q\\\\\"; disk { c-max-rate 4s; } } # ü€😀\n\
-     on a b { node-id 3; address ipv6 [fd00::1]:1; meta-disk /dev/m; } on c { address ipv6 [fd00::2]:2; } }",
-];
+/// Says how long `cargo xtask fuzz-config` goes on.
+const MINUTES_VARIABLE: &str = "TANDEM_FUZZ_MINUTES";
+/// A case takes some milliseconds.
+const HANG: Duration = Duration::from_secs(30);
 
 const PIECES: &[&str] = &[
     "{",
@@ -92,35 +90,96 @@ fn mutate(text: &mut Vec<char>, random: &mut Random) {
     }
 }
 
-#[test]
-fn mutated_examples_never_panic_and_what_passes_survives_a_dump() {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut accepted = 0;
-    for case in 0..CASES {
-        let mut text: Vec<char> = SEEDS[case % SEEDS.len()].chars().collect();
-        for _ in 0..=random.below(4) {
-            mutate(&mut text, &mut random);
+/// One mutation of the fixtures: some of the time the head of one and the tail of another.
+fn case(seeds: &[Vec<char>], random: &mut Random) -> String {
+    let mut text = seeds[random.below(seeds.len())].clone();
+    if random.below(4) == 0 {
+        let other = &seeds[random.below(seeds.len())];
+        text.truncate(random.below(text.len() + 1));
+        text.extend(&other[random.below(other.len() + 1)..]);
+    }
+    for _ in 0..=random.below(4) {
+        mutate(&mut text, random);
+    }
+    text.into_iter().collect()
+}
+
+/// Whether the text is accepted. Panics if something is wrong with what comes of it.
+fn check(text: &str) -> bool {
+    let config = match Config::parse(Path::new("fuzz.conf"), text) {
+        Ok(config) => config,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return false;
         }
-        let text: String = text.into_iter().collect();
-        match Config::parse(Path::new("fuzz.conf"), &text) {
-            Ok(config) => {
-                accepted += 1;
-                let dumped = config.dump("node1");
-                let again = Config::parse(Path::new("dump.conf"), &dumped)
-                    .unwrap_or_else(|error| panic!("case {case}:\n{text}\n{dumped}\n{error}"));
-                assert_eq!(again, config, "case {case}:\n{text}\n{dumped}");
-                config
-                    .warnings
-                    .iter()
-                    .for_each(|warning| assert!(warning.to_string().contains("fuzz.conf:")));
-            }
-            Err(error) => assert!(!error.to_string().is_empty()),
+    };
+    let dumped = config.dump("node1");
+    let again =
+        Config::parse(Path::new("dump.conf"), &dumped).unwrap_or_else(|error| panic!("{dumped}\n{error}"));
+    assert_eq!(again, config, "{dumped}");
+    config.warnings.iter().for_each(|warning| assert!(warning.to_string().contains("fuzz.conf:")));
+    for resource in &config.resources {
+        match resource.runnable() {
+            Ok(()) => drop(resource.pair(&resource.hosts[0].name())),
+            Err(error) => assert!(error.to_string().contains("fuzz.conf:")),
         }
     }
+    true
+}
+
+/// Cases until the time is over; returns how many there were, and how many of them were accepted.
+fn fuzz(seed: u64, mut more: impl FnMut(usize) -> bool) -> (usize, usize) {
+    let texts = fixtures().into_iter().map(|fixture| fs::read_to_string(fixture.path).unwrap());
+    let seeds: Vec<Vec<char>> = texts.map(|text| text.chars().collect()).collect();
+    let mut random = Random(seed);
+    let (mut cases, mut accepted) = (0, 0);
+    let (begin, watched) = channel::<String>();
+    let watchdog = std::thread::spawn(move || watch(&watched));
+    while more(cases) {
+        let text = case(&seeds, &mut random);
+        begin.send(text.clone()).unwrap();
+        let checked = std::panic::catch_unwind(|| check(&text));
+        accepted += usize::from(checked.unwrap_or_else(|_| panic!("seed {seed:#x}, case {cases}:\n{text}")));
+        cases += 1;
+    }
+    drop(begin);
+    watchdog.join().unwrap();
+    (cases, accepted)
+}
+
+/// Ends the process if a case does not end.
+fn watch(begun: &std::sync::mpsc::Receiver<String>) {
+    let mut text = String::new();
+    loop {
+        match begun.recv_timeout(HANG) {
+            Ok(next) => text = next,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                eprintln!("this does not end:\n{text}");
+                std::process::abort();
+            }
+        }
+    }
+}
+
+#[test]
+fn mutated_fixtures_never_panic_and_what_passes_survives_a_dump() {
+    let (cases, accepted) = fuzz(0x9E37_79B9_7F4A_7C15, |cases| cases < CASES);
     assert!(
-        accepted > CASES / 100,
-        "only {accepted} of {CASES} cases were accepted: the mutations are too wild"
+        accepted > cases / 100,
+        "only {accepted} of {cases} cases were accepted: the mutations are too wild"
     );
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask fuzz-config"]
+fn for_minutes() {
+    let minutes: u64 = std::env::var(MINUTES_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
+    println!("seed {seed:#x}, {minutes} minutes");
+    let (cases, accepted) = fuzz(seed, |_| Instant::now() < end);
+    println!("{cases} configurations, {accepted} of them accepted, no panic, none that hung");
 }
 
 #[test]

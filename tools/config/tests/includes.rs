@@ -131,7 +131,7 @@ fn includes_that_multiply_are_stopped() {
     let files: Vec<(&str, &[u8])> =
         files.iter().map(|(name, text)| (name.as_str(), text.as_slice())).collect();
     let error = Folder::new("multiply", &files).error();
-    assert!(error.contains("more than 1024 files are included"), "{error}");
+    assert!(error.contains("more than 16384 files are included"), "{error}");
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn text_that_is_not_utf8_is_refused_with_its_line() {
 
 #[test]
 fn huge_files_are_refused_and_the_limit_itself_is_not() {
-    let limit = 1 << 20;
+    let limit = 8 << 20;
     let folder = Folder::new("huge", &[("main.conf", &vec![b'#'; limit + 1])]);
     let error = folder.error();
-    assert!(error.contains("it is larger than 1024 KiB"), "{error}");
+    assert!(error.contains("it is larger than 8192 KiB"), "{error}");
     let folder = Folder::new("large", &[("main.conf", &vec![b'#'; limit])]);
     assert!(folder.names().is_empty());
 }

@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | vm | bench | deb | tidy`.
+//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | fuzz-config | vm | bench | deb |
+//! tidy`.
 
 mod deb;
 mod demo;
@@ -56,6 +57,12 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         kills: u64,
     },
+    /// Mutates configurations for so long: none may panic or hang, and what is accepted survives a dump
+    FuzzConfig {
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// Boots virtual machines with Debian's own kernel and plays a scenario on them; slow, not part of `test`
     Vm {
         /// What is played
@@ -100,6 +107,7 @@ fn main() -> ExitCode {
             suite::run_end_to_end(&format!("torture::protocol_{letter}"), "TANDEM_TORTURE_ROUNDS", rounds)
         }
         Task::Postgres { kills } => suite::run_end_to_end("postgres::", "TANDEM_POSTGRES_KILLS", kills),
+        Task::FuzzConfig { minutes } => run(&mut suite::config_fuzzer(minutes)),
         Task::Vm { scenario } => vm::run(scenario),
         Task::Load { job } => vm::run_job(&job),
         Task::Bench { functions, args } => bench(functions, &args),

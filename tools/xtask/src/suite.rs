@@ -82,6 +82,16 @@ fn oracle() -> Command {
     cargo
 }
 
+/// Mutated configurations, for minutes.
+pub(crate) fn config_fuzzer(minutes: u64) -> Command {
+    let mut cargo = repo::cargo();
+    cargo
+        .args(["test", "--profile", "sim", "-p", "tandem-config", "--test", "fuzz", "for_minutes", "--"])
+        .args(["--ignored", "--nocapture"])
+        .env("TANDEM_FUZZ_MINUTES", minutes.to_string());
+    cargo
+}
+
 fn lint() -> Command {
     let mut cargo = repo::cargo();
     cargo.args(["clippy", "--all-targets"]);

@@ -1,8 +1,9 @@
 //! What a host can give to one resource only.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::connection::End;
 use super::host::HostParts;
@@ -13,14 +14,14 @@ use crate::model::{HostKind, MetaDisk};
 use crate::source::Span;
 
 /// Something that can be used once.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Claim {
     Minor(u32),
     Address(std::net::SocketAddr),
-    /// A backing device, or a device with metadata. Components, so that `/dev//sdb` is `/dev/sdb`.
-    Disk(PathBuf),
+    /// A backing device, or a device with metadata: its path without what makes no difference.
+    Disk(OsString),
     /// A slot of a device with metadata.
-    Slot(PathBuf, u32),
+    Slot(OsString, u32),
 }
 
 impl fmt::Display for Claim {
@@ -37,7 +38,7 @@ impl fmt::Display for Claim {
 /// What the resources so far use on each host.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    taken: BTreeMap<String, BTreeMap<Claim, (Span, String)>>,
+    taken: HashMap<String, HashMap<Claim, (Span, String)>>,
 }
 
 impl Claims {
@@ -99,7 +100,8 @@ fn machines(host: &HostParts) -> Vec<String> {
 }
 
 fn of_volume(volume: &VolumeParts) -> Vec<(Claim, &Span)> {
-    let clean = |path: &PathBuf| -> PathBuf { path.components().collect() };
+    // `/dev//sdb` is `/dev/sdb`.
+    let clean = |path: &Path| path.components().collect::<std::path::PathBuf>().into_os_string();
     let device = volume.device.value.as_ref().map(|device| Claim::Minor(device.minor));
     let disk = volume.disk.value.as_ref().and_then(|disk| disk.as_ref()).map(|path| Claim::Disk(clean(path)));
     let meta_disk = match &volume.meta_disk.value {
