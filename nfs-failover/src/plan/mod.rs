@@ -18,6 +18,8 @@ use serde::Serialize;
 pub use journal::{FileJournal, Inherited, Journal, Progress};
 pub use runner::run;
 
+/// What runs one small program takes no longer, unless something hangs.
+pub const SMALL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at something that only time changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -28,13 +30,17 @@ pub trait Step: Send + Sync {
     /// What it is going to do, for `plan` and `--dry-run`.
     fn intention(&self) -> String;
     /// For how long it may take.
-    fn limit(&self) -> Duration;
+    fn limit(&self) -> Duration {
+        SMALL_LIMIT
+    }
     /// Whether the plan goes on if it fails.
     fn optional(&self) -> bool {
         false
     }
-    /// What shows that it is done; `None` if it has to be done.
-    fn check(&self) -> Result<Option<String>, Trouble>;
+    /// What shows that it is done; `None` if it has to be done, as what nothing shows has each time.
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok(None)
+    }
     /// Does it; says what was done.
     fn act(&self, turn: &Turn) -> Result<String, Trouble>;
     /// Takes it back, or what was done of it.

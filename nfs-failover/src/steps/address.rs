@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{PROGRAM_LIMIT, Scene};
+use super::Scene;
 use crate::config::{Service, Vip};
 use crate::net::link::Link;
 use crate::plan::{Cancel, Step, Trouble, Turn, trouble};
@@ -58,10 +58,6 @@ impl Step for Ask {
         "ask the network whether somebody has the addresses".into()
     }
 
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
-    }
-
     fn check(&self) -> Result<Option<String>, Trouble> {
         Ok(all_here(&self.0.service)?.then(|| "the addresses are here".into()))
     }
@@ -89,10 +85,6 @@ impl Step for Add {
     fn intention(&self) -> String {
         let vips: Vec<String> = self.0.service.vips.iter().map(Vip::to_string).collect();
         format!("unless somebody has it, add and announce {}", vips.join(", "))
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
@@ -160,10 +152,6 @@ impl Step for Remove {
     fn intention(&self) -> String {
         let vips: Vec<String> = self.0.service.vips.iter().map(Vip::to_string).collect();
         format!("remove {}", vips.join(", "))
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {

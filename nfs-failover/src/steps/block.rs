@@ -4,9 +4,8 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{PROGRAM_LIMIT, Scene, address, clients, role};
+use super::{Scene, address, clients, role};
 use crate::config::Service;
 use crate::plan::{Step, Trouble, Turn};
 use crate::system::mounts;
@@ -29,10 +28,6 @@ impl Step for Block {
 
     fn intention(&self) -> String {
         format!("drop what clients send, until all is ready: nft table inet {}", table(&self.0.service))
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
@@ -62,10 +57,6 @@ impl Step for BlockForDemotion {
             "drop what clients send and what the dying server says: nft table inet {}",
             table(&self.0.service)
         )
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
     }
 
     fn optional(&self) -> bool {
@@ -100,14 +91,6 @@ impl Step for Unblock {
 
     fn intention(&self) -> String {
         "open the ports".into()
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
-    }
-
-    fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(None)
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PROGRAM_LIMIT, Scene, block};
+use super::{Scene, block};
 use crate::config::Service;
 use crate::net::connections::{Connection, established, read, to_text};
 use crate::net::link::tickle_all;
@@ -39,16 +39,8 @@ impl Step for Tickle {
         "make the saved clients connect at once".into()
     }
 
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
-    }
-
     fn optional(&self) -> bool {
         true
-    }
-
-    fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(None)
     }
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
@@ -118,16 +110,8 @@ impl Step for Drop {
         "drop what is left of the clients' connections: ss -K".into()
     }
 
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
-    }
-
     fn optional(&self) -> bool {
         true
-    }
-
-    fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(None)
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {

@@ -27,10 +27,6 @@ impl Step for Folders {
         LIMIT
     }
 
-    fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(None)
-    }
-
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
         let service = &self.0.service;
         for folder in server::STATE_FOLDERS {

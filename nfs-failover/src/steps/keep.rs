@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tandem_core::state::Role;
 
-use super::{PROGRAM_LIMIT, Scene, address, clients};
+use super::{Scene, address, clients};
 use crate::net::connections::to_text;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::filesystem;
@@ -35,10 +35,6 @@ impl Step for Keep {
 
     fn intention(&self) -> String {
         "every second, announce the addresses, wake clients that have not come, and save their list".into()
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
     }
 
     fn optional(&self) -> bool {
@@ -74,10 +70,6 @@ impl Step for Release {
 
     fn intention(&self) -> String {
         "stop saving the list of clients".into()
-    }
-
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
     }
 
     fn optional(&self) -> bool {

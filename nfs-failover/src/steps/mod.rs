@@ -24,14 +24,14 @@ use std::time::Duration;
 
 use crate::config::Service;
 use crate::here::Here;
-use crate::plan::{Plan, Step, Trouble, trouble};
+use crate::plan::{Plan, SMALL_LIMIT, Step, Trouble, trouble};
 use crate::system::program::run_with;
 
 pub use keep::keep;
 pub use server::{answers, kill as kill_server};
 
 /// How long a small program may take.
-const PROGRAM_LIMIT: Duration = Duration::from_secs(5);
+const PROGRAM_LIMIT: Duration = SMALL_LIMIT;
 
 /// The other node's service.
 pub trait Peer: Send + Sync {

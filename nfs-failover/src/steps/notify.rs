@@ -1,9 +1,8 @@
 //! Tells NFSv3 clients that the server has restarted, so that they take their locks again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{PROGRAM_LIMIT, Scene, server};
+use super::{Scene, server};
 use crate::config::Server;
 use crate::plan::{Step, Trouble, Turn};
 
@@ -23,16 +22,8 @@ impl Step for Notify {
         "tell NFSv3 clients to take their locks again: sm-notify".into()
     }
 
-    fn limit(&self) -> Duration {
-        PROGRAM_LIMIT
-    }
-
     fn optional(&self) -> bool {
         true
-    }
-
-    fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(None)
     }
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
