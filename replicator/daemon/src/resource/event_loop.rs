@@ -3,6 +3,8 @@
 //! A turn: mail, what has ended on the ring, timers, clients' requests; each input to the engine is followed by all
 //! its outputs. Then sends and receives are started, and one system call submits everything and waits.
 
+mod peers;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,9 +26,7 @@ use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot};
 use super::backing::{self, Disks};
 use super::buffer::BufferPool;
 use super::disk::{self, Job, Outcome};
-use super::mailbox::{
-    AdminCommand, Attempt, Clients, CommandReply, ExportState, Mail, Reign, SharedExport, Wish,
-};
+use super::mailbox::{Clients, CommandReply, ExportState, Mail, Reign, SharedExport, Wish};
 use super::nbd_conn::{NbdClient, NbdConn};
 use super::peer_conn::{Loss, PeerConn};
 use super::ring::{Completion, Operation, Ring};
@@ -274,32 +274,7 @@ impl EventLoop {
     fn open(&mut self, mail: Mail) {
         match mail {
             Mail::Attach(reply) => self.attach(reply),
-            Mail::Command(command, reply) => {
-                let command = match command {
-                    AdminCommand::Detach { force: false } => Command::Detach,
-                    AdminCommand::Detach { force: true } => Command::ForceDetach,
-                    AdminCommand::Connect { discard_my_data, tentative } => {
-                        Command::ConnectWith { discard_my_data, tentative }
-                    }
-                    AdminCommand::Disconnect => Command::Disconnect,
-                    AdminCommand::Primary { force } => Command::Primary { force },
-                    AdminCommand::Secondary => Command::Secondary,
-                    AdminCommand::Verify { start_bytes, stop_bytes, repair } => {
-                        Command::Verify { start_bytes, stop_bytes, repair }
-                    }
-                    AdminCommand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
-                    AdminCommand::InvalidateRemote { reset_bitmap } => {
-                        Command::InvalidateRemote { reset_bitmap }
-                    }
-                    AdminCommand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
-                    AdminCommand::PauseSync => Command::PauseSync,
-                    AdminCommand::ResumeSync => Command::ResumeSync,
-                    AdminCommand::Outdate => Command::Outdate,
-                    AdminCommand::SuspendIo => Command::SuspendIo,
-                    AdminCommand::ResumeIo => Command::ResumeIo,
-                };
-                self.command(command, false, reply);
-            }
+            Mail::Command(command, reply) => self.command(command.into(), false, reply),
             Mail::Nbd(client) if client.is_device => self.admit_device(client),
             Mail::Nbd(client) => self.admit(client),
             Mail::PeerConnected { peer, attempt, data, control } => {
@@ -409,25 +384,6 @@ impl EventLoop {
         }
     }
 
-    fn peer_connected(&mut self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
-        if attempt == Attempt::Theirs
-            && let Some(&old) = self.current.get(&peer)
-        {
-            // It would not connect if it had not lost the old connection; we have not noticed yet.
-            let reason = "the peer has connected anew".into();
-            self.lose(old, Loss { how: ConnectionState::BrokenPipe, reason });
-        }
-        let Some(&wanted) = self.wanted.get(&peer) else { return };
-        if attempt != Attempt::Theirs && attempt != Attempt::Ours(wanted) {
-            return;
-        }
-        self.wanted.remove(&peer);
-        let id = self.number();
-        self.peers.insert(id, PeerConn::new(peer, data, control));
-        self.current.insert(peer, id);
-        self.feed(Input::PeerConnected(peer));
-    }
-
     fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
@@ -465,28 +421,6 @@ impl EventLoop {
                 }
             }
             (Tag::NbdSend(_) | Tag::PeerSend(..), _) => (),
-        }
-    }
-
-    fn take_messages(&mut self, id: u64, stream: Stream) {
-        while let Some(conn) = self.peers.get_mut(&id) {
-            let peer = conn.peer();
-            match conn.next_message(stream, &self.pool) {
-                Ok(Some(message)) => self.feed(Input::PeerMessage { peer, message }),
-                Ok(None) => break,
-                Err(loss) => self.lose(id, loss),
-            }
-        }
-    }
-
-    /// Ends a connection and tells the engine, if it still knows it.
-    fn lose(&mut self, id: u64, loss: Loss) {
-        let Some(conn) = self.peers.get_mut(&id) else { return };
-        conn.abort();
-        let peer = conn.peer();
-        if self.current.get(&peer) == Some(&id) {
-            self.current.remove(&peer);
-            self.feed(Input::PeerGone { peer, how: loss.how, reason: loss.reason });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
-use tandem_core::io::Repair;
+use tandem_core::io::{Command, Repair};
 use tandem_core::state::Role;
 use tandem_core::status::Status;
 use tandem_core::units::{HandlerId, NodeId};
@@ -74,6 +74,32 @@ pub(crate) enum AdminCommand {
     Outdate,
     SuspendIo,
     ResumeIo,
+}
+
+impl From<AdminCommand> for Command {
+    fn from(command: AdminCommand) -> Command {
+        match command {
+            AdminCommand::Detach { force: false } => Command::Detach,
+            AdminCommand::Detach { force: true } => Command::ForceDetach,
+            AdminCommand::Connect { discard_my_data, tentative } => {
+                Command::ConnectWith { discard_my_data, tentative }
+            }
+            AdminCommand::Disconnect => Command::Disconnect,
+            AdminCommand::Primary { force } => Command::Primary { force },
+            AdminCommand::Secondary => Command::Secondary,
+            AdminCommand::Verify { start_bytes, stop_bytes, repair } => {
+                Command::Verify { start_bytes, stop_bytes, repair }
+            }
+            AdminCommand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
+            AdminCommand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
+            AdminCommand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
+            AdminCommand::PauseSync => Command::PauseSync,
+            AdminCommand::ResumeSync => Command::ResumeSync,
+            AdminCommand::Outdate => Command::Outdate,
+            AdminCommand::SuspendIo => Command::SuspendIo,
+            AdminCommand::ResumeIo => Command::ResumeIo,
+        }
+    }
 }
 
 /// Whether streams answer a wish to connect that may have been withdrawn meanwhile.

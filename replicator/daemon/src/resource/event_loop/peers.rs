@@ -1,0 +1,55 @@
+//! The connections to the peers: how the engine learns of them, of what they say, and of their end.
+
+use std::os::fd::OwnedFd;
+
+use tandem_core::Input;
+use tandem_core::state::ConnectionState;
+use tandem_core::units::NodeId;
+use tandem_core::wire::Stream;
+
+use super::EventLoop;
+use crate::resource::mailbox::Attempt;
+use crate::resource::peer_conn::{Loss, PeerConn};
+
+impl EventLoop {
+    pub(super) fn peer_connected(&mut self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
+        if attempt == Attempt::Theirs
+            && let Some(&old) = self.current.get(&peer)
+        {
+            // It would not connect if it had not lost the old connection; we have not noticed yet.
+            let reason = "the peer has connected anew".into();
+            self.lose(old, Loss { how: ConnectionState::BrokenPipe, reason });
+        }
+        let Some(&wanted) = self.wanted.get(&peer) else { return };
+        if attempt != Attempt::Theirs && attempt != Attempt::Ours(wanted) {
+            return;
+        }
+        self.wanted.remove(&peer);
+        let id = self.number();
+        self.peers.insert(id, PeerConn::new(peer, data, control));
+        self.current.insert(peer, id);
+        self.feed(Input::PeerConnected(peer));
+    }
+
+    pub(super) fn take_messages(&mut self, id: u64, stream: Stream) {
+        while let Some(conn) = self.peers.get_mut(&id) {
+            let peer = conn.peer();
+            match conn.next_message(stream, &self.pool) {
+                Ok(Some(message)) => self.feed(Input::PeerMessage { peer, message }),
+                Ok(None) => break,
+                Err(loss) => self.lose(id, loss),
+            }
+        }
+    }
+
+    /// Ends a connection and tells the engine, if it still knows it.
+    pub(super) fn lose(&mut self, id: u64, loss: Loss) {
+        let Some(conn) = self.peers.get_mut(&id) else { return };
+        conn.abort();
+        let peer = conn.peer();
+        if self.current.get(&peer) == Some(&id) {
+            self.current.remove(&peer);
+            self.feed(Input::PeerGone { peer, how: loss.how, reason: loss.reason });
+        }
+    }
+}
