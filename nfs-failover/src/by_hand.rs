@@ -85,8 +85,23 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
         true => print_json(line),
         false => println!("{line}"),
     };
+    if way == Way::Promote {
+        expect_no_fence(&scene.service.name, &scene.here.standing(&scene.service.name))?;
+    }
     let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
     Ok(conclude(cli, &report))
+}
+
+/// A node that must be fenced does not promote, with a service that runs or without.
+fn expect_no_fence(service: &str, standing: &Standing) -> Result<(), Trouble> {
+    match standing {
+        Standing { state: State::MustFence, why } => {
+            let why = why.as_deref().unwrap_or_default();
+            let advice = format!("'nfs-failover clear {service}' when nothing of it is left");
+            Err(Trouble::new(format!("this node could not give the volume up: {why}; {advice}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Takes one service down, or all, one after the other: one that cannot be holds up no other. The worst exit code.
@@ -322,7 +337,10 @@ mod tests {
         clear(&here, "nfs").unwrap();
         assert_eq!(here.standing("nfs"), Standing::default());
         here.set_standing("nfs", State::MustFence, Some("umount hangs".into())).unwrap();
+        let refused = expect_no_fence("nfs", &here.standing("nfs")).unwrap_err().message;
+        assert!(refused.contains("umount hangs; 'nfs-failover clear nfs'"), "{refused}");
         clear(&here, "nfs").unwrap();
+        expect_no_fence("nfs", &here.standing("nfs")).unwrap();
         assert_eq!(here.standing("nfs"), Standing { state: State::Failed, why: None });
         std::fs::remove_dir_all(folder).unwrap();
     }

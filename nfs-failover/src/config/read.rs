@@ -38,6 +38,8 @@ const KEYWORDS: &[&str] = &[
 const REPEATED: &[&str] = &["export", "vip", "port"];
 /// The name becomes part of file names and of an nftables table's.
 const MAX_NAME_CHARS: usize = 32;
+/// Whoever guesses it may move the service.
+const MIN_SECRET_CHARS: usize = 8;
 /// The kernel's.
 const MAX_INTERFACE_BYTES: usize = 15;
 
@@ -98,7 +100,7 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
     let lease_s = number(&mut reader, "lease", MAX_LEASE_S, DEFAULT_LEASE_S);
     let health = reader.optional("health", "IP:PORT", address);
     let peers = reader.peers();
-    let shared_secret = reader.optional("shared-secret", "a text", |word| Ok(Secret(word.to_owned())));
+    let shared_secret = reader.optional("shared-secret", "a text", secret);
     let on_stuck = reader.optional("on-stuck", "`none` or `reboot`", on_stuck).unwrap_or_default();
     let decider = reader.optional("decider", "`ucarp`, `keepalived`, `pacemaker` or `none`", decider);
     let mount = mount?;
@@ -296,6 +298,14 @@ impl Reader<'_> {
 
 fn text(word: &str) -> Result<String, String> {
     if word.is_empty() { Err("expected a text, found nothing".to_owned()) } else { Ok(word.to_owned()) }
+}
+
+fn secret(word: &str) -> Result<Secret, String> {
+    match word.chars().count() >= MIN_SECRET_CHARS {
+        true => Ok(Secret(word.to_owned())),
+        // It is not shown.
+        false => Err(format!("expected at least {MIN_SECRET_CHARS} characters: shorter ones can be guessed")),
+    }
 }
 
 fn path(word: &str) -> Result<PathBuf, String> {

@@ -15,7 +15,7 @@ const GOOD: &str = r#"service nfs {
     vip       fd00:99::100/64 dev eth0;
     grace 10; lease 10;
     health    0.0.0.0:8008;
-    peer      10.99.0.12:7790; shared-secret "abc";
+    peer      10.99.0.12:7790; shared-secret "abcdefgh";
     on-stuck  none;
     hooks { start /bin/a; stop /bin/b; check /bin/c; }
     decider   ucarp;
@@ -88,7 +88,9 @@ fn what_would_be_silently_wrong_is_refused() {
         ("no_root_squash", "no_rot_squash", "did you mean `no_root_squash`?"),
         ("/srv/nfs/more", "/srv/nfs/data", "stands twice"),
         ("10.99.0.100/24", "10.99.0.100", "ADDRESS/BITS"),
-        ("; shared-secret \"abc\"", "", "anybody could move"),
+        ("; shared-secret \"abcdefgh\"", "", "anybody could move"),
+        ("abcdefgh", "abcdefg", "at least 8 characters"),
+        ("abcdefgh", "", "at least 8 characters"),
         (" stop /bin/b;", "", "needs one that stops it"),
         ("options noatime", "options ro", "writable"),
         ("server    ganesha", "server    none", "exports nothing"),
@@ -104,7 +106,7 @@ fn what_would_be_silently_wrong_is_refused() {
 
 #[test]
 fn what_is_allowed_and_dangerous_is_warned_about() {
-    assert!(warned("abc", "abc").contains("root on `10.99.0.0/24` is root"));
+    assert!(warned("abcdefgh", "abcdefgh").contains("root on `10.99.0.0/24` is root"));
     assert!(warned("grace 10", "grace 5").contains("shorter than the lease"));
     assert!(warned("on-stuck  none", "on-stuck reboot").contains("reboots at once"));
     assert!(warned("10.98.0.1(ro,", "*(rw,").contains("whole world may write"));

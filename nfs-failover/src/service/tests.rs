@@ -74,7 +74,7 @@ impl Machine {
         let _ = std::fs::remove_dir_all(&run);
         let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; state /srv/nfs/.state; \
                     vip 10.0.0.100/24 dev eth0; health 127.0.0.1:8008; peer 127.0.0.1:7790; \
-                    shared-secret \"quiet\"; decider keepalived; }";
+                    shared-secret \"quiet one\"; decider keepalived; }";
         let mut config = Config::parse("nfs-failover.conf".as_ref(), text).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         (config.services[0].health, config.services[0].peers) = (Some(any), vec![any]);
