@@ -53,8 +53,11 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
+    use crate::plan::{Cancel, FileJournal, Plan, Step, Turn, run};
 
     struct Machine(PathBuf);
 
@@ -97,6 +100,45 @@ mod tests {
         }
         assert!(!consider(OnStuck::None, Ending::MustFence));
         assert_eq!((machine.read("trigger"), machine.read("log")), (String::new(), String::new()));
+    }
+
+    /// What never ends, as a process in the kernel that waits for its disk.
+    struct Hanging;
+
+    impl Step for Hanging {
+        fn name(&self) -> &'static str {
+            "unmount"
+        }
+
+        fn intention(&self) -> String {
+            String::new()
+        }
+
+        fn limit(&self) -> Duration {
+            Duration::from_millis(10)
+        }
+
+        fn check(&self) -> Result<Option<String>, Trouble> {
+            Ok(None)
+        }
+
+        fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    #[test]
+    fn a_demotion_that_hangs_reboots() {
+        let machine = Machine::new("hangs");
+        let step: Arc<dyn Step> = Arc::new(Hanging);
+        let plan = Plan { name: "demote", service: "nfs".into(), steps: vec![step], undo_on_failure: false };
+        let mut journal = FileJournal::new(machine.0.join("journal"));
+        let report = run(&plan, &mut journal, &Cancel::default(), &mut |_| {});
+        assert!(machine.last_resort().consider(OnStuck::Reboot, &report).unwrap());
+        assert_eq!(machine.read("trigger"), "b");
+        assert!(machine.read("log").contains("demote of nfs cannot give the volume up: unmount: hangs"));
     }
 
     #[test]

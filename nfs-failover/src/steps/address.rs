@@ -171,12 +171,13 @@ fn remove(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     Ok("removed".into())
 }
 
-/// `ip address add|del`. The kernel's own search for duplicates would hold an IPv6 address back for a second.
+/// `ip address add|del`. The kernel's own search for duplicates would hold an IPv6 address back for a second. And it would
+/// take the newest for whatever this node says of itself, to its peer, too: only one that is not preferred is left alone.
 fn ip(verb: &str, vip: &Vip) -> std::process::Command {
     let address = format!("{}/{}", vip.address, vip.prefix);
     let mut arguments = vec!["address", verb, &address, "dev", &vip.interface];
     if verb == "add" && vip.address.is_ipv6() {
-        arguments.push("nodad");
+        arguments.extend(["nodad", "preferred_lft", "0"]);
     }
     program("ip", &arguments)
 }

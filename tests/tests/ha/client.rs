@@ -47,7 +47,12 @@ impl Program {
         let mut gcc = Command::new("gcc");
         gcc.args(["-O1", "-Wall", "-Werror", "-o"]).arg(&path).arg(SOURCE).arg("-lnfs");
         Outcome::of(gcc).ok();
-        Program { path, url: format!("nfs://{VIP}{export}?version=3&nfsport=2049&mountport=20048") }
+        Program { path, url: url(VIP, export) }
+    }
+
+    /// The same program for another address and export.
+    pub(crate) fn at(&self, address: &str, export: &str) -> Program {
+        Program { path: self.path.clone(), url: url(address, export) }
     }
 
     /// Begins to write.
@@ -89,6 +94,11 @@ impl Program {
             assert_eq!(String::from_utf8_lossy(record), expected, "record {number} of {acknowledged}");
         }
     }
+}
+
+/// The library wants IPv6 without brackets.
+fn url(address: &str, export: &str) -> String {
+    format!("nfs://{address}{export}?version=3&nfsport=2049&mountport=20048")
 }
 
 fn note(seen: &Mutex<Seen>, line: &str) {

@@ -27,9 +27,10 @@ const LOOPS: u64 = 256;
 /// A host.
 pub(crate) struct Host {
     pub(crate) name: &'static str,
-    /// Its address on the switch.
+    /// Its addresses on the switch.
     pub(crate) address: String,
-    mac: String,
+    pub(crate) address6: String,
+    pub(crate) mac: String,
     /// Its disk; seen under the same path by itself.
     pub(crate) folder: PathBuf,
     power: Option<Power>,
@@ -56,6 +57,7 @@ impl Host {
         Host {
             name,
             address: format!("10.99.0.{last}"),
+            address6: format!("fd00:99::{last}"),
             mac: format!("02:00:00:00:00:{last:02x}"),
             folder,
             power: None,
@@ -85,9 +87,12 @@ impl Host {
         });
         let port = switch.connect(init, &self.mac);
         self.power = Some(Power { holder, init, port });
-        for line in
-            ["link set lo up", &format!("address add {}/24 dev eth0", self.address), "link set eth0 up"]
-        {
+        for line in [
+            "link set lo up",
+            &format!("address add {}/24 dev eth0", self.address),
+            &format!("address add {}/64 dev eth0 nodad", self.address6),
+            "link set eth0 up",
+        ] {
             self.run("ip", &line.split(' ').collect::<Vec<_>>()).ok();
         }
     }

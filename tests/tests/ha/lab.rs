@@ -15,6 +15,9 @@ use crate::switch::Switch;
 /// The address that clients know.
 pub(crate) const VIP: &str = "10.99.0.100";
 
+/// Another one, for those who want it.
+pub(crate) const VIP6: &str = "fd00:99::100";
+
 /// The lab.
 pub(crate) struct Lab {
     pub(crate) switch: Arc<Switch>,

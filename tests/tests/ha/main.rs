@@ -10,7 +10,9 @@ mod client;
 mod deciders;
 mod drill;
 mod host;
+mod ipv6;
 mod lab;
+mod listener;
 #[path = "../e2e/outcome.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
 mod outcome;
