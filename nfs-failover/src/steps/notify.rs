@@ -1,10 +1,15 @@
 //! Tells NFSv3 clients that the server has restarted, so that they take their locks again.
 
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Scene, server};
 use crate::config::Server;
-use crate::plan::{Step, Trouble, Turn};
+use crate::plan::{Step, Trouble, Turn, trouble};
+
+const HOSTS: &str = "/etc/hosts";
 
 /// The step, if the server has such locks: the kernel's.
 pub(super) fn notify(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
@@ -27,11 +32,75 @@ impl Step for Notify {
     }
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
-        let state = self.0.service.state.join("statd").to_string_lossy().into_owned();
-        let Some(vip) = self.0.service.vips.first() else { return Ok("nobody".into()) };
+        let Scene { service, here, .. } = self.0.as_ref();
+        let Some(vip) = service.vips.first() else { return Ok("nobody".into()) };
+        let hosts = here.file(&service.name, "hosts");
+        let known = fs::read_to_string(HOSTS).unwrap_or_default();
+        fs::write(&hosts, hosts_with(vip.address, &known)).map_err(trouble(hosts.display()))?;
         // It goes on trying for minutes by itself.
-        let address = vip.address.to_string();
-        server::start_helper(&self.0, "sm-notify", "sm-notify", &["-d", "-f", "-v", &address, "-P", &state])?;
+        let arguments = arguments(&hosts, vip.address, &service.state.join("statd"));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        server::start_helper(&self.0, "sm-notify", "unshare", &arguments)?;
         Ok("begun".into())
+    }
+}
+
+/// What clients are told is the name of the server must lead back from the address, or `sm-notify` says nothing at all. So
+/// that it needs no name server, and does not wait for one, it sees the address as a name of its own, and clients know that.
+fn hosts_with(address: IpAddr, known: &str) -> String {
+    format!("{address} {address}\n{known}")
+}
+
+/// `sm-notify` with that list of hosts, which nobody else sees. Unmounting the volume is seen there, too.
+fn arguments(hosts: &Path, address: IpAddr, state: &Path) -> Vec<String> {
+    let script = format!("mount --bind \"$1\" {HOSTS} && exec sm-notify -d -f -v \"$2\" -P \"$3\"");
+    let fixed =
+        ["--mount", "--propagation", "slave", "--", "sh", "-c", &script, "sm-notify"].map(str::to_owned);
+    let given =
+        [hosts.to_string_lossy().into_owned(), address.to_string(), state.to_string_lossy().into_owned()];
+    fixed.into_iter().chain(given).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What statd has noted of a client that holds locks.
+    const CLIENT: &str =
+        "0000000000000000 000186b5 00000003 00000010 0123456789abcdef0123456789abcdef 127.0.0.1 server\n";
+
+    #[test]
+    fn the_address_is_the_first_name_for_itself() {
+        let hosts = hosts_with("10.99.0.100".parse().unwrap(), "127.0.0.1 localhost\n");
+        assert_eq!(hosts, "10.99.0.100 10.99.0.100\n127.0.0.1 localhost\n");
+    }
+
+    #[test]
+    #[ignore = "needs root and nfs-common; tries for seconds to reach a client that is not there"]
+    fn nobody_has_to_resolve_the_address() {
+        let folder = std::env::temp_dir().join(format!("nfs-failover-notify-{}", std::process::id()));
+        for inner in ["sm", "sm.bak"] {
+            fs::create_dir_all(folder.join(inner)).unwrap();
+        }
+        // It gives its rights up to whoever has this.
+        for path in [&folder, &folder.join("sm"), &folder.join("sm.bak")] {
+            chown(path, Some(1), Some(1)).unwrap();
+        }
+        fs::write(folder.join("sm/127.0.0.1"), CLIENT).unwrap();
+        let (hosts, address) = (folder.join("hosts"), "127.0.0.9".parse().unwrap());
+        let run = |known: String| {
+            fs::write(&hosts, known).unwrap();
+            let arguments = arguments(&hosts, address, &folder);
+            let output = Command::new("timeout").args(["3", "unshare"]).args(arguments).output().unwrap();
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        let said = run("127.0.0.1 localhost\n".into());
+        assert!(said.contains("'127.0.0.9' is unusable"), "{said}");
+        let said = run(hosts_with(address, "127.0.0.1 localhost\n"));
+        assert!(said.contains("Sending PMAP_GETPORT") && !said.contains("unusable"), "{said}");
+        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -2,23 +2,19 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{STOP_PATIENCE, Scene, await_answer};
+use super::{STOP_PATIENCE, Scene, await_answer, ensure_portmapper};
 use crate::config::{Client, Service, Squash};
 use crate::here::Here;
 use crate::plan::{Trouble, Turn, trouble};
 use crate::system::process::Process;
-use crate::system::program::{program, run, start as start_program};
+use crate::system::program::{program, start as start_program};
 
 const PROGRAM: &str = "ganesha.nfsd";
 const MOUNTD_PORT: u16 = 20048;
 const LOCKD_PORT: u16 = 32803;
-const PORTMAPPER_SOCKET: &str = "/run/rpcbind.sock";
-const PORTMAPPER_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) fn runs(scene: &Scene) -> bool {
     process(scene).is_some()
@@ -59,14 +55,6 @@ pub(super) fn stop(scene: &Scene) -> Result<String, Trouble> {
         process.stop(STOP_PATIENCE)?;
     }
     Ok("stopped".into())
-}
-
-/// NFSv3 clients ask it for the ports.
-fn ensure_portmapper() -> Result<(), Trouble> {
-    match UnixStream::connect(PORTMAPPER_SOCKET) {
-        Ok(_) => Ok(()),
-        Err(_) => run(program("rpcbind", &["-w"]), PORTMAPPER_LIMIT),
-    }
 }
 
 /// Both nodes give clients the same handles: numbers of exports are part of them.

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
 
 use super::super::PROGRAM_LIMIT;
-use super::{STOP_PATIENCE, Scene, await_answer, end_of};
+use super::{STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
 use crate::config::{Client, Export, Service};
 use crate::plan::{Trouble, Turn, trouble};
 use crate::system::mounts;
@@ -52,6 +52,7 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     let _ = run(program("modprobe", &["nfsd"]), PROGRAM_LIMIT);
     mount_once("nfsd", NFSD_FOLDER)?;
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
+    ensure_portmapper()?;
     let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
     start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
     let statd = ["-F", "-L", "-p", STATD_PORT, "-P", &state("statd")];

@@ -4,6 +4,7 @@ mod ganesha;
 mod kernel;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::here::Here;
 use crate::net::rpc;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::process::Process;
+use crate::system::program::{program, run};
 pub(super) use kernel::start_helper;
 
 /// What the servers keep on the volume.
@@ -22,6 +24,9 @@ pub(super) const STATE_FOLDERS: &[&str] = &["ganesha", "nfsdcld", "statd/sm", "s
 const PORT: u16 = 2049;
 /// Both servers speak it.
 const VERSION: u32 = 4;
+const PORTMAPPER: &str = "rpcbind";
+const PORTMAPPER_SOCKET: &str = "/run/rpcbind.sock";
+const PORTMAPPER_LIMIT: Duration = Duration::from_secs(5);
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// A server that does not answer at once on its own machine does not serve.
@@ -135,6 +140,17 @@ fn stop_any(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
         Server::Ganesha => ganesha::stop(scene),
         _ => kernel::stop(scene, turn),
     }
+}
+
+/// NFSv3 clients ask it for the ports, and the kernel's server does not start without it.
+fn ensure_portmapper() -> Result<(), Trouble> {
+    if UnixStream::connect(PORTMAPPER_SOCKET).is_ok() {
+        return Ok(());
+    }
+    run(program(PORTMAPPER, &["-w"]), PORTMAPPER_LIMIT).map_err(trouble(format_args!(
+        "{PORTMAPPER} does not run and cannot be started, without which NFSv3 clients find no server: \
+         apt-get install rpcbind, systemctl start rpcbind"
+    )))
 }
 
 /// Waits until the server answers, as long as its process runs.
