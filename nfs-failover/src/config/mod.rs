@@ -140,7 +140,7 @@ pub enum OnStuck {
     Reboot,
 }
 
-/// Programs of the administrator, run at the place of the server.
+/// Programs of the administrator, run at the place of the server as `PROGRAM SERVICE start|stop|check`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Hooks {
     /// Starts what lives on the volume; must end when it answers.

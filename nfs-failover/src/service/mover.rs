@@ -1,6 +1,5 @@
 //! How a service is moved in earnest: the plans of [`crate::steps`], carried out on this node.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,9 @@ use crate::here::{Here, State};
 use crate::peer::{Ask, Checked, Peer, settings};
 use crate::plan::{Cancel, Ending, FileJournal};
 use crate::steps::{self, Scene};
-use crate::system::program::{program, run};
 
 /// The peer is asked, and may think about it.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
-/// A hook that looks at what it has started.
-const HOOK_LIMIT: Duration = Duration::from_secs(4);
 
 /// The plans of one service.
 pub struct Plans(Arc<Scene>);
@@ -68,7 +64,7 @@ impl Mover for Plans {
     fn server_answers(&self) -> bool {
         let service = &self.0.service;
         let server = !service.is_nfs() || steps::answers(service).is_ok();
-        server && service.hooks.check.as_deref().is_none_or(|check| is_content(check, &service.name))
+        server && steps::is_content(service)
     }
 
     fn check(&self) -> Option<Checked> {
@@ -81,10 +77,6 @@ impl Mover for Plans {
             eprintln!("{}: the server cannot be killed: {trouble}", self.0.service.name);
         }
     }
-}
-
-fn is_content(check: &Path, service: &str) -> bool {
-    run(program(check, &[service]), HOOK_LIMIT).is_ok()
 }
 
 /// The other node's service.

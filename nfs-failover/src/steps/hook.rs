@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Scene;
+use crate::config::{Hooks, Service};
 use crate::plan::{Step, Trouble, Turn};
 use crate::system::mounts;
 use crate::system::program::{program, run};
@@ -32,7 +33,7 @@ impl Step for Start {
     }
 
     fn intention(&self) -> String {
-        format!("run {}", shown(self.0.service.hooks.start.as_deref()))
+        format!("run {}", Hook::Start.shown(&self.0.service))
     }
 
     fn limit(&self) -> Duration {
@@ -40,16 +41,17 @@ impl Step for Start {
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
-        let Some(check) = &self.0.service.hooks.check else { return Ok(None) };
-        Ok(hook(&self.0, Some(check), CHECK_LIMIT).is_ok().then(|| format!("{} is content", check.display())))
+        let service = &self.0.service;
+        let runs = service.hooks.check.is_some() && is_content(service);
+        Ok(runs.then(|| format!("{} is content", Hook::Check.shown(service))))
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        hook(&self.0, self.0.service.hooks.start.as_deref(), turn.left())
+        Hook::Start.run(&self.0.service, turn.left())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        hook(&self.0, self.0.service.hooks.stop.as_deref(), turn.left()).map(|_| ())
+        Hook::Stop.run(&self.0.service, turn.left()).map(|_| ())
     }
 }
 
@@ -61,7 +63,7 @@ impl Step for Stop {
     }
 
     fn intention(&self) -> String {
-        format!("run {}", shown(self.0.service.hooks.stop.as_deref()))
+        format!("run {}", Hook::Stop.shown(&self.0.service))
     }
 
     fn limit(&self) -> Duration {
@@ -78,21 +80,54 @@ impl Step for Stop {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        hook(&self.0, self.0.service.hooks.stop.as_deref(), turn.left())
+        Hook::Stop.run(&self.0.service, turn.left())
     }
 }
 
-/// Runs a hook with what it may want to know.
-fn hook(scene: &Scene, path: Option<&Path>, limit: Duration) -> Result<String, Trouble> {
-    let Some(path) = path else { return Ok(String::new()) };
-    let mut command = program(path, &[&scene.service.name]);
-    command.env("NFS_FAILOVER_SERVICE", &scene.service.name);
-    command.env("NFS_FAILOVER_RESOURCE", &scene.service.resource);
-    command.env("NFS_FAILOVER_MOUNT", &scene.service.mount.point);
-    run(command, limit)?;
-    Ok(path.display().to_string())
+/// One of the administrator's programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hook {
+    Start,
+    Stop,
+    Check,
 }
 
-fn shown(path: Option<&Path>) -> String {
-    path.map(|path| path.display().to_string()).unwrap_or_default()
+impl Hook {
+    /// What it is told to do: the same program may be all of them.
+    fn word(self) -> &'static str {
+        match self {
+            Hook::Start => "start",
+            Hook::Stop => "stop",
+            Hook::Check => "check",
+        }
+    }
+
+    fn path(self, hooks: &Hooks) -> Option<&Path> {
+        match self {
+            Hook::Start => hooks.start.as_deref(),
+            Hook::Stop => hooks.stop.as_deref(),
+            Hook::Check => hooks.check.as_deref(),
+        }
+    }
+
+    fn shown(self, service: &Service) -> String {
+        let path = self.path(&service.hooks).map(|path| path.display().to_string()).unwrap_or_default();
+        format!("{path} {} {}", service.name, self.word())
+    }
+
+    /// Runs it with what it may want to know.
+    fn run(self, service: &Service, limit: Duration) -> Result<String, Trouble> {
+        let Some(path) = self.path(&service.hooks) else { return Ok(String::new()) };
+        let mut command = program(path, &[service.name.as_str(), self.word()]);
+        command.env("NFS_FAILOVER_SERVICE", &service.name);
+        command.env("NFS_FAILOVER_RESOURCE", &service.resource);
+        command.env("NFS_FAILOVER_MOUNT", &service.mount.point);
+        run(command, limit)?;
+        Ok(self.shown(service))
+    }
+}
+
+/// Whether the hook that looks is content; without one, it is.
+pub fn is_content(service: &Service) -> bool {
+    Hook::Check.run(service, CHECK_LIMIT).is_ok()
 }

@@ -27,6 +27,7 @@ use crate::here::Here;
 use crate::plan::{Plan, SMALL_LIMIT, Step, Trouble, trouble};
 use crate::system::program::run_with;
 
+pub use hook::is_content;
 pub use keep::keep;
 pub use server::{answers, kill as kill_server};
 

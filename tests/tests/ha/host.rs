@@ -1,8 +1,8 @@
 //! A host without a virtual machine: network, mount, process, host-name and IPC namespaces of its own, `/run`, `/srv`, `/dev`
 //! and what daemons keep under `/var` of its own. Its disk is a folder that outlives it.
 
-use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -206,7 +206,10 @@ fn make_devices(folder: &Path) {
         let number = stat(Path::new("/dev").join(name).as_path())
             .unwrap_or_else(|e| panic!("/dev/{name}: {e}"))
             .st_rdev;
-        mknod(&folder.join(name), SFlag::S_IFCHR, mode, number).unwrap();
+        let path = folder.join(name);
+        mknod(&path, SFlag::S_IFCHR, mode, number).unwrap();
+        // For everybody, whatever the mask.
+        fs::set_permissions(&path, Permissions::from_mode(mode.bits())).unwrap();
     }
     for number in 0..LOOPS {
         let path = folder.join(format!("loop{number}"));

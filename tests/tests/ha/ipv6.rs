@@ -46,7 +46,8 @@ fn both_addresses_and_both_exports_move() {
         let route = here.run("ip", &["-6", "route", "get", &c.address6]).ok().stdout;
         assert!(route.contains(&format!("src {} ", here.address6)), "{route}");
         let (heard, heard6) = (Listener::start(c, VIP), Listener::start(c, VIP6));
-        (writer.longest_stall(), writer6.longest_stall());
+        writer.longest_stall();
+        writer6.longest_stall();
         servers.failover(&servers.lab.a, &["switchover"]).ok();
         heard.expect(there);
         heard6.expect(there);

@@ -7,6 +7,7 @@
 
 mod by_hand;
 mod client;
+mod database;
 mod deciders;
 mod drill;
 mod host;

@@ -61,6 +61,7 @@ pub(super) const PACKAGES: &[Package] = &[
         scripts: &[
             ("packaging/ucarp/vip-up", "usr/lib/tandem/vip-up"),
             ("packaging/ucarp/vip-down", "usr/lib/tandem/vip-down"),
+            ("packaging/hooks/postgresql", "usr/lib/tandem/hooks/postgresql"),
         ],
         files: &[
             ("packaging/systemd/nfs-failover.service", "usr/lib/systemd/system/nfs-failover.service"),

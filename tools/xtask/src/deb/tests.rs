@@ -55,6 +55,7 @@ fn packages_are_built_installed_tried_and_removed() {
         ("-rwxr-xr-x", "usr/sbin/tandemadm"),
         ("-rwxr-xr-x", "usr/sbin/nfs-failover"),
         ("-rwxr-xr-x", "usr/lib/tandem/vip-up"),
+        ("-rwxr-xr-x", "usr/lib/tandem/hooks/postgresql"),
         ("-rwxr-xr-x", "usr/lib/ocf/resource.d/tandem/tandem"),
         ("-rw-r--r--", "etc/tandem.conf"),
         ("-rw-r--r--", "usr/lib/systemd/system/tandemd.service"),
