@@ -8,10 +8,6 @@ use crate::model::{Config, Connection, Host, HostKind, MetaDisk, Resource, Verba
 use crate::options::{Section, Value};
 use crate::settings::Settings;
 
-/// The sections of `common` and `resource`, in the order that drbdadm prints them.
-const SECTIONS: [Section; 5] =
-    [Section::Options, Section::Net, Section::Disk, Section::Startup, Section::Handlers];
-
 impl Config {
     /// All resources, each with a header that says where it comes from and whether `node` takes part.
     pub fn dump(&self, node: &str) -> String {
@@ -23,7 +19,7 @@ impl Config {
         }
         if self.common.iter().next().is_some() {
             section(&mut text, 0, "common", |text| {
-                SECTIONS.iter().for_each(|one| option_section(text, 1, &self.common, *one));
+                Section::OF_RESOURCE.iter().for_each(|one| option_section(text, 1, &self.common, *one));
             });
         }
         for resource in &self.resources {
@@ -48,7 +44,7 @@ impl Config {
             resource.hosts.iter().for_each(|host| dump_host(text, host));
             let explicit = resource.connections.iter().filter(|connection| !connection.implicit);
             explicit.for_each(|connection| dump_connection(text, connection, &resource.hosts));
-            SECTIONS.iter().for_each(|one| option_section(text, 1, &own, *one));
+            Section::OF_RESOURCE.iter().for_each(|one| option_section(text, 1, &own, *one));
             dump_proxy(text, 1, &resource.proxy);
         });
         text

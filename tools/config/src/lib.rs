@@ -13,6 +13,7 @@
 mod check;
 mod diagnostic;
 mod dump;
+mod dump_xml;
 mod effective;
 mod here;
 pub mod language;

@@ -45,6 +45,10 @@ impl Section {
         Self::Handlers,
     ];
 
+    /// The sections inside of `common` and `resource`, in the order that drbdadm prints them.
+    pub(crate) const OF_RESOURCE: [Self; 5] =
+        [Self::Options, Self::Net, Self::Disk, Self::Startup, Self::Handlers];
+
     /// The keyword that opens the section.
     pub fn keyword(self) -> &'static str {
         match self {

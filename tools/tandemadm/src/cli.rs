@@ -273,6 +273,8 @@ pub enum Command {
     Dstate(Names),
     /// Print the configuration as it was understood.
     Dump(OptionalNames),
+    /// Print it as XML, with drbdadm's elements.
+    DumpXml(OptionalNames),
     /// Wait until the peers are connected.
     WaitConnect(WaitOptions),
     /// Wait until the peers are connected and no resync is under way.
@@ -291,24 +293,53 @@ pub enum Command {
     ShowGi(Names),
     /// Print the generation identifiers on one line per peer.
     GetGi(Names),
-    /// Print the names of all resources on one line.
-    #[command(hide = true)]
-    ShResources,
-    /// Print the device's name.
-    #[command(hide = true)]
-    ShDev(Names),
-    /// Print the backing disk's name.
-    #[command(hide = true)]
-    ShLlDev(Names),
-    /// Print the device's minor number.
-    #[command(hide = true)]
-    ShMinor(Names),
+    /// What scripts ask for.
+    #[command(flatten)]
+    Script(Script),
     /// Become PROGRAM in a session of its own.
     #[command(hide = true)]
     ShExecDetached {
         /// What to run.
         program: PathBuf,
     },
+}
+
+/// What scripts ask of the configuration, one answer a line. RES/VOLUME and minor-N name one volume.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Script {
+    /// Print the names of all resources.
+    #[command(hide = true)]
+    ShResources,
+    /// Print the names of the resources.
+    #[command(hide = true)]
+    ShResource(Names),
+    /// Print the devices' names.
+    #[command(hide = true)]
+    ShDev(Names),
+    /// Print the devices' minor numbers.
+    #[command(hide = true)]
+    ShMinor(Names),
+    /// Print the backing disks' names.
+    #[command(hide = true)]
+    ShLlDev(Names),
+    /// Print the names of the devices that the metadata lies on.
+    #[command(hide = true)]
+    ShMdDev(Names),
+    /// Print where on them it lies: `internal`, `flexible` or the number of a slot.
+    #[command(hide = true)]
+    ShMdIdx(Names),
+    /// Print this node's IP address of every path and volume.
+    #[command(hide = true)]
+    ShIp(Names),
+    /// Print the lower resource of a stacked one.
+    #[command(hide = true)]
+    ShLrOf(Names),
+    /// Print the kernel module's parameters.
+    #[command(hide = true)]
+    ShModParms,
+    /// Print nothing, and fail if the configuration is not good.
+    #[command(hide = true)]
+    ShNop,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tandem_config::{
     CannotRun, ConfigError, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, OnCongestion, Pair,
-    Protocol, Resource, Stage, Volume,
+    Protocol, Resource, Section, Stage, Value, Volume,
 };
 use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
@@ -17,6 +17,7 @@ use tandem_core::handler::Handler;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::units::NodeId;
 
+use crate::commands::Local;
 use crate::failure::Failure;
 use crate::output::errln;
 
@@ -59,6 +60,27 @@ impl Config {
         chosen.into_iter().map(|resource| self.spec(resource)).collect()
     }
 
+    /// Says which resources listen at an address that this host does not have, or not yet. They wait for it.
+    pub fn print_missing_addresses(&self, specs: &[ResourceSpec]) {
+        self.missing_addresses(specs).iter().for_each(|warning| errln!("{warning}\n"));
+    }
+
+    fn missing_addresses(&self, specs: &[ResourceSpec]) -> Vec<String> {
+        let missing = |spec: &&ResourceSpec| !tandem_config::has_address(spec.node.address.ip());
+        let checked = specs.iter().filter(|_| !self.config.global.disable_ip_verification);
+        checked
+            .filter(missing)
+            .map(|ResourceSpec { name, node, .. }| {
+                format!(
+                    "warning: in resource {name}, on {}: IP {} not found on this host. It listens as soon as it is \
+                     there; if that is meant, write `global {{ disable-ip-verification; }}`",
+                    node.name,
+                    node.address.ip()
+                )
+            })
+            .collect()
+    }
+
     /// The resources named, or the whole configuration, as it was understood.
     pub fn dump(&self, names: &[String]) -> Result<String, Failure> {
         if is_all(names) {
@@ -70,6 +92,62 @@ impl Config {
             .map(|resource| self.config.dump_resource(resource, &self.node))
             .collect::<Vec<_>>()
             .join("\n"))
+    }
+
+    /// The same as XML, with drbdadm's elements.
+    pub fn dump_xml(&self, names: &[String]) -> Result<String, Failure> {
+        if is_all(names) {
+            return Ok(self.config.dump_xml(&self.file.display().to_string()));
+        }
+        Ok(self.choose(names)?.into_iter().map(|resource| self.config.dump_xml_resource(resource)).collect())
+    }
+
+    /// What the configuration says of the number of devices.
+    pub fn minor_count(&self) -> Option<u64> {
+        match self.config.global.settings.get(Section::Global, "minor-count") {
+            Some(Value::Number(count)) => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// The resources, `RES`, `RES/VOLUME`, `minor-N` or `all`, as this node has them, in the order of the names.
+    pub(crate) fn locals(&self, names: &[String]) -> Result<Vec<Local<'_>>, Failure> {
+        let all = || self.config.for_node(&self.node);
+        if is_all(names) {
+            let locals =
+                all().into_iter().map(|resource| self.local(resource)).collect::<Result<Vec<_>, _>>()?;
+            return if locals.is_empty() { Err(Failure::NoResources(self.node.clone())) } else { Ok(locals) };
+        }
+        let mut found = Vec::new();
+        for name in names {
+            let unknown = || Failure::NotDefined(name.clone());
+            if let Some(minor) = name.strip_prefix("minor-").and_then(|digits| digits.parse::<u32>().ok()) {
+                let locals = self.locals(&[])?;
+                let with = locals.into_iter().find(|local| local.volumes.iter().any(|v| v.minor == minor));
+                let mut local = with.ok_or_else(unknown)?;
+                local.volumes.retain(|volume| volume.minor == minor);
+                found.push(local);
+                continue;
+            }
+            let (resource, volume) =
+                name.split_once('/').map_or((name.as_str(), None), |(r, v)| (r, Some(v)));
+            let resource = all().into_iter().find(|one| one.name == resource).ok_or_else(unknown)?;
+            let mut local = self.local(resource)?;
+            if let Some(number) = volume {
+                local.volumes.retain(|volume| volume.number.to_string() == number);
+                if local.volumes.is_empty() {
+                    return Err(Failure::NoVolume(resource.name.clone(), number.to_owned()));
+                }
+            }
+            found.push(local);
+        }
+        Ok(found)
+    }
+
+    fn local<'a>(&self, resource: &'a Resource) -> Result<Local<'a>, Failure> {
+        let not_here = || Failure::NotDefined(resource.name.clone());
+        let host = resource.local(&self.node).ok_or_else(not_here)?;
+        Ok(Local { resource, host, volumes: host.volumes.iter().collect() })
     }
 
     fn spec(&self, resource: &Resource) -> Result<ResourceSpec, Failure> {
@@ -411,6 +489,22 @@ mod tests {
         for part in ["3 hosts; this version supports two nodes", "one volume per resource"] {
             assert!(error.to_string().contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_is_named_unless_that_is_meant() {
+        // TEST-NET-1: nobody has it.
+        let text = TEXT.replace("address 10.0.0.1:7788", "address 192.0.2.1:7788");
+        let warned = |text: &str, node: &str| {
+            let config = tandem_config::Config::parse(Path::new("test"), text).unwrap();
+            let config = Config { config, file: "/etc/tandem.conf".into(), node: node.into() };
+            config.missing_addresses(&config.specs(&["r0".into()]).unwrap())
+        };
+        let warnings = warned(&text, "alpha");
+        assert!(warnings[0].contains("in resource r0, on alpha: IP 192.0.2.1 not found"), "{warnings:?}");
+        let quiet = text.replace("global {", "global { disable-ip-verification;");
+        assert!(warned(&quiet, "alpha").is_empty());
+        assert!(warned(&text.replace("10.0.0.2:7789", "127.0.0.1:7789"), "bravo").is_empty());
     }
 
     #[test]

@@ -19,6 +19,12 @@ pub enum Failure {
     /// The resource is not in the configuration.
     #[error("'{0}' not defined in your config (for this host).")]
     NotDefined(String),
+    /// The configuration has nothing for this node.
+    #[error("no resources defined for this host ({0}): no `on` section has its name")]
+    NoResources(String),
+    /// The resource has no volume of this number.
+    #[error("Resource '{0}' has no volume {1}")]
+    NoVolume(String, String),
     /// The configuration is not valid.
     #[error("{0}")]
     Config(String, u8),
@@ -73,7 +79,9 @@ impl Failure {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::NotDefined(_) | Failure::Cancelled => 1,
+            Failure::NotDefined(_) | Failure::NoResources(_) | Failure::NoVolume(..) | Failure::Cancelled => {
+                1
+            }
             Failure::Load(LoadError::NotFound) => 1,
             Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) | Failure::Inconsistent => 5,
             Failure::NotUp(_) | Failure::Load(_) => 10,

@@ -220,9 +220,19 @@ fn waiting_ends_with_5_on_timeout_and_at_once_on_standalone() {
 #[test]
 fn sh_commands_print_what_scripts_ask_for() {
     let node = Node::new(MIB);
-    assert_eq!(node.adm("sh-resources").stdout, "r0 r1\n");
+    assert_eq!(node.adm("sh-resources").stdout, "r0\nr1\n");
     assert_eq!(node.adm("sh-ll-dev r0").stdout, format!("{}\n", node.disk().display()));
     assert_eq!(node.adm("sh-minor all").stdout, "0\n1\n");
     assert_eq!(node.adm("sh-dev r1").stdout, "/dev/drbd1\n");
+    assert_eq!(node.adm("sh-dev r1 minor-0").stdout, "/dev/drbd1\n/dev/drbd0\n");
+    assert_eq!(node.adm("sh-resource r1/0").stdout, "r1\n");
+    assert_eq!(node.adm("sh-md-dev r0").stdout, format!("{}\n", node.disk().display()));
+    assert_eq!(node.adm("sh-md-idx r0").stdout, "internal\n");
+    assert_eq!(node.adm("sh-ip r0").stdout, "127.0.0.1\n");
+    assert_eq!(node.adm("sh-mod-parms").stdout, "minor_count=32\n");
+    assert_eq!(node.adm("sh-nop").stdout, "");
+    node.adm("sh-dev r0/7").expect(1, &["Resource 'r0' has no volume 7"]);
+    node.adm("sh-dev r9").expect(1, &["'r9' not defined in your config (for this host)."]);
+    assert!(node.adm("dump-xml r0").stdout.starts_with("<resource name=\"r0\" conf-file-line=\""));
     node.adm("dump r1").expect(0, &["resource r1"]);
 }

@@ -78,7 +78,9 @@ fn debian_packages(binaries: &Path) -> Command {
 /// What DRBD's own tools say of the same configurations.
 fn oracle() -> Command {
     let mut cargo = repo::cargo();
-    cargo.args(["test", "-p", "tandem-config", "--test", "oracle", "--", "--ignored", "--nocapture"]);
+    cargo
+        .args(["test", "-p", "tandem-config", "-p", "tandemadm", "--test", "oracle", "--"])
+        .args(["--ignored", "--nocapture"]);
     cargo
 }
 

@@ -64,7 +64,7 @@ pub(super) const GLOBAL: &[OptionDef] = &[
         false,
         "Do not check that a resource's address belongs to this host",
     )
-    .more("For addresses that move to this host only later. Without it, `up` refuses a resource whose address no interface has."),
+    .more("For addresses that come to this host only later. Without it, `up` warns of an address that no interface has."),
     flag("udev-always-use-vnr", AT_GLOBAL, false, "Volume numbers in the names of links")
         .since("8.4")
         .ignored("no udev links are made"),

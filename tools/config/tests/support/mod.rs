@@ -48,7 +48,7 @@ pub(crate) struct Fixture {
 
 /// All fixtures, by name.
 pub(crate) fn fixtures() -> Vec<Fixture> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/tests/fixtures");
     let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|e| e == "conf")).collect();

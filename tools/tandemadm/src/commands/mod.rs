@@ -3,6 +3,7 @@
 mod change;
 mod metadata;
 mod restore;
+mod scripts;
 mod show;
 mod split_brain;
 mod undo;
@@ -16,8 +17,10 @@ use crate::cli::{Cli, Command, Invalidation, Names, SplitBrain, YesNo};
 use crate::config::Config;
 use crate::daemon_start;
 use crate::failure::Failure;
-use crate::output::{errln, out, outln};
+use crate::output::{errln, out};
 use crate::session::Session;
+
+pub(crate) use scripts::Local;
 
 /// Does what the command line asks. Returns the exit code.
 pub fn run(cli: Cli) -> u8 {
@@ -49,7 +52,9 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Up(names) => {
             let config = config(session)?;
             config.print_warnings();
-            Ok(change::up(session, &config.specs(&names.names)?))
+            let specs = config.specs(&names.names)?;
+            config.print_missing_addresses(&specs);
+            Ok(change::up(session, &specs))
         }
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
@@ -97,10 +102,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             config.print_warnings();
             print(&config.dump(&names.names)?)
         }
-        Command::ShResources => print(&(config(session)?.names().join(" ") + "\n")),
-        Command::ShDev(names) => print_each(&specs(&names)?, |spec| spec.volume.device.display().to_string()),
-        Command::ShLlDev(names) => print_each(&specs(&names)?, |spec| spec.volume.disk.display().to_string()),
-        Command::ShMinor(names) => print_each(&specs(&names)?, |spec| spec.volume.minor.to_string()),
+        Command::DumpXml(names) => print(&config(session)?.dump_xml(&names.names)?),
+        Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
         Command::ShExecDetached { program } => Err(exec_failure(&program)),
     }
 }
@@ -111,11 +114,6 @@ fn config(session: &Session) -> Result<Config, Failure> {
 
 fn print(text: &str) -> Result<u8, Failure> {
     out!("{text}");
-    Ok(0)
-}
-
-fn print_each(specs: &[ResourceSpec], line: impl Fn(&ResourceSpec) -> String) -> Result<u8, Failure> {
-    specs.iter().for_each(|spec| outln!("{}", line(spec)));
     Ok(0)
 }
 

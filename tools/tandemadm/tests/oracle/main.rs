@@ -1,0 +1,9 @@
+//! Debian's drbd-utils, which need no kernel module for this, say what is right. They are run as programs; `cargo xtask
+//! test` installs them.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../config/tests/support/mod.rs"]
+mod fixtures;
+
+mod metadata;
+mod scripts;
