@@ -27,6 +27,7 @@ const SERVICE: &str =
 const QUICK: &str = "net { timeout 20; ping-int 3; }\n";
 /// What stands in /usr/sbin.
 const PROGRAMS: &[&str] = &["tandemd", "tandem-device", "tandemadm", "nfs-failover"];
+const GANESHA: &str = "/usr/bin/ganesha.nfsd";
 /// What a host has of its own, as Debian's packages make it.
 const FOLDERS: &str = "install -d -o hacluster -g haclient -m 750 /var/log/pacemaker \
     {own}/var/lib/pacemaker/cib {own}/var/lib/pacemaker/pengine {own}/var/lib/pacemaker/cores \
@@ -280,9 +281,12 @@ fn pacemaker_fences_and_moves_the_service() {
     cluster.wait_up("planned move", first, &client);
     cluster.a().run("crm_resource", &["--clear", "--resource", "nfs-clone"]).ok();
 
+    // The server dies there and cannot be started again.
+    cluster.host(first).run("mount", &["--bind", "/bin/false", GANESHA]).ok();
     cluster.host(first).signal("ganesha.nfsd", "KILL");
-    cluster.wait("the dead server is noticed", || cluster.try_roles().is_none());
-    cluster.wait_up("kill -9 of ganesha", first, &client);
+    cluster.wait_up("kill -9 of ganesha", second, &client);
+    cluster.host(first).run("umount", &[GANESHA]).ok();
+    let (first, second) = (second, first);
 
     // They lose each other, but not the cluster: that one may go on is known to all, and nobody is fenced.
     cluster.cut_replication(second);
