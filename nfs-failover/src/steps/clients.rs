@@ -90,7 +90,10 @@ impl Step for Save {
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
         let service = &self.0.service;
-        let clients = connections(service)?;
+        // A run that was killed may have stopped the server already.
+        let mut clients = [saved(service)?, connections(service)?].concat();
+        clients.sort();
+        clients.dedup();
         filesystem::replace(&list(service), to_text(&clients).as_bytes())
             .map_err(trouble("saving the clients"))?;
         Ok(format!("{} connections", clients.len()))

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Scene;
 use crate::config::{Hooks, Service};
-use crate::plan::{Step, Trouble, Turn};
+use crate::plan::{Cancel, Step, Trouble, Turn};
 use crate::system::mounts;
-use crate::system::program::{program, run};
+use crate::system::program::{program, run_for};
 
 /// A database may have to recover.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -47,11 +47,11 @@ impl Step for Start {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        Hook::Start.run(&self.0.service, turn.left())
+        Hook::Start.run(&self.0.service, turn)
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        Hook::Stop.run(&self.0.service, turn.left()).map(|_| ())
+        Hook::Stop.run(&self.0.service, turn).map(|_| ())
     }
 }
 
@@ -80,7 +80,7 @@ impl Step for Stop {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        Hook::Stop.run(&self.0.service, turn.left())
+        Hook::Stop.run(&self.0.service, turn)
     }
 }
 
@@ -116,18 +116,18 @@ impl Hook {
     }
 
     /// Runs it with what it may want to know.
-    fn run(self, service: &Service, limit: Duration) -> Result<String, Trouble> {
+    fn run(self, service: &Service, turn: &Turn) -> Result<String, Trouble> {
         let Some(path) = self.path(&service.hooks) else { return Ok(String::new()) };
         let mut command = program(path, &[service.name.as_str(), self.word()]);
         command.env("NFS_FAILOVER_SERVICE", &service.name);
         command.env("NFS_FAILOVER_RESOURCE", &service.resource);
         command.env("NFS_FAILOVER_MOUNT", &service.mount.point);
-        run(command, limit)?;
+        run_for(command, turn)?;
         Ok(self.shown(service))
     }
 }
 
 /// Whether the hook that looks is content; without one, it is.
 pub fn is_content(service: &Service) -> bool {
-    Hook::Check.run(service, CHECK_LIMIT).is_ok()
+    Hook::Check.run(service, &Turn::new(CHECK_LIMIT, Cancel::default())).is_ok()
 }

@@ -99,9 +99,12 @@ pub fn keep(scene: &Scene) -> Result<(), Trouble> {
         let present = clients::connections(service)?;
         let mut missing = former.clone();
         missing.retain(|one| began.elapsed() < WAKING_LIMIT && !present.contains(one));
-        if serves(scene)? {
-            address::announce(service)?;
-            clients::tickle(&missing)?;
+        let call = || address::announce(service).and_then(|()| clients::tickle(&missing));
+        if serves(scene)?
+            && let Err(trouble) = call()
+        {
+            // The interface may be down for a while.
+            eprintln!("{trouble}");
         }
         // Never into the folder under the mount.
         if self::volume(scene)? != volume {

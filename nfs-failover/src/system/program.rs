@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::process::Process;
-use crate::plan::{Trouble, trouble};
+use crate::plan::{Trouble, Turn, trouble};
 
 /// Whoever calls us may have a bare environment; what we need lies here.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,8 +44,22 @@ pub fn run(command: Command, limit: Duration) -> Result<(), Trouble> {
     run_with(command, "", limit)
 }
 
+/// As [`run`], for no longer than somebody wants it.
+pub fn run_for(command: Command, turn: &Turn) -> Result<(), Trouble> {
+    run_until(command, "", turn.left(), || turn.is_cancelled())
+}
+
 /// As [`run`], with something to read.
-pub fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<(), Trouble> {
+pub fn run_with(command: Command, input: &str, limit: Duration) -> Result<(), Trouble> {
+    run_until(command, input, limit, || false)
+}
+
+fn run_until(
+    mut command: Command,
+    input: &str,
+    limit: Duration,
+    unwanted: impl Fn() -> bool,
+) -> Result<(), Trouble> {
     let name = command.get_program().to_string_lossy().into_owned();
     if !input.is_empty() {
         command.stdin(Stdio::piped());
@@ -57,7 +71,7 @@ pub fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<()
         let _ = pipe.write_all(input.as_bytes());
     }
     let said = listen(&mut child);
-    match ended(&mut child, limit) {
+    match ended(&mut child, limit, &unwanted) {
         Some(status) if status.success() => Ok(()),
         Some(status) => {
             let said = said.recv_timeout(SAID_LIMIT).unwrap_or_default();
@@ -65,6 +79,9 @@ pub fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<()
         }
         None => {
             kill_group(&mut child);
+            if unwanted() {
+                return Err(Trouble::new(format!("{name} was killed: somebody wants something else by now")));
+            }
             Err(Trouble::new(format!("{name} took longer than {:.1} s and was killed", limit.as_secs_f64())))
         }
     }
@@ -95,12 +112,12 @@ fn listen(child: &mut Child) -> mpsc::Receiver<String> {
     said
 }
 
-fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+fn ended(child: &mut Child, limit: Duration, unwanted: impl Fn() -> bool) -> Option<ExitStatus> {
     let began = Instant::now();
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if began.elapsed() < limit => thread::sleep(LOOK_INTERVAL),
+            Ok(None) if began.elapsed() < limit && !unwanted() => thread::sleep(LOOK_INTERVAL),
             Ok(None) | Err(_) => return None,
         }
     }
@@ -109,12 +126,13 @@ fn ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 fn kill_group(child: &mut Child) {
     let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     // A process in a hanging system call does not even die.
-    let _ = ended(child, SAID_LIMIT);
+    let _ = ended(child, SAID_LIMIT, || false);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Cancel;
 
     const LONG: Duration = Duration::from_secs(30);
 
@@ -133,6 +151,16 @@ mod tests {
             run(program("sh", &["-c", "sleep 600; true"]), Duration::from_millis(50)).unwrap_err().message;
         assert!(said.contains("was killed"), "{said}");
         assert!(began.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_program_that_is_not_wanted_any_more_is_killed() {
+        let cancel = Cancel::default();
+        cancel.set();
+        let turn = Turn::new(LONG, cancel);
+        let said = run_for(program("sleep", &["600"]), &turn).unwrap_err().message;
+        assert!(said.contains("somebody wants something else"), "{said}");
+        assert!(!turn.left().is_zero());
     }
 
     #[test]

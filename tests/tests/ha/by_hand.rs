@@ -42,31 +42,6 @@ fn planned_move_and_power_off() {
 
 #[test]
 #[ignore = "needs root, nfs-ganesha, libnfs-dev and the release binaries"]
-fn killed_anywhere_and_run_again() {
-    let servers = Servers::new("");
-    let a = &servers.lab.a;
-    for round in 0..12 {
-        let after = format!("{:.3}", f64::from(round) * 0.025);
-        servers.killed(a, "promote", &after);
-        servers.failover(a, &["promote"]).ok();
-        servers.expect_up(a);
-        let after = format!("{:.3}", f64::from(round) * 0.010);
-        servers.killed(a, "demote", &after);
-        servers.failover(a, &["demote"]).ok();
-        servers.expect_down(a);
-    }
-    // And the other way round: what a killed promotion has left, a demotion takes down.
-    for round in 0..12 {
-        servers.killed(a, "promote", &format!("{:.3}", f64::from(round) * 0.025));
-        servers.failover(a, &["demote"]).ok();
-        servers.expect_down(a);
-    }
-    servers.failover(&servers.lab.b, &["promote"]).ok();
-    servers.expect_up(&servers.lab.b);
-}
-
-#[test]
-#[ignore = "needs root, nfs-ganesha, libnfs-dev and the release binaries"]
 fn a_stale_owner_of_the_address_stops_the_promotion() {
     let servers = Servers::new("");
     let (a, b) = (&servers.lab.a, &servers.lab.b);

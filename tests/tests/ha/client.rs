@@ -1,7 +1,7 @@
 //! The client: appends records over NFSv3 through the virtual address, and knows which the server has acknowledged as
 //! durable.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,9 @@ pub(crate) struct Client {
     seen: Arc<Mutex<Seen>>,
     reader: Option<JoinHandle<()>>,
 }
+
+/// One who tries to connect all the time.
+pub(crate) struct Prober(Child);
 
 /// What the client has seen so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,6 +112,32 @@ fn note(seen: &Mutex<Seen>, line: &str) {
     seen.acknowledged += 1;
     seen.longest = seen.longest.max(took);
     seen.last = Some(Instant::now());
+}
+
+impl Prober {
+    pub(crate) fn start(program: &Program, host: &Host) -> Prober {
+        let mut command = host.command(&program.path);
+        command.args([&program.url, FILE, "probe"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Prober(command.spawn().unwrap())
+    }
+
+    /// It was let in, or heard nothing, but was never refused.
+    #[track_caller]
+    pub(crate) fn expect_no_refusal(mut self) {
+        drop(self.0.stdin.take());
+        let mut said = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        println!("connected, refused: {}", said.trim());
+        assert!(said.trim().ends_with(" 0") && !said.starts_with("0 "), "connected, refused: {said}");
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Client {

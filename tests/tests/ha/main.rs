@@ -7,11 +7,13 @@
 
 mod by_hand;
 mod client;
+mod connections;
 mod database;
 mod deciders;
 mod drill;
 mod host;
 mod ipv6;
+mod killed;
 mod lab;
 mod listener;
 #[path = "../e2e/outcome.rs"]
@@ -20,6 +22,7 @@ mod outcome;
 mod pacemaker;
 mod partition;
 mod power_strip;
+mod scripts;
 mod servers;
 mod site;
 mod switch;

@@ -115,25 +115,22 @@ impl Servers {
         self.lab.folder().join("nfs-failover.conf")
     }
 
-    /// `nfs-failover` on a host, killed after so many seconds.
-    pub(crate) fn killed(&self, host: &Host, command: &str, after_s: &str) {
-        let (program, config) = (binary("nfs-failover"), self.failover_configuration());
-        let arguments =
-            ["-s", "KILL", after_s, program.to_str().unwrap(), "-c", config.to_str().unwrap(), command];
-        // It may come to its end before.
-        host.run("timeout", &arguments);
+    /// The host serves an export that holds no records yet.
+    #[track_caller]
+    pub(crate) fn expect_up(&self, host: &Host) {
+        self.expect_serving(host);
+        self.client.read_nothing(&self.lab.c);
     }
 
     /// The host serves: everything is there, and nothing is blocked.
     #[track_caller]
-    pub(crate) fn expect_up(&self, host: &Host) {
+    pub(crate) fn expect_serving(&self, host: &Host) {
         let [address, mounts, rules, role] = self.look(host);
         assert!(
             address.contains(VIP) && mounts.contains(" /srv/nfs ") && role.contains("role:Primary"),
             "{role}"
         );
         assert!(!rules.contains("nfs-failover"), "{rules}");
-        self.client.read_nothing(&self.lab.c);
     }
 
     /// The host is a clean secondary: nothing is left.
@@ -143,6 +140,9 @@ impl Servers {
         assert!(!address.contains(VIP) && !mounts.contains("/srv/nfs"), "{address}\n{mounts}");
         assert!(!rules.contains("nfs-failover") && role.contains("role:Secondary"), "{rules}\n{role}");
         assert_ne!(host.run("pgrep", &["-x", "ganesha.nfsd"]).code, Some(0));
+        let mapped = format!("[::ffff:{VIP}]");
+        let sockets = host.run("ss", &["-Htan", "(", "src", VIP, "or", "src", &mapped, ")"]).ok().stdout;
+        assert_eq!(sockets, "", "connections of clients are left");
     }
 
     fn look(&self, host: &Host) -> [String; 4] {

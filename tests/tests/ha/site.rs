@@ -38,11 +38,16 @@ pub(crate) struct Site {
 impl Site {
     /// The services run, fencing each other by a witness; nobody elects yet.
     pub(crate) fn new(decider: Decider) -> Site {
+        Site::with(decider, "")
+    }
+
+    /// `service` is what stands in the service's configuration besides.
+    fn with(decider: Decider, service: &str) -> Site {
         let word = match decider {
             Decider::Ucarp => "ucarp",
             Decider::Keepalived => "keepalived",
         };
-        let servers = Servers::fenced(&format!("{PEERS} decider {word};"));
+        let servers = Servers::fenced(&format!("{PEERS} decider {word}; {service}"));
         let site = Site { watch: Watch::new(servers.hosts()), servers, decider };
         fs::write(site.file(PASSWORD), "secret\n").unwrap();
         // What the hooks call, with the configuration of here.
@@ -62,7 +67,12 @@ impl Site {
 
     /// One that serves from `a`, with a client writing.
     pub(crate) fn serving(decider: Decider) -> (Site, Client) {
-        let site = Site::new(decider);
+        Site::serving_with(decider, "")
+    }
+
+    /// The same, with this in the service's configuration besides.
+    pub(crate) fn serving_with(decider: Decider, service: &str) -> (Site, Client) {
+        let site = Site::with(decider, service);
         let (a, b) = (&site.servers.lab.a, &site.servers.lab.b);
         site.elect(a);
         site.wait_up(a);
@@ -150,6 +160,12 @@ impl Site {
     pub(crate) fn wait_down(&self, host: &Host) {
         self.wait(&format!("{} is down", host.name), || phase(host) == Some(Phase::Down));
         self.servers.expect_down(host);
+    }
+
+    /// Waits until a host has come so far.
+    #[track_caller]
+    pub(crate) fn wait_phase(&self, host: &Host, wanted: Phase) {
+        self.wait(&format!("{} is {wanted:?}", host.name), || phase(host) == Some(wanted));
     }
 
     pub(crate) fn is_up(&self, host: &Host) -> bool {
