@@ -173,6 +173,15 @@ impl Kind {
         }
     }
 
+    /// The words that are values.
+    pub(crate) fn words(&self) -> &'static [&'static str] {
+        match self {
+            Self::Choice(words) | Self::ChoiceOrCount { words, .. } => words,
+            Self::Flag { .. } => &["yes", "no"],
+            Self::Number { .. } | Self::Text { .. } | Self::Address => &[],
+        }
+    }
+
     /// The value if the option is absent; `None` if absence is a value of its own.
     pub fn default_value(&self) -> Option<Value> {
         match self {
@@ -370,6 +379,24 @@ pub(crate) fn find(section: Section, name: &str) -> Option<(usize, &'static Opti
     OPTIONS.get(place).map(|option| (place, option))
 }
 
+/// What there is to know of a section's options or of one option; the error names what was probably meant.
+pub fn help_about(word: &str) -> Result<String, String> {
+    if let Some(section) = Section::ALL.into_iter().find(|section| section.keyword() == word) {
+        return Ok(help(Some(section)));
+    }
+    let named = |option: &&OptionDef| option.name == word || option.formerly == Some(word);
+    if let Some(option) = OPTIONS.iter().find(named) {
+        let sections: Vec<String> =
+            option.sections.iter().map(|section| section.place().replace('`', "")).collect();
+        return Ok(format!("{}\n    It stands in {}.\n", option.long_help(), sections.join(" or ")));
+    }
+    let known = OPTIONS.iter().map(|option| option.name).chain(Section::ALL.map(Section::keyword));
+    Err(match crate::spelling::nearest(word, known) {
+        Some(near) => format!("there is no option or section {word:?}; did you mean `{near}`?"),
+        None => format!("there is no option or section {word:?}"),
+    })
+}
+
 /// The help text of all options, or of one section's.
 pub fn help(section: Option<Section>) -> String {
     let mut text = String::new();
@@ -383,6 +410,7 @@ pub fn help(section: Option<Section>) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -415,6 +443,22 @@ mod tests {
     #[test]
     fn the_table_is_grouped_by_section_in_the_order_of_the_dump() {
         assert!(OPTIONS.is_sorted_by_key(OptionDef::home));
+    }
+
+    #[test]
+    fn help_about_an_option_says_all_that_is_known_of_it() {
+        let text = help_about("al-extents").unwrap();
+        for part in [
+            "al-extents <a number from 67 to 65534>, default 1237\n",
+            "More than 6433 count as 6433",
+            "DRBD has it since 8.0. It can be changed while the resource is up.",
+            "It stands in disk {} or syncer {}.\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(help_about("outdate-peer").unwrap().contains("It was called `outdate-peer` before."));
+        assert!(help_about("handlers").unwrap().contains("fence-peer"));
+        assert!(help_about("al-extends").unwrap_err().contains("did you mean `al-extents`?"));
     }
 
     #[test]

@@ -171,6 +171,13 @@ fn errors_of_options() {
             &[&["`protocol`: expected `C`, `A` or `B`, found `D`", "t.conf:2:16"]],
         ),
         (
+            resource_with("net { on-congestion pul-ahead; }"),
+            &[&[
+                "expected `block`, `pull-ahead` or `disconnect`, found `pul-ahead`",
+                "did you mean `pull-ahead`?",
+            ]],
+        ),
+        (
             resource_with("net { on-congestion pull-ahead; }"),
             &[&[
                 "on-congestion policy pull-ahead only with prot A allowed",
@@ -495,6 +502,35 @@ fn columns_count_characters() {
     assert!(error[0].to_string().contains("t.conf:1:1\n"), "{}", error[0]);
     let error = refuse("common { handlers { } } \"ü\" ; } }").to_string();
     assert!(error.contains("t.conf:1:31\n"), "{error}");
+}
+
+#[test]
+fn policies_that_never_decide_anything_are_named() {
+    let warned = |line: &str| {
+        let config = Config::parse(Path::new("t.conf"), &resource_with(line)).unwrap();
+        config.warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>()
+    };
+    for (line, expected) in [
+        ("net { after-sb-1pri consensus; }", "`consensus` asks `after-sb-0pri`, which is `disconnect`"),
+        ("net { after-sb-2pri call-pri-lost-after-sb; }", "`after-sb-2pri` has no effect"),
+        ("net { always-asbp; }", "every `after-sb` policy is `disconnect`"),
+        ("net { congestion-fill 1M; }", "`on-congestion` is `block`"),
+        ("net { csums-after-crash-only; }", "there is no `csums-alg`"),
+        ("handlers { fence-peer /x; }", "`fencing` is `dont-care`, so that it is never run"),
+        ("net { fencing resource-only; }", "`fencing` without a `fence-peer` handler"),
+        ("disk { al-extents 7000; }", "`al-extents` counts as 6433"),
+    ] {
+        let text = warned(line);
+        assert!(text.contains(expected) && text.contains("t.conf:2:"), "{line}\n{text}");
+    }
+    for line in [
+        "net { after-sb-1pri discard-secondary; }",
+        "net { after-sb-0pri discard-zero-changes; after-sb-1pri consensus; always-asbp; }",
+        "net { protocol A; on-congestion pull-ahead; congestion-fill 1M; }",
+        "net { fencing resource-only; } handlers { fence-peer /x; }",
+    ] {
+        assert_eq!(warned(line), "", "{line}");
+    }
 }
 
 /// The message says what is wrong, with the line, and a colleague may read it.

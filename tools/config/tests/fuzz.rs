@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use support::fixtures;
+use support::{Random, fixtures};
 use tandem_config::{Config, OPTIONS};
 
-const CASES: usize = 20_000;
+const CASES: usize = 5000;
 /// Says how long `cargo xtask fuzz-config` goes on.
 const MINUTES_VARIABLE: &str = "TANDEM_FUZZ_MINUTES";
 /// A case takes some milliseconds.
@@ -54,18 +54,6 @@ const PIECES: &[&str] = &[
     "/",
     "meta-disk x[0]",
 ];
-
-/// Marsaglia's xorshift: the same cases in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-}
 
 fn mutate(text: &mut Vec<char>, random: &mut Random) {
     let at = random.below(text.len() + 1);

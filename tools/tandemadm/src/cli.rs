@@ -275,6 +275,12 @@ pub enum Command {
     Dump(OptionalNames),
     /// Print it as XML, with drbdadm's elements.
     DumpXml(OptionalNames),
+    /// Explain the options of the configuration: their values, what they do, what this version makes of them.
+    Options {
+        /// A section, as `net`, or an option; all if none is named.
+        #[arg(value_name = "SECTION|OPTION")]
+        about: Option<String>,
+    },
     /// Wait until the peers are connected.
     WaitConnect(WaitOptions),
     /// Wait until the peers are connected and no resync is under way.

@@ -218,6 +218,15 @@ fn waiting_ends_with_5_on_timeout_and_at_once_on_standalone() {
 }
 
 #[test]
+fn options_are_explained() {
+    let node = Node::new(MIB);
+    node.adm("options ping-timeout").expect(0, &["A probe must be answered", "default 5"]);
+    node.adm("options disk").expect(0, &["al-extents", "c-max-rate"]);
+    node.adm("options").expect(0, &["ping-timeout", "al-extents", "fence-peer"]);
+    node.adm("options ping-tiemout").expect(1, &["did you mean `ping-timeout`?"]);
+}
+
+#[test]
 fn sh_commands_print_what_scripts_ask_for() {
     let node = Node::new(MIB);
     assert_eq!(node.adm("sh-resources").stdout, "r0\nr1\n");

@@ -35,12 +35,48 @@ fn of_connection(assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnos
     timeouts(&net, assigned, resource, diagnostics);
     pull_ahead(&net, assigned, diagnostics);
     fencing(&net, &settings, assigned, resource, diagnostics);
+    without_effect(&net, &settings, assigned, diagnostics);
+}
+
+/// Policies that another one keeps from ever deciding anything: somebody counts on them.
+fn without_effect(net: &NetOptions, settings: &Settings, assigned: &Assigned, diagnostics: &mut Diagnostics) {
+    let [no_primary, one_primary, two_primaries] = net.after_split_brain.each_ref().map(String::as_str);
+    let asks = |policy| !matches!(policy, "disconnect" | "discard-secondary");
+    let mut warn = |section, name: &str, because: &str, help: &str| {
+        if let Some(assignment) = find_in(section, assigned, name) {
+            let text = format!("`{name}` has no effect: {because}");
+            diagnostics.push(Diagnostic::warning(&assignment.span, text).help(help));
+        }
+    };
+    if no_primary == "disconnect" {
+        for (name, policy) in [("after-sb-1pri", one_primary), ("after-sb-2pri", two_primaries)] {
+            if asks(policy) {
+                let because = format!("`{policy}` asks `after-sb-0pri`, which is `disconnect`");
+                warn(Section::Net, name, &because, "set `after-sb-0pri`, too");
+            }
+        }
+        if one_primary == "disconnect" && two_primaries == "disconnect" && net.always_after_split_brain {
+            warn(Section::Net, "always-asbp", "every `after-sb` policy is `disconnect`", "set one of them");
+        }
+    }
+    if net.on_congestion == OnCongestion::Block {
+        for name in ["congestion-fill", "congestion-extents"] {
+            warn(Section::Net, name, "`on-congestion` is `block`", "set `on-congestion`, too");
+        }
+    }
+    if net.csums_after_crash_only && net.csums_algorithm.is_none() {
+        warn(Section::Net, "csums-after-crash-only", "there is no `csums-alg`", "set `csums-alg sha256`");
+    }
+    if net.fencing == Fencing::DontCare && settings.get(Section::Handlers, "fence-peer").is_some() {
+        let help = "set `fencing resource-and-stonith` or `resource-only` in `net {}`";
+        warn(Section::Handlers, "fence-peer", "`fencing` is `dont-care`, so that it is never run", help);
+    }
 }
 
 /// DRBD takes any number up to 65534, and counts what is too many for its log as less.
 fn activity_log(assigned: &Assigned, diagnostics: &mut Diagnostics) {
-    let (index, _) = options::find(Section::Disk, "al-extents").unzip();
-    if let Some(Assignment { value: Value::Number(asked), span, .. }) = index.and_then(|i| assigned.get(&i))
+    if let Some(Assignment { value: Value::Number(asked), span, .. }) =
+        find_in(Section::Disk, assigned, "al-extents")
         && *asked > MAX_HOT_EXTENTS
     {
         let text =
@@ -93,9 +129,8 @@ pub(super) struct ResyncOrder {
 impl ResyncOrder {
     /// Notes what the resource says.
     pub(super) fn note(&mut self, resource: &str, assigned: &Assigned) {
-        let (index, _) = options::find(Section::Disk, "resync-after").unzip();
-        if let Some(Assignment { value: Value::Text(name), span, .. }) = index.and_then(|i| assigned.get(&i))
-        {
+        let found = find_in(Section::Disk, assigned, "resync-after");
+        if let Some(Assignment { value: Value::Text(name), span, .. }) = found {
             let name = name.split('/').next().unwrap_or(name).to_owned();
             self.after.insert(resource.to_owned(), (name, span.clone()));
         }
@@ -151,7 +186,11 @@ fn fencing(
 }
 
 fn find<'a>(assigned: &'a Assigned, name: &str) -> Option<&'a Assignment> {
-    options::find(Section::Net, name).and_then(|(index, _)| assigned.get(&index))
+    find_in(Section::Net, assigned, name)
+}
+
+fn find_in<'a>(section: Section, assigned: &'a Assigned, name: &str) -> Option<&'a Assignment> {
+    options::find(section, name).and_then(|(index, _)| assigned.get(&index))
 }
 
 fn seconds(ms: u64) -> String {

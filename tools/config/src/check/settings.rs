@@ -8,6 +8,7 @@ use crate::language::{section_body, words};
 use crate::options::{self, Kind, OPTIONS, OptionDef, Section, Support, Value};
 use crate::settings::Settings;
 use crate::source::Span;
+use crate::spelling;
 use crate::tree::Statement;
 use crate::value;
 
@@ -129,8 +130,11 @@ fn value(
         Ok(value) => Some(value),
         Err(reason) => {
             let separator = if reason.starts_with("is ") { " " } else { ": " };
-            diagnostics
-                .push(Diagnostic::error(&word.span, format!("`{}`{separator}{reason}", definition.name)));
+            let error = Diagnostic::error(&word.span, format!("`{}`{separator}{reason}", definition.name));
+            diagnostics.push(match spelling::nearest(&word.text, definition.kind.words().iter().copied()) {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error,
+            });
             None
         }
     }

@@ -1,4 +1,4 @@
-//! The fixtures: configurations whose first lines say what becomes of them.
+//! A random number, and the fixtures: configurations whose first lines say what becomes of them.
 //!
 //! ```text
 //! # What it is.
@@ -88,5 +88,18 @@ impl Fixture {
     /// Tandem's understanding of it; panics if it has none.
     pub(crate) fn config(&self) -> Config {
         Config::load(Some(&self.path)).unwrap_or_else(|error| panic!("{}:\n{error}", self.name))
+    }
+}
+
+/// Marsaglia's xorshift: the same cases in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// A number below the limit, and 0 if that is 0.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit.max(1) as u64) as usize
     }
 }

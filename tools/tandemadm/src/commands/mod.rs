@@ -102,6 +102,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             config.print_warnings();
             print(&config.dump(&names.names)?)
         }
+        Command::Options { about: None } => print(&tandem_config::help(None)),
+        Command::Options { about: Some(word) } => {
+            print(&tandem_config::help_about(&word).map_err(|unknown| Failure::Config(unknown, 1))?)
+        }
         Command::DumpXml(names) => print(&config(session)?.dump_xml(&names.names)?),
         Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
         Command::ShExecDetached { program } => Err(exec_failure(&program)),
