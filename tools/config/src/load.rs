@@ -142,8 +142,8 @@ fn too_large() -> String {
     format!("it is larger than {} KiB, the limit for a configuration file", MAX_FILE_BYTES >> 10)
 }
 
-/// The files that a pattern names, sorted. `*` and `?` match within one path component, and no leading dot. A pattern
-/// without them names one file, which must exist; a pattern with them may match none.
+/// The files that a pattern names, sorted. `*`, `?` and `[a-z]` match within one path component, and no leading dot. A
+/// pattern without them names one file, which must exist; a pattern with them may match none.
 fn expand(pattern: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let mut found = vec![PathBuf::new()];
     let mut wild = false;
@@ -170,7 +170,7 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
 }
 
 fn is_wild(name: &OsStr) -> bool {
-    name.as_bytes().iter().any(|byte| matches!(byte, b'*' | b'?'))
+    name.as_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
 fn matching_entries(folder: &Path, pattern: &OsStr) -> io::Result<Vec<PathBuf>> {
@@ -189,29 +189,65 @@ fn matching_entries(folder: &Path, pattern: &OsStr) -> io::Result<Vec<PathBuf>> 
     Ok(matches)
 }
 
-/// `*` stands for any bytes, `?` for one. Remembers only the last star, so the cost is at most the product of lengths.
+/// `*` stands for any bytes, `?` for one, brackets for one of those in them. Remembers only the last star, so the cost is
+/// at most the product of lengths.
 fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(&byte) if byte == b'?' || Some(&byte) == name.get(n) => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((star_p, star_n)) = star else { return false };
-                star = Some((star_p, star_n + 1));
-                p = star_p + 1;
-                n = star_n + 1;
-            }
+    while let Some(&byte) = name.get(n) {
+        let rest = pattern.get(p..).unwrap_or_default();
+        if rest.first() == Some(&b'*') {
+            star = Some((p, n));
+            p += 1;
+        } else if let Some(length) = one_matches(rest, byte) {
+            p += length;
+            n += 1;
+        } else {
+            let Some((star_p, star_n)) = star else { return false };
+            star = Some((star_p, star_n + 1));
+            p = star_p + 1;
+            n = star_n + 1;
         }
     }
     pattern.iter().skip(p).all(|&byte| byte == b'*')
+}
+
+/// The length of what stands for one byte at the beginning of the pattern, if it stands for this one.
+fn one_matches(pattern: &[u8], byte: u8) -> Option<usize> {
+    match *pattern.first()? {
+        b'?' => Some(1),
+        b'[' => match class(pattern) {
+            Some((inside, negated)) => {
+                let length = inside.len() + if negated { 3 } else { 2 };
+                (in_class(inside, byte) != negated).then_some(length)
+            }
+            // A bracket that is not closed stands for itself.
+            None => (byte == b'[').then_some(1),
+        },
+        literal => (literal == byte).then_some(1),
+    }
+}
+
+/// What stands between the brackets, and whether everything else is meant. A `]` at the beginning is one of the bytes.
+fn class(pattern: &[u8]) -> Option<(&[u8], bool)> {
+    let negated = matches!(pattern.get(1), Some(b'!' | b'^'));
+    let inside = pattern.get(if negated { 2 } else { 1 }..)?;
+    let close = inside.iter().skip(1).position(|&byte| byte == b']')? + 1;
+    Some((&inside[..close], negated))
+}
+
+fn in_class(mut inside: &[u8], byte: u8) -> bool {
+    while let [first, rest @ ..] = inside {
+        let (last, rest) = match rest {
+            [b'-', last, rest @ ..] => (last, rest),
+            _ => (first, rest),
+        };
+        if (first..=last).contains(&&byte) {
+            return true;
+        }
+        inside = rest;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -230,6 +266,16 @@ mod tests {
             ("*", "", true),
             ("abc", "abc", true),
             ("abc", "abcd", false),
+            ("r[0-3].res", "r2.res", true),
+            ("r[0-3].res", "r4.res", false),
+            ("r[!0-3]*", "r4.res", true),
+            ("r[^0-3]*", "r3.res", false),
+            ("[]x-]a", "]a", true),
+            ("[]x-]a", "-a", true),
+            ("[]x-]a", "ya", false),
+            ("*[ab]", "xxab", true),
+            ("[a", "[a", true),
+            ("[a", "a", false),
         ] {
             assert_eq!(matches_pattern(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
         }
