@@ -51,13 +51,23 @@ impl Config {
         self.config.for_node(&self.node).into_iter().map(|resource| resource.name.clone()).collect()
     }
 
-    /// The resources named, or all of this node's, in the order of the configuration.
+    /// The resources named, or all of this node's that this version can run, in the order of the configuration.
     pub fn specs(&self, names: &[String]) -> Result<Vec<ResourceSpec>, Failure> {
-        let chosen = self.choose(names)?;
+        let mut chosen = self.choose(names)?;
         if chosen.is_empty() {
             errln!("no resources defined!");
         }
+        if is_all(names) {
+            chosen.retain(|resource| resource.runnable().is_ok());
+        }
         chosen.into_iter().map(|resource| self.spec(resource)).collect()
+    }
+
+    /// Why some of all resources are left out.
+    pub fn left_out(&self, names: &[String]) -> Vec<Failure> {
+        let all = self.config.for_node(&self.node);
+        let errors = all.iter().filter(|_| is_all(names)).filter_map(|resource| resource.runnable().err());
+        errors.map(|error| failure(&error)).collect()
     }
 
     /// Says which resources listen at an address that this host does not have, or not yet. They wait for it.
@@ -489,6 +499,11 @@ mod tests {
         for part in ["3 hosts; this version supports two nodes", "one volume per resource"] {
             assert!(error.to_string().contains(part), "{error}");
         }
+        // Beside others it is left out, and that is said.
+        let all = ["all".to_owned()];
+        assert!(config.specs(&all).unwrap().is_empty());
+        assert_eq!(config.left_out(&all).iter().map(Failure::exit_code).collect::<Vec<_>>(), [10]);
+        assert!(config.left_out(&["three".into()]).is_empty());
     }
 
     #[test]

@@ -54,7 +54,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             config.print_warnings();
             let specs = config.specs(&names.names)?;
             config.print_missing_addresses(&specs);
-            Ok(change::up(session, &specs))
+            let left_out = config.left_out(&names.names);
+            left_out.iter().for_each(|why| errln!("{why}\n"));
+            let code = left_out.iter().map(Failure::exit_code).max().unwrap_or(0);
+            Ok(change::up(session, &specs).max(code))
         }
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
