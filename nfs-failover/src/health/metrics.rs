@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use tandem_control::ResourceStatus;
+use tandem_control::{ResourceStatus, VolumeSpec};
 use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::status::VolumeStatus;
 
 use super::promotion_score;
 use super::{Phase, ServiceView, Snapshot};
@@ -20,7 +21,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     for status in resources {
         resource(&mut families, status);
         connections(&mut families, status);
-        device(&mut families, status);
+        devices(&mut families, status);
     }
     for view in &snapshot.services {
         service(&mut families, view);
@@ -57,49 +58,68 @@ fn connections(families: &mut Families, status: &ResourceStatus) {
         ];
         let help = "State of the connection";
         families.states("drbd_connection_state", help, &labels, ConnectionState::ALL, peer.connection);
-        let [name, connection, id] = labels;
-        let labels = [name, connection, id, ("volume", status.spec.volume.number.to_string())];
-        let (out_of_sync, sent, received) = (peer.out_of_sync_bytes, peer.sent_bytes, peer.received_bytes);
-        families.gauge(
-            "drbd_peerdevice_outofsync_bytes",
-            "Bytes that differ from this peer's, or may",
-            &labels,
-            out_of_sync,
-        );
-        families.counter("drbd_peerdevice_sent_bytes", "Bytes sent to this peer", &labels, sent);
-        families.counter(
-            "drbd_peerdevice_received_bytes",
-            "Bytes received from this peer",
-            &labels,
-            received,
-        );
+        for (volume, of_peer) in status.peer_volumes(peer) {
+            let labels = [&labels[..], &[("volume", volume.number.to_string())]].concat();
+            families.gauge(
+                "drbd_peerdevice_outofsync_bytes",
+                "Bytes that differ from this peer's, or may",
+                &labels,
+                of_peer.out_of_sync_bytes,
+            );
+            families.counter(
+                "drbd_peerdevice_sent_bytes",
+                "Bytes sent to this peer",
+                &labels,
+                of_peer.sent_bytes,
+            );
+            families.counter(
+                "drbd_peerdevice_received_bytes",
+                "Bytes received from this peer",
+                &labels,
+                of_peer.received_bytes,
+            );
+        }
     }
 }
 
-fn device(families: &mut Families, status: &ResourceStatus) {
+fn devices(families: &mut Families, status: &ResourceStatus) {
+    for (index, (spec, volume)) in status.volumes().into_iter().enumerate() {
+        device(families, status, spec, &volume, index == 0);
+    }
+}
+
+/// The first volume's disk also holds the metadata of all.
+fn device(
+    families: &mut Families,
+    status: &ResourceStatus,
+    spec: &VolumeSpec,
+    volume: &VolumeStatus,
+    has_metadata: bool,
+) {
     let engine = &status.engine;
     let labels = [
         ("name", engine.resource.clone()),
-        ("volume", status.spec.volume.number.to_string()),
-        ("minor", status.spec.volume.minor.to_string()),
+        ("volume", spec.number.to_string()),
+        ("minor", spec.minor.to_string()),
     ];
+    let of_metadata = |writes| if has_metadata { writes } else { 0 };
     families.states("drbd_device_state", "State of the disk", &labels, DiskState::ALL, engine.disk);
     let diskless = engine.disk == DiskState::Diskless;
     for (metric, help, value) in [
         ("drbd_device_client", "Whether it is meant to have no disk", 0),
         ("drbd_device_unintentionaldiskless", "Whether it has lost its disk", diskless.into()),
-        ("drbd_device_open", "Whether a client holds it open", u64::from(!engine.openers.is_empty())),
-        ("drbd_device_size_bytes", "Size of the device", engine.size_bytes),
-        ("drbd_device_upperpending", "Requests of clients not yet answered", engine.client_pending),
-        ("drbd_device_lowerpending", "Requests to the local disk under way", engine.local_pending),
+        ("drbd_device_open", "Whether a client holds it open", u64::from(!volume.openers.is_empty())),
+        ("drbd_device_size_bytes", "Size of the device", volume.size_bytes),
+        ("drbd_device_upperpending", "Requests of clients not yet answered", volume.client_pending),
+        ("drbd_device_lowerpending", "Requests to the local disk under way", volume.local_pending),
     ] {
         families.gauge(metric, help, &labels, value);
     }
     for (metric, help, value) in [
-        ("drbd_device_read_bytes_total", "Bytes read from the local disk", engine.disk_read_bytes),
-        ("drbd_device_written_bytes_total", "Bytes written to the local disk", engine.disk_written_bytes),
-        ("drbd_device_alwrites_total", "Writes of the activity log", engine.activity_log_writes),
-        ("drbd_device_bmwrites_total", "Writes of the bitmap", engine.bitmap_writes),
+        ("drbd_device_read_bytes_total", "Bytes read from the local disk", volume.disk_read_bytes),
+        ("drbd_device_written_bytes_total", "Bytes written to the local disk", volume.disk_written_bytes),
+        ("drbd_device_alwrites_total", "Writes of the activity log", of_metadata(engine.activity_log_writes)),
+        ("drbd_device_bmwrites_total", "Writes of the bitmap", of_metadata(engine.bitmap_writes)),
     ] {
         families.counter(metric, help, &labels, value);
     }

@@ -119,7 +119,8 @@ pub(crate) mod samples {
         let status = json!({
             "spec": {
                 "name": "r0", "node": node(0, "alpha"), "peers": [node(1, "bravo")],
-                "volume": { "number": 0, "minor": 0, "device": "/dev/drbd0", "disk": "/dev/sda", "meta_disk": null, "undo_log": null },
+                "volume": { "number": 0, "minor": 0, "device": "/dev/drbd0", "disk": "/dev/sda", "meta_disk": null, "size_bytes": null },
+                "undo_log": null,
                 "options": tandem_core::config::Options::default(),
                 "handlers": { "commands": {}, "limit_ms": 0, "config_file": "/etc/tandem.conf" },
                 "resync_after": null, "connect_interval_ms": 10_000, "nbd_listen": null,

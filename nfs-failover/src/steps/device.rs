@@ -47,18 +47,17 @@ impl Step for Device {
 /// Its name and size, if both are right.
 fn look(scene: &Scene) -> Result<Option<String>, Trouble> {
     let status = tandem::status(&scene.here, &scene.service.resource)?;
+    let size_bytes = status.volumes().first().map_or(0, |(_, volume)| volume.size_bytes);
     let device = status.spec.volume.device;
     if mounts::number(&device).is_none() {
         return Ok(None);
     }
     // A device that is just being attached cannot be opened, or is empty.
     match filesystem::size(&device) {
-        Ok(bytes) if bytes == status.engine.size_bytes => {
-            Ok(Some(format!("{} of {bytes} bytes", device.display())))
-        }
+        Ok(bytes) if bytes == size_bytes => Ok(Some(format!("{} of {bytes} bytes", device.display()))),
         Ok(0) | Err(_) => Ok(None),
         Ok(bytes) => {
-            let (shown, wanted) = (device.display(), status.engine.size_bytes);
+            let (shown, wanted) = (device.display(), size_bytes);
             Err(Trouble::new(format!(
                 "{shown} has {bytes} bytes and the volume {wanted}: it is another device"
             )))

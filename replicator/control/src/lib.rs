@@ -16,7 +16,9 @@ use tandem_core::config::Options;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
 use tandem_core::io::Repair;
-use tandem_core::status::Status;
+use tandem_core::layout::{Layout, VolumeSize};
+use tandem_core::metadata::{Placement, VolumeDisk};
+use tandem_core::status::{PeerStatus, PeerVolumeStatus, Status, VolumeStatus};
 use tandem_core::units::NodeId;
 use thiserror::Error;
 
@@ -138,8 +140,13 @@ pub struct ResourceSpec {
     pub node: NodeSpec,
     /// The other nodes.
     pub peers: Vec<NodeSpec>,
-    /// Its only volume.
+    /// Its first volume; the metadata of all lies on this one's meta-disk.
     pub volume: VolumeSpec,
+    /// The others, by ascending number.
+    #[serde(default)]
+    pub more_volumes: Vec<VolumeSpec>,
+    /// The file for undo logs, if they are to be kept.
+    pub undo_log: Option<PathBuf>,
     /// What the engine is told.
     pub options: Options,
     /// The administrator's programs.
@@ -228,8 +235,31 @@ pub struct VolumeSpec {
     pub disk: PathBuf,
     /// The metadata's device or file; `None` when internal.
     pub meta_disk: Option<PathBuf>,
-    /// The file for undo logs of resyncs, if they are to be kept.
-    pub undo_log: Option<PathBuf>,
+    /// Use only this much of the disk.
+    pub size_bytes: Option<u64>,
+}
+
+impl ResourceSpec {
+    /// All volumes, by ascending number.
+    pub fn volumes(&self) -> impl Iterator<Item = &VolumeSpec> {
+        std::iter::once(&self.volume).chain(&self.more_volumes)
+    }
+
+    /// The NBD export of a volume: the resource's name, and the volume's number if there are several.
+    pub fn export_name(&self, volume: &VolumeSpec) -> String {
+        match self.more_volumes.is_empty() {
+            true => self.name.clone(),
+            false => format!("{}/{}", self.name, volume.number),
+        }
+    }
+}
+
+impl VolumeSpec {
+    /// Its disk, of this size, as the metadata's layout sees it.
+    pub fn with_disk_of(&self, backing_bytes: u64) -> VolumeDisk {
+        let placement = if self.meta_disk.is_some() { Placement::External } else { Placement::Internal };
+        VolumeDisk { number: self.number, placement, backing_bytes, size_bytes: self.size_bytes }
+    }
 }
 
 /// The daemon's answer.
@@ -255,6 +285,52 @@ pub struct ResourceStatus {
     pub spec: ResourceSpec,
     /// What the engine says.
     pub engine: Status,
+}
+
+impl ResourceStatus {
+    /// Each volume as it was brought up, with what is known of it; of several that were never attached that is nothing.
+    pub fn volumes(&self) -> Vec<(&VolumeSpec, VolumeStatus)> {
+        let engine = &self.engine;
+        let single = || VolumeStatus {
+            size_bytes: engine.size_bytes,
+            disk_read_bytes: engine.disk_read_bytes,
+            disk_written_bytes: engine.disk_written_bytes,
+            local_pending: engine.local_pending,
+            client_pending: engine.client_pending,
+            openers: engine.openers.clone(),
+        };
+        match self.spec.more_volumes.is_empty() {
+            true => vec![(&self.spec.volume, single())],
+            false => self.spec.volumes().zip(padded(&engine.volumes)).collect(),
+        }
+    }
+
+    /// Where the volumes lie in the resource's space of blocks.
+    pub fn layout(&self) -> Layout {
+        let sizes = self.volumes().into_iter();
+        let sizes = sizes.map(|(spec, volume)| VolumeSize { number: spec.number, bytes: volume.size_bytes });
+        // While sizes are not known there is none.
+        Layout::new(sizes.collect()).unwrap_or_default()
+    }
+
+    /// Each volume as it was brought up, with what is known of it on a peer.
+    pub fn peer_volumes(&self, peer: &PeerStatus) -> Vec<(&VolumeSpec, PeerVolumeStatus)> {
+        let single = || PeerVolumeStatus {
+            sent_bytes: peer.sent_bytes,
+            received_bytes: peer.received_bytes,
+            pending: peer.pending,
+            unacked: peer.unacked,
+            out_of_sync_bytes: peer.out_of_sync_bytes,
+        };
+        match self.spec.more_volumes.is_empty() {
+            true => vec![(&self.spec.volume, single())],
+            false => self.spec.volumes().zip(padded(&peer.volumes)).collect(),
+        }
+    }
+}
+
+fn padded<T: Clone + Default>(known: &[T]) -> impl Iterator<Item = T> {
+    known.iter().cloned().chain(std::iter::repeat_with(T::default))
 }
 
 /// Why the daemon could not be asked.

@@ -46,6 +46,27 @@ impl Bitmap {
         self.set
     }
 
+    /// Number of bits set of the blocks that the range touches.
+    pub fn count_range(&self, range: ByteRange) -> u64 {
+        let blocks = range.blocks_touched();
+        let (mut block, end) = (blocks.start, blocks.end.min(self.blocks));
+        let mut count = 0;
+        while block < end {
+            let page_end = (block / PAGE_BITS + 1) * PAGE_BITS;
+            let set = self.set_in_page[(block / PAGE_BITS) as usize];
+            if set == 0 || block.is_multiple_of(PAGE_BITS) && page_end.min(self.blocks) <= end {
+                count += u64::from(set);
+                block = page_end;
+            } else {
+                let bits = (64 - block % 64).min(end - block);
+                let mask = !0 >> (64 - bits) << (block % 64);
+                count += u64::from((self.words[(block / 64) as usize] & mask).count_ones());
+                block += bits;
+            }
+        }
+        count
+    }
+
     /// Number of pages on disk.
     pub fn pages(&self) -> u64 {
         self.unwritten_pages.len() as u64
@@ -242,6 +263,41 @@ mod tests {
         assert_eq!(b.set_count(), 4);
         b.clear_range(ByteRange::new(3 * BLOCK_BYTES, 512), size);
         assert_eq!(b.set_count(), 3);
+    }
+
+    #[test]
+    fn bits_of_a_part_are_counted() {
+        let blocks = 3 * PAGE_BITS + 100;
+        let mut b = Bitmap::new(blocks * BLOCK_BYTES);
+        for (block, count) in
+            [(0, 1), (62, 4), (PAGE_BITS - 1, 2), (2 * PAGE_BITS, PAGE_BITS), (blocks - 1, 1)]
+        {
+            b.set_range(ByteRange::new(block * BLOCK_BYTES, count * BLOCK_BYTES));
+        }
+        let ends = [
+            0,
+            1,
+            63,
+            64,
+            65,
+            PAGE_BITS - 1,
+            PAGE_BITS,
+            PAGE_BITS + 1,
+            2 * PAGE_BITS + 7,
+            3 * PAGE_BITS,
+            blocks,
+        ];
+        for (i, from) in ends.iter().enumerate() {
+            for to in &ends[i..] {
+                let counted = b.count_range(ByteRange::new(from * BLOCK_BYTES, (to - from) * BLOCK_BYTES));
+                assert_eq!(
+                    counted,
+                    (*from..*to).filter(|block| b.is_set(*block)).count() as u64,
+                    "{from}..{to}"
+                );
+            }
+        }
+        assert_eq!(b.count_range(ByteRange::new(0, u64::MAX)), b.set_count());
     }
 
     #[test]

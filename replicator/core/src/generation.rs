@@ -431,6 +431,7 @@ pub(crate) fn same(a: u64, b: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::Layout;
     use proptest::prelude::*;
 
     fn handshake() -> impl Strategy<Value = Handshake> {
@@ -480,6 +481,7 @@ mod tests {
                     attachment: 0,
                     relied_on: None,
                     begins,
+                    layout: Layout::default(),
                 }
             },
         )

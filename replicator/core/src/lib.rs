@@ -13,6 +13,7 @@ pub mod engine;
 pub mod generation;
 pub mod handler;
 pub mod io;
+pub mod layout;
 pub mod metadata;
 #[cfg(feature = "mutations")]
 pub mod mutation;

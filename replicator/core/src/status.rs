@@ -23,8 +23,11 @@ pub struct Status {
     pub protocol: Protocol,
     /// `f` flush, `d` drain or `n` none.
     pub write_ordering: char,
-    /// The volume's size in bytes; 0 while it is not known.
+    /// The volumes' size in bytes, with the pads between them; 0 while it is not known.
     pub size_bytes: u64,
+    /// What is known of each volume, by ascending number; nothing if there is one.
+    #[serde(default)]
+    pub volumes: Vec<VolumeStatus>,
     /// Bytes read from the local disk for clients and peers.
     pub disk_read_bytes: u64,
     /// Bytes written to the local data disk.
@@ -47,6 +50,23 @@ pub struct Status {
     pub generations: crate::generation::Generations,
     /// One entry per peer, in the order of the configuration.
     pub peers: Vec<PeerStatus>,
+}
+
+/// One volume on this node. The states of the disk and of the connections are the resource's.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Its size in bytes; 0 while it is not known.
+    pub size_bytes: u64,
+    /// Bytes read from its disk for clients and peers.
+    pub disk_read_bytes: u64,
+    /// Bytes written to its disk.
+    pub disk_written_bytes: u64,
+    /// Local disk operations in flight.
+    pub local_pending: u64,
+    /// Client requests not yet completed; a flush counts with the first volume.
+    pub client_pending: u64,
+    /// Clients that hold its device open; the driver knows.
+    pub openers: Vec<String>,
 }
 
 /// Why clients' requests wait; they do not if nothing is set.
@@ -105,6 +125,24 @@ pub struct PeerStatus {
     pub resync_suspended: ResyncSuspended,
     /// The resync under way.
     pub resync: Option<ResyncProgress>,
+    /// What is known of each volume, by ascending number; nothing if there is one.
+    #[serde(default)]
+    pub volumes: Vec<PeerVolumeStatus>,
+}
+
+/// One volume as this node sees it on a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PeerVolumeStatus {
+    /// Payload bytes sent.
+    pub sent_bytes: u64,
+    /// Payload bytes received.
+    pub received_bytes: u64,
+    /// Writes sent and not answered.
+    pub pending: u64,
+    /// Requests received and not answered; those for all volumes count with the first.
+    pub unacked: u64,
+    /// Bytes that differ, or may.
+    pub out_of_sync_bytes: u64,
 }
 
 /// Why resyncs are paused; by default they are not.

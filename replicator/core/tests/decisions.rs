@@ -4,6 +4,7 @@
 
 use tandem_core::config::{Options, Protocol, Terms};
 use tandem_core::generation::{Generations, HISTORY_SLOTS, JUST_CREATED, Sides, Verdict, decide};
+use tandem_core::layout::Layout;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary};
 use tandem_core::state::{DiskState, Role};
 use tandem_core::units::NodeId;
@@ -34,6 +35,7 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         attachment: 0,
         relied_on: None,
         begins: 0,
+        layout: Layout::default(),
     }
 }
 

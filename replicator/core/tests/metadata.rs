@@ -4,7 +4,9 @@
 
 use proptest::prelude::*;
 use tandem_core::io::DiskError;
-use tandem_core::metadata::{self, Geometry, LoadError, MetaIo, Placement, Superblock, SuperblockError};
+use tandem_core::metadata::{
+    self, Geometry, LoadError, MetaIo, Placement, Superblock, SuperblockError, VolumeDisk,
+};
 use tandem_core::units::NodeId;
 
 struct MemoryDisk(Vec<u8>);
@@ -109,6 +111,62 @@ fn a_device_without_room_is_refused_with_the_numbers() {
     assert!(error.to_string().contains("40000 bytes"), "{error}");
     assert!(Geometry::new(Placement::Internal, SIZE, SIZE, 0).is_err());
     assert!(Geometry::new(Placement::Internal, SIZE, SIZE, 32).is_err());
+}
+
+fn volume(number: u16, placement: Placement, backing_bytes: u64) -> VolumeDisk {
+    VolumeDisk { number, placement, backing_bytes, size_bytes: None }
+}
+
+#[test]
+fn several_volumes_share_the_metadata_of_the_first() {
+    for (placement, meta_bytes) in [(Placement::Internal, SIZE), (Placement::External, 1 << 20)] {
+        let disks = [volume(0, placement, SIZE), volume(3, Placement::Internal, 5 << 20)];
+        let layout = metadata::plan(meta_bytes, 1, &disks).unwrap();
+        let mut disk = MemoryDisk(vec![0xee; meta_bytes as usize]);
+        let made = metadata::create_for_volumes(&mut disk, placement, SIZE, 1, 77, layout.clone()).unwrap();
+        assert_eq!(made.data_bytes, layout.volumes()[0].bytes);
+        // 5 MiB less what DRBD's metadata takes.
+        assert_eq!(layout.volumes()[1].bytes, (5 << 20) - 9 * 4096 - 4096);
+        let mut loaded = metadata::load(&mut disk, placement, SIZE, NodeId(0)).unwrap();
+        assert_eq!((&loaded.superblock.layout, loaded.volume_bytes()), (&layout, layout.space_bytes()));
+        assert_eq!(loaded.bitmaps[0].blocks(), layout.space_bytes().div_ceil(4096));
+        assert!(loaded.geometry.bitmap_bytes * 8 >= loaded.bitmaps[0].blocks());
+        metadata::check_volumes(&mut loaded, &disks).unwrap();
+
+        let mut refused =
+            |disks: &[VolumeDisk]| metadata::check_volumes(&mut loaded, disks).unwrap_err().to_string();
+        assert!(refused(&disks[..1]).contains("created for volumes 0, 3, the configuration has 1"));
+        assert!(refused(&[disks[0], volume(2, placement, SIZE)]).contains("created for volumes 0, 3"));
+        let smaller = volume(3, Placement::Internal, 4 << 20);
+        assert!(refused(&[disks[0], smaller]).contains("the disk of volume 3 has room for"));
+        let resized = VolumeDisk { size_bytes: Some(4096), ..disks[1] };
+        assert!(refused(&[disks[0], resized]).contains("('size')"));
+        let error = metadata::load(&mut disk, placement, SIZE / 2, NodeId(0)).unwrap_err();
+        assert!(matches!(error, LoadError::Shrunk { .. } | LoadError::NotFound), "{error}");
+    }
+}
+
+#[test]
+fn a_size_that_is_wanted_is_what_a_volume_gets_or_an_error() {
+    let wants = |number, size_bytes| VolumeDisk {
+        size_bytes: Some(size_bytes),
+        ..volume(number, Placement::Internal, SIZE)
+    };
+    let layout = metadata::plan(SIZE, 1, &[wants(0, 4 << 20), wants(1, 1 << 20)]).unwrap();
+    assert_eq!(layout.volumes().iter().map(|v| v.bytes).collect::<Vec<_>>(), [4 << 20, 1 << 20]);
+    let error = metadata::plan(SIZE, 1, &[wants(0, 4 << 20), wants(1, SIZE)]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("volume 1 shall have 8388608 bytes ('size'), its disk has room for"),
+        "{error}"
+    );
+    assert!(metadata::plan(SIZE, 1, &[wants(0, 4 << 20)]).unwrap().is_single());
+
+    let (mut disk, _) = created(Placement::Internal);
+    let mut single = metadata::load(&mut disk, Placement::Internal, SIZE, NodeId(0)).unwrap();
+    metadata::check_volumes(&mut single, &[wants(0, 1 << 20)]).unwrap();
+    assert_eq!((single.volume_bytes(), single.bitmaps[0].blocks()), (1 << 20, 256));
+    single.superblock.agreed_bytes = 2 << 20;
+    assert!(metadata::check_volumes(&mut single, &[wants(0, 1 << 20)]).is_err(), "shrunk");
 }
 
 #[test]

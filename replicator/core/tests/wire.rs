@@ -8,6 +8,7 @@ use tandem_core::config::{Protocol, Terms};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::io::Payload;
+use tandem_core::layout::{Layout, VolumeSize};
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::state::{DiskState, Role};
 use tandem_core::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
@@ -54,6 +55,11 @@ fn one_of_each() -> Vec<Message> {
             attachment: 11,
             relied_on: Some(12),
             begins: 13,
+            layout: Layout::new(vec![
+                VolumeSize { number: 1, bytes: 4096 },
+                VolumeSize { number: 65_534, bytes: 8192 },
+            ])
+            .unwrap(),
         }),
         Message::BitmapChunk { chunk: 1, words: Payload::new(Bytes::from(vec![1; 4096])) },
         Message::BitmapChunk { chunk: 2, words: Payload::new(Bytes::new()) },

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::connector::Connector;
-use crate::device::{self, Device};
+use crate::devices::{self, Devices};
 use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
@@ -47,7 +47,7 @@ const UNKNOWN_RESOURCE: (u16, &str) = (158, "Unknown resource");
 pub(crate) struct Entry {
     pub(crate) spec: ResourceSpec,
     pub(crate) resource: Resource,
-    pub(crate) device: Device,
+    pub(crate) devices: Devices,
     /// One `up` or `down` at a time.
     admin: Mutex<()>,
     /// The last snapshot, for when the thread is too busy to give one.
@@ -135,8 +135,12 @@ impl Daemon {
     /// Who has opened a device, besides the clients that the engine knows.
     async fn add_openers(&self, statuses: &mut [ResourceStatus]) {
         for status in statuses {
-            if let Ok(entry) = self.entry(&status.spec.name) {
-                status.engine.openers.extend(entry.device.openers().await);
+            let Ok(entry) = self.entry(&status.spec.name) else { continue };
+            for (volume, openers) in entry.devices.openers().await.into_iter().enumerate() {
+                if let Some(volume) = status.engine.volumes.get_mut(volume) {
+                    volume.openers.extend(openers.clone());
+                }
+                status.engine.openers.extend(openers);
             }
         }
     }
@@ -211,8 +215,8 @@ impl Daemon {
                 detail.push(text);
             }
             unless(entry.resource.attach().await, &[Kind::Numbered(HAS_DISK.0)])?;
-            if entry.device.adopt(entry.resource.reign().await).await {
-                spawn_local(device::resume(Rc::downgrade(&entry)));
+            if entry.devices.adopt(entry.resource.reign().await).await {
+                spawn_local(devices::resume(Rc::downgrade(&entry)));
             }
             let connected = entry
                 .resource
@@ -277,7 +281,7 @@ impl Daemon {
         if !self.is_current(entry) {
             return Ok(());
         }
-        entry.device.fail().await;
+        entry.devices.fail().await;
         let in_good_order = async {
             entry.resource.stop_clients(Clients::Present).await;
             entry.resource.command(AdminCommand::Secondary).await
@@ -366,7 +370,7 @@ async fn shut_down(entry: Rc<Entry>) {
 
 async fn take_down(entry: &Entry) {
     let resource = entry.spec.name.as_str();
-    if let Err(failure) = entry.device.close().await {
+    if let Err(failure) = entry.devices.close().await {
         info!(resource, "the device stays, its requests wait for the next start: {}", failure.text);
         if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients(Clients::All)).await.is_err() {
             warn!(resource, "requests have not ended after {CLIENT_END_LIMIT:?}");
@@ -403,7 +407,7 @@ impl Entry {
         Entry {
             spec: spec.clone(),
             resource,
-            device: Device::new(spec, run),
+            devices: Devices::new(spec, run),
             admin: Mutex::new(()),
             last_status: RefCell::new(None),
             connector: RefCell::new(connector),

@@ -1,33 +1,29 @@
-//! The block device of a Primary: started when a promotion has succeeded, told to go before a demotion.
-//!
-//! It is kept by a process of its own (`tandem-device`), which a restart of this daemon does not end.
+//! The block device of a volume on its Primary: kept by a process of its own (`tandem-device`), which a restart of this
+//! daemon does not end.
 
 use std::cell::Cell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tandem_control::{BlockDeviceSpec, DeviceDriver, ResourceSpec, RuntimeDir, STEP_LIMIT};
+use tandem_control::{BlockDeviceSpec, DeviceDriver, ResourceSpec, RuntimeDir, STEP_LIMIT, VolumeSpec};
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
-use tandem_core::state::Role;
 use tandem_device::control::{self, Files, Reply, Request};
 use tandem_device::links::Links;
 use tandem_device::serve;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::sync::Mutex;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::daemon::Entry;
 use crate::failure::Failure;
-use crate::resource::{AdminCommand, Clients, ExportState, Reign};
+use crate::resource::Reign;
 
 const PROGRAM: &str = "tandem-device";
 /// For a device to appear: kernel modules may have to be loaded.
@@ -48,13 +44,10 @@ pub(crate) struct Device {
     keeper: Rc<Cell<Option<u32>>>,
     /// The data that a device was opened with which an earlier daemon has left, until this node is Primary again.
     adopted: Cell<Option<Reign>>,
-    /// One change of the role at a time.
-    turn: Mutex<()>,
 }
 
 impl Device {
-    pub(crate) fn new(spec: &ResourceSpec, run: &RuntimeDir) -> Device {
-        let volume = &spec.volume;
+    pub(crate) fn new(spec: &ResourceSpec, volume: &VolumeSpec, run: &RuntimeDir) -> Device {
         let files = Files::new(run, &spec.name, volume.number);
         Device {
             spec: spec.block_device,
@@ -66,7 +59,6 @@ impl Device {
             files,
             keeper: Rc::default(),
             adopted: Cell::new(None),
-            turn: Mutex::new(()),
         }
     }
 
@@ -74,6 +66,26 @@ impl Device {
     pub(crate) fn is_kept_by(&self, pid: Option<i32>) -> bool {
         let keeper = self.keeper.get().and_then(|pid| i32::try_from(pid).ok());
         keeper.is_some() && keeper == pid
+    }
+
+    /// A process is known that keeps it.
+    pub(crate) fn has_keeper(&self) -> bool {
+        self.keeper.get().is_some()
+    }
+
+    /// The configured name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The data that an adopted device was opened with.
+    pub(crate) fn opened_with(&self) -> Option<Reign> {
+        self.adopted.get()
+    }
+
+    /// An adopted device may go on.
+    pub(crate) fn goes_on(&self) {
+        self.adopted.set(None);
     }
 
     /// An earlier daemon has left it, and nobody has found out yet whether it may go on.
@@ -122,7 +134,7 @@ impl Device {
     }
 
     /// The device is there when this returns; if it is wanted.
-    async fn appear(&self) -> Result<(), Failure> {
+    pub(crate) async fn appear(&self) -> Result<(), Failure> {
         if self.spec.driver == DeviceDriver::None {
             return Ok(());
         }
@@ -225,11 +237,16 @@ impl Device {
         Ok(())
     }
 
-    fn is_open_with_other_data(&self) -> Failure {
+    pub(crate) fn is_open_with_other_data(&self) -> Failure {
         let (path, name) = (self.path.display(), &self.resource);
         Failure::unnumbered(format_args!(
             "{path} is still open, and its data has changed since: 'tandemadm secondary --force {name}', then close it"
         ))
+    }
+
+    /// What cannot be told to anybody who has asked.
+    pub(crate) fn complain(&self, failure: &Failure) {
+        error!(resource = self.resource, "{}", failure.text);
     }
 
     /// `None` if there is no keeper.
@@ -252,145 +269,7 @@ async fn first_words(child: &mut Child) -> io::Result<Reply> {
     Ok(serde_json::from_str(&line)?)
 }
 
-fn held_open(openers: &[String]) -> Failure {
+pub(crate) fn held_open(openers: &[String]) -> Failure {
     let detail = openers.iter().map(|opener| format!("opened by {opener}")).collect();
     CommandError::Refused { refusal: StateChangeRefusal::HeldOpen, detail }.into()
-}
-
-/// Promotion and demotion, the device included.
-impl Entry {
-    /// Primary, and the device is there; or neither.
-    pub(crate) async fn promote(self: &Rc<Self>, force: bool) -> Result<(), Failure> {
-        let _turn = self.device.turn.lock().await;
-        let was_primary = self.role() == Role::Primary;
-        self.check_adopted(false).await?;
-        if !was_primary && !self.device.is_adopted() {
-            // Of an earlier reign that has ended without it.
-            self.device.close().await?;
-        }
-        self.resource.command(AdminCommand::Primary { force }).await?;
-        // Now that nobody else can be Primary.
-        let appeared = match self.check_adopted(true).await {
-            Ok(()) => {
-                self.device.adopted.set(None);
-                self.device.appear().await
-            }
-            Err(failure) => Err(failure),
-        };
-        let Err(failure) = appeared else {
-            if !was_primary {
-                spawn_local(end_with_reign(Rc::downgrade(self)));
-            }
-            return Ok(());
-        };
-        if was_primary {
-            return Err(failure);
-        }
-        self.resource.stop_clients(Clients::Device).await;
-        match self.resource.command(AdminCommand::Secondary).await {
-            Ok(()) => Err(failure.because(format_args!("{} is Secondary again", self.spec.name))),
-            Err(stays) => Err(failure.because(format_args!("and it stays Primary: {}", stays.text))),
-        }
-    }
-
-    /// A device that stayed open while no daemon was there goes on only with the data that it was opened with.
-    async fn check_adopted(&self, promoted: bool) -> Result<(), Failure> {
-        let Some(opened_with) = self.device.adopted.get().filter(|_| self.device.is_adopted()) else {
-            return Ok(());
-        };
-        let now = self.resource.reign().await;
-        // A promotion may begin a generation: from then on only the others matter.
-        let same = |now: Reign| now.generation == opened_with.generation || promoted;
-        match now.is_some_and(|now| !now.others_wrote && same(now)) {
-            true => Ok(()),
-            false => Err(self.device.is_open_with_other_data()),
-        }
-    }
-
-    fn role(&self) -> Role {
-        self.resource.export().get().role
-    }
-
-    /// Secondary, and the device is gone; or neither.
-    pub(crate) async fn demote(&self) -> Result<(), Failure> {
-        let _turn = self.device.turn.lock().await;
-        let clients = self.resource.status().await.map_or(Vec::new(), |status| status.openers);
-        if !clients.is_empty() {
-            return Err(held_open(&clients));
-        }
-        self.device.close().await?;
-        self.resource.stop_clients(Clients::Device).await;
-        let demoted = self.resource.command(AdminCommand::Secondary).await;
-        if demoted.is_err() && self.role() == Role::Primary {
-            let appeared = self.device.appear().await;
-            if let Err(failure) = appeared {
-                error!(resource = self.spec.name, "{}", failure.text);
-            }
-        }
-        demoted
-    }
-}
-
-/// Makes this node Primary again, for the sake of a device that stayed open while no daemon was there, as soon as it is
-/// certain that no other node is or was: a peer is there and is not, or this node had gone on alone before.
-pub(crate) async fn resume(entry: Weak<Entry>) {
-    let Some(mut states) = entry.upgrade().map(|entry| entry.resource.export().watch()) else { return };
-    let mut waiting = String::new();
-    loop {
-        let state = states.borrow_and_update().clone();
-        let Some(entry) = entry.upgrade().filter(|entry| entry.device.is_adopted()) else { return };
-        if state.others_wrote {
-            error!(resource = entry.spec.name, "{}", entry.device.is_open_with_other_data().text);
-            return entry.device.fail().await;
-        }
-        if let Some(why) = entry.must_wait(&state).await {
-            if waiting != why {
-                warn!(resource = entry.spec.name, "{} waits: {why}", entry.device.path.display());
-                waiting = why;
-            }
-        } else {
-            info!(resource = entry.spec.name, "{} goes on here", entry.device.path.display());
-            return;
-        }
-        drop(entry);
-        if states.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-impl Entry {
-    /// Why the device that stayed open must wait; `None` if it goes on.
-    async fn must_wait(self: &Rc<Self>, state: &ExportState) -> Option<String> {
-        let alone = self.device.adopted.get().is_some_and(|reign| reign.alone);
-        if !alone && !state.all_connected {
-            let name = &self.spec.name;
-            return Some(format!(
-                "a peer may be Primary by now; 'tandemadm primary {name}' if you know that it is not, 'tandemadm secondary \
-                 --force {name}' if it is"
-            ));
-        }
-        if self.role() == Role::Primary {
-            return None;
-        }
-        let refused = self.promote(false).await.err()?;
-        Some([vec![refused.text], refused.detail].concat().join("; "))
-    }
-}
-
-/// A reign may end without anybody asking for it: what is open then must not go on, whatever comes next.
-async fn end_with_reign(entry: Weak<Entry>) {
-    let Some(mut states) = entry.upgrade().map(|entry| entry.resource.export().watch()) else { return };
-    for primary in [true, false] {
-        if states.wait_for(|state| (state.role == Role::Primary) == primary).await.is_err() {
-            return;
-        }
-    }
-    let Some(entry) = entry.upgrade() else { return };
-    // Whoever has asked for it takes the device away, too.
-    let _turn = entry.device.turn.lock().await;
-    if entry.device.keeper.get().is_some() && entry.role() != Role::Primary {
-        error!(resource = entry.spec.name, "no longer Primary: every request of the device fails");
-        entry.device.fail().await;
-    }
 }

@@ -3,14 +3,15 @@
 use tandem_control::ResourceSpec;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{Event, Level};
-use tandem_core::units::{NodeId, SECTOR_BYTES};
+use tandem_core::layout::Layout;
+use tandem_core::units::{ByteRange, NodeId, SECTOR_BYTES};
 use tracing::{error, info, warn};
 
 /// Writes the event to the log.
-pub(crate) fn write(spec: &ResourceSpec, event: &Event) {
+pub(crate) fn write(spec: &ResourceSpec, layout: &Layout, event: &Event) {
     let resource = spec.name.as_str();
     let peer = peer_of(event).map(|id| peer_name(spec, id));
-    let (level, text) = describe(event);
+    let (level, text) = describe(layout, event);
     match (level, peer) {
         (Level::Info, None) => info!(resource, "{text}"),
         (Level::Info, Some(peer)) => info!(resource, peer, "{text}"),
@@ -40,7 +41,7 @@ fn peer_name(spec: &ResourceSpec, id: NodeId) -> &str {
     spec.peers.iter().find(|peer| peer.id == id).map_or("?", |peer| &peer.name)
 }
 
-fn describe(event: &Event) -> (Level, String) {
+fn describe(layout: &Layout, event: &Event) -> (Level, String) {
     let text = match event {
         Event::Role { old, new } => format!("role( {old} -> {new} )"),
         Event::Disk { old, new } => format!("disk( {old} -> {new} )"),
@@ -49,8 +50,13 @@ fn describe(event: &Event) -> (Level, String) {
         Event::PeerRole { old, new, .. } => format!("peer( {old} -> {new} )"),
         Event::PeerDisk { old, new, .. } => format!("pdsk( {old} -> {new} )"),
         Event::OutOfSync { range, .. } => {
-            let (start, size) = (range.offset / SECTOR_BYTES, range.length / SECTOR_BYTES);
-            return (Level::Error, format!("Out of sync: start={start}, size={size} (sectors)"));
+            let out_of_sync = |(volume, part): (usize, ByteRange)| {
+                let (start, size) = (part.offset / SECTOR_BYTES, part.length / SECTOR_BYTES);
+                let number = layout.volumes().get(volume).map(|volume| format!("volume {}: ", volume.number));
+                format!("{}Out of sync: start={start}, size={size} (sectors)", number.unwrap_or_default())
+            };
+            let lines: Vec<String> = layout.parts(*range).into_iter().map(out_of_sync).collect();
+            return (Level::Error, lines.join("; "));
         }
         Event::Verified { blocks: 0, .. } => "Online verify found no difference".into(),
         Event::Verified { blocks, .. } => {
@@ -76,6 +82,7 @@ mod tests {
         let peer = NodeId(1);
         let lost =
             Event::Connection { peer, old: ConnectionState::Connected, new: ConnectionState::NetworkFailure };
+        let describe = |event| describe(&Layout::default(), event);
         assert_eq!(describe(&lost).1, "conn( Connected -> NetworkFailure )");
         let unknown = Event::PeerDisk { peer, old: DiskState::UpToDate, new: DiskState::DUnknown };
         assert_eq!(describe(&unknown).1, "pdsk( UpToDate -> DUnknown )");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tandem_control::{NodeSpec, ResourceSpec};
+use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::status::Status;
@@ -140,7 +140,6 @@ fn log_lines(resource: &str, handler: Handler, output: impl AsyncRead + Unpin + 
 
 /// What DRBD tells its handlers. What concerns a peer is there if the event does, or if there is only one.
 fn environment(spec: &ResourceSpec, status: &Status, peer: Option<NodeId>) -> Vec<(String, String)> {
-    let volume = &spec.volume;
     let nodes = || std::iter::once(&spec.node).chain(&spec.peers);
     let mut environment = Environment(Vec::new());
     environment.set("DRBD_RESOURCE", &spec.name);
@@ -148,12 +147,17 @@ fn environment(spec: &ResourceSpec, status: &Status, peer: Option<NodeId>) -> Ve
     environment.set("DRBD_MY_NODE_ID", spec.node.id);
     environment.set("DRBD_MY_ADDRESS", spec.node.address.ip());
     environment.set("DRBD_MY_AF", family(spec.node.address));
-    environment.set("DRBD_VOLUME", volume.number);
-    environment.set("DRBD_MINOR", volume.minor);
-    environment.set("DRBD_BACKING_DEV", volume.disk.display());
-    environment.set("DRBD_LL_DISK", volume.disk.display());
-    environment.set(&format!("DRBD_MINOR_{}", volume.number), volume.minor);
-    environment.set(&format!("DRBD_BACKING_DEV_{}", volume.number), volume.disk.display());
+    // Of several volumes, all: what happens to one happens to the resource.
+    let list = |of: fn(&VolumeSpec) -> String| spec.volumes().map(of).collect::<Vec<_>>().join(" ");
+    let disks = list(|volume| volume.disk.display().to_string());
+    environment.set("DRBD_VOLUME", list(|volume| volume.number.to_string()));
+    environment.set("DRBD_MINOR", list(|volume| volume.minor.to_string()));
+    environment.set("DRBD_BACKING_DEV", &disks);
+    environment.set("DRBD_LL_DISK", &disks);
+    for volume in spec.volumes() {
+        environment.set(&format!("DRBD_MINOR_{}", volume.number), volume.minor);
+        environment.set(&format!("DRBD_BACKING_DEV_{}", volume.number), volume.disk.display());
+    }
     environment.set("UP_TO_DATE_NODES", format!("0x{:08X}", up_to_date_nodes(status)));
     let names: Vec<&str> = spec.peers.iter().map(|peer| peer.name.as_str()).collect();
     environment.set("DRBD_PEERS", names.join(" "));

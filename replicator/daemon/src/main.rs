@@ -7,6 +7,7 @@ mod connector;
 mod control_server;
 mod daemon;
 mod device;
+mod devices;
 mod entropy;
 mod event_log;
 mod failure;

@@ -131,19 +131,33 @@ where
     let Some(export) = handshake.await.map_err(|_| io::Error::other("it took too long"))?? else {
         return Ok(());
     };
-    let Ok(entry) = daemon.entry(&export.name) else {
+    let Some((entry, volume)) = daemon.volume(&export.name) else {
         return Err(io::Error::other("the resource has just been taken down"));
     };
+    let range = entry.resource.export().get().volume(volume);
+    if range.length != export.size_bytes {
+        return Err(io::Error::other("the volume has just changed"));
+    }
     let permit = daemon.clients.clone().try_acquire_owned().map_err(io::Error::other)?;
     let fd = into_fd(stream)?;
     // The ring waits for what would block; with O_NONBLOCK it would not.
     nix::fcntl::fcntl(&fd, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty()))?;
     let name = format!("{} at {}", who.name, utc::format(SystemTime::now()));
-    let is_device = entry.device.is_kept_by(who.pid);
-    if is_device && entry.device.is_adopted() {
+    let is_device = entry.devices.is_kept_by(volume, who.pid);
+    if is_device && entry.devices.are_adopted() {
         return Err(io::Error::other("the resource has just been brought up anew"));
     }
-    entry.resource.serve(NbdClient { socket: fd, input, name, export, is_device, permit });
+    let begin_bytes = range.offset;
+    entry.resource.serve(NbdClient {
+        socket: fd,
+        input,
+        name,
+        export,
+        volume,
+        begin_bytes,
+        is_device,
+        permit,
+    });
     Ok(())
 }
 
@@ -178,33 +192,59 @@ where
     }
 }
 
-/// The exports are the resources, by their names.
+impl Daemon {
+    /// The volume, counted from 0, that an export is: `r0/1`, or `r0` if that has one volume.
+    fn volume(&self, export: &str) -> Option<(Rc<Entry>, usize)> {
+        let (name, number) = match export.split_once('/') {
+            Some((name, number)) => (name, Some(number.parse::<u16>().ok()?)),
+            None => (export, None),
+        };
+        let entry = self.entry(name).ok()?;
+        let index = match number {
+            Some(number) => entry.spec.volumes().position(|volume| volume.number == number)?,
+            None if entry.spec.more_volumes.is_empty() => 0,
+            None => return None,
+        };
+        Some((entry, index))
+    }
+}
+
+/// The exports are the resources' volumes.
 impl ExportCatalog for Daemon {
     fn list(&self) -> Vec<ExportSummary> {
-        let summary = |entry: &Rc<Entry>| ExportSummary {
-            name: entry.spec.name.clone(),
-            description: entry.spec.volume.device.display().to_string(),
+        let summaries = |entry: &Rc<Entry>| -> Vec<ExportSummary> {
+            let summary = |volume| ExportSummary {
+                name: entry.spec.export_name(volume),
+                description: volume.device.display().to_string(),
+            };
+            entry.spec.volumes().map(summary).collect()
         };
-        self.entries().iter().map(summary).collect()
+        self.entries().iter().flat_map(summaries).collect()
     }
 
-    fn open(&self, name: &str) -> Result<ExportInfo, OpenError> {
-        let entry = self.entry(name).map_err(|_| OpenError::Unknown)?;
+    fn open(&self, export: &str) -> Result<ExportInfo, OpenError> {
+        let (entry, index) = self.volume(export).ok_or(OpenError::Unknown)?;
+        let name = entry.spec.name.as_str();
         if self.clients.available_permits() == 0 {
             return Err(OpenError::Refused("too many clients are connected to this daemon".into()));
         }
         let state = entry.resource.export().get().clone();
-        match (state.role, state.primary_peer, state.size_bytes) {
+        let size_bytes = state.volume(index).length;
+        match (state.role, state.primary_peer, size_bytes) {
             (Role::Primary, _, 0) => Err(OpenError::Refused(format!(
                 "{name} has no data here: attach a disk or connect to the peer"
             ))),
             // Refused and not hung up on: what the kernel sends over a connection that ends waits for its time limit.
-            (Role::Primary, ..) if entry.device.is_adopted() => Err(OpenError::Refused(format!(
+            (Role::Primary, ..) if entry.devices.are_adopted() => Err(OpenError::Refused(format!(
                 "what the device of {name} was opened with is being compared with the data"
             ))),
             (Role::Primary, _, size_bytes) => Ok(ExportInfo {
-                name: name.to_owned(),
-                description: entry.spec.volume.device.display().to_string(),
+                name: export.to_owned(),
+                description: entry
+                    .spec
+                    .volumes()
+                    .nth(index)
+                    .map_or("".into(), |v| v.device.display().to_string()),
                 size_bytes,
                 flags: TransmissionFlags::SEND_FLUSH
                     | TransmissionFlags::SEND_FUA

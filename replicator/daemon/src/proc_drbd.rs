@@ -1,13 +1,18 @@
 //! The status file in the format of DRBD 8.4's /proc/drbd, which a generation of monitoring scripts parses.
 //!
+//! A device is a volume; of those of one resource the states are the same, and so is a resync's progress. The metadata's
+//! writes count with the first, whose disk holds it.
+//!
 //! It has room for one peer per device; of several, the one in the worst state is shown, so that a check that reads
 //! the file raises an alarm when there is a reason.
 
 use std::fmt::Write;
 
-use tandem_control::ResourceStatus;
+use tandem_control::{ResourceStatus, VolumeSpec};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended};
+use tandem_core::status::{
+    PeerStatus, PeerVolumeStatus, ResyncProgress, ResyncSuspended, Status, VolumeStatus,
+};
 
 /// The release whose format this is; scripts choose their parser by it.
 const FORMAT_VERSION: &str = "version: 8.4.11 (api:1/proto:86-101)";
@@ -19,25 +24,47 @@ const MIB_FROM_BYTES: u64 = 4 << 30;
 /// The file's content.
 pub(crate) fn render(resources: &[ResourceStatus]) -> String {
     let mut text = format!("{FORMAT_VERSION}\nsrcversion: Tandem-{}\n", env!("CARGO_PKG_VERSION"));
-    let mut by_minor: Vec<&ResourceStatus> = resources.iter().collect();
-    by_minor.sort_by_key(|resource| resource.spec.volume.minor);
+    let mut by_minor: Vec<Device<'_>> = resources.iter().flat_map(devices).collect();
+    by_minor.sort_by_key(|device| device.minor);
     let mut next_minor = 0;
-    for resource in by_minor {
-        let minor = resource.spec.volume.minor;
-        if minor != next_minor {
+    for device in by_minor {
+        if device.minor != next_minor {
             text.push('\n');
         }
-        next_minor = minor.saturating_add(1);
+        next_minor = device.minor.saturating_add(1);
         // Writing to a String cannot fail.
-        let _ = put_device(&mut text, resource);
+        let _ = put_device(&mut text, &device);
     }
     text
 }
 
-fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result {
+/// A volume of a resource, with the peer that is shown.
+struct Device<'a> {
+    status: &'a Status,
+    minor: u32,
+    volume: VolumeStatus,
+    peer: Option<(&'a PeerStatus, PeerVolumeStatus)>,
+    /// Its disk holds the metadata.
+    is_first: bool,
+}
+
+fn devices(resource: &ResourceStatus) -> Vec<Device<'_>> {
     let status = &resource.engine;
-    let minor = resource.spec.volume.minor;
     let peer = status.peers.iter().min_by_key(|peer| (peer.connection, peer.disk));
+    let mut of_peer = peer.map_or(Vec::new(), |peer| resource.peer_volumes(peer)).into_iter();
+    let device = |(index, (spec, volume)): (usize, (&VolumeSpec, VolumeStatus))| Device {
+        status,
+        minor: spec.minor,
+        volume,
+        peer: peer.zip(of_peer.next().map(|(_, of_peer)| of_peer)),
+        is_first: index == 0,
+    };
+    resource.volumes().into_iter().enumerate().map(device).collect()
+}
+
+fn put_device(text: &mut String, device: &Device<'_>) -> std::fmt::Result {
+    let Device { status, minor, volume, .. } = device;
+    let peer = device.peer.map(|(peer, _)| peer);
     let connection = peer.map_or(ConnectionState::StandAlone, |peer| peer.connection);
     let replication = peer.map_or(ReplicationState::Off, |peer| peer.replication);
     if connection == ConnectionState::StandAlone
@@ -59,24 +86,25 @@ fn put_device(text: &mut String, resource: &ResourceStatus) -> std::fmt::Result 
         if status.suspended.any() { 's' } else { 'r' },
         pause_flags(peer.map(|peer| peer.resync_suspended).unwrap_or_default()),
     )?;
-    let of_peer = |get: fn(&PeerStatus) -> u64| peer.map_or(0, get);
+    let of_peer = device.peer.map_or(PeerVolumeStatus::default(), |(_, of_peer)| of_peer);
+    let of_metadata = |writes: u64| if device.is_first { writes as u32 } else { 0 };
     writeln!(
         text,
         "    ns:{} nr:{} dw:{} dr:{} al:{} bm:{} lo:{} pe:{} ua:{} ap:{} ep:{} wo:{} oos:{}",
-        kib(of_peer(|peer| peer.sent_bytes)),
-        kib(of_peer(|peer| peer.received_bytes)),
-        kib(status.disk_written_bytes),
-        kib(status.disk_read_bytes),
-        status.activity_log_writes as u32,
-        status.bitmap_writes as u32,
-        status.local_pending,
-        of_peer(|peer| peer.pending),
-        of_peer(|peer| peer.unacked),
-        status.client_pending,
+        kib(of_peer.sent_bytes),
+        kib(of_peer.received_bytes),
+        kib(volume.disk_written_bytes),
+        kib(volume.disk_read_bytes),
+        of_metadata(status.activity_log_writes),
+        of_metadata(status.bitmap_writes),
+        volume.local_pending,
+        of_peer.pending,
+        of_peer.unacked,
+        volume.client_pending,
         // The epoch that is being filled counts.
         status.epochs.max(1),
         status.write_ordering,
-        of_peer(|peer| peer.out_of_sync_bytes) / 1024,
+        of_peer.out_of_sync_bytes / 1024,
     )?;
     let paused = matches!(replication, ReplicationState::PausedSyncS | ReplicationState::PausedSyncT);
     match peer.filter(|_| !paused).and_then(|peer| peer.resync.as_ref()) {

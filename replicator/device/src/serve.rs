@@ -105,7 +105,7 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
     remove_left_over(&files);
     let server = Server {
         socket: options.run.nbd_socket(),
-        export: options.resource.clone(),
+        export: format!("{}/{}", options.resource, options.volume),
         away_limit: options.away_limit,
     };
     let device = match options.driver {

@@ -152,6 +152,8 @@ pub struct DiskOptions {
     pub resync_after: Option<String>,
     /// The file for undo logs of resyncs.
     pub resync_undo: Option<String>,
+    /// Use only this much of the backing device; 0: all.
+    pub size_bytes: u64,
 }
 
 /// How fast a resync may go, defaults filled in.
@@ -196,11 +198,12 @@ impl From<&Settings> for DiskOptions {
             on_io_error: settings.word(Section::Disk, "on-io-error"),
             disk_timeout_ms: settings.number(Section::Disk, "disk-timeout") * 100,
             resync: settings.into(),
-            // Volumes are not told apart: there is one.
+            // Volumes are not told apart: a resource's are resynced together.
             resync_after: settings
                 .chosen(Section::Disk, "resync-after")
                 .map(|name| name.split('/').next().unwrap_or_default().to_owned()),
             resync_undo: settings.chosen(Section::Disk, "resync-undo"),
+            size_bytes: settings.number(Section::Disk, "size") * 512,
         }
     }
 }

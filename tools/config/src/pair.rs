@@ -1,4 +1,4 @@
-//! What this version runs: one volume, replicated between two nodes.
+//! What this version runs: volumes that are replicated between two nodes.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,10 @@ pub struct Pair<'a> {
     pub local: &'a Host,
     /// Where it listens.
     pub local_address: SocketAddr,
-    /// Its volume.
+    /// Its first volume.
     pub volume: &'a Volume,
+    /// The others, by ascending number.
+    pub more_volumes: &'a [Volume],
     /// The other node.
     pub peer: &'a Host,
     /// Where that one listens.
@@ -53,10 +55,12 @@ impl Resource {
         let path = connection.paths.first().ok_or_else(not_here)?;
         let is_local = |host: usize| self.hosts.get(host).is_some_and(|host| std::ptr::eq(host, local));
         let [here, there] = if is_local(path[0].host) { [&path[0], &path[1]] } else { [&path[1], &path[0]] };
+        let (volume, more_volumes) = local.volumes.split_first().ok_or_else(not_here)?;
         Ok(Pair {
             local,
             local_address: here.address.socket,
-            volume: local.volumes.first().ok_or_else(not_here)?,
+            volume,
+            more_volumes,
             peer: self.hosts.get(there.host).ok_or_else(not_here)?,
             peer_address: there.address.socket,
             resource: self,
@@ -76,10 +80,10 @@ impl Pair<'_> {
         NetOptions::from(&self.resource.connection_settings(self.connection))
     }
 
-    /// What holds for the volume on this node: the more special place wins, that of the connection last.
-    pub fn disk(&self) -> DiskOptions {
-        let of_volume = self.connection.volumes.iter().find(|(number, _)| *number == self.volume.number);
-        let on_host = self.resource.settings.overlaid(&self.volume.settings);
+    /// What holds for a volume on this node: the more special place wins, that of the connection last.
+    pub fn disk(&self, volume: &Volume) -> DiskOptions {
+        let of_volume = self.connection.volumes.iter().find(|(number, _)| *number == volume.number);
+        let on_host = self.resource.settings.overlaid(&volume.settings);
         let connected = on_host.overlaid(&self.connection.settings);
         DiskOptions::from(&of_volume.map_or(connected.clone(), |(_, own)| connected.overlaid(own)))
     }

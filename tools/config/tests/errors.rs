@@ -326,8 +326,6 @@ fn errors_of_resources_and_hosts() {
             &["`disk` outside of `volume {}` beside `volume 1`", "t.conf:2:21"],
             &["duplicate use of minor 1"], &["duplicate use of disk"], &["duplicate use of minor 1"], &["duplicate use of disk"],
         ]),
-        (resource_with("").replace("device minor 1; disk /dev/sdb1; meta-disk internal;", "volume 1 { device minor 1; disk /dev/sdb1; }"),
-            &[&["one volume per resource", "t.conf:3:8", "make a resource of its own"]]),
         (resource_with("").replace("device minor 1; disk /dev/sdb1; meta-disk internal;", ""), &[&["resource `r0` has no volume", "t.conf:1:10"]]),
         (resource_with("volume { }"), &[&["expected one number behind `volume`", "t.conf:2:1"]]),
         (resource_with("volume x { }"), &[&["expected a number from 0 to 65534, found `x`", "t.conf:2:8"]]),
@@ -567,6 +565,8 @@ fn resync_after_names_another_resource_and_leads_in_no_circle() {
     assert!(error.to_string().contains("`resync-after` of `r0` leads in a circle"), "{error}");
     let good = after("r1", 1, "r0/0") + &complete("r0", 2, "/dev/sdx", 7999);
     let config = Config::parse(Path::new("t.conf"), &good).unwrap();
-    let after = |place: usize| config.resources[place].pair("alpha").unwrap().disk().resync_after;
+    let after = |place: usize| {
+        config.resources[place].pair("alpha").map(|pair| pair.disk(pair.volume)).unwrap().resync_after
+    };
     assert_eq!((after(0).as_deref(), after(1)), (Some("r0"), None));
 }

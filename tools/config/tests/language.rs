@@ -35,7 +35,8 @@ fn net(resource: &Resource) -> NetOptions {
 
 /// What holds for the volume on a host.
 fn disk(resource: &Resource, node: &str) -> DiskOptions {
-    resource.pair(node).unwrap_or_else(|error| panic!("{error}")).disk()
+    let pair = resource.pair(node).unwrap_or_else(|error| panic!("{error}"));
+    pair.disk(pair.volume)
 }
 
 /// Two hosts whose sections hold only addresses.

@@ -165,12 +165,14 @@ impl Config {
             CannotRun::NotDefined(_) => Failure::NotDefined(resource.name.clone()),
             CannotRun::NotSupported(error) => failure(&error),
         })?;
-        let (net, disk) = (pair.net(), pair.disk());
+        let (net, disk) = (pair.net(), pair.disk(pair.volume));
         Ok(ResourceSpec {
             name: resource.name.clone(),
             node: node_spec(pair.local, pair.local_address)?,
             peers: vec![node_spec(pair.peer, pair.peer_address)?],
             volume: volume_spec(pair.volume, &disk)?,
+            more_volumes: more_volumes(&pair, &disk)?,
+            undo_log: disk.resync_undo.as_ref().map(PathBuf::from),
             options: options(&net, &disk, &pair, resource)?,
             handlers: HandlersSpec {
                 commands: handlers(resource),
@@ -184,14 +186,18 @@ impl Config {
         })
     }
 
+    /// Whole resources. A volume's name stands for its resource if that has no other.
     fn choose(&self, names: &[String]) -> Result<Vec<&Resource>, Failure> {
         let mut resources = self.config.for_node(&self.node);
-        if !is_all(names) {
-            if let Some(unknown) = names.iter().find(|name| !resources.iter().any(|r| r.name == **name)) {
-                return Err(Failure::NotDefined(unknown.clone()));
-            }
-            resources.retain(|resource| names.contains(&resource.name));
+        if is_all(names) {
+            return Ok(resources);
         }
+        let chosen = self.locals(names)?;
+        let in_part = |local: &&Local<'_>| local.volumes.len() < local.host.volumes.len();
+        if let Some(local) = chosen.iter().find(in_part) {
+            return Err(Failure::AllVolumes(local.resource.name.clone()));
+        }
+        resources.retain(|resource| chosen.iter().any(|local| local.resource.name == resource.name));
         Ok(resources)
     }
 }
@@ -319,6 +325,23 @@ fn node_spec(host: &Host, address: SocketAddr) -> Result<NodeSpec, Failure> {
     Ok(NodeSpec { id: NodeId(narrow("node-id", host.node_id)?), name: host.name(), address })
 }
 
+/// What `disk {}` says holds for the resource, but for a volume's size.
+fn more_volumes(pair: &Pair<'_>, first: &DiskOptions) -> Result<Vec<VolumeSpec>, Failure> {
+    let spec = |volume: &Volume| {
+        let disk = pair.disk(volume);
+        if (DiskOptions { size_bytes: first.size_bytes, ..disk.clone() }) != *first {
+            let text = format!(
+                "volume {} has other disk options than volume {}: they hold for all volumes of a resource; write them into its \
+                 'disk {{ }}' (only 'size' is a volume's own).",
+                volume.number, pair.volume.number
+            );
+            return Err(Failure::Config(text, 10));
+        }
+        volume_spec(volume, &disk)
+    };
+    pair.more_volumes.iter().map(spec).collect()
+}
+
 fn volume_spec(volume: &Volume, disk: &DiskOptions) -> Result<VolumeSpec, Failure> {
     // What has no disk, or shares its metadata's device, is not run.
     let unusable = |what| Failure::Config(format!("volume {}: {what}", volume.number), 10);
@@ -332,7 +355,7 @@ fn volume_spec(volume: &Volume, disk: &DiskOptions) -> Result<VolumeSpec, Failur
             MetaDisk::External(path) => Some(path.clone()),
             MetaDisk::Indexed(..) => return Err(unusable("indexed external metadata")),
         },
-        undo_log: disk.resync_undo.as_ref().map(PathBuf::from),
+        size_bytes: Some(disk.size_bytes).filter(|bytes| *bytes > 0),
     })
 }
 
@@ -424,8 +447,10 @@ mod tests {
                 device: "/dev/drbd5".into(),
                 disk: "/dev/sda1".into(),
                 meta_disk: None,
-                undo_log: None,
+                size_bytes: None,
             },
+            more_volumes: Vec::new(),
+            undo_log: None,
             options: Options {
                 protocol: config::Protocol::B,
                 write_ordering: WriteOrdering::Drain,
@@ -496,14 +521,45 @@ mod tests {
         assert!(dumped.contains("on carol {") && dumped.contains("volume 1 {"), "{dumped}");
         let error = config.specs(&["three".into()]).unwrap_err();
         assert_eq!(error.exit_code(), 10);
-        for part in ["3 hosts; this version supports two nodes", "one volume per resource"] {
-            assert!(error.to_string().contains(part), "{error}");
-        }
+        assert!(error.to_string().contains("3 hosts; this version supports two nodes"), "{error}");
         // Beside others it is left out, and that is said.
         let all = ["all".to_owned()];
         assert!(config.specs(&all).unwrap().is_empty());
         assert_eq!(config.left_out(&all).iter().map(Failure::exit_code).collect::<Vec<_>>(), [10]);
         assert!(config.left_out(&["three".into()]).is_empty());
+    }
+
+    fn with_two_volumes(of_volume_1: &str) -> Config {
+        let text = format!(
+            "resource r0 {{ disk {{ al-extents 67; }}
+               volume 4 {{ device minor 4; disk /dev/a; meta-disk /dev/m; }}
+               volume 1 {{ device minor 1; disk /dev/b; disk {{ {of_volume_1} }} }}
+               on alpha {{ address 10.0.0.1:1; }} on bravo {{ address 10.0.0.2:1; }} }}"
+        );
+        let config = tandem_config::Config::parse(Path::new("test"), &text).unwrap();
+        Config { config, file: "/etc/tandem.conf".into(), node: "alpha".into() }
+    }
+
+    #[test]
+    fn volumes_come_in_the_order_of_their_numbers_each_with_its_size() {
+        let config = with_two_volumes("size 1G;");
+        let spec = &config.specs(&[]).unwrap()[0];
+        let of = |volume: &VolumeSpec| (volume.number, volume.minor, volume.size_bytes);
+        assert_eq!(spec.volumes().map(of).collect::<Vec<_>>(), [(1, 1, Some(1 << 30)), (4, 4, None)]);
+        assert_eq!(spec.more_volumes[0].meta_disk, Some("/dev/m".into()));
+        assert_eq!(spec.export_name(&spec.volume), "r0/1");
+        let error = with_two_volumes("on-io-error pass_on;").specs(&["r0".into()]).unwrap_err();
+        assert!(error.to_string().contains("volume 4 has other disk options than volume 1"), "{error}");
+    }
+
+    #[test]
+    fn a_volume_is_not_named_where_all_are_meant() {
+        let config = with_two_volumes("");
+        let error = config.specs(&["r0/4".into()]).unwrap_err();
+        assert!(error.to_string().contains("acts on all of them; name 'r0'"), "{error}");
+        let single = self::config("alpha");
+        assert_eq!(single.specs(&["r0/0".into()]).unwrap()[0].name, "r0");
+        assert_eq!(single.specs(&["r0/1".into()]).unwrap_err().exit_code(), 1);
     }
 
     #[test]

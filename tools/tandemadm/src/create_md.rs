@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use tandem_control::ResourceSpec;
 use tandem_core::io::DiskError;
+use tandem_core::layout::Layout;
 use tandem_core::metadata::{
-    self, CreateError, Geometry, GeometryError, LoadError, MetaIo, Placement, Superblock, SuperblockError,
+    self, CreateError, Geometry, GeometryError, LoadError, MetaIo, Placement, PlanError, Superblock,
+    SuperblockError,
 };
 use thiserror::Error;
 
-use crate::device::Target;
+use crate::device::{Device, Target};
 use crate::signatures::{self, Found};
 
 /// Why no metadata was created.
@@ -26,6 +29,9 @@ pub enum CreateMdError {
     /// Writing failed.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// The volumes cannot be so large.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
 }
 
 /// A filesystem that reaches into the place of the metadata.
@@ -135,14 +141,46 @@ fn amount(bytes: u64) -> String {
     format!("{bytes} bytes ({} KiB)", bytes / 1024)
 }
 
+/// Where the volumes will lie, with metadata for `max_peers`.
+pub fn plan(target: &mut Target, spec: &ResourceSpec, max_peers: u8) -> Result<Layout, CreateMdError> {
+    let disks = target.volume_disks(spec);
+    Ok(metadata::plan(target.metadata_device().size_bytes(), max_peers, &disks)?)
+}
+
 /// What speaks against writing metadata with `max_peers` slots: what cannot be is an error, what the operator may
 /// decide is in the list.
-pub fn objections(target: &mut Target, max_peers: u8) -> Result<Vec<Objection>, CreateMdError> {
+pub fn objections(
+    target: &mut Target,
+    spec: &ResourceSpec,
+    max_peers: u8,
+    layout: &Layout,
+) -> Result<Vec<Objection>, CreateMdError> {
     let placement = target.placement();
     let backing_bytes = target.data.size_bytes();
     let meta = target.metadata_device();
-    let geometry = Geometry::new(placement, backing_bytes, meta.size_bytes(), max_peers)?;
+    let others_bytes = layout.bytes_behind_first();
+    let mut geometry =
+        Geometry::with_more_volumes(placement, backing_bytes, meta.size_bytes(), max_peers, others_bytes)?;
+    geometry.data_bytes = layout.volumes().first().map_or(geometry.data_bytes, |first| first.bytes);
+    let mut list = look_at(meta, placement, &geometry, backing_bytes)?;
+    let others = target.more_data.iter_mut().zip(&spec.more_volumes).zip(layout.volumes().iter().skip(1));
+    for ((disk, volume), size) in others {
+        if volume.meta_disk.is_none() {
+            let backing_bytes = disk.size_bytes();
+            let mut geometry = Geometry::new(Placement::Internal, backing_bytes, backing_bytes, max_peers)?;
+            geometry.data_bytes = size.bytes;
+            list.extend(look_at(disk, Placement::Internal, &geometry, backing_bytes)?);
+        }
+    }
+    Ok(list)
+}
 
+fn look_at(
+    meta: &mut Device,
+    placement: Placement,
+    geometry: &Geometry,
+    backing_bytes: u64,
+) -> Result<Vec<Objection>, CreateMdError> {
     let mut list = Vec::new();
     match metadata::probe(meta, placement) {
         Ok(superblock) => list.push(Objection::Metadata(Box::new(superblock))),
@@ -158,7 +196,7 @@ pub fn objections(target: &mut Target, max_peers: u8) -> Result<Vec<Objection>, 
     let known = !list.is_empty();
     match signatures::find(meta)? {
         Some(found) if placement == Placement::Internal => {
-            refuse_to_cut(&found, &geometry, backing_bytes)?;
+            refuse_to_cut(&found, geometry, backing_bytes)?;
             // Behind metadata lies the replicated data: that it is there is no surprise.
             if !known {
                 list.push(Objection::Data(found));
@@ -182,11 +220,24 @@ fn refuse_to_cut(found: &Found, geometry: &Geometry, backing_bytes: u64) -> Resu
     }
 }
 
-/// Writes fresh metadata over whatever is there, durably.
-pub fn create(target: &mut Target, max_peers: u8, device_id: u64) -> Result<Geometry, CreateMdError> {
+/// Writes fresh metadata over whatever is there, durably. On the other volumes' disks nobody shall find any: they are no
+/// resources of their own.
+pub fn create(
+    target: &mut Target,
+    spec: &ResourceSpec,
+    max_peers: u8,
+    device_id: u64,
+    layout: Layout,
+) -> Result<Geometry, CreateMdError> {
     let placement = target.placement();
     let backing_bytes = target.data.size_bytes();
-    Ok(metadata::create(target.metadata_device(), placement, backing_bytes, max_peers, device_id)?)
+    for (disk, volume) in target.more_data.iter_mut().zip(&spec.more_volumes) {
+        if volume.meta_disk.is_none() {
+            metadata::wipe(disk, Placement::Internal)?;
+        }
+    }
+    let meta = target.metadata_device();
+    Ok(metadata::create_for_volumes(meta, placement, backing_bytes, max_peers, device_id, layout)?)
 }
 
 /// The lines that a script waits for.

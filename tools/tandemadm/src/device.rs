@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use tandem_control::VolumeSpec;
+use tandem_control::ResourceSpec;
 use tandem_core::io::DiskError;
-use tandem_core::metadata::{MetaIo, Placement};
+use tandem_core::layout::Layout;
+use tandem_core::metadata::{MetaIo, Placement, VolumeDisk};
+use tandem_core::units::ByteRange;
 use thiserror::Error;
 
 /// Why a disk could not be opened; the exit code is 20, as drbdmeta's.
@@ -129,20 +131,78 @@ impl MetaIo for Device {
     }
 }
 
-/// A volume's disk, and the device of its metadata if that is another.
+/// The disk of a resource's first volume, the device of the metadata if that is another, and the other volumes' disks if
+/// they are of interest.
 #[derive(Debug)]
 pub struct Target {
     /// The data's device.
     pub data: Device,
+    /// Of the other volumes, by ascending number.
+    pub more_data: Vec<Device>,
     /// The metadata's device; `None` when internal.
     pub external: Option<Device>,
 }
 
 impl Target {
-    /// Opens what the volume names.
-    pub fn open(volume: &VolumeSpec, access: Access) -> Result<Target, OpenError> {
+    /// Opens the first volume's disk, and what holds the metadata.
+    pub fn open(spec: &ResourceSpec, access: Access) -> Result<Target, OpenError> {
+        let volume = &spec.volume;
         let external = volume.meta_disk.as_deref().map(|path| Device::open(path, access)).transpose()?;
-        Ok(Target { data: Device::open(&volume.disk, access)?, external })
+        Ok(Target { data: Device::open(&volume.disk, access)?, more_data: Vec::new(), external })
+    }
+
+    /// Opens the disks of all volumes.
+    pub fn open_all(spec: &ResourceSpec, access: Access) -> Result<Target, OpenError> {
+        let mut target = Target::open(spec, access)?;
+        for volume in &spec.more_volumes {
+            target.more_data.push(Device::open(&volume.disk, access)?);
+        }
+        Ok(target)
+    }
+
+    /// The disks that were opened, as the metadata's layout sees them.
+    pub fn volume_disks(&self, spec: &ResourceSpec) -> Vec<VolumeDisk> {
+        let devices = std::iter::once(&self.data).chain(&self.more_data);
+        spec.volumes().zip(devices).map(|(volume, device)| volume.with_disk_of(device.size_bytes())).collect()
+    }
+
+    /// Reads of the resource's space of blocks; pads between volumes are zeroes.
+    pub fn read_space(&self, layout: &Layout, range: ByteRange) -> Result<Vec<u8>, DiskError> {
+        let begins = layout.ranges(u64::MAX);
+        let devices: Vec<&Device> = std::iter::once(&self.data).chain(&self.more_data).collect();
+        let mut bytes = vec![0; range.length as usize];
+        for (volume, part) in layout.parts(range) {
+            let read = match devices.get(volume) {
+                Some(device) => device.read_up_to(part.offset, part.length as usize)?,
+                None => return Err(DiskError(format!("{range}: volume {volume} is not open"))),
+            };
+            let from = (begins[volume].offset + part.offset - range.offset) as usize;
+            bytes[from..from + read.len()].copy_from_slice(&read);
+        }
+        Ok(bytes)
+    }
+
+    /// Writes to the resource's space of blocks; pads between volumes are passed over.
+    pub fn write_space(&mut self, layout: &Layout, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let range = ByteRange::new(offset, data.len() as u64);
+        let begins = layout.ranges(u64::MAX);
+        for (volume, part) in layout.parts(range) {
+            let from = (begins[volume].offset + part.offset - offset) as usize;
+            let part_of_data = &data[from..from + part.length as usize];
+            match volume {
+                0 => self.data.write_at(part.offset, part_of_data)?,
+                other => match self.more_data.get_mut(other - 1) {
+                    Some(device) => device.write_at(part.offset, part_of_data)?,
+                    None => return Err(DiskError(format!("{range}: volume {other} is not open"))),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the data of all volumes durable.
+    pub fn flush_data(&mut self) -> Result<(), DiskError> {
+        std::iter::once(&mut self.data).chain(&mut self.more_data).try_for_each(Device::flush)
     }
 
     /// Internal or external.

@@ -25,6 +25,12 @@ pub enum Failure {
     /// The resource has no volume of this number.
     #[error("Resource '{0}' has no volume {1}")]
     NoVolume(String, String),
+    /// Only a whole resource can be named.
+    #[error(
+        "the volumes of {0} share one state, one order of writes and their meta-data: this command acts on all of them; name \
+         '{0}'"
+    )]
+    AllVolumes(String),
     /// The configuration is not valid.
     #[error("{0}")]
     Config(String, u8),
@@ -79,9 +85,8 @@ impl Failure {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::NotDefined(_) | Failure::NoResources(_) | Failure::NoVolume(..) | Failure::Cancelled => {
-                1
-            }
+            Failure::NotDefined(_) | Failure::NoResources(_) | Failure::NoVolume(..) => 1,
+            Failure::AllVolumes(_) | Failure::Cancelled => 1,
             Failure::Load(LoadError::NotFound) => 1,
             Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) | Failure::Inconsistent => 5,
             Failure::NotUp(_) | Failure::Load(_) => 10,

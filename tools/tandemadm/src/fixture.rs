@@ -8,7 +8,9 @@ use tandem_control::{
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, Status, Suspended};
+use tandem_core::status::{
+    PeerStatus, PeerVolumeStatus, ResyncProgress, ResyncSuspended, Status, Suspended, VolumeStatus,
+};
 use tandem_core::units::NodeId;
 
 /// `r0`, Primary on alpha, connected to bravo, nothing to do.
@@ -23,6 +25,7 @@ pub(crate) fn connected() -> ResourceStatus {
             protocol: Protocol::C,
             write_ordering: 'f',
             size_bytes: 1 << 20,
+            volumes: Vec::new(),
             disk_read_bytes: 0,
             disk_written_bytes: 0,
             bitmap_writes: 0,
@@ -48,9 +51,23 @@ pub(crate) fn connected() -> ResourceStatus {
                 out_of_sync_bytes: 0,
                 resync_suspended: ResyncSuspended::default(),
                 resync: None,
+                volumes: Vec::new(),
             }],
         },
     }
+}
+
+/// The same with a volume 1 of 512 KiB.
+pub(crate) fn two_volumes() -> ResourceStatus {
+    let mut status = connected();
+    let first = &status.spec.volume;
+    let second = VolumeSpec { number: 1, minor: 1, device: "/dev/drbd1".into(), ..first.clone() };
+    status.spec.more_volumes.push(second);
+    let volume = |size_bytes| VolumeStatus { size_bytes, ..VolumeStatus::default() };
+    status.engine.size_bytes = 4608 << 10;
+    status.engine.volumes = vec![volume(1 << 20), volume(512 << 10)];
+    status.engine.peers[0].volumes = vec![PeerVolumeStatus::default(); 2];
+    status
 }
 
 /// What bravo looks like once it is gone.
@@ -93,8 +110,10 @@ pub(crate) fn spec() -> ResourceSpec {
             device: "/dev/drbd0".into(),
             disk: "/dev/null".into(),
             meta_disk: None,
-            undo_log: None,
+            size_bytes: None,
         },
+        more_volumes: Vec::new(),
+        undo_log: None,
         options: Options::default(),
         handlers: HandlersSpec {
             commands: BTreeMap::new(),

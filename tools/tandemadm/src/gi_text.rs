@@ -47,7 +47,8 @@ pub fn disk_state(superblock: &Superblock) -> DiskState {
 
 fn generations(text: &mut String, spec: &ResourceSpec, superblock: &Superblock) -> std::fmt::Result {
     let ids = &superblock.generations;
-    writeln!(text, "{}: generations of the data on {}\n", spec.name, spec.volume.disk.display())?;
+    let disks: Vec<String> = spec.volumes().map(|volume| volume.disk.display().to_string()).collect();
+    writeln!(text, "{}: generations of the data on {}\n", spec.name, disks.join(", "))?;
     writeln!(text, "  current   {:016X}   <-- the data as it is now{}", ids.current, never(ids.current))?;
     for peer in &spec.peers {
         let (id, resync_id) =

@@ -1,13 +1,71 @@
-//! A client of a resource's device: one request at a time, on the daemon's Unix socket.
+//! A client of a resource's devices: one request at a time, on the daemon's Unix socket.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use tandem_control::ResourceStatus;
+use tandem_core::layout::Layout;
 use tandem_core::units::ByteRange;
 use tandem_nbd::RequestHeader;
 use tandem_nbd::client::{self, ReplyHeader};
 use tandem_nbd::constants::{CMD_FLUSH, CMD_READ, CMD_WRITE, SIMPLE_REPLY_BYTES};
+
+/// The devices of a resource, open, as its space of blocks.
+#[derive(Debug)]
+pub struct Space {
+    layout: Layout,
+    /// One per volume, by ascending number.
+    devices: Vec<Device>,
+}
+
+impl Space {
+    /// Opens the devices of all volumes; the resource must be Primary here.
+    pub fn open(socket: &Path, status: &ResourceStatus) -> Result<Space> {
+        let spec = &status.spec;
+        let open = |volume| Device::open(socket, &spec.export_name(volume));
+        let devices = spec.volumes().map(open).collect::<Result<_>>()?;
+        Ok(Space { layout: status.layout(), devices })
+    }
+
+    /// How many devices it has open.
+    pub fn count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Reads a range; pads between volumes are zeroes.
+    pub fn read(&mut self, range: ByteRange) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; range.length as usize];
+        for (device, part, from) in self.parts(range) {
+            let read = device.read(part)?;
+            bytes[from..from + read.len()].copy_from_slice(&read);
+        }
+        Ok(bytes)
+    }
+
+    /// Writes at `offset`; pads between volumes are passed over.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        for (device, part, from) in self.parts(ByteRange::new(offset, data.len() as u64)) {
+            device.write(part.offset, &data[from..from + part.length as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was written durable, here and on every connected peer: one flush covers all volumes.
+    pub fn flush(&mut self) -> Result<()> {
+        self.devices.iter_mut().take(1).try_for_each(Device::flush)
+    }
+
+    /// The parts of a range, each with its device, and where in the range it begins.
+    fn parts(&mut self, range: ByteRange) -> impl Iterator<Item = (&mut Device, ByteRange, usize)> {
+        let mut parts = self.layout.parts(range).into_iter().peekable();
+        let begins = self.layout.ranges(u64::MAX);
+        self.devices.iter_mut().enumerate().filter_map(move |(volume, device)| {
+            let (_, part) = parts.next_if(|(of, _)| *of == volume)?;
+            Some((device, part, (begins[volume].offset + part.offset - range.offset) as usize))
+        })
+    }
+}
 
 /// An open device.
 #[derive(Debug)]
@@ -17,10 +75,10 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens the resource's device; it must be Primary here.
-    pub fn open(socket: &Path, resource: &str) -> Result<Device> {
+    /// Opens the device of this export; its resource must be Primary here.
+    pub fn open(socket: &Path, export: &str) -> Result<Device> {
         let mut stream = UnixStream::connect(socket)?;
-        client::open(&mut stream, resource)?;
+        client::open(&mut stream, export)?;
         Ok(Device { stream, cookie: 0 })
     }
 

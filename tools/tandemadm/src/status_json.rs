@@ -1,8 +1,8 @@
 //! `status --json` with drbdsetup's keys (reference/drbd.md, C5), those that Tandem has values for. Sizes are in KiB.
 
 use serde_json::{Value, json};
-use tandem_control::ResourceStatus;
-use tandem_core::status::PeerStatus;
+use tandem_control::{ResourceStatus, VolumeSpec};
+use tandem_core::status::{PeerStatus, PeerVolumeStatus, VolumeStatus};
 
 use crate::status_text::percent_done;
 
@@ -30,27 +30,29 @@ fn resource(status: &ResourceStatus) -> Value {
             'd' => "drain",
             _ => "none",
         },
-        "devices": [device(status)],
+        "devices": status.volumes().into_iter().enumerate()
+            .map(|(i, (volume, of_volume))| device(status, volume, &of_volume, i == 0)).collect::<Vec<_>>(),
         "connections": engine.peers.iter().map(|peer| connection(status, peer)).collect::<Vec<_>>(),
     })
 }
 
-fn device(status: &ResourceStatus) -> Value {
+/// The metadata's writes count with the first volume, whose disk holds it.
+fn device(status: &ResourceStatus, spec: &VolumeSpec, volume: &VolumeStatus, is_first: bool) -> Value {
     let engine = &status.engine;
     json!({
-        "volume": status.spec.volume.number,
-        "minor": status.spec.volume.minor,
+        "volume": spec.number,
+        "minor": spec.minor,
         "disk-state": engine.disk,
         "client": false,
-        "open": !engine.openers.is_empty(),
+        "open": !volume.openers.is_empty(),
         "quorum": true,
-        "size": engine.size_bytes / 1024,
-        "read": engine.disk_read_bytes / 1024,
-        "written": engine.disk_written_bytes / 1024,
-        "al-writes": engine.activity_log_writes,
-        "bm-writes": engine.bitmap_writes,
-        "upper-pending": engine.client_pending,
-        "lower-pending": engine.local_pending,
+        "size": volume.size_bytes / 1024,
+        "read": volume.disk_read_bytes / 1024,
+        "written": volume.disk_written_bytes / 1024,
+        "al-writes": if is_first { engine.activity_log_writes } else { 0 },
+        "bm-writes": if is_first { engine.bitmap_writes } else { 0 },
+        "upper-pending": volume.client_pending,
+        "lower-pending": volume.local_pending,
     })
 }
 
@@ -62,27 +64,29 @@ fn connection(status: &ResourceStatus, peer: &PeerStatus) -> Value {
         "congested": false,
         "peer-role": peer.role,
         "standalone-reason": peer.standalone_reason,
-        "peer_devices": [peer_device(status, peer)],
+        "peer_devices": status.volumes().iter().zip(status.peer_volumes(peer))
+            .map(|((_, volume), (spec, of_peer))| peer_device(spec, volume.size_bytes, peer, of_peer))
+            .collect::<Vec<_>>(),
     })
 }
 
-fn peer_device(status: &ResourceStatus, peer: &PeerStatus) -> Value {
-    let size_bytes = status.engine.size_bytes;
+/// The states are the same for all volumes, and so is how much of a resync is done.
+fn peer_device(spec: &VolumeSpec, size_bytes: u64, peer: &PeerStatus, volume: PeerVolumeStatus) -> Value {
     let in_sync = match size_bytes {
         0 => 100.0,
-        _ => 100.0 - peer.out_of_sync_bytes.min(size_bytes) as f64 * 100.0 / size_bytes as f64,
+        _ => 100.0 - volume.out_of_sync_bytes.min(size_bytes) as f64 * 100.0 / size_bytes as f64,
     };
     let mut value = json!({
-        "volume": status.spec.volume.number,
+        "volume": spec.number,
         "replication-state": peer.replication,
         "peer-disk-state": peer.disk,
         "peer-client": false,
         "resync-suspended": peer.resync_suspended.to_string(),
-        "received": peer.received_bytes / 1024,
-        "sent": peer.sent_bytes / 1024,
-        "out-of-sync": peer.out_of_sync_bytes / 1024,
-        "pending": peer.pending,
-        "unacked": peer.unacked,
+        "received": volume.received_bytes / 1024,
+        "sent": volume.sent_bytes / 1024,
+        "out-of-sync": volume.out_of_sync_bytes / 1024,
+        "pending": volume.pending,
+        "unacked": volume.unacked,
         "has-sync-details": peer.resync.is_some() && !peer.replication.is_verify(),
         "has-online-verify-details": peer.resync.is_some() && peer.replication.is_verify(),
         "percent-in-sync": in_sync,
@@ -99,6 +103,22 @@ fn peer_device(status: &ResourceStatus, peer: &PeerStatus) -> Value {
 mod tests {
     use super::*;
     use crate::fixture;
+
+    #[test]
+    fn every_volume_has_its_numbers() {
+        let mut status = fixture::two_volumes();
+        status.engine.activity_log_writes = 9;
+        status.engine.volumes[1].disk_written_bytes = 3 << 10;
+        status.engine.peers[0].volumes[1].out_of_sync_bytes = 128 << 10;
+        let value: Value = serde_json::from_str(&resources(&[status])).unwrap();
+        let devices = value[0]["devices"].as_array().unwrap();
+        let of = |key: &str| devices.iter().map(|d| d[key].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!((of("volume"), of("minor")), (vec![0, 1], vec![0, 1]));
+        assert_eq!((of("size"), of("written"), of("al-writes")), (vec![1024, 512], vec![0, 3], vec![9, 0]));
+        let peer_devices = value[0]["connections"][0]["peer_devices"].as_array().unwrap();
+        let in_sync: Vec<f64> = peer_devices.iter().map(|d| d["percent-in-sync"].as_f64().unwrap()).collect();
+        assert_eq!(in_sync, [100.0, 75.0]);
+    }
 
     #[test]
     fn nothing_is_two_brackets() {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use tandem_control::ResourceStatus;
+use tandem_control::{ResourceStatus, VolumeSpec};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
-use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended};
+use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, VolumeStatus};
 
 /// What `status` says if there is no resource.
 pub const NONE_CONFIGURED: &str = "# No currently configured DRBD found.\n";
@@ -18,9 +18,11 @@ pub fn resource(status: &ResourceStatus) -> String {
     }
     text.push('\n');
     // Writing to a string does not fail.
-    let _ = device(&mut text, status);
+    for (volume, of_volume) in status.volumes() {
+        let _ = device(&mut text, engine.disk, &volume_field(status, volume), &of_volume);
+    }
     for peer in &engine.peers {
-        let _ = connection(&mut text, peer, volume_field(status));
+        let _ = connection(&mut text, peer, status);
     }
     for peer in &engine.peers {
         if let Some(reason) = standalone_reason(peer) {
@@ -45,16 +47,15 @@ pub fn percent_done(resync: &ResyncProgress) -> f64 {
     }
 }
 
-fn device(text: &mut String, status: &ResourceStatus) -> std::fmt::Result {
-    let engine = &status.engine;
-    write!(text, "  {}disk:{}", volume_field(status), engine.disk)?;
-    if engine.disk == DiskState::Diskless {
+fn device(text: &mut String, disk: DiskState, field: &str, volume: &VolumeStatus) -> std::fmt::Result {
+    write!(text, "  {field}disk:{disk}")?;
+    if disk == DiskState::Diskless {
         text.push_str(" client:no");
     }
-    writeln!(text, " open:{}", if engine.openers.is_empty() { "no" } else { "yes" })
+    writeln!(text, " open:{}", if volume.openers.is_empty() { "no" } else { "yes" })
 }
 
-fn connection(text: &mut String, peer: &PeerStatus, volume: String) -> std::fmt::Result {
+fn connection(text: &mut String, peer: &PeerStatus, status: &ResourceStatus) -> std::fmt::Result {
     match peer.connection {
         ConnectionState::Connected => writeln!(text, "  {} role:{}", peer.name, peer.role)?,
         state => writeln!(text, "  {} connection:{state}", peer.name)?,
@@ -63,7 +64,15 @@ fn connection(text: &mut String, peer: &PeerStatus, volume: String) -> std::fmt:
     if peer.connection != ConnectionState::Connected && !replicating && peer.disk == DiskState::DUnknown {
         return Ok(());
     }
-    write!(text, "    {volume}")?;
+    for volume in status.spec.volumes() {
+        peer_device(text, peer, &volume_field(status, volume), replicating)?;
+    }
+    Ok(())
+}
+
+/// The states are the same for all volumes, and so is how much of a resync is done.
+fn peer_device(text: &mut String, peer: &PeerStatus, field: &str, replicating: bool) -> std::fmt::Result {
+    write!(text, "    {field}")?;
     if replicating {
         write!(text, "replication:{} ", peer.replication)?;
     }
@@ -83,10 +92,10 @@ fn connection(text: &mut String, peer: &PeerStatus, volume: String) -> std::fmt:
 }
 
 /// Left out for a resource's only volume if it is number 0.
-fn volume_field(status: &ResourceStatus) -> String {
-    match status.spec.volume.number {
-        0 => String::new(),
-        number => format!("volume:{number} "),
+fn volume_field(status: &ResourceStatus, volume: &VolumeSpec) -> String {
+    match (volume.number, status.spec.more_volumes.is_empty()) {
+        (0, true) => String::new(),
+        (number, _) => format!("volume:{number} "),
     }
 }
 
@@ -147,6 +156,27 @@ mod tests {
         );
         status.engine.peers[0].connection = ConnectionState::Connecting;
         assert!(!resource(&status).contains('#'));
+    }
+
+    #[test]
+    fn several_volumes_have_a_line_each() {
+        let mut status = fixture::two_volumes();
+        status.engine.volumes[1].openers.push("nbd client".into());
+        assert_eq!(
+            resource(&status),
+            "r0 role:Primary\n  volume:0 disk:UpToDate open:no\n  volume:1 disk:UpToDate open:yes\n  \
+             bravo role:Secondary\n    volume:0 peer-disk:UpToDate\n    volume:1 peer-disk:UpToDate\n\n"
+        );
+        let peer = &mut status.engine.peers[0];
+        peer.replication = ReplicationState::SyncSource;
+        peer.disk = DiskState::Inconsistent;
+        peer.resync = Some(fixture::resync(1000, 625));
+        let text = resource(&status);
+        for volume in 0..2 {
+            let line =
+                format!("\n    volume:{volume} replication:SyncSource peer-disk:Inconsistent done:37.50\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::disk::DiskWork;
 use super::peer::Peer;
+use super::read::ClientRead;
 use super::{Engine, Locked, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
 use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Output, Payload};
@@ -127,8 +128,13 @@ impl Engine {
         self.takes_writes() && self.reign != Reign::Begun && alone
     }
 
-    /// Whole sectors inside the volume.
+    /// What a request may name: whole sectors of one volume.
     pub(super) fn is_addressable(&self, range: ByteRange) -> bool {
+        self.lies_inside(range) && self.layout().place(range).is_some()
+    }
+
+    /// Whole sectors, of whatever volumes.
+    pub(super) fn lies_inside(&self, range: ByteRange) -> bool {
         range.length > 0
             && range.offset.is_multiple_of(SECTOR_BYTES)
             && range.length.is_multiple_of(SECTOR_BYTES)
@@ -540,6 +546,18 @@ impl Engine {
     pub(super) fn clients_pending(&self) -> u64 {
         (self.writes.len() + self.flushes.len() + self.reads.len() + self.admission.len() + self.held.len())
             as u64
+    }
+
+    /// Where each of them begins; what has no place begins at 0.
+    pub(super) fn request_offsets(&self) -> impl Iterator<Item = u64> {
+        let waiting = self.admission.iter().map(|(_, request)| match request {
+            Request::Read(range) => range.offset,
+            Request::Write(op) => op.range.offset,
+            Request::Flush => 0,
+        });
+        let placeless = std::iter::repeat_n(0, self.flushes.len() + self.held.len());
+        let writes = self.writes.values().map(|write| write.op.range.offset);
+        waiting.chain(placeless).chain(writes).chain(self.reads.values().map(ClientRead::offset))
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Engine, Locked};
 use crate::config::OnIoError;
 use crate::handler::Handler;
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
+use crate::layout::Layout;
 use crate::metadata::{Metadata, Placement};
 use crate::seeded;
 use crate::state::{DiskState, Role};
@@ -93,6 +94,8 @@ pub(super) struct Operation {
     began: Timestamp,
     /// An error costs no more than this range.
     range: Option<ByteRange>,
+    /// Counted from 0; what concerns all, or the metadata, counts with the first.
+    pub(super) volume: usize,
 }
 
 /// What an operation changes about what is durable.
@@ -161,23 +164,32 @@ impl Engine {
     pub(super) fn start_disk_op(&mut self, device: Device, kind: DiskOpKind, work: DiskWork) {
         self.disk.next_op += 1;
         let id = DiskOpId(self.disk.next_op);
-        let shared = self.disk.metadata.as_ref().is_some_and(|m| m.geometry.placement == Placement::Internal);
+        let shares =
+            |m: &Metadata| m.geometry.placement == Placement::Internal && m.superblock.layout.is_single();
+        let shared = self.disk.metadata.as_ref().is_some_and(shares);
+        let volume = match (device, &kind) {
+            (Device::Data, DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. }) => {
+                self.layout().index_at(range.offset)
+            }
+            (Device::Data, DiskOpKind::Write { offset, .. }) => self.layout().index_at(*offset),
+            _ => 0,
+        };
         let effect = match (device, &kind) {
-            // The metadata lies on the data's device: what is made durable there is durable here.
+            // The metadata lies on the data's only device: what is made durable there is durable here.
             (Device::Meta, DiskOpKind::Flush | DiskOpKind::Write { fua: true, .. }) if shared => {
                 Effect::Flushes(self.disk.writes_done)
             }
             (Device::Meta | Device::Undo, _) => Effect::None,
             (Device::Data, DiskOpKind::Write { data, .. }) => {
-                self.counters.disk_written_bytes += data.len() as u64;
+                self.counters.disk_written.add(volume, data.len() as u64);
                 Effect::WritesData
             }
             (Device::Data, DiskOpKind::Zero { range, .. }) => {
-                self.counters.disk_written_bytes += range.length;
+                self.counters.disk_written.add(volume, range.length);
                 Effect::WritesData
             }
             (Device::Data, DiskOpKind::Read(range)) => {
-                self.counters.disk_read_bytes += range.length;
+                self.counters.disk_read.add(volume, range.length);
                 Effect::None
             }
             (Device::Data, DiskOpKind::Flush) => Effect::Flushes(self.disk.writes_done),
@@ -191,7 +203,7 @@ impl Engine {
             }
             _ => None,
         };
-        self.disk.operations.insert(id, Operation { work, effect, began, range });
+        self.disk.operations.insert(id, Operation { work, effect, began, range, volume });
         self.outputs.push_back(Output::Disk(DiskOp { id, device, kind }));
     }
 
@@ -380,6 +392,7 @@ impl Engine {
         if let Some(metadata) = self.disk.metadata.take() {
             self.last_size_bytes = metadata.volume_bytes();
             self.last_generations = metadata.superblock.generations;
+            self.last_layout = metadata.superblock.layout;
         }
         self.forget_log();
         self.disk.leaving = false;
@@ -405,6 +418,11 @@ impl Engine {
     /// Bytes of the volume, once a disk was attached or a peer told; 0 before.
     pub fn size_bytes(&self) -> u64 {
         self.disk.metadata.as_ref().map_or(self.last_size_bytes, Metadata::volume_bytes)
+    }
+
+    /// The volumes, if there are several, as the disk has them that is or was attached.
+    pub fn layout(&self) -> &Layout {
+        self.disk.metadata.as_ref().map_or(&self.last_layout, |m| &m.superblock.layout)
     }
 
     /// Starts work that has got its range.

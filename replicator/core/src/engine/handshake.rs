@@ -14,6 +14,7 @@ use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
+use crate::layout::Layout;
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, SECTOR_BYTES};
@@ -115,6 +116,7 @@ impl Engine {
             },
             disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
+            layout: metadata.map_or(Layout::default(), |m| m.superblock.layout.clone()),
             generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
             bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
@@ -413,6 +415,9 @@ impl Engine {
 fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, String> {
     if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
         return Ok(None);
+    }
+    if let Some(text) = mine.layout.disagreement(&theirs.layout) {
+        return Err(text);
     }
     let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
         (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),

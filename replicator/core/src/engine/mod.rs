@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::config::EngineConfig;
 use crate::generation::{Generations, new_identifier};
 use crate::io::{ClientError, Command, Event, Input, Level, Output};
+use crate::layout::Layout;
 use crate::range_lock::{RangeLock, Token};
 use crate::seeded;
 use crate::state::{DiskState, Role};
@@ -77,6 +78,7 @@ pub struct Engine {
     disk: Disk,
     /// Of the disk that was lost last.
     last_size_bytes: u64,
+    last_layout: Layout,
     last_generations: Generations,
     /// The attachment of the peer's disk whose cache held completed writes when it was lost, while this node is Primary
     /// without a copy of its own: no other will do, and if it is 0, none.
@@ -134,10 +136,31 @@ enum Reign {
 /// Since the engine began.
 #[derive(Clone, Default, Debug)]
 struct Counters {
-    disk_read_bytes: u64,
-    disk_written_bytes: u64,
+    disk_read: VolumeBytes,
+    disk_written: VolumeBytes,
     bitmap_writes: u64,
     activity_log_writes: u64,
+}
+
+/// Bytes counted by volume.
+#[derive(Clone, Default, Debug)]
+struct VolumeBytes(Vec<u64>);
+
+impl VolumeBytes {
+    fn add(&mut self, volume: usize, bytes: u64) {
+        if self.0.len() <= volume {
+            self.0.resize(volume + 1, 0);
+        }
+        self.0[volume] += bytes;
+    }
+
+    fn of(&self, volume: usize) -> u64 {
+        self.0.get(volume).copied().unwrap_or(0)
+    }
+
+    fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
 }
 
 /// Work that holds, or waits for, a range of the volume.
@@ -164,6 +187,7 @@ impl Engine {
             openers: Vec::new(),
             disk: Disk::default(),
             last_size_bytes: 0,
+            last_layout: Layout::default(),
             last_generations: Generations::NONE,
             relied_on: None,
             peers,
@@ -393,10 +417,11 @@ impl Engine {
     }
 
     fn send(&mut self, peer: NodeId, message: Message) {
+        let volume = message.offset().map_or(0, |offset| self.layout().index_at(offset));
         if let Some(p) = self.peer_mut(peer)
             && p.link_up
         {
-            p.sent_bytes += message.payload_bytes();
+            p.sent.add(volume, message.payload_bytes());
             self.outputs.push_back(Output::Send { peer, stream: message.stream(), message });
         }
     }

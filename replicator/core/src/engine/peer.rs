@@ -7,6 +7,7 @@ use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
+use super::VolumeBytes;
 use super::congestion::PullingAhead;
 use super::divergence::{Farewell, Meeting};
 use super::fencing::Fence;
@@ -115,8 +116,8 @@ pub(super) struct Peer {
     pub(super) writes_sent: u64,
     pub(super) writes_received: u64,
 
-    pub(super) sent_bytes: u64,
-    pub(super) received_bytes: u64,
+    pub(super) sent: VolumeBytes,
+    pub(super) received: VolumeBytes,
 }
 
 /// A replicated write that may still be lost to the peer.
@@ -206,8 +207,8 @@ impl Peer {
             writes_sent: 0,
             writes_received: 0,
 
-            sent_bytes: 0,
-            received_bytes: 0,
+            sent: VolumeBytes::default(),
+            received: VolumeBytes::default(),
         }
     }
 

@@ -18,6 +18,12 @@ pub(super) struct ClientRead {
     peer: Option<(NodeId, Timestamp)>,
 }
 
+impl ClientRead {
+    pub(super) fn offset(&self) -> u64 {
+        self.range.offset
+    }
+}
+
 impl Engine {
     pub(super) fn client_read(&mut self, id: RequestId, range: ByteRange) {
         let key = self.key();

@@ -207,6 +207,7 @@ impl Engine {
             return Err(format!("{range} is to be zeroed at a time"));
         }
         self.note_client_request();
+        let volume = self.layout().index_at(range.offset);
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         peer.writes_received += u64::from(write.is_some());
         if peer.receiver_stale {
@@ -216,7 +217,7 @@ impl Engine {
             }
             return Ok(());
         }
-        peer.received_bytes += what.payload_bytes();
+        peer.received.add(volume, what.payload_bytes());
         let session = peer.session;
         let Some(open) = peer.receiver.epochs.back_mut() else { return Ok(()) };
         if let Some((seq, wants)) = write {

@@ -1,8 +1,9 @@
 //! What the engine says of itself.
 
 use super::Engine;
+use super::peer::Peer;
 use crate::config::WriteOrdering;
-use crate::status::{PeerStatus, Status, Suspended};
+use crate::status::{PeerStatus, PeerVolumeStatus, Status, Suspended, VolumeStatus};
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 
 impl Engine {
@@ -20,8 +21,9 @@ impl Engine {
                 WriteOrdering::None => 'n',
             },
             size_bytes: self.size_bytes(),
-            disk_read_bytes: self.counters.disk_read_bytes,
-            disk_written_bytes: self.counters.disk_written_bytes,
+            volumes: self.volumes_status(),
+            disk_read_bytes: self.counters.disk_read.total(),
+            disk_written_bytes: self.counters.disk_written.total(),
             bitmap_writes: self.counters.bitmap_writes,
             activity_log_writes: self.counters.activity_log_writes,
             local_pending: (self.disk.operations.len() + self.disk.abandoned.len()) as u64,
@@ -61,14 +63,60 @@ impl Engine {
             role: peer.role,
             disk: peer.disk,
             standalone_reason: peer.standalone_reason.clone(),
-            sent_bytes: peer.sent_bytes,
-            received_bytes: peer.received_bytes,
+            sent_bytes: peer.sent.total(),
+            received_bytes: peer.received.total(),
             pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64,
             unacked: peer.receiver.unacked(),
             out_of_sync_bytes: self.dirty_blocks(id) * BLOCK_BYTES,
             resync_suspended: self.resync_suspended(peer),
             resync: self.resync_progress(id, now),
+            volumes: self.peer_volumes(peer),
         })
+    }
+
+    fn volumes_status(&self) -> Vec<VolumeStatus> {
+        let layout = self.layout();
+        if layout.is_single() {
+            return Vec::new();
+        }
+        let ranges = layout.ranges(self.size_bytes());
+        let mut volumes: Vec<VolumeStatus> = ranges
+            .iter()
+            .enumerate()
+            .map(|(i, range)| VolumeStatus {
+                size_bytes: range.length,
+                disk_read_bytes: self.counters.disk_read.of(i),
+                disk_written_bytes: self.counters.disk_written.of(i),
+                ..VolumeStatus::default()
+            })
+            .collect();
+        self.request_offsets().for_each(|offset| volumes[layout.index_at(offset)].client_pending += 1);
+        self.disk.operations.values().for_each(|o| volumes[o.volume].local_pending += 1);
+        volumes[0].local_pending += self.disk.abandoned.len() as u64;
+        volumes
+    }
+
+    fn peer_volumes(&self, peer: &Peer) -> Vec<PeerVolumeStatus> {
+        let layout = self.layout();
+        if layout.is_single() {
+            return Vec::new();
+        }
+        let bitmap = self.disk.metadata.as_ref().and_then(|m| m.bitmaps.get(peer.slot));
+        let ranges = layout.ranges(self.size_bytes());
+        let mut volumes: Vec<PeerVolumeStatus> = ranges
+            .iter()
+            .enumerate()
+            .map(|(i, range)| PeerVolumeStatus {
+                sent_bytes: peer.sent.of(i),
+                received_bytes: peer.received.of(i),
+                out_of_sync_bytes: bitmap.map_or(0, |b| b.count_range(*range)) * BLOCK_BYTES,
+                ..PeerVolumeStatus::default()
+            })
+            .collect();
+        let unanswered = peer.transfer_log.iter().filter(|w| !w.acked);
+        unanswered.for_each(|w| volumes[layout.index_at(w.range.offset)].pending += 1);
+        volumes[0].unacked = peer.receiver.unacked();
+        volumes
     }
 
     /// For checkers: shows every range that may differ from the peer's copy right now: bits set and writes in flight.

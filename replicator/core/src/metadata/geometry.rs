@@ -7,6 +7,7 @@
 use thiserror::Error;
 
 use super::{MAX_PEERS, SUPERBLOCK_BYTES};
+use crate::layout::SLOT_BYTES;
 use crate::units::BLOCK_BYTES;
 
 /// Bytes reserved for the activity log, the second superblock copy included.
@@ -36,7 +37,7 @@ pub struct Geometry {
     pub bitmap_offset: u64,
     /// Bytes of the bitmaps on disk, whole pages.
     pub bitmap_bytes: u64,
-    /// Bytes of data that the backing device has room for.
+    /// Bytes of data that the backing device has room for; of several volumes, the space that they take.
     pub data_bytes: u64,
     /// Bitmap slots.
     pub max_peers: u8,
@@ -79,10 +80,25 @@ impl Geometry {
         meta_bytes: u64,
         max_peers: u8,
     ) -> Result<Geometry, GeometryError> {
+        Self::with_more_volumes(placement, backing_bytes, meta_bytes, max_peers, 0)
+    }
+
+    /// The same on the disk of a resource's first volume, where the bitmaps also cover `others_bytes` behind its slot.
+    pub fn with_more_volumes(
+        placement: Placement,
+        backing_bytes: u64,
+        meta_bytes: u64,
+        max_peers: u8,
+        others_bytes: u64,
+    ) -> Result<Geometry, GeometryError> {
         if max_peers == 0 || max_peers > MAX_PEERS {
             return Err(GeometryError::MaxPeers(max_peers));
         }
-        let bitmaps_bytes = bitmaps_bytes(backing_bytes, max_peers);
+        let covered_bytes = match others_bytes {
+            0 => backing_bytes,
+            others => backing_bytes.next_multiple_of(SLOT_BYTES) + others,
+        };
+        let bitmaps_bytes = bitmaps_bytes(covered_bytes, max_peers);
         let needed = bitmaps_bytes + ACTIVITY_LOG_BYTES + SUPERBLOCK;
         let too_small =
             |device_bytes, needed_bytes| GeometryError::TooSmall { device_bytes, max_peers, needed_bytes };
@@ -126,7 +142,7 @@ impl Geometry {
 
 /// Bytes of all bitmaps: DRBD counts one bit per 4 KiB of the whole backing device, in 64-bit words, times the
 /// peers, in whole 4 KiB.
-fn bitmaps_bytes(backing_bytes: u64, max_peers: u8) -> u64 {
-    let words = backing_bytes.div_ceil(BLOCK_BYTES).div_ceil(64);
+fn bitmaps_bytes(covered_bytes: u64, max_peers: u8) -> u64 {
+    let words = covered_bytes.div_ceil(BLOCK_BYTES).div_ceil(64);
     (words * 8 * u64::from(max_peers)).next_multiple_of(BLOCK_BYTES)
 }

@@ -5,6 +5,7 @@
 
 mod geometry;
 mod log_ring;
+mod plan;
 mod store;
 mod superblock;
 mod undo_log;
@@ -14,8 +15,10 @@ pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
 pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
+pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
 pub use store::{
-    CreateError, LoadError, MetaIo, adopt, create, invalidate, load, outdate, probe, undone, wipe,
+    CreateError, LoadError, MetaIo, adopt, create, create_for_volumes, invalidate, load, outdate, probe,
+    undone, wipe,
 };
 pub use superblock::{ActivityLogState, Flags, PeerSlot, SUPERBLOCK_BYTES, Superblock, SuperblockError};
 pub(crate) use undo_log::encode_header;
@@ -27,7 +30,7 @@ use crate::units::ByteRange;
 /// Most peers that a superblock has room for.
 pub const MAX_PEERS: u8 = 31;
 
-/// The metadata of one volume, as it is in memory while the disk is attached.
+/// The metadata of a resource's volumes, as it is in memory while the disk is attached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Metadata {
     /// Where it lies.

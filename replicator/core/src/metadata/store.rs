@@ -8,6 +8,7 @@ use super::{
 };
 use crate::bitmap::{Bitmap, PAGE_BYTES};
 use crate::io::DiskError;
+use crate::layout::{Layout, VolumeSize};
 use crate::units::{ByteRange, NodeId};
 
 /// The disk that holds the metadata. Offsets and lengths are multiples of 4096.
@@ -57,6 +58,17 @@ pub enum LoadError {
         room_bytes: u64,
         /// Bytes agreed on.
         agreed_bytes: u64,
+    },
+    /// The disk of a volume is smaller than the data on it.
+    #[error(
+        "the disk of volume {} has room for {room_bytes} bytes of data, it had {} at 'create-md'. Implicit device shrinking \
+         not allowed.", volume.number, volume.bytes
+    )]
+    VolumeShrunk {
+        /// What it was at `create-md`.
+        volume: VolumeSize,
+        /// Bytes of data its disk has room for.
+        room_bytes: u64,
     },
     /// The superblock was made for another placement or belongs to another node.
     #[error("{0}")]
@@ -140,7 +152,7 @@ pub fn load(
         );
         return Err(LoadError::Mismatch(text));
     }
-    let geometry = Geometry::new(placement, backing_bytes, io.size_bytes(), superblock.peers.len() as u8)?;
+    let geometry = geometry_of(&superblock, placement, backing_bytes, io.size_bytes())?;
     if geometry.data_bytes < superblock.agreed_bytes {
         return Err(LoadError::Shrunk {
             room_bytes: geometry.data_bytes,
@@ -164,7 +176,28 @@ pub fn load(
     Ok(metadata)
 }
 
-/// Writes fresh metadata: no data seen yet, every bitmap clear.
+/// Where the metadata lies that this superblock belongs to. Of several volumes the first must have room for its data;
+/// whoever opens the others' disks checks those.
+fn geometry_of(
+    superblock: &Superblock,
+    placement: Placement,
+    backing_bytes: u64,
+    meta_bytes: u64,
+) -> Result<Geometry, LoadError> {
+    let (layout, max_peers) = (&superblock.layout, superblock.peers.len() as u8);
+    let others_bytes = layout.bytes_behind_first();
+    let geometry =
+        Geometry::with_more_volumes(placement, backing_bytes, meta_bytes, max_peers, others_bytes)?;
+    match layout.volumes().first() {
+        Some(first) if geometry.data_bytes < first.bytes => {
+            Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: first.bytes })
+        }
+        Some(_) => Ok(Geometry { data_bytes: layout.space_bytes(), ..geometry }),
+        None => Ok(geometry),
+    }
+}
+
+/// Writes fresh metadata of a single volume: no data seen yet, every bitmap clear.
 pub fn create(
     io: &mut dyn MetaIo,
     placement: Placement,
@@ -172,7 +205,21 @@ pub fn create(
     max_peers: u8,
     device_id: u64,
 ) -> Result<Geometry, CreateError> {
-    let geometry = Geometry::new(placement, backing_bytes, io.size_bytes(), max_peers)?;
+    create_for_volumes(io, placement, backing_bytes, max_peers, device_id, Layout::default())
+}
+
+/// The same on the disk of the first of several volumes, or of the only one; see [`super::plan`].
+pub fn create_for_volumes(
+    io: &mut dyn MetaIo,
+    placement: Placement,
+    backing_bytes: u64,
+    max_peers: u8,
+    device_id: u64,
+    layout: Layout,
+) -> Result<Geometry, CreateError> {
+    let others_bytes = layout.bytes_behind_first();
+    let geometry =
+        Geometry::with_more_volumes(placement, backing_bytes, io.size_bytes(), max_peers, others_bytes)?;
     // Nobody may find the old superblocks over an empty bitmap.
     wipe(io, placement)?;
     let zeroes = vec![0u8; 1 << 20];
@@ -187,7 +234,8 @@ pub fn create(
         }
     }
     io.flush()?;
-    let copy = Superblock::fresh(device_id, backing_bytes, placement, max_peers).encode();
+    let fresh = Superblock::fresh(device_id, backing_bytes, placement, max_peers);
+    let copy = Superblock { layout, ..fresh }.encode();
     for offset in geometry.superblock_offsets {
         io.write_at(offset, &copy)?;
         io.flush()?;

@@ -19,7 +19,10 @@
 //! | 72..328 | 32 generations of history, the latest first |
 //! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run, 4: a split brain was decided for it, 8: the bitmap marks more than was written), zero |
 //! | 1072..1080 | undo log that holds what a resync has overwritten since it began; 0: none |
-//! | 1080..4096 | zero |
+//! | 1080..1082 | number of volumes, 0 if there is one |
+//! | 1082..1088 | zero |
+//! | 1088..2112 | 64 volumes of 16 bytes, by ascending number: size in bytes, number (2 bytes), zero |
+//! | 2112..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
 //! copy is whole; and a copy that rots later never takes the operator back to an older state unnoticed.
@@ -28,6 +31,7 @@ use thiserror::Error;
 
 use super::{MAX_PEERS, Placement};
 use crate::generation::{Generations, HISTORY_SLOTS, JUST_CREATED};
+use crate::layout::{Layout, MAX_VOLUMES, VolumeSize};
 use crate::units::NodeId;
 
 /// Length of a superblock copy.
@@ -40,10 +44,14 @@ const HISTORY: usize = 72;
 const PEERS: usize = 328;
 const PEER_BYTES: usize = 24;
 const UNDO: usize = 1072;
+const VOLUME_COUNT: usize = 1080;
+const VOLUMES: usize = 1088;
+const VOLUME_BYTES: usize = 16;
 const NO_NODE: u8 = 255;
 
 const _: () = assert!(HISTORY + HISTORY_SLOTS * 8 == PEERS);
 const _: () = assert!(PEERS + MAX_PEERS as usize * PEER_BYTES <= UNDO);
+const _: () = assert!(VOLUMES + MAX_VOLUMES * VOLUME_BYTES == 2112);
 
 /// What is remembered of the disk's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -135,6 +143,8 @@ pub struct Superblock {
     pub generations: Generations,
     /// The undo log of the resync that has made the data Inconsistent; 0: none.
     pub undo_id: u64,
+    /// The volumes, if there are several.
+    pub layout: Layout,
     /// One entry per bitmap slot.
     pub peers: Vec<PeerSlot>,
 }
@@ -170,6 +180,7 @@ impl Superblock {
             activity_log: ActivityLogState::Closed,
             generations: Generations { current: JUST_CREATED, history: [0; HISTORY_SLOTS] },
             undo_id: 0,
+            layout: Layout::default(),
             peers: vec![PeerSlot::FREE; usize::from(max_peers)],
         }
     }
@@ -219,6 +230,12 @@ impl Superblock {
                 | u8::from(slot.overcounted) << 3;
         }
         put(&mut b, UNDO, self.undo_id);
+        b[VOLUME_COUNT] = self.layout.volumes().len() as u8;
+        for (i, volume) in self.layout.volumes().iter().enumerate() {
+            let at = VOLUMES + i * VOLUME_BYTES;
+            put(&mut b, at, volume.bytes);
+            put(&mut b, at + 8, u64::from(volume.number));
+        }
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
         b
@@ -268,6 +285,11 @@ impl Superblock {
                 overcounted: bytes[at + 17] & 8 != 0,
             })
         });
+        // More than there is room for are refused by `Layout::new`.
+        let volumes = (0..usize::from(bytes[VOLUME_COUNT]).min(MAX_VOLUMES + 1)).map(|i| {
+            let at = VOLUMES + i * VOLUME_BYTES;
+            VolumeSize { number: u64_at(at + 8) as u16, bytes: u64_at(at) }
+        });
         Ok(Superblock {
             sequence: u64_at(16),
             device_id: u64_at(24),
@@ -293,6 +315,7 @@ impl Superblock {
             },
             generations: Generations { current: u64_at(64), history },
             undo_id: u64_at(UNDO),
+            layout: Layout::new(volumes.collect()).map_err(|_| SuperblockError::Field("volumes"))?,
             peers: peers.collect::<Result<_, _>>()?,
         })
     }

@@ -23,6 +23,7 @@ use crate::config::Protocol;
 use crate::digest::DigestAlgorithm;
 use crate::generation::{Generations, HISTORY_SLOTS};
 use crate::io::Payload;
+use crate::layout::{Layout, VolumeSize};
 use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
 use terms::{put_terms, take_terms};
@@ -454,6 +455,11 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u8(u8::from(h.relied_on.is_some()));
     out.put_u64_le(h.relied_on.unwrap_or(0));
     out.put_u64_le(h.begins);
+    out.put_u8(h.layout.volumes().len() as u8);
+    for volume in h.layout.volumes() {
+        out.put_u16_le(volume.number);
+        out.put_u64_le(volume.bytes);
+    }
 }
 
 fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
@@ -486,7 +492,14 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
             present.then_some(attachment)
         },
         begins: b.u64()?,
+        layout: take_layout(b)?,
     })
+}
+
+fn take_layout(b: &mut Body<'_>) -> Option<Layout> {
+    let count = b.u8()?;
+    let volumes = (0..count).map(|_| Some(VolumeSize { number: b.u16()?, bytes: b.u64()? }));
+    Layout::new(volumes.collect::<Option<_>>()?).ok()
 }
 
 fn put_range(range: ByteRange, out: &mut BytesMut) {

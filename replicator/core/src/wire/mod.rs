@@ -14,6 +14,7 @@ use crate::config::{Protocol, Terms};
 use crate::digest::DigestAlgorithm;
 use crate::generation::Generations;
 use crate::io::Payload;
+use crate::layout::Layout;
 use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
 
@@ -100,6 +101,8 @@ pub struct Handshake {
     pub disk_bytes: u64,
     /// The size both once agreed on; 0 if never.
     pub agreed_bytes: u64,
+    /// The volumes on the sender's disk, if they are several.
+    pub layout: Layout,
     /// The sender's generation identifiers.
     pub generations: Generations,
     /// The sender's bitmap identifier for the receiver.
@@ -419,6 +422,14 @@ impl Message {
             | Message::NegativeAck { .. }
             | Message::BarrierAck { .. } => Stream::Control,
             _ => Stream::Data,
+        }
+    }
+
+    /// Where in the space of blocks the payload belongs, if the message says so.
+    pub const fn offset(&self) -> Option<u64> {
+        match self {
+            Message::Write { offset, .. } | Message::ResyncData { offset, .. } => Some(*offset),
+            _ => None,
         }
     }
 

@@ -12,6 +12,7 @@ use tandem_core::digest::DigestAlgorithm;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
+use tandem_core::layout::Layout;
 use tandem_core::metadata::{self, Placement};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::units::{ByteRange, CommandId, Epoch, HandlerId, NodeId, RequestId, Timestamp, WriteSeq};
@@ -465,6 +466,7 @@ impl Victim {
             attachment: self.number(),
             relied_on: self.chance.one_in(2).then_some(7),
             begins: if self.chance.one_in(4) { self.number() } else { 0 },
+            layout: Layout::default(),
         }
     }
 

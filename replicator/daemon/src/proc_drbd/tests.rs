@@ -33,6 +33,7 @@ pub(crate) fn peer() -> PeerStatus {
         out_of_sync_bytes: 0,
         resync_suspended: ResyncSuspended::default(),
         resync: None,
+        volumes: Vec::new(),
     }
 }
 
@@ -48,8 +49,10 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
                 device: format!("/dev/drbd{minor}").into(),
                 disk: "/dev/vg/r".into(),
                 meta_disk: None,
-                undo_log: None,
+                size_bytes: None,
             },
+            more_volumes: Vec::new(),
+            undo_log: None,
             options: Options::default(),
             handlers: HandlersSpec {
                 commands: BTreeMap::new(),
@@ -69,6 +72,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             protocol: Protocol::C,
             write_ordering: 'f',
             size_bytes: 1 << 30,
+            volumes: Vec::new(),
             disk_read_bytes: 2128 << 10,
             disk_written_bytes: 1 << 30,
             bitmap_writes: 0,
@@ -226,4 +230,22 @@ fn counters_wrap_as_the_kernels_do() {
     let mut status = resource(0, vec![peer()]);
     status.engine.disk_written_bytes = (1 << 42) + 4096;
     assert!(rendered(&[status]).contains(" dw:4 "));
+}
+
+#[test]
+fn a_line_for_each_volume() {
+    let mut status = resource(3, vec![peer()]);
+    let other = VolumeSpec { number: 1, minor: 1, ..status.spec.volume.clone() };
+    status.spec.more_volumes.push(other);
+    let volume = |written: u64| VolumeStatus { disk_written_bytes: written << 10, ..VolumeStatus::default() };
+    status.engine.volumes = vec![volume(5), volume(6)];
+    let on_peer = |sent: u64| PeerVolumeStatus { sent_bytes: sent << 10, ..PeerVolumeStatus::default() };
+    status.engine.peers[0].volumes = vec![on_peer(7), on_peer(8)];
+    assert_eq!(
+        rendered(&[status]),
+        "\n 1: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n    \
+         ns:8 nr:0 dw:6 dr:0 al:0 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n\n \
+         3: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n    \
+         ns:7 nr:0 dw:5 dr:0 al:64 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:0\n"
+    );
 }

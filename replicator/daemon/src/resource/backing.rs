@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use tandem_control::VolumeSpec;
+use tandem_control::ResourceSpec;
 use tandem_core::io::DiskError;
-use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, UndoLog, load, read_undo_log};
+use tandem_core::layout::Layout;
+use tandem_core::metadata::{
+    LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, check_volumes, load, read_undo_log,
+};
 use tandem_core::refusal::METADATA_IO_ERROR;
-use tandem_core::units::NodeId;
 
 use super::buffer::BufferPool;
 use crate::failure::Failure;
@@ -36,12 +38,16 @@ pub(crate) struct Backing {
     pub(crate) punches_holes: Cell<bool>,
     /// It can write zeroes by itself. Assumed until it says otherwise.
     pub(crate) zeroes_ranges: Cell<bool>,
+    pub(crate) cache: Cache,
     _lock: Flock<File>,
 }
 
-/// The volume's disks: the same one twice when the metadata is internal.
+/// The disks of the resource's volumes, and where in its space of blocks they lie.
 pub(crate) struct Disks {
-    pub(crate) data: Rc<Backing>,
+    /// One per volume, by ascending number.
+    pub(crate) data: Vec<Rc<Backing>>,
+    pub(crate) layout: Layout,
+    /// The first volume's once more when the metadata is internal.
     pub(crate) meta: Rc<Backing>,
     /// The file for undo logs, if one is configured and can be used.
     pub(crate) undo: Option<Rc<Backing>>,
@@ -54,22 +60,51 @@ enum Purpose {
     Meta,
 }
 
-/// Opens the volume's disks and reads the metadata of `node`.
-pub(crate) fn attach(
-    spec: &VolumeSpec,
-    resource: &str,
-    node: NodeId,
-    pool: &BufferPool,
-) -> Result<(Disks, Metadata), Failure> {
-    let data = Rc::new(open(&spec.disk, Purpose::Data, pool)?);
-    let (meta, placement) = match &spec.meta_disk {
-        None => (data.clone(), Placement::Internal),
+/// What may be in the disk's cache only.
+#[derive(Default)]
+pub(crate) struct Cache {
+    writes_done: Cell<u64>,
+    /// How many of them a flush that has succeeded covers; `None`: what was written before we came may be in there.
+    writes_durable: Cell<Option<u64>>,
+}
+
+impl Cache {
+    /// A write of data has ended.
+    pub(crate) fn written(&self) {
+        self.writes_done.set(self.writes_done.get() + 1);
+    }
+
+    /// How many writes a flush that begins now will make durable; `None` if they are.
+    pub(crate) fn to_flush(&self) -> Option<u64> {
+        let done = self.writes_done.get();
+        (self.writes_durable.get() != Some(done)).then_some(done)
+    }
+
+    /// It has.
+    pub(crate) fn flushed(&self, writes: u64) {
+        self.writes_durable.set(self.writes_durable.get().max(Some(writes)));
+    }
+}
+
+/// Opens the volumes' disks and reads the metadata.
+pub(crate) fn attach(spec: &ResourceSpec, pool: &BufferPool) -> Result<(Disks, Metadata), Failure> {
+    let resource = spec.name.as_str();
+    let first = Rc::new(open(&spec.volume.disk, Purpose::Data, pool)?);
+    let mut data = vec![first.clone()];
+    for volume in &spec.more_volumes {
+        data.push(Rc::new(open(&volume.disk, Purpose::Data, pool)?));
+    }
+    let (meta, placement) = match &spec.volume.meta_disk {
+        None => (first.clone(), Placement::Internal),
         Some(path) => (Rc::new(open(path, Purpose::Meta, pool)?), Placement::External),
     };
+    let volume_disks: Vec<VolumeDisk> =
+        spec.volumes().zip(&data).map(|(volume, disk)| volume.with_disk_of(disk.size_bytes)).collect();
     let mut reader = MetadataReader { backing: &meta, pool };
-    let mut metadata =
-        load(&mut reader, placement, data.size_bytes, node).map_err(|error| describe(error, resource))?;
-    for disk in [&data, &meta] {
+    let mut metadata = load(&mut reader, placement, first.size_bytes, spec.node.id)
+        .and_then(|mut metadata| check_volumes(&mut metadata, &volume_disks).map(|()| metadata))
+        .map_err(|error| describe(error, resource))?;
+    for disk in data.iter().chain([&meta]) {
         let path = disk.path.display();
         tracing::debug!(resource, %path, bytes = disk.size_bytes, direct = disk.direct, "opened");
     }
@@ -81,7 +116,8 @@ pub(crate) fn attach(
             None
         }
     });
-    Ok((Disks { data, meta, undo }, metadata))
+    let layout = metadata.superblock.layout.clone();
+    Ok((Disks { data, layout, meta, undo }, metadata))
 }
 
 /// Opens the file for undo logs, and goes on with the log of a resync that was interrupted.
@@ -132,6 +168,7 @@ fn use_file(path: &Path, file: File, direct: bool) -> io::Result<Backing> {
         direct,
         punches_holes: Cell::new(true),
         zeroes_ranges: Cell::new(true),
+        cache: Cache::default(),
         _lock: lock,
     })
 }
@@ -183,7 +220,9 @@ fn describe(error: LoadError, resource: &str) -> Failure {
             let text = error.to_string().replace("create-md res'", &format!("create-md {resource}'"));
             return Failure::numbered(119, text.trim_end());
         }
-        LoadError::Shrunk { .. } => (111, "Low.dev. smaller than requested DRBD-dev. size."),
+        LoadError::Shrunk { .. } | LoadError::VolumeShrunk { .. } => {
+            (111, "Low.dev. smaller than requested DRBD-dev. size.")
+        }
         LoadError::Geometry(_) => (112, "Meta device too small."),
         LoadError::Mismatch(_) | LoadError::Newer(_) => {
             (116, "Lower device / meta device / index combination invalid.")

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 use tandem_core::io::{Device, DiskError, DiskOp, DiskOpKind};
+use tandem_core::layout::Layout;
 use tandem_core::units::{ByteRange, DiskOpId};
 
 use super::backing::{Backing, Disks};
@@ -25,6 +26,10 @@ pub(crate) struct Job {
     step: Step,
     /// What is left of a range that the disk does not zero in one piece.
     later: Vec<Part>,
+    /// Disks that are to be flushed after this one.
+    unflushed: Vec<Rc<Backing>>,
+    /// Zeroes behind what is read.
+    pad_bytes: usize,
 }
 
 /// A part of a range that is to be zeroed.
@@ -39,7 +44,8 @@ enum Step {
         range: ByteRange,
         fua: bool,
     },
-    Flush,
+    /// Of so many writes.
+    Flush(u64),
     /// The disk zeroes a range by itself.
     Zero {
         range: ByteRange,
@@ -57,16 +63,81 @@ pub(crate) enum Outcome {
     Done(DiskOpId, Result<Bytes, DiskError>),
 }
 
-/// The first step of `op`.
-pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> (Job, Operation) {
-    let backing = match op.device {
-        Device::Data => disks.data.clone(),
-        Device::Meta => disks.meta.clone(),
+/// The first step of `op`, or its end.
+pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> Outcome {
+    let DiskOp { id, device, kind } = op;
+    match device {
+        // Of several disks those are flushed that were written to. Of a single one the metadata may be flushed along.
+        Device::Data if kind == DiskOpKind::Flush && disks.data.len() > 1 => {
+            flush_next(id, disks.data.clone())
+        }
+        Device::Data => match clipped(kind, &disks.layout) {
+            Ok((volume, kind, pad_bytes)) => begin(id, &disks.data[volume], kind, pad_bytes, pool),
+            Err(error) => Outcome::Done(id, Err(error)),
+        },
+        Device::Meta => begin(id, &disks.meta, kind, 0, pool),
         // Given out only if the attached metadata has one.
-        Device::Undo => disks.undo.clone().unwrap_or_else(|| unreachable!("no file for undo logs is open")),
+        Device::Undo => {
+            let file = disks.undo.as_ref().unwrap_or_else(|| unreachable!("no file for undo logs is open"));
+            begin(id, file, kind, 0, pool)
+        }
+    }
+}
+
+/// What is to be done to which volume's disk; and how much of what is read lies in the volume's pad. There is nothing to be
+/// written to that: it is zeroes and stays so.
+fn clipped(kind: DiskOpKind, layout: &Layout) -> Result<(usize, DiskOpKind, usize), DiskError> {
+    let place = |range: ByteRange| {
+        layout.place(range).ok_or_else(|| DiskError(format!("{range} belongs to two volumes")))
     };
-    let file = backing.file.clone();
-    let (step, operation) = match op.kind {
+    Ok(match kind {
+        DiskOpKind::Flush => (0, kind, 0),
+        DiskOpKind::Read(range) => {
+            let place = place(range)?;
+            (place.index, DiskOpKind::Read(place.range), place.pad_bytes as usize)
+        }
+        DiskOpKind::Zero { range, unmap } => {
+            let place = place(range)?;
+            (place.index, DiskOpKind::Zero { range: place.range, unmap }, 0)
+        }
+        DiskOpKind::Write { offset, mut data, fua } => {
+            let place = place(ByteRange::new(offset, data.len() as u64))?;
+            let pad = data.split_off(place.range.length as usize);
+            if pad.iter().any(|byte| *byte != 0) {
+                return Err(DiskError(format!("a write at byte {offset} goes beyond the volume's end")));
+            }
+            (place.index, DiskOpKind::Write { offset: place.range.offset, data, fua }, 0)
+        }
+    })
+}
+
+/// Flushes one of these disks that needs it; the job keeps the others.
+fn flush_next(id: DiskOpId, mut disks: Vec<Rc<Backing>>) -> Outcome {
+    while let Some(backing) = disks.pop() {
+        if let Some(writes) = backing.cache.to_flush() {
+            let operation = Operation::DataSync { file: backing.file.clone() };
+            let step = Step::Flush(writes);
+            let job = Job { id, backing, step, later: Vec::new(), unflushed: disks, pad_bytes: 0 };
+            return Outcome::Next(job, operation);
+        }
+    }
+    Outcome::Done(id, Ok(Bytes::new()))
+}
+
+fn begin(
+    id: DiskOpId,
+    backing: &Rc<Backing>,
+    kind: DiskOpKind,
+    pad_bytes: usize,
+    pool: &BufferPool,
+) -> Outcome {
+    let (backing, file) = (backing.clone(), backing.file.clone());
+    let (step, operation) = match kind {
+        DiskOpKind::Read(range) if range.length == 0 => {
+            return Outcome::Done(id, Ok(padded(&[], pad_bytes, pool)));
+        }
+        DiskOpKind::Zero { range, .. } if range.length == 0 => return Outcome::Done(id, Ok(Bytes::new())),
+        DiskOpKind::Write { data, .. } if data.is_empty() => return Outcome::Done(id, Ok(Bytes::new())),
         DiskOpKind::Read(range) => {
             let buffer = pool.take(range.length as usize);
             (Step::Read(range), Operation::Read { file, offset: range.offset, buffer, filled: 0 })
@@ -76,10 +147,11 @@ pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> (Job, Opera
             let data = if backing.direct { aligned(data, pool) } else { data };
             (Step::Write { range, fua }, Operation::Write { file, offset, data })
         }
-        DiskOpKind::Flush => (Step::Flush, Operation::DataSync { file }),
+        DiskOpKind::Flush => (Step::Flush(0), Operation::DataSync { file }),
         DiskOpKind::Zero { range, unmap } => zero(&backing, range, unmap, pool),
     };
-    (Job { id: op.id, backing, step, later: Vec::new() }, operation)
+    let job = Job { id, backing, step, later: Vec::new(), unflushed: Vec::new(), pad_bytes };
+    Outcome::Next(job, operation)
 }
 
 impl Job {
@@ -97,6 +169,7 @@ impl Job {
         let file = self.backing.file.clone();
         match (&self.step, operation) {
             (Step::Read(range), Operation::Read { buffer, filled, .. }) => match buffer.len() - filled {
+                0 if self.pad_bytes > 0 => Outcome::Done(self.id, Ok(padded(&buffer, self.pad_bytes, pool))),
                 0 => Outcome::Done(self.id, Ok(buffer.freeze())),
                 _ if moved == 0 => self.ended_early(),
                 _ => {
@@ -124,17 +197,27 @@ impl Job {
         let (step, operation) = match self.later.pop() {
             Some(Part::ByDisk { range, unmap }) => zero(&self.backing, range, unmap, pool),
             Some(Part::ByHand(range)) => write_zeroes(&self.backing, range, pool),
-            None => return Outcome::Done(self.id, Ok(Bytes::new())),
+            None => return self.done(),
         };
         self.step = step;
         Outcome::Next(self, operation)
+    }
+
+    fn done(self) -> Outcome {
+        if let Step::Flush(writes) = self.step {
+            self.backing.cache.flushed(writes);
+            return flush_next(self.id, self.unflushed);
+        }
+        self.backing.cache.written();
+        Outcome::Done(self.id, Ok(Bytes::new()))
     }
 
     fn written(mut self, pool: &BufferPool) -> Outcome {
         match self.step {
             // The flush also covers what was written before: fdatasync knows no order of writes.
             Step::Write { fua: true, .. } => {
-                self.step = Step::Flush;
+                self.backing.cache.written();
+                self.step = Step::Flush(0);
                 let file = self.backing.file.clone();
                 Outcome::Next(self, Operation::DataSync { file })
             }
@@ -179,7 +262,7 @@ impl Job {
             Step::Zero { range, .. } | Step::WriteZeroes(range) => {
                 format!("zeroing {range} of {path}: {error}")
             }
-            Step::Flush => format!("flushing {path}: {error}"),
+            Step::Flush(_) => format!("flushing {path}: {error}"),
         };
         Outcome::Done(self.id, Err(DiskError(text)))
     }
@@ -222,6 +305,15 @@ fn write_zeroes(backing: &Backing, range: ByteRange, pool: &BufferPool) -> (Step
     let operation =
         Operation::Write { file: backing.file.clone(), offset: range.offset, data: zeroes.freeze() };
     (Step::WriteZeroes(rest), operation)
+}
+
+/// What was read, and zeroes behind it.
+fn padded(read: &[u8], pad_bytes: usize, pool: &BufferPool) -> Bytes {
+    let mut whole = pool.take(read.len() + pad_bytes);
+    let (begin, pad) = whole.split_at_mut(read.len());
+    begin.copy_from_slice(read);
+    pad.fill(0);
+    whole.freeze()
 }
 
 fn aligned(data: Bytes, pool: &BufferPool) -> Bytes {

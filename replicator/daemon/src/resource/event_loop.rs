@@ -96,8 +96,8 @@ pub(crate) struct EventLoop {
     wanted: HashMap<NodeId, u64>,
     requests: Slab<PendingRequest>,
     commands: HashMap<CommandId, PendingCommand>,
-    /// The device's keeper has connected anew, and what it asked for before is not done.
-    waiting_device: Option<NbdClient>,
+    /// Keepers of the volumes' devices that have connected anew, while what they asked for before is not done.
+    waiting_devices: Vec<NbdClient>,
     clients_stopped: Vec<(Clients, oneshot::Sender<()>)>,
     admits_clients: bool,
     others_wrote: bool,
@@ -124,7 +124,7 @@ impl EventLoop {
             wanted: HashMap::new(),
             requests: Slab::default(),
             commands: HashMap::new(),
-            waiting_device: None,
+            waiting_devices: Vec::new(),
             clients_stopped: Vec::new(),
             admits_clients: true,
             others_wrote: false,
@@ -142,7 +142,7 @@ impl EventLoop {
                 self.completed(done);
             }
             self.serve_timers();
-            self.admit_waiting_device();
+            self.admit_waiting_devices();
             self.take_requests();
             self.start_transfers();
             self.publish();
@@ -176,10 +176,10 @@ impl EventLoop {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Disk(op) => match &self.disks {
-                Some(disks) => {
-                    let (job, operation) = disk::start(op, disks, &self.pool);
-                    self.ring.push(Tag::Disk(job), operation);
-                }
+                Some(disks) => match disk::start(op, disks, &self.pool) {
+                    Outcome::Next(job, operation) => self.ring.push(Tag::Disk(job), operation),
+                    Outcome::Done(id, result) => self.inputs.push_back(Input::DiskDone { id, result }),
+                },
                 None => {
                     let result = Err(DiskError("no disk is attached".into()));
                     self.inputs.push_back(Input::DiskDone { id: op.id, result });
@@ -218,7 +218,7 @@ impl EventLoop {
             Output::Event(event) => {
                 // Whatever else changes the data here begins another generation, or brings what its clients were told is written.
                 self.others_wrote |= matches!(event, Event::PeerRole { new: Role::Primary, .. });
-                event_log::write(&self.spec, &event);
+                event_log::write(&self.spec, self.engine.layout(), &event);
                 self.changed = true;
             }
         }
@@ -304,7 +304,7 @@ impl EventLoop {
             Mail::ResyncMustWait(wait) => self.feed(Input::ResyncMustWait(wait)),
             Mail::StopClients(which, stopped) => {
                 self.admits_clients &= which != Clients::All;
-                self.waiting_device = None;
+                self.waiting_devices.clear();
                 self.nbd.values_mut().filter(|conn| which.contains(conn)).for_each(NbdConn::abort);
                 self.clients_stopped.push((which, stopped));
             }
@@ -318,6 +318,11 @@ impl EventLoop {
         let mut status = self.engine.status(self.now());
         let is_keeper = |name: &str| self.nbd.values().any(|conn| conn.is_device() && conn.name() == name);
         status.openers.retain(|name| !is_keeper(name));
+        for conn in self.nbd.values().filter(|conn| !conn.is_device()) {
+            if let Some(volume) = status.volumes.get_mut(conn.volume()) {
+                volume.openers.push(conn.name().to_owned());
+            }
+        }
         status
     }
 
@@ -335,7 +340,7 @@ impl EventLoop {
     fn attach(&mut self, reply: CommandReply) {
         let opened = match &self.disks {
             Some(_) => Err(Failure::numbered(HAS_DISK.0, HAS_DISK.1)),
-            None => backing::attach(&self.spec.volume, &self.spec.name, self.spec.node.id, &self.pool),
+            None => backing::attach(&self.spec, &self.pool),
         };
         match opened {
             Ok((disks, metadata)) => {
@@ -351,19 +356,22 @@ impl EventLoop {
     /// A device sends again on a new connection what was not answered on the old one. What comes from that one late must
     /// not overwrite what is written afterwards: it is dropped, and what has been taken in ends first.
     fn admit_device(&mut self, client: NbdClient) {
-        self.nbd.values_mut().filter(|conn| conn.is_device()).for_each(NbdConn::abort);
-        self.waiting_device = Some(client);
+        let volume = client.volume;
+        self.nbd.values_mut().filter(|conn| conn.is_device_of(volume)).for_each(NbdConn::abort);
+        self.waiting_devices.retain(|waiting| waiting.volume != volume);
+        self.waiting_devices.push(client);
     }
 
-    fn admit_waiting_device(&mut self) {
-        if self.waiting_device.is_some() {
-            self.drop_finished_clients();
+    fn admit_waiting_devices(&mut self) {
+        if self.waiting_devices.is_empty() {
+            return;
         }
-        if !self.nbd.values().any(NbdConn::is_device)
-            && let Some(client) = self.waiting_device.take()
-        {
-            self.admit(client);
-        }
+        self.drop_finished_clients();
+        let (still, free): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting_devices)
+            .into_iter()
+            .partition(|client| self.nbd.values().any(|conn| conn.is_device_of(client.volume)));
+        self.waiting_devices = still;
+        free.into_iter().for_each(|client| self.admit(client));
     }
 
     fn admit(&mut self, client: NbdClient) {
@@ -514,7 +522,7 @@ impl EventLoop {
     /// Tells the main thread what has changed.
     fn publish(&mut self) {
         let size_bytes = self.engine.size_bytes();
-        if !self.changed && self.links.export.get().size_bytes == size_bytes {
+        if !self.changed && self.is_published(size_bytes) {
             return;
         }
         self.changed = false;
@@ -523,12 +531,18 @@ impl EventLoop {
         let primary_peer = primary.map(|peer| peer.name.clone());
         self.links.export.set(ExportState {
             size_bytes,
+            layout: self.engine.layout().clone(),
             role: status.role,
             primary_peer,
             all_connected: status.peers.iter().all(|peer| peer.connection == ConnectionState::Connected),
             others_wrote: self.others_wrote,
         });
         self.links.changed.notify_one();
+    }
+
+    fn is_published(&self, size_bytes: u64) -> bool {
+        let published = self.links.export.get();
+        published.size_bytes == size_bytes && published.layout == *self.engine.layout()
     }
 
     fn sleep_limit(&self) -> Option<Duration> {

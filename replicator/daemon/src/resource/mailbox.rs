@@ -7,9 +7,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{Command, Repair};
+use tandem_core::layout::Layout;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
-use tandem_core::units::{HandlerId, NodeId};
+use tandem_core::units::{ByteRange, HandlerId, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::nbd_conn::NbdClient;
@@ -178,6 +179,8 @@ pub(crate) struct Reign {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ExportState {
     pub(crate) size_bytes: u64,
+    /// The volumes, if there are several.
+    pub(crate) layout: Layout,
     pub(crate) role: Role,
     /// The name of a peer that is Primary.
     pub(crate) primary_peer: Option<String>,
@@ -185,6 +188,14 @@ pub(crate) struct ExportState {
     pub(crate) all_connected: bool,
     /// See [`Reign::others_wrote`].
     pub(crate) others_wrote: bool,
+}
+
+impl ExportState {
+    /// Where a volume, counted from 0, lies in the resource's space of blocks; empty if that is not known.
+    pub(crate) fn volume(&self, index: usize) -> ByteRange {
+        let range = self.layout.ranges(self.size_bytes).get(index).copied();
+        range.filter(|range| range.end() <= self.size_bytes).unwrap_or(ByteRange::new(0, 0))
+    }
 }
 
 /// A resource's state as last published by its thread.
@@ -195,6 +206,7 @@ impl SharedExport {
     pub(crate) fn new() -> SharedExport {
         let state = ExportState {
             size_bytes: 0,
+            layout: Layout::default(),
             role: Role::Secondary,
             primary_peer: None,
             all_connected: false,

@@ -38,6 +38,10 @@ pub(crate) struct NbdClient {
     pub(crate) name: String,
     /// What it was promised.
     pub(crate) export: ExportInfo,
+    /// Which volume, counted from 0.
+    pub(crate) volume: usize,
+    /// Where in the resource's space of blocks it begins.
+    pub(crate) begin_bytes: u64,
     /// It keeps the block device: whether that is open is known elsewhere.
     pub(crate) is_device: bool,
     /// Its share of the number of clients that are admitted.
@@ -49,6 +53,8 @@ pub(crate) struct NbdConn {
     socket: Arc<OwnedFd>,
     name: String,
     is_device: bool,
+    volume: usize,
+    begin_bytes: u64,
     export: ExportInfo,
     receiver: Receiver,
     /// Empty while the ring has it.
@@ -89,6 +95,8 @@ impl NbdConn {
             socket: Arc::new(client.socket),
             name: client.name,
             is_device: client.is_device,
+            volume: client.volume,
+            begin_bytes: client.begin_bytes,
             export: client.export,
             receiver: Receiver::new(),
             input: client.input,
@@ -107,9 +115,19 @@ impl NbdConn {
         &self.name
     }
 
-    /// It keeps the block device.
+    /// Which volume it uses, counted from 0.
+    pub(crate) fn volume(&self) -> usize {
+        self.volume
+    }
+
+    /// It keeps a block device.
     pub(crate) fn is_device(&self) -> bool {
         self.is_device
+    }
+
+    /// It keeps the block device of this volume.
+    pub(crate) fn is_device_of(&self, volume: usize) -> bool {
+        self.is_device && self.volume == volume
     }
 
     /// The next request among what was received, if the client has not reached its limits. Requests that the
@@ -141,9 +159,9 @@ impl NbdConn {
     }
 
     fn request(&mut self, request: Request, pool: &BufferPool) -> Option<NbdRequest> {
-        let cookie = request.cookie;
-        let zero = |offset, length: u32, unmap, fua| {
-            let range = ByteRange::new(offset, u64::from(length));
+        let (cookie, begin) = (request.cookie, self.begin_bytes);
+        let zero = |offset: u64, length: u32, unmap, fua| {
+            let range = ByteRange::new(begin + offset, u64::from(length));
             NbdRequest { cookie, cost_bytes: 0, is_read: false, op: ClientOp::Zero { range, unmap, fua } }
         };
         match request.command {
@@ -151,11 +169,11 @@ impl NbdConn {
                 cookie,
                 cost_bytes: length as usize,
                 is_read: true,
-                op: ClientOp::Read(ByteRange::new(offset, u64::from(length))),
+                op: ClientOp::Read(ByteRange::new(begin + offset, u64::from(length))),
             }),
             Command::Write { offset, length, fua } => {
                 let buffer = Some(pool.take(length as usize));
-                self.write = Some(PartialWrite { cookie, offset, fua, buffer, filled: 0 });
+                self.write = Some(PartialWrite { cookie, offset: begin + offset, fua, buffer, filled: 0 });
                 None
             }
             Command::Flush => Some(NbdRequest { cookie, cost_bytes: 0, is_read: false, op: ClientOp::Flush }),

@@ -7,6 +7,9 @@ use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::model::{Family, HostKind, MetaDisk};
 use crate::source::Span;
 
+/// As many as the metadata has room for.
+const MAX_VOLUMES: usize = 64;
+
 /// Everything that keeps this version from running the resource.
 pub(super) fn of_resource(parts: &ResourceParts<'_>, numbers: &[u32]) -> Vec<Diagnostic> {
     let mut found = Diagnostics::default();
@@ -58,19 +61,20 @@ fn proxy(span: &Span) -> Diagnostic {
 
 fn volumes(parts: &ResourceParts<'_>, numbers: &[u32], found: &mut Diagnostics) {
     match numbers {
-        [0] => {}
         [] => {
             let message = format!("resource {} has no volume", quote(&parts.name.text));
             let error = Diagnostic::error(&parts.name.span, message);
             found.push(error.help("add `device`, `disk` and `meta-disk`"));
         }
-        _ => {
-            let levels = std::iter::once(&parts.volumes).chain(parts.hosts.iter().map(|host| &host.volumes));
-            let other = levels.flat_map(|level| &level.numbered).find(|(number, _)| **number != 0);
-            let span = other.map_or(&parts.name.span, |(_, (span, _))| span);
-            let message = "this version supports one volume per resource, `volume 0`";
-            found.push(Diagnostic::error(span, message).help("make a resource of its own for every volume"));
+        many if many.len() > MAX_VOLUMES => {
+            let message = format!(
+                "resource {} has {} volumes; this version supports {MAX_VOLUMES}",
+                quote(&parts.name.text),
+                many.len()
+            );
+            found.push(Diagnostic::error(&parts.name.span, message).help("divide them between resources"));
         }
+        _ => {}
     }
     for host in &parts.hosts {
         numbers.iter().for_each(|&number| volume(parts, host, number, found));

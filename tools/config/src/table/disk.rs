@@ -92,11 +92,7 @@ pub(super) const DISK: &[OptionDef] = &[
     flag("disable-write-same", AT_DISK, false, "Do not offer write-same").since("8.4.7").ignored(IO_LIMITS),
     number("size", AT_DISK, Unit::Sectors, (0, 0, MAX_SECTORS), "Use only this much of the backing device")
         .fixed()
-        .refused(
-            &[],
-            "the whole backing device is used",
-            "make the backing device (partition, logical volume) of the wanted size",
-        ),
+        .more("Of several volumes each must be as large on both nodes; it counts when `create-md` is run."),
     number("block-size", AT_DISK, Unit::Bytes, (512, 512, 4096), "Logical block size")
         .since("9.3")
         .fixed()

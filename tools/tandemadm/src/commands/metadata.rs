@@ -20,13 +20,14 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
             outln!("create-md {} --max-peers {max_peers}", describe(spec));
             return Ok(());
         }
-        let mut target = Target::open(&spec.volume, Access::Exclusive)?;
-        let objections = create_md::objections(&mut target, max_peers)?;
+        let mut target = Target::open_all(spec, Access::Exclusive)?;
+        let layout = create_md::plan(&mut target, spec, max_peers)?;
+        let objections = create_md::objections(&mut target, spec, max_peers, &layout)?;
         objections.iter().for_each(|objection| errln!("{}: {objection}\n", spec.name));
         if let (Some(first), false) = (objections.first(), force) {
             session.confirm(first.question())?;
         }
-        let geometry = create_md::create(&mut target, max_peers, random_id()?)?;
+        let geometry = create_md::create(&mut target, spec, max_peers, random_id()?, layout)?;
         out!("{}", create_md::success_text(&geometry));
         Ok(())
     })
@@ -38,7 +39,7 @@ pub(crate) fn wipe_md(session: &Session, specs: &[ResourceSpec], force: bool) ->
             outln!("wipe-md {}", describe(spec));
             return Ok(());
         }
-        let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+        let mut target = Target::open(spec, Access::Exclusive)?;
         let placement = target.placement();
         match metadata::probe(target.metadata_device(), placement) {
             Err(LoadError::NotFound) => {
@@ -94,7 +95,7 @@ fn act_or_edit(
         outln!("{word} {}", describe(spec));
         return Ok(());
     }
-    let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+    let mut target = Target::open(spec, Access::Exclusive)?;
     let placement = target.placement();
     edit(&mut target, placement)
 }
@@ -105,7 +106,7 @@ pub(crate) fn adopt(session: &Session, specs: &[ResourceSpec], force: bool) -> u
             outln!("adopt-md {}", describe(spec));
             return Ok(());
         }
-        let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+        let mut target = Target::open(spec, Access::Exclusive)?;
         let placement = target.placement();
         if !force {
             session.confirm(
@@ -136,7 +137,7 @@ pub(crate) fn get_gi(session: &Session, specs: &[ResourceSpec]) -> u8 {
 
 /// From the disk, whether the daemon runs or not: it keeps the superblock there up to date.
 fn read(spec: &ResourceSpec) -> Result<Superblock, Failure> {
-    let mut target = Target::open(&spec.volume, Access::Look)?;
+    let mut target = Target::open(spec, Access::Look)?;
     let placement = target.placement();
     Ok(metadata::probe(target.metadata_device(), placement)?)
 }
@@ -144,7 +145,8 @@ fn read(spec: &ResourceSpec) -> Result<Superblock, Failure> {
 fn describe(spec: &ResourceSpec) -> String {
     let placement = if spec.volume.meta_disk.is_some() { Placement::External } else { Placement::Internal };
     let metadata = spec.volume.meta_disk.as_ref().unwrap_or(&spec.volume.disk);
-    format!("{} for {} ({placement:?})", metadata.display(), spec.volume.disk.display())
+    let disks: Vec<String> = spec.volumes().map(|volume| volume.disk.display().to_string()).collect();
+    format!("{} for {} ({placement:?})", metadata.display(), disks.join(", "))
 }
 
 fn random_id() -> Result<u64, Failure> {

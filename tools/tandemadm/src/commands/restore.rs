@@ -10,13 +10,10 @@ use tandem_core::units::ByteRange;
 
 use crate::divergence_text::size;
 use crate::failure::Failure;
-use crate::nbd::Device;
+use crate::nbd::Space;
 use crate::output::{errln, outln};
 use crate::saved_blocks::{self, Header, SavedError};
 use crate::session::Session;
-
-/// Openers of the device while this program alone has opened it.
-const ONLY_US: usize = 1;
 
 /// With `save`, what the device holds in these places is saved first.
 pub(super) fn restore(
@@ -40,17 +37,18 @@ pub(super) fn restore(
         node_name(spec, &header),
         header.generation
     );
-    let status = session.require_status(name)?.engine;
-    check_that_it_fits(spec, file, &header, &status)?;
-    check_that_it_may_be_written(spec, &status)?;
+    let resource = session.require_status(name)?;
+    let status = &resource.engine;
+    check_that_it_fits(spec, file, &header, status)?;
+    check_that_it_may_be_written(spec, status)?;
     if session.dry_run {
         outln!("{name}: {} would be written to the device; nothing was changed", size(header.data_bytes));
         return Ok(());
     }
-    let mut device = Device::open(&session.run.nbd_socket(), name)
+    let mut device = Space::open(&session.run.nbd_socket(), &resource)
         .map_err(|e| Failure::System("opening the device", e))?;
     let openers = session.require_status(name)?.engine.openers;
-    if openers.len() > ONLY_US {
+    if openers.len() > device.count() {
         let text = format!(
             "the device is in use: {}. What uses it would not notice that its data changes: stop it, and try again",
             openers.join(", ")
@@ -126,7 +124,7 @@ fn check_that_it_may_be_written(spec: &ResourceSpec, status: &Status) -> Result<
     Ok(())
 }
 
-fn write(device: &mut Device, file: &Path) -> Result<(), Failure> {
+fn write(device: &mut Space, file: &Path) -> Result<(), Failure> {
     let failed = |e| Failure::System("writing to the device", e);
     saved_blocks::for_each_piece(file, |range, data| device.write(range.offset, data).map_err(failed))?;
     device.flush().map_err(failed)

@@ -60,12 +60,14 @@ pub(crate) fn dstate(session: &Session, specs: &[ResourceSpec]) -> u8 {
                 let peers = status.engine.peers.iter().map(|peer| peer.disk);
                 let states: Vec<&str> =
                     std::iter::once(status.engine.disk).chain(peers).map(|d| d.as_str()).collect();
-                outln!("{}", states.join("/"));
+                // A line for each volume: they are as their resource is.
+                status.spec.volumes().for_each(|_| outln!("{}", states.join("/")));
             }
             None => {
-                let mut target = Target::open(&spec.volume, Access::Look)?;
+                let mut target = Target::open(spec, Access::Look)?;
                 let placement = target.placement();
-                outln!("{}", gi_text::disk_state(&metadata::probe(target.metadata_device(), placement)?));
+                let state = gi_text::disk_state(&metadata::probe(target.metadata_device(), placement)?);
+                spec.volumes().for_each(|_| outln!("{state}"));
             }
         }
         Ok(())

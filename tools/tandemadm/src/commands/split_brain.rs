@@ -15,7 +15,7 @@ use tandem_core::units::ByteRange;
 
 use super::{restore, wait};
 use crate::cli::Resolve;
-use crate::device::{Access, Device};
+use crate::device::{Access, Target};
 use crate::divergence_text::size;
 use crate::failure::Failure;
 use crate::output::{errln, out, outln};
@@ -233,11 +233,9 @@ fn save_blocks(
         data_bytes: 0,
     };
     // As it was brought up, whatever the configuration says now.
-    let volume = session.require_status(&spec.name)?.spec.volume;
-    let disk = Device::open(&volume.disk, Access::Look)?;
-    saved_blocks::save(path, &header, overwritten, |range| {
-        Ok(disk.read_up_to(range.offset, range.length as usize)?)
-    })
+    let status = session.require_status(&spec.name)?;
+    let (layout, target) = (status.layout(), Target::open_all(&status.spec, Access::Look)?);
+    saved_blocks::save(path, &header, overwritten, |range| Ok(target.read_space(&layout, range)?))
 }
 
 fn tell_what_follows(session: &Session, spec: &ResourceSpec, peer: &NodeSpec) -> Result<(), Failure> {

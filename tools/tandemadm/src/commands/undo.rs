@@ -14,7 +14,7 @@ use crate::session::Session;
 pub(crate) fn resync_undo(session: &Session, specs: &[ResourceSpec], force: bool) -> u8 {
     session.for_each("resync-undo", specs, |spec| {
         let name = &spec.name;
-        let Some(path) = &spec.volume.undo_log else {
+        let Some(path) = &spec.undo_log else {
             let text = format!("{name} keeps no undo log: there is no 'disk {{ resync-undo FILE; }}'.");
             return Err(Failure::Config(text, 10));
         };
@@ -31,7 +31,7 @@ pub(crate) fn resync_undo(session: &Session, specs: &[ResourceSpec], force: bool
 }
 
 fn put_back(session: &Session, spec: &ResourceSpec, path: &Path, force: bool) -> Result<(), Failure> {
-    let mut target = Target::open(&spec.volume, Access::Exclusive)?;
+    let mut target = Target::open_all(spec, Access::Exclusive)?;
     let (placement, backing_bytes, node) = (target.placement(), target.data.size_bytes(), spec.node.id);
     let loaded = metadata::load(target.metadata_device(), placement, backing_bytes, node)?;
     let (superblock, volume_bytes) = (&loaded.superblock, loaded.volume_bytes());
@@ -52,9 +52,9 @@ fn put_back(session: &Session, spec: &ResourceSpec, path: &Path, force: bool) ->
         ))?;
     }
     metadata::read_undo_log(&mut log, superblock, volume_bytes, |range, content| {
-        Ok(target.data.write_at(range.offset, content)?)
+        Ok(target.write_space(&superblock.layout, range.offset, content)?)
     })?;
-    target.data.flush()?;
+    target.flush_data()?;
     metadata::undone(target.metadata_device(), placement, backing_bytes, node, &ranges)?;
     drop(log);
     let emptied = File::options().write(true).open(path).and_then(|file| file.set_len(0));

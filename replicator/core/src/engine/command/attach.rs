@@ -97,6 +97,9 @@ impl Engine {
     fn fits_exposed_size(&self, metadata: &Metadata) -> Result<(), String> {
         let (exposed, room) = (self.last_size_bytes, metadata.geometry.data_bytes);
         let agreed = metadata.superblock.agreed_bytes;
+        if metadata.superblock.layout != self.last_layout {
+            return Err("this disk was made for other volumes than those that clients use".into());
+        }
         if room < exposed {
             return Err(format!(
                 "the volume that clients use has {exposed} bytes, the disk has room for {room}"
@@ -125,6 +128,7 @@ impl Engine {
         }
         if let Some(metadata) = self.disk.metadata.as_ref() {
             self.last_size_bytes = metadata.volume_bytes();
+            self.last_layout = metadata.superblock.layout.clone();
         }
         for peer in self.peer_ids() {
             if self.peer(peer).is_some_and(|p| !p.is_connected()) {

@@ -128,7 +128,7 @@ impl Engine {
         algorithm: DigestAlgorithm,
         range: ByteRange,
     ) -> Result<(), String> {
-        if !range.offset.is_multiple_of(BLOCK_BYTES) || !self.is_addressable(range) {
+        if !range.offset.is_multiple_of(BLOCK_BYTES) || !self.lies_inside(range) {
             return Err(format!("a verify of {range}"));
         }
         let stage = self.current_command.as_ref().map(|c| &c.stage);

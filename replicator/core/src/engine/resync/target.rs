@@ -107,7 +107,8 @@ impl Engine {
         let Some(peer) = self.peers.iter_mut().find(|p| p.id() == id) else { return false };
         let slot = peer.slot;
         let Some(target) = peer.target.as_mut().filter(|t| t.ready && !t.finishing) else { return false };
-        let Some(bitmap) = self.disk.metadata.as_ref().map(|m| &m.bitmaps[slot]) else { return false };
+        let Some(metadata) = self.disk.metadata.as_ref() else { return false };
+        let (bitmap, layout) = (&metadata.bitmaps[slot], &metadata.superblock.layout);
         let outstanding = target.controller.outstanding_bytes() > 0;
         if bitmap.set_count() == 0 && !outstanding {
             self.finish_target(id);
@@ -124,7 +125,8 @@ impl Engine {
         }
         let Turn::Now(most_bytes) = target.controller.turn(options, now, active) else { return false };
         match bitmap.next_run(target.next_block, most_bytes / BLOCK_BYTES) {
-            Some(run) => {
+            Some(mut run) => {
+                run.end = run.end.min(layout.slot_end(run.start * BLOCK_BYTES) / BLOCK_BYTES);
                 let range = bytes_of(&run, volume_bytes);
                 target.next_block = run.end;
                 target.controller.asked(options, now, active, range.length);
@@ -179,13 +181,13 @@ impl Engine {
         if !self.is_addressable(range) {
             return Err(format!("resync data for {range} lies outside the volume"));
         }
-        let token = self.key();
+        let (token, volume) = (self.key(), self.layout().index_at(range.offset));
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         let Some(target) = peer.target.as_ref() else { return Ok(()) };
         if target.controller.outstanding_bytes() < range.length {
             return Err(format!("resync data for {range} was not asked for"));
         }
-        peer.received_bytes += if let What::Resync { payload } = &what { payload.len() } else { 0 };
+        peer.received.add(volume, if let What::Resync { payload } = &what { payload.len() } else { 0 });
         let session = peer.session;
         self.enqueue(id, session, range, token, what)
     }

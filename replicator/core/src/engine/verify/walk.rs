@@ -9,6 +9,7 @@ use crate::engine::persist::Then;
 use crate::engine::receiver::What;
 use crate::engine::resync::{Controller, Turn};
 use crate::io::{Level, Repair};
+use crate::layout::Layout;
 use crate::seeded;
 use crate::state::Role;
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
@@ -47,11 +48,12 @@ impl Walk {
         waiting.chain([self.next_bytes]).min().unwrap_or(0)
     }
 
-    fn next_piece(&mut self, most_bytes: u64) -> Option<ByteRange> {
+    fn next_piece(&mut self, most_bytes: u64, layout: &Layout) -> Option<ByteRange> {
         if let Some(range) = self.again.pop_front() {
             return Some(range);
         }
-        let length = most_bytes.min(PIECE_BLOCKS * BLOCK_BYTES).min(self.stop_bytes - self.next_bytes);
+        let end = self.stop_bytes.min(layout.slot_end(self.next_bytes));
+        let length = most_bytes.min(PIECE_BLOCKS * BLOCK_BYTES).min(end - self.next_bytes);
         let piece = ByteRange::new(self.next_bytes, length);
         self.next_bytes += length;
         Some(piece).filter(|p| p.length > 0)
@@ -77,6 +79,7 @@ impl Engine {
     fn compare_next_piece(&mut self, id: NodeId) -> bool {
         let (now, active) = (self.now, self.clients_are_active());
         let misses_tail = seeded!(self, VerifyMissesTail);
+        let layout = self.layout().clone();
         let options = &self.config.options.resync;
         let Some(peer) = self.peers.iter_mut().find(|p| p.id() == id) else { return false };
         let Some(walk) = peer.verify.as_mut().and_then(|v| v.walk.as_mut()).filter(|w| !w.finishing) else {
@@ -87,7 +90,7 @@ impl Engine {
             return false;
         }
         let Turn::Now(most_bytes) = walk.controller.turn(options, now, active) else { return false };
-        let Some(mut range) = walk.next_piece(most_bytes) else { return false };
+        let Some(mut range) = walk.next_piece(most_bytes, &layout) else { return false };
         if misses_tail && walk.next_bytes == walk.stop_bytes && range.length > BLOCK_BYTES {
             range.length -= BLOCK_BYTES;
         }
