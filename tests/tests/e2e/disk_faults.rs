@@ -26,7 +26,7 @@ const PAGE_BYTES: usize = 4096;
 fn full_file_system_of_a_connected_primary() {
     let full = SmallFileSystem::new();
     // The initial sync reads alpha's holes and writes bravo's disk: alpha's stays sparse.
-    let pair = synced(full.sparse_file());
+    let pair = synced(full.sparse_file(DISK_BYTES));
     let mut client = pair.alpha.client().unwrap();
     write_all(&mut client);
     survives_on_the_peer(&pair, client);
@@ -37,7 +37,7 @@ fn full_file_system_of_a_connected_primary() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn write_errors_of_a_connected_primary() {
     let full = SmallFileSystem::new();
-    let device = LoopDevice::over(full.sparse_file());
+    let device = LoopDevice::over(full.sparse_file(DISK_BYTES));
     let pair = synced(device.path.clone());
     let mut client = pair.alpha.client().unwrap();
     write_all(&mut client);
@@ -49,7 +49,7 @@ fn write_errors_of_a_connected_primary() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn read_errors_of_a_connected_primary() {
     let roomy = SmallFileSystem::roomy();
-    let device = LoopDevice::over(roomy.sparse_file());
+    let device = LoopDevice::over(roomy.sparse_file(DISK_BYTES));
     let pair = synced(device.path.clone());
     let mut client = pair.alpha.client().unwrap();
     write_all(&mut client);
@@ -62,7 +62,7 @@ fn read_errors_of_a_connected_primary() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn write_errors_of_a_lonely_primary() {
     let full = SmallFileSystem::new();
-    let device = LoopDevice::over(full.sparse_file());
+    let device = LoopDevice::over(full.sparse_file(DISK_BYTES));
     let pair = synced(device.path.clone());
     pair.bravo.adm(&["down", RESOURCE]).ok();
     let mut client = pair.alpha.client().unwrap();
@@ -88,7 +88,7 @@ fn write_errors_of_a_lonely_primary() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn write_errors_of_a_secondary() {
     let full = SmallFileSystem::new();
-    let device = LoopDevice::over(full.sparse_file());
+    let device = LoopDevice::over(full.sparse_file(DISK_BYTES));
     let pair = synced(device.path.clone());
     pair.alpha.adm(&["secondary", RESOURCE]).ok();
     pair.bravo.adm(&["primary", RESOURCE]).ok();
@@ -130,7 +130,7 @@ fn detach_and_attach_under_the_clients_of_a_primary() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn write_errors_that_are_not_passed_on() {
     let full = SmallFileSystem::new();
-    let device = LoopDevice::over(full.sparse_file());
+    let device = LoopDevice::over(full.sparse_file(DISK_BYTES));
     let pair = passing_on(&device);
     let mut client = pair.alpha.client().unwrap();
     write_all(&mut client);
@@ -142,7 +142,7 @@ fn write_errors_that_are_not_passed_on() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn write_errors_that_are_passed_on() {
     let full = SmallFileSystem::new();
-    let device = LoopDevice::over(full.sparse_file());
+    let device = LoopDevice::over(full.sparse_file(DISK_BYTES));
     let pair = passing_on(&device);
     pair.bravo.adm(&["down", RESOURCE]).ok();
     let mut client = pair.alpha.client().unwrap();
@@ -163,7 +163,7 @@ fn write_errors_that_are_passed_on() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn the_handler_is_called_for_write_errors() {
     let full = SmallFileSystem::new();
-    let device = LoopDevice::over(full.sparse_file());
+    let device = LoopDevice::over(full.sparse_file(DISK_BYTES));
     let statements = "disk { on-io-error call-local-io-error; }".to_owned();
     let setup = Setup { alpha_disk: Some(device.path.clone()), statements, ..Setup::default() };
     let scripts = Scripts::with(&["local-io-error"], setup);
@@ -221,13 +221,13 @@ fn chunk(number: u8) -> Vec<u8> {
 }
 
 /// A loop device over a file; detached when it is dropped.
-struct LoopDevice {
-    path: PathBuf,
+pub(crate) struct LoopDevice {
+    pub(crate) path: PathBuf,
     file: PathBuf,
 }
 
 impl LoopDevice {
-    fn over(file: PathBuf) -> LoopDevice {
+    pub(crate) fn over(file: PathBuf) -> LoopDevice {
         let path = run("losetup", &["--find", "--show", "--direct-io=off", file.to_str().unwrap()]);
         LoopDevice { path: path.trim().into(), file }
     }
@@ -246,7 +246,7 @@ impl Drop for LoopDevice {
 }
 
 /// A tmpfs of its own; unmounted when it is dropped.
-struct SmallFileSystem {
+pub(crate) struct SmallFileSystem {
     mount_point: PathBuf,
 }
 
@@ -261,7 +261,7 @@ impl SmallFileSystem {
         SmallFileSystem::with(2 * DISK_BYTES)
     }
 
-    fn with(bytes: u64) -> SmallFileSystem {
+    pub(crate) fn with(bytes: u64) -> SmallFileSystem {
         let mount_point = nix::unistd::mkdtemp(&std::env::temp_dir().join("tandem-disk-XXXXXX")).unwrap();
         run(
             "mount",
@@ -270,9 +270,9 @@ impl SmallFileSystem {
         SmallFileSystem { mount_point }
     }
 
-    fn sparse_file(&self) -> PathBuf {
+    pub(crate) fn sparse_file(&self, bytes: u64) -> PathBuf {
         let path = self.mount_point.join("disk");
-        File::create(&path).unwrap().set_len(DISK_BYTES).unwrap();
+        File::create(&path).unwrap().set_len(bytes).unwrap();
         path
     }
 }

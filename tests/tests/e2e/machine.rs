@@ -38,6 +38,8 @@ pub(crate) struct Machine {
     init: i32,
     folder: PathBuf,
     environment: (&'static str, PathBuf),
+    /// It has so many; a database's log lies on the last, the rest on the first.
+    disks: usize,
     programs: Vec<Child>,
 }
 
@@ -52,9 +54,6 @@ impl Machine {
         for (path, mode) in [(&folder, 0o755), (&folder.join("socket"), 0o777)] {
             fs::create_dir(path).unwrap();
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        }
-        for mount_point in ["fuse", "mnt"] {
-            fs::create_dir(folder.join(mount_point)).unwrap();
         }
         let environment = ("TANDEM_RUN_DIR", folder.join("run"));
         let holder = Command::new("unshare")
@@ -71,62 +70,71 @@ impl Machine {
             })
         });
         let init = init.unwrap_or_default();
-        Machine { holder, init, folder, environment, programs: Vec::new() }
+        Machine { holder, init, folder, environment, disks: 0, programs: Vec::new() }
     }
 
-    /// The node's export as a file, from which a loop device can be made.
+    /// The node's exports as files, from which loop devices can be made.
     pub(crate) fn attach(&mut self, node: &Node) {
-        let disk = self.disk();
-        let mut nbdfuse = self.command("nbdfuse");
-        nbdfuse.arg(&disk).arg(node.uri());
-        self.start(nbdfuse);
-        let seen = format!("/proc/{}/root{}", self.init, disk.display());
-        wait::until("nbdfuse shows the export", || fs::metadata(&seen).is_ok_and(|file| file.len() > 0));
+        for uri in node.uris() {
+            fs::create_dir(self.folder.join(format!("fuse{}", self.disks))).unwrap();
+            fs::create_dir(self.mount_point(self.disks)).unwrap();
+            let disk = self.disk(self.disks);
+            let mut nbdfuse = self.command("nbdfuse");
+            nbdfuse.arg(&disk).arg(uri);
+            self.start(nbdfuse);
+            let seen = format!("/proc/{}/root{}", self.init, disk.display());
+            wait::until("nbdfuse shows the export", || fs::metadata(&seen).is_ok_and(|file| file.len() > 0));
+            self.disks += 1;
+        }
     }
 
-    pub(crate) fn make_file_system(&self) {
-        let mut mkfs = self.command("mkfs.ext4");
-        Outcome::of({
-            mkfs.args(["-q", "-F"]).arg(self.disk());
-            mkfs
-        })
-        .ok();
+    pub(crate) fn make_file_systems(&self) {
+        for number in 0..self.disks {
+            let mut mkfs = self.command("mkfs.ext4");
+            mkfs.args(["-q", "-F"]).arg(self.disk(number));
+            Outcome::of(mkfs).ok();
+        }
     }
 
-    /// Mounts the file system; the journal is replayed.
+    /// Mounts the file systems; their journals are replayed.
     pub(crate) fn mount(&self) {
-        let mut mount = self.command("mount");
-        // The loop device goes with the mount.
-        mount.args(["-t", "ext4", "-o", "loop"]).arg(self.disk()).arg(self.folder.join("mnt"));
-        Outcome::of(mount).ok();
+        for number in 0..self.disks {
+            let mut mount = self.command("mount");
+            // The loop device goes with the mount.
+            mount.args(["-t", "ext4", "-o", "loop"]).arg(self.disk(number)).arg(self.mount_point(number));
+            Outcome::of(mount).ok();
+        }
     }
 
-    /// Checks the file system, which must not be mounted.
-    pub(crate) fn check_file_system(&self) {
-        let mut fsck = self.command("e2fsck");
-        Outcome::of({
-            fsck.arg("-fn").arg(self.disk());
-            fsck
-        })
-        .ok();
+    /// Checks the file systems, which must not be mounted.
+    pub(crate) fn check_file_systems(&self) {
+        for number in 0..self.disks {
+            let mut fsck = self.command("e2fsck");
+            fsck.arg("-fn").arg(self.disk(number));
+            Outcome::of(fsck).ok();
+        }
     }
 
     /// Shuts the database down and unmounts.
     pub(crate) fn shut_down(&mut self) {
         Outcome::of(self.database_program("pg_ctl", &["stop", "-m", "fast", "-w"])).ok();
-        let mut umount = self.command("umount");
-        Outcome::of({
-            umount.arg(self.folder.join("mnt"));
-            umount
-        })
-        .ok();
+        for number in 0..self.disks {
+            let mut umount = self.command("umount");
+            umount.arg(self.mount_point(number));
+            Outcome::of(umount).ok();
+        }
     }
 
     pub(crate) fn make_database(&self) {
-        let mut install = self.command("install");
-        install.args(["-d", "-m", "700", "-o", DATABASE_USER]).arg(self.data());
-        Outcome::of(install).ok();
-        let options = ["--auth=trust", "--no-locale", "--encoding=UTF8", "--wal-segsize=1", "--no-sync"];
+        let log = self.mount_point(self.disks - 1).join("log");
+        for folder in [&self.data(), &log] {
+            let mut install = self.command("install");
+            install.args(["-d", "-m", "700", "-o", DATABASE_USER]).arg(folder);
+            Outcome::of(install).ok();
+        }
+        let waldir = format!("--waldir={}", log.display());
+        let options =
+            ["--auth=trust", "--no-locale", "--encoding=UTF8", "--wal-segsize=1", "--no-sync", &waldir];
         Outcome::of(self.database_program("initdb", &options)).ok();
         Outcome::of(self.command("sync")).ok();
     }
@@ -188,12 +196,16 @@ impl Machine {
         self.programs.push(child);
     }
 
-    fn disk(&self) -> PathBuf {
-        self.folder.join("fuse/disk")
+    fn disk(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("fuse{number}/disk"))
+    }
+
+    fn mount_point(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("mnt{number}"))
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("mnt/database")
+        self.mount_point(0).join("database")
     }
 
     fn socket(&self) -> PathBuf {

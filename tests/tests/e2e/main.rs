@@ -39,5 +39,6 @@ mod trial;
 mod truck;
 mod undo;
 mod verify;
+mod volumes;
 mod wait;
 mod workload;

@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) run: RuntimeDir,
     pub(crate) disk: PathBuf,
+    /// Of volume 1, if there is one.
+    pub(crate) second_disk: Option<PathBuf>,
     pub(crate) config: PathBuf,
     /// What its programs are started with.
     pub(crate) prefix: Vec<String>,
@@ -99,18 +101,49 @@ impl Node {
 
     /// A client of this node's export.
     pub(crate) fn client(&self) -> Result<NbdClient, NbdError> {
-        NbdClient::connect(&self.run.nbd_socket(), RESOURCE)
+        self.client_of(RESOURCE)
     }
 
-    /// The export for other programs.
+    /// A client of this export.
+    pub(crate) fn client_of(&self, export: &str) -> Result<NbdClient, NbdError> {
+        NbdClient::connect(&self.run.nbd_socket(), export)
+    }
+
+    /// The exports for other programs, one for each volume.
+    pub(crate) fn uris(&self) -> Vec<String> {
+        let numbers = if self.second_disk.is_some() { &["/0", "/1"][..] } else { &[""] };
+        let socket = self.run.nbd_socket();
+        let uri = |number: &&str| format!("nbd+unix:///{RESOURCE}{number}?socket={}", socket.display());
+        numbers.iter().map(uri).collect()
+    }
+
+    /// The export of the only volume.
     pub(crate) fn uri(&self) -> String {
-        format!("nbd+unix:///{RESOURCE}?socket={}", self.run.nbd_socket().display())
+        self.uris().remove(0)
+    }
+
+    /// Of each volume.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.disk).chain(&self.second_disk)
+    }
+
+    /// Of each volume; empty while that is not known.
+    pub(crate) fn volume_sizes(&self) -> Vec<u64> {
+        match self.status() {
+            Some(status) if self.second_disk.is_none() => vec![status.size_bytes],
+            status => status.map_or(Vec::new(), |s| s.volumes.iter().map(|v| v.size_bytes).collect()),
+        }
     }
 
     /// The first `length` bytes of the disk, as they are in the file.
     pub(crate) fn disk_bytes(&self, length: u64) -> Vec<u8> {
+        self.bytes_of(0, length)
+    }
+
+    /// The same of a volume's disk.
+    pub(crate) fn bytes_of(&self, volume: usize, length: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        File::open(&self.disk).unwrap().take(length).read_to_end(&mut bytes).unwrap();
+        File::open(self.disks().nth(volume).unwrap()).unwrap().take(length).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, length);
         bytes
     }

@@ -24,6 +24,10 @@ pub(crate) struct Setup {
     pub(crate) disk_bytes: [u64; 2],
     /// Where alpha's disk is, if not a file in the pair's folder.
     pub(crate) alpha_disk: Option<PathBuf>,
+    /// A volume 1 beside volume 0, with files of these sizes.
+    pub(crate) second_disk_bytes: Option<[u64; 2]>,
+    /// Where alpha's disk for volume 1 is, if not a file in the pair's folder.
+    pub(crate) alpha_second_disk: Option<PathBuf>,
     /// Statements for `net { }`.
     pub(crate) net: &'static str,
     /// More of what stands in the resource.
@@ -40,6 +44,8 @@ impl Default for Setup {
             protocol: Protocol::C,
             disk_bytes: [32 << 20; 2],
             alpha_disk: None,
+            second_disk_bytes: None,
+            alpha_second_disk: None,
             net: "",
             statements: String::new(),
             devices: None,
@@ -72,6 +78,7 @@ impl Pair {
             prefix: cable.as_ref().map_or(Vec::new(), |cable| cable.prefix(end)),
             run: RuntimeDir::new(folder.join(name)),
             disk,
+            second_disk: None,
             config: config.clone(),
         };
         let own_file = |name: &str, bytes| {
@@ -80,21 +87,30 @@ impl Pair {
             path
         };
         let alpha_disk = setup.alpha_disk.unwrap_or_else(|| own_file("alpha.img", setup.disk_bytes[0]));
-        let alpha = node("alpha", 0, alpha_disk);
-        let bravo = node("bravo", 1, own_file("bravo.img", setup.disk_bytes[1]));
+        let mut alpha = node("alpha", 0, alpha_disk);
+        let mut bravo = node("bravo", 1, own_file("bravo.img", setup.disk_bytes[1]));
+        if let Some(bytes) = setup.second_disk_bytes {
+            let alpha_disk = setup.alpha_second_disk.unwrap_or_else(|| own_file("alpha-1.img", bytes[0]));
+            alpha.second_disk = Some(alpha_disk);
+            bravo.second_disk = Some(own_file("bravo-1.img", bytes[1]));
+        }
         let driver = if setup.devices.is_some() { "auto" } else { "none" };
         let devices = setup.devices.unwrap_or(["/dev/drbd0", "/dev/drbd0"].map(PathBuf::from));
         let mut text = format!("global {{ device-driver {driver}; }}\n");
         writeln!(text, "resource {RESOURCE} {{\n  protocol {};", setup.protocol.letter()).unwrap();
         writeln!(text, "  net {{ {} }}\n  {}", setup.net, setup.statements).unwrap();
-        for (Node { name, address, disk, .. }, device) in [&alpha, &bravo].into_iter().zip(devices) {
-            writeln!(
-                text,
-                "  on {name} {{ device {} minor 0; disk {}; address {address}; meta-disk internal; }}",
-                device.display(),
-                disk.display()
-            )
-            .unwrap();
+        for (node, device) in [&alpha, &bravo].into_iter().zip(devices) {
+            let (name, address, device, disk) =
+                (node.name, node.address, device.display(), node.disk.display());
+            let first = format!("device {device} minor 0; disk {disk}; meta-disk internal;");
+            let volumes = match &node.second_disk {
+                None => first,
+                Some(second) => format!(
+                    "volume 0 {{ {first} }}\n    volume 1 {{ device {device}-1 minor 1; disk {}; meta-disk internal; }}",
+                    second.display()
+                ),
+            };
+            writeln!(text, "  on {name} {{ {volumes} address {address}; }}").unwrap();
         }
         text.push_str("}\n");
         fs::write(&config, text).unwrap();
@@ -164,9 +180,15 @@ impl Pair {
     /// Every byte of the device is the same on both disks. Nobody may be writing.
     #[track_caller]
     pub(crate) fn assert_identical(&self) {
-        let bytes = self.alpha.status().map_or(0, |s| s.size_bytes);
+        for (number, bytes) in self.alpha.volume_sizes().into_iter().enumerate() {
+            self.assert_volume_identical(number, bytes);
+        }
+    }
+
+    #[track_caller]
+    fn assert_volume_identical(&self, number: usize, bytes: u64) {
         assert!(bytes > 0, "the device has no size");
-        let (a, b) = (self.alpha.disk_bytes(bytes), self.bravo.disk_bytes(bytes));
+        let (a, b) = (self.alpha.bytes_of(number, bytes), self.bravo.bytes_of(number, bytes));
         let different: Vec<usize> = a
             .chunks(4096)
             .zip(b.chunks(4096))
@@ -176,7 +198,7 @@ impl Pair {
             .collect();
         assert!(
             different.is_empty(),
-            "{} blocks differ, among them {:?}",
+            "{} blocks of volume {number} differ, among them {:?}",
             different.len(),
             &different[..different.len().min(8)]
         );

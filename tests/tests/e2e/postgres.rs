@@ -22,6 +22,8 @@ use crate::wait;
 
 const KILLS: u64 = 3;
 const DISK_BYTES: u64 = 192 << 20;
+/// Room for max_wal_size twice.
+const LOG_BYTES: u64 = 96 << 20;
 /// Clients that insert rows.
 const CLIENTS: u64 = 4;
 /// More rows than one client inserts in a round.
@@ -30,14 +32,27 @@ const ROWS_PER_ROUND: u64 = 1_000_000;
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn committed_transactions_survive_the_primary() {
-    let mut random = Random::from_env("postgres");
     let count = rounds_from_env("TANDEM_POSTGRES_KILLS").unwrap_or(KILLS);
-    let mut test = Test {
-        pair: Pair::synced(Setup { protocol: Protocol::C, disk_bytes: [DISK_BYTES; 2], ..Setup::default() }),
-        alpha_is_primary: true,
-        machines: 0,
-        ledger: Ledger::default(),
+    survive(Setup { protocol: Protocol::C, disk_bytes: [DISK_BYTES; 2], ..Setup::default() }, count);
+}
+
+/// The database's log lies on a volume of its own.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn committed_transactions_survive_with_log_and_data_on_two_volumes() {
+    let setup = Setup {
+        protocol: Protocol::C,
+        disk_bytes: [DISK_BYTES; 2],
+        second_disk_bytes: Some([LOG_BYTES; 2]),
+        ..Setup::default()
     };
+    survive(setup, 2);
+}
+
+fn survive(setup: Setup, count: u64) {
+    let mut random = Random::from_env("postgres");
+    let mut test =
+        Test { pair: Pair::synced(setup), alpha_is_primary: true, machines: 0, ledger: Ledger::default() };
     let mut passed = Passed { what: "PostgreSQL", rounds: 0 };
     let mut machine = test.first_machine();
     for round in 0..count {
@@ -48,7 +63,7 @@ fn committed_transactions_survive_the_primary() {
         passed.rounds += 1;
     }
     machine.shut_down();
-    machine.check_file_system();
+    machine.check_file_systems();
     drop(machine);
     wait::until("nobody has the device open", || {
         test.primary().status().is_some_and(|s| s.openers.is_empty())
@@ -79,7 +94,7 @@ impl Test {
     /// A machine on the primary with a new database.
     fn first_machine(&mut self) -> Machine {
         let mut machine = self.machine();
-        machine.make_file_system();
+        machine.make_file_systems();
         machine.mount();
         machine.make_database();
         machine.start_database();

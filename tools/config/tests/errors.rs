@@ -246,7 +246,6 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
         ("net { tls yes; }", "`tls yes`", "not encrypted"),
         ("net { transport rdma; }", "`transport rdma`", "use `tcp`"),
         ("net { discard-my-data; }", "`discard-my-data yes`", "connect --discard-my-data"),
-        ("disk { size 1G; }", "`size`", "the whole backing device is used"),
         ("disk { bitmap no; }", "`bitmap no`", "remove it"),
         ("options { quorum majority; }", "`quorum majority`", "three nodes"),
         ("options { auto-promote; }", "`auto-promote yes`", "tandemadm primary"),
