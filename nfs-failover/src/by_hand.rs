@@ -120,12 +120,15 @@ pub(crate) fn leave(cli: &Cli, config: &Config, how: &Leave) -> u8 {
 /// Says that nothing is left of a service that could not be demoted.
 pub(crate) fn clear(here: &Here, service: &str) -> Result<(), Trouble> {
     let run = here.folder().map_err(trouble("the runtime folder"))?;
-    let runs = service::clear(&run, service).map_err(trouble("nfs-failover"))?;
-    if !runs && here.standing(service).state == State::MustFence {
+    let views = service::views(&run).map_err(trouble("nfs-failover"))?;
+    let view = views.and_then(|views| views.into_iter().find(|view| view.name == service));
+    // What a plan has noted this moment, and the service has not heard of, nobody has looked after.
+    let is_known = view.is_none_or(|view| view.must_fence.is_some());
+    if is_known && here.standing(service).state == State::MustFence {
         // Whoever promotes or demotes it next finds out what is there.
         here.set_standing(service, State::Failed, None).map_err(trouble("the runtime folder"))?;
     }
-    Ok(())
+    service::clear(&run, service).map(drop).map_err(trouble("nfs-failover"))
 }
 
 /// Moves the service to the other node, wherever it is.

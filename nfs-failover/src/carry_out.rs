@@ -43,10 +43,26 @@ impl Way {
         }
     }
 
-    fn states(self) -> (State, State) {
-        match self {
-            Way::Promote => (State::Promoting, State::Primary),
-            Way::Demote => (State::Demoting, State::Secondary),
+    /// What is noted while it goes that way. That it must be fenced remains so until the operator has cleared it: a
+    /// demotion that is killed, or at last succeeds, does not hide it.
+    pub(crate) fn under_way(self, before: State) -> State {
+        match (self, before) {
+            (Way::Demote, State::MustFence) => State::MustFence,
+            // Serving goes on while a promotion finds that everything is up.
+            (Way::Promote, State::Primary) => State::Primary,
+            (Way::Promote, _) => State::Promoting,
+            (Way::Demote, _) => State::Demoting,
+        }
+    }
+
+    /// What is noted when it has come to its end.
+    pub(crate) fn ended(self, before: State, ending: Ending) -> State {
+        match (ending, self) {
+            (Ending::Done, Way::Promote) => State::Primary,
+            (Ending::Done, Way::Demote) if before == State::MustFence => State::MustFence,
+            (Ending::Done, Way::Demote) | (Ending::Failed | Ending::Cancelled, _) => State::Secondary,
+            (Ending::Halfway, Way::Promote) => State::Failed,
+            (Ending::Halfway, Way::Demote) | (Ending::MustFence, _) => State::MustFence,
         }
     }
 }
@@ -76,27 +92,48 @@ pub fn carry_out(
             eprintln!("{name}: noting that it is {}: {error}", state.as_str());
         }
     };
-    let (under_way, there) = way.states();
-    let was_there = here.standing(name).state == there;
-    // Serving goes on while a promotion finds that everything is up.
-    if !was_there {
+    let before = here.standing(name).state;
+    let under_way = way.under_way(before);
+    if under_way != before {
         note(under_way, None);
     }
     let mut report = run(&way.plan(scene), &mut FileJournal::new(here.file(name, "journal")), cancel, log);
     scene.set_lock(None);
+    let was_there = before == way.ended(before, Ending::Done);
     if was_there && matches!(report.ending, Ending::Failed | Ending::Cancelled) {
         // Only what this promotion had to do once more is taken back.
         report.ending = Ending::Halfway;
     }
-    let state = match report.ending {
-        Ending::Done => there,
-        Ending::Failed | Ending::Cancelled => State::Secondary,
-        Ending::Halfway => State::Failed,
-        Ending::MustFence => State::MustFence,
-    };
-    note(state, report.why.clone());
+    // It may have been cleared meanwhile.
+    let noted = here.standing(name);
+    let state = way.ended(noted.state, report.ending);
+    let why = noted.why.filter(|_| state == State::MustFence);
+    note(state, report.why.clone().or(why));
     if let Err(trouble) = LastResort::default().consider(scene.service.on_stuck, &report) {
         eprintln!("{trouble}");
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_fenced_remains_noted_however_a_demotion_ends() {
+        let before = State::MustFence;
+        assert_eq!(Way::Demote.under_way(before), State::MustFence);
+        for ending in [Ending::Done, Ending::Halfway, Ending::MustFence] {
+            assert_eq!(Way::Demote.ended(before, ending), State::MustFence, "{ending:?}");
+        }
+        // Once it is cleared, it is as it is found to be.
+        assert_eq!(Way::Demote.under_way(State::Failed), State::Demoting);
+        assert_eq!(Way::Demote.ended(State::Failed, Ending::Done), State::Secondary);
+    }
+
+    #[test]
+    fn a_demotion_that_leaves_something_calls_for_fencing() {
+        assert_eq!(Way::Demote.ended(State::Demoting, Ending::Halfway), State::MustFence);
+        assert_eq!(Way::Promote.ended(State::Promoting, Ending::Halfway), State::Failed);
+    }
 }

@@ -108,8 +108,9 @@ pub(crate) fn start(
         waiting: Vec::new(),
     };
     keeper.show();
-    // What was wished while no service ran.
+    // What was wished while no service ran; then whatever is to be done without a wish.
     handle.ring();
+    handle.send(Input::Tick);
     thread::spawn(move || keeper.keep(&inbox));
     handle
 }
@@ -123,7 +124,7 @@ impl Keeper {
                 Some(Event::ByHand(wish, reply)) => {
                     self.waiting.push(reply);
                     // It must be found there after a restart.
-                    match self.mailbox.leave(wish) {
+                    match self.mailbox.leave_by_hand(wish) {
                         Ok(letter) => self.letter = Some(letter),
                         Err(error) => self.report(Err(error), "leaving a wish"),
                     }
@@ -149,10 +150,10 @@ impl Keeper {
     fn read_mail(&mut self) {
         match self.mailbox.newest() {
             Ok(Some(letter)) if self.letter.as_ref() != Some(&letter) => {
-                let wish = letter.wish;
+                let (wish, by_hand) = (letter.wish, letter.is_by_hand());
                 self.letter = Some(letter);
                 self.log(&format!("wished {wish}"));
-                self.handle(Input::Wish { wish, by_hand: false });
+                self.handle(Input::Wish { wish, by_hand });
             }
             Ok(_) => {}
             Err(error) => self.report(Err(error), "reading the wish"),
@@ -163,6 +164,11 @@ impl Keeper {
         let now_ms = self.now_ms();
         for output in self.machine.handle(now_ms, input) {
             match output {
+                Output::Spend => {
+                    if let Some(letter) = &self.letter {
+                        self.report(self.mailbox.spend(letter), "spending the wish");
+                    }
+                }
                 Output::Start(which) => self.run(which),
                 Output::Cancel => {
                     self.log("the promotion is not wanted any more: it is cancelled");
@@ -176,11 +182,6 @@ impl Keeper {
                     self.report(self.telling.tell(&word), "telling whoever elects");
                 }
             }
-        }
-        if self.machine.wish().is_none()
-            && let Some(letter) = &self.letter
-        {
-            self.report(self.mailbox.spend(letter), "spending the wish");
         }
     }
 

@@ -10,6 +10,20 @@ use super::{Outcome, Wish, Word};
 use crate::carry_out::Way;
 use crate::health::Phase;
 
+/// True when the named seeded bug is switched on, which only the tests can do.
+#[cfg(test)]
+macro_rules! seeded {
+    ($machine:expr, $name:ident) => {
+        $machine.bug == Some(super::sim::Bug::$name)
+    };
+}
+#[cfg(not(test))]
+macro_rules! seeded {
+    ($machine:expr, $name:ident) => {
+        false
+    };
+}
+
 /// After a setback nothing is promoted for so long; twice as long after each further one.
 const FIRST_HOLD_MS: u64 = 5_000;
 /// But never longer.
@@ -42,6 +56,9 @@ pub(crate) enum Input {
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Output {
+    /// The newest wish that was heard of is not to be granted again, even after a restart. Comes before everything else:
+    /// whoever is killed in between has not stepped down, and finds out anew that it has to.
+    Spend,
     /// Run this plan.
     Start(Way),
     /// Stop the promotion at the next boundary between steps and undo it.
@@ -57,8 +74,10 @@ pub enum Found {
     Up,
     /// Nothing of it is here.
     Down,
-    /// A plan was killed, or has failed, halfway.
+    /// A promotion was killed halfway.
     Halfway,
+    /// A demotion was killed, or a promotion could not take back what it had done: first of all, it is demoted.
+    Leaving,
     /// It could not be demoted, and why; nobody has cleared that. Whoever elects has to be told so.
     MustFence(String),
 }
@@ -81,6 +100,8 @@ pub(crate) struct Machine {
     setbacks: u32,
     hold_until_ms: Option<u64>,
     up_since_ms: u64,
+    #[cfg(test)]
+    bug: Option<super::sim::Bug>,
 }
 
 /// What the last plan left.
@@ -101,11 +122,24 @@ struct Running {
 impl Machine {
     /// A service as it has been found.
     pub(crate) fn new(found: Found, now_ms: u64) -> Machine {
-        let machine = Machine { up_since_ms: now_ms, ..Machine::default() };
+        Machine::default().found(found, now_ms)
+    }
+
+    /// One with a seeded bug, which has not found anything yet.
+    #[cfg(test)]
+    pub(super) fn with_bug(bug: Option<super::sim::Bug>) -> Machine {
+        Machine { bug, ..Machine::default() }
+    }
+
+    /// The machine of a service that was found like this.
+    pub(super) fn found(self, found: Found, now_ms: u64) -> Machine {
+        let machine = Machine { up_since_ms: now_ms, ..self };
         match found {
             Found::Halfway => machine,
+            Found::Leaving => Machine { must_step_down: !seeded!(machine, LeavesHalfDemoted), ..machine },
             Found::Down => Machine { settled: Settled::Down, ..machine },
             Found::Up => Machine { settled: Settled::Up, ..machine },
+            Found::MustFence(_) if seeded!(machine, ForgetsMustFence) => machine,
             Found::MustFence(why) => Machine {
                 trouble: Some(why.clone()),
                 must_fence: Some(why),
@@ -125,7 +159,11 @@ impl Machine {
             Input::Wish { wish, by_hand } => self.note_wish(wish, by_hand),
             Input::Trouble(reason) => self.step_down(reason, now_ms, &mut outputs),
             // A node that is not up yet competes for the role: tandemd decides.
-            Input::Yield if self.settled == Settled::Up && self.running.is_none() => {
+            Input::Yield
+                if self.settled != Settled::Down
+                    && self.running.is_none()
+                    && !seeded!(self, IgnoresYield) =>
+            {
                 self.step_down("the peer was elected and asked for it".into(), now_ms, &mut outputs);
             }
             Input::Ended(outcome) => self.note_end(outcome, now_ms, &mut outputs),
@@ -136,7 +174,7 @@ impl Machine {
             Input::Yield | Input::Cleared | Input::Tick => {}
         }
         self.advance(now_ms, &mut outputs);
-        if was_elected && self.told_unfit {
+        if was_elected && self.told_unfit && !seeded!(self, ElectedInVain) {
             // Whoever elects hears of nobody else, or has forgotten.
             outputs.push(Output::Tell(Word::Unfit(self.trouble.clone().unwrap_or_default())));
         }
@@ -180,26 +218,49 @@ impl Machine {
     }
 
     fn note_wish(&mut self, wish: Wish, by_hand: bool) {
+        if self.running.is_some() && seeded!(self, KeepsOlderWish) {
+            return;
+        }
         (self.wish, self.by_hand) = (Some(wish), by_hand);
-        if by_hand {
+        if by_hand && !seeded!(self, OperatorWaits) {
             (self.setbacks, self.hold_until_ms) = (0, None);
         }
     }
 
     fn step_down(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {
-        let promotes = self.running.as_ref().is_some_and(|r| r.plan == Way::Promote);
-        if promotes || self.running.is_none() && self.settled != Settled::Down {
+        // Who is told so again while it goes down has not failed twice.
+        let is_news = !self.must_step_down || seeded!(self, CountsOneSetbackTwice);
+        if self.running.is_some() || self.settled != Settled::Down {
             self.must_step_down = true;
         }
         // A later wish has still to be granted, an earlier one is spent.
-        if self.wish == Some(Wish::Up) {
-            self.wish = None;
+        self.spend(outputs);
+        if is_news {
+            self.set_back(reason, now_ms, outputs);
         }
-        self.set_back(reason, now_ms, outputs);
+        if seeded!(self, SpendsLast) && !outputs.is_empty() {
+            outputs.rotate_left(1);
+        }
+    }
+
+    fn spend(&mut self, outputs: &mut Vec<Output>) {
+        if self.wish == Some(Wish::Up) {
+            if !seeded!(self, ForgetsToSpend) {
+                outputs.push(Output::Spend);
+            }
+            if !seeded!(self, KeepsSpentWish) {
+                self.wish = None;
+            }
+        }
     }
 
     fn note_end(&mut self, outcome: Outcome, now_ms: u64, outputs: &mut Vec<Output>) {
         let Some(Running { plan, .. }) = self.running.take() else { return };
+        // Whoever elects goes on wanting it. The operator has seen to it otherwise by the time it would succeed.
+        let is_over = !matches!(outcome, Outcome::Done | Outcome::Cancelled);
+        if plan == Way::Promote && is_over && self.by_hand && !seeded!(self, TriesAgainForOperator) {
+            self.spend(outputs);
+        }
         match (plan, outcome) {
             (Way::Promote, Outcome::Done) => {
                 self.settled = Settled::Up;
@@ -211,12 +272,9 @@ impl Machine {
             (Way::Demote, Outcome::Done) | (Way::Promote, Outcome::Cancelled) => self.is_down(),
             (Way::Promote, Outcome::Failed(reason)) => {
                 self.is_down();
-                // Whoever elects goes on wanting it. The operator has seen to it otherwise by the time it would succeed.
-                if self.by_hand && self.wish == Some(Wish::Up) {
-                    self.wish = None;
-                }
                 self.set_back(reason, now_ms, outputs);
             }
+            (Way::Promote, Outcome::Halfway(_)) if seeded!(self, TakesHalfwayForDown) => self.is_down(),
             // A demotion may still get rid of what a promotion could not undo.
             (Way::Promote, Outcome::Halfway(reason)) => {
                 self.settled = Settled::Unknown;
@@ -244,15 +302,24 @@ impl Machine {
     }
 
     fn set_back(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {
-        if self.settled == Settled::Up && now_ms.saturating_sub(self.up_since_ms) >= STABLE_MS {
-            self.setbacks = 0;
-        }
+        self.leave_setbacks_behind(now_ms);
         let hold_ms = (FIRST_HOLD_MS << self.setbacks.min(8)).min(LONGEST_HOLD_MS);
-        self.setbacks = self.setbacks.saturating_add(1);
-        self.hold_until_ms = Some(now_ms + hold_ms);
+        if !seeded!(self, HoldDoesNotGrow) {
+            self.setbacks = self.setbacks.saturating_add(1);
+        }
+        if !seeded!(self, ForgetsHold) {
+            self.hold_until_ms = Some(now_ms + hold_ms);
+        }
         self.trouble = Some(reason.clone());
         self.told_unfit = true;
         outputs.push(Output::Tell(Word::Unfit(reason)));
+    }
+
+    fn leave_setbacks_behind(&mut self, now_ms: u64) {
+        let up_ms = now_ms.saturating_sub(self.up_since_ms);
+        if self.settled == Settled::Up && up_ms >= STABLE_MS && !seeded!(self, NeverForgives) {
+            self.setbacks = 0;
+        }
     }
 
     /// Looks at the state, not at what has just happened.
@@ -260,17 +327,24 @@ impl Machine {
         if self.hold_until_ms.is_some_and(|until| until <= now_ms) {
             self.hold_until_ms = None;
         }
-        let is_fit = self.hold_until_ms.is_none() && self.must_fence.is_none() && !self.must_step_down;
+        let is_fit = self.hold_until_ms.is_none() && self.must_fence.is_none() && !self.must_step_down
+            || seeded!(self, TellsFitTooEarly);
         if is_fit && std::mem::take(&mut self.told_unfit) {
             outputs.push(Output::Tell(Word::Fit));
         }
-        if let Some(running) = &mut self.running {
-            let unwanted = self.must_step_down || self.wish != Some(Wish::Up);
-            if running.plan == Way::Promote && unwanted && !running.cancelled {
+        if let Some(running) = self.running.as_mut().filter(|_| !seeded!(self, RunsTwoPlans)) {
+            let unwanted = match running.plan {
+                Way::Promote => {
+                    (self.must_step_down || self.wish != Some(Wish::Up)) && !seeded!(self, NeverCancels)
+                }
+                Way::Demote => self.wish == Some(Wish::Up) && seeded!(self, CancelsDemotion),
+            };
+            if unwanted && !running.cancelled {
                 running.cancelled = true;
                 outputs.push(Output::Cancel);
             }
         } else if let Some(plan) = self.next_plan() {
+            self.leave_setbacks_behind(now_ms);
             self.running = Some(Running { plan, cancelled: false });
             outputs.push(Output::Start(plan));
         }
@@ -282,10 +356,13 @@ impl Machine {
         match self.settled {
             // What could not be taken down is tried again after a while.
             _ if goes_down && self.settled != Settled::Down => {
-                (self.must_fence.is_none() || !held).then_some(Way::Demote)
+                let again = !held && !seeded!(self, NeverTriesAgain);
+                (self.must_fence.is_none() || again).then_some(Way::Demote)
             }
             Settled::Up | Settled::Down | Settled::Unknown
-                if goes_down || held || self.must_fence.is_some() =>
+                if goes_down
+                    || held
+                    || self.must_fence.is_some() && !seeded!(self, PromotesWhatMustBeFenced) =>
             {
                 None
             }

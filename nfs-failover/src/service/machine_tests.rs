@@ -42,11 +42,11 @@ impl Watched {
 
     fn step(&mut self, input: Input) {
         self.history.push(input.clone());
-        let was_up = self.machine.phase() == Phase::Up;
+        let was_there = matches!(self.machine.phase(), Phase::Up | Phase::Unknown);
         match &input {
             Input::Wish { wish, .. } => self.wish = Some(*wish),
             Input::Trouble(_) => self.spend(),
-            Input::Yield if was_up => self.spend(),
+            Input::Yield if was_there => self.spend(),
             Input::Ended(outcome) => {
                 let plan = self.running.take().expect("something ran");
                 self.cancelled = false;
@@ -84,6 +84,7 @@ impl Watched {
                 assert_eq!(self.running, Some(Way::Promote), "only promotions are cancelled: {history:?}");
                 assert!(!std::mem::replace(&mut self.cancelled, true), "cancelled twice: {history:?}");
             }
+            Output::Spend => assert_eq!(self.wish, None, "a wish that stands is spent: {history:?}"),
             Output::Tell(Word::Unfit(_)) => self.told_unfit = true,
             Output::Tell(Word::Fit) => {
                 assert!(std::mem::take(&mut self.told_unfit), "told twice that it is fit: {history:?}");
@@ -145,7 +146,8 @@ fn explore(watched: &Watched, depth: usize, seen: &mut u64) {
 #[test]
 fn every_short_history_keeps_the_rules() {
     let mut seen = 0;
-    for found in [Found::Halfway, Found::Down, Found::Up, Found::MustFence("since before".into())] {
+    let fenced = Found::MustFence("since before".into());
+    for found in [Found::Halfway, Found::Leaving, Found::Down, Found::Up, fenced] {
         explore(&Watched::new(found), 5, &mut seen);
     }
     assert!(seen > 50_000, "only {seen} histories");
@@ -192,7 +194,7 @@ fn a_service_that_stepped_down_stays_down_until_it_is_wished_up_anew() {
         run(&[UP, Input::Ended(Outcome::Done), trouble, Input::Ended(Outcome::Done)]);
     let unfit = Output::Tell(Word::Unfit("the disk is Outdated".into()));
     let (promote, demote) = (Output::Start(Way::Promote), Output::Start(Way::Demote));
-    assert_eq!(outputs, [promote.clone(), unfit, demote]);
+    assert_eq!(outputs, [promote.clone(), Output::Spend, unfit, demote]);
     assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Tell(Word::Fit)]);
     assert_eq!(machine.trouble(), Some("the disk is Outdated"));
     assert_eq!(machine.handle(LONG_MS, UP), [promote]);
@@ -283,4 +285,50 @@ fn a_peer_that_was_elected_is_given_way_but_not_by_a_competitor() {
     let (machine, outputs) = run(&[UP, Input::Ended(Outcome::Done), Input::Yield]);
     assert_eq!(outputs.last(), Some(&Output::Start(Way::Demote)));
     assert_eq!(machine.wish(), None);
+}
+
+#[test]
+fn a_demotion_that_was_killed_is_finished_before_anything_else() {
+    let mut machine = Machine::new(Found::Leaving, 0);
+    // Nobody wants it here: it is not left behind half demoted.
+    assert_eq!(machine.handle(0, Input::Tick), [Output::Start(Way::Demote)]);
+    assert_eq!(machine.handle(0, UP), []);
+    assert_eq!(machine.handle(0, Input::Ended(Outcome::Done)), [Output::Start(Way::Promote)]);
+}
+
+#[test]
+fn a_peer_is_given_way_by_what_a_killed_promotion_has_left_too() {
+    let mut machine = Machine::new(Found::Halfway, 0);
+    assert_eq!(machine.handle(0, Input::Tick), []);
+    assert_eq!(machine.handle(0, Input::Yield).last(), Some(&Output::Start(Way::Demote)));
+}
+
+#[test]
+fn what_the_operator_wanted_is_tried_once_if_it_leaves_something_too() {
+    let halfway = Input::Ended(Outcome::Halfway("the address cannot be removed".into()));
+    let (mut machine, outputs) = run(&[UP_BY_HAND, halfway, Input::Ended(Outcome::Done)]);
+    assert_eq!((outputs[1].clone(), outputs.last()), (Output::Spend, Some(&Output::Start(Way::Demote))));
+    assert_eq!(machine.handle(LONG_MS, Input::Tick), [Output::Tell(Word::Fit)]);
+}
+
+#[test]
+fn a_reason_to_step_down_that_is_said_again_is_no_further_setback() {
+    let lost = || Input::Trouble("the other node has gone on".into());
+    let (mut machine, _) = run(&[UP, Input::Ended(Outcome::Done), lost(), lost(), lost()]);
+    machine.handle(1_000, lost());
+    machine.handle(1_000, Input::Ended(Outcome::Done));
+    assert_eq!(machine.deadline_ms(), Some(5_000));
+}
+
+#[test]
+fn setbacks_are_left_behind_by_a_service_that_was_up_for_long_however_it_went_down() {
+    let failed = || Input::Ended(Outcome::Failed("no".into()));
+    let (mut machine, _) = run(&[UP, failed()]);
+    machine.handle(LONG_MS, UP);
+    machine.handle(LONG_MS, Input::Ended(Outcome::Done));
+    machine.handle(2 * LONG_MS, DOWN);
+    machine.handle(2 * LONG_MS, Input::Ended(Outcome::Done));
+    machine.handle(3 * LONG_MS, UP);
+    machine.handle(3 * LONG_MS, failed());
+    assert_eq!(machine.deadline_ms(), Some(3 * LONG_MS + 5_000));
 }

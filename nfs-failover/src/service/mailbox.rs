@@ -1,7 +1,8 @@
 //! Where a wish is left. It outlives both the program that leaves it and the service that reads it, but no boot.
 //!
 //! A wish is a file that replaces the one before in one step, so the newest is the last to arrive, whatever the order in
-//! which the service is told about them. Each has a mark of its own, by which the service remembers which it has spent.
+//! which the service is told about them. Each has a mark of its own, by which the service remembers which it has spent,
+//! and which says whose it is.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -24,6 +25,16 @@ pub(crate) struct Letter {
     pub(crate) mark: String,
 }
 
+/// What the marks of the operator's wishes begin with.
+const BY_HAND: &str = "by-hand-";
+
+impl Letter {
+    /// Whether it is the operator's.
+    pub(crate) fn is_by_hand(&self) -> bool {
+        self.mark.starts_with(BY_HAND)
+    }
+}
+
 impl Mailbox {
     /// In the service's folder.
     pub(crate) fn new(run: &Path, service: &str) -> Mailbox {
@@ -35,8 +46,17 @@ impl Mailbox {
 
     /// Leaves a wish, which is then the newest, unless somebody else leaves one at the same time.
     pub(crate) fn leave(&self, wish: Wish) -> io::Result<Letter> {
+        self.leave_marked(wish, "")
+    }
+
+    /// The same for the operator's.
+    pub(crate) fn leave_by_hand(&self, wish: Wish) -> io::Result<Letter> {
+        self.leave_marked(wish, BY_HAND)
+    }
+
+    fn leave_marked(&self, wish: Wish, whose: &str) -> io::Result<Letter> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mark = format!("{}-{}", std::process::id(), since.as_nanos());
+        let mark = format!("{whose}{}-{}", std::process::id(), since.as_nanos());
         let word = match wish {
             Wish::Up => "up",
             Wish::Down => "down",
@@ -87,11 +107,11 @@ mod tests {
         // A spent one does not hide a later one.
         mailbox.spend(&down).unwrap();
         let up = mailbox.newest().unwrap().unwrap();
-        assert_eq!(up.wish, Wish::Up);
+        assert_eq!((up.wish, up.is_by_hand()), (Wish::Up, false));
         mailbox.spend(&up).unwrap();
         assert_eq!(Mailbox::new(&folder, "nfs").newest().unwrap(), None);
-        mailbox.leave(Wish::Up).unwrap();
-        assert!(mailbox.newest().unwrap().is_some());
+        mailbox.leave_by_hand(Wish::Up).unwrap();
+        assert!(mailbox.newest().unwrap().unwrap().is_by_hand());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -16,6 +16,8 @@ mod monitor;
 mod mover;
 mod serve;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

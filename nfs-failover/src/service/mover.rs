@@ -7,7 +7,7 @@ use super::{Found, Mover, Outcome};
 use crate::carry_out::{Way, carry_out};
 use crate::check::complaints_here;
 use crate::config::Service;
-use crate::here::{Here, State};
+use crate::here::{Here, Standing, State};
 use crate::peer::{Ask, Checked, Peer, settings};
 use crate::plan::{Cancel, Ending, FileJournal};
 use crate::steps::{self, Scene};
@@ -32,6 +32,20 @@ pub(crate) fn scene(service: Service, here: Here) -> Arc<Scene> {
     Scene::new(service, here, peer)
 }
 
+impl Found {
+    /// By what was noted last, and whether a plan's journal is open.
+    pub(super) fn of(standing: Standing, is_unfinished: bool) -> Found {
+        match standing.state {
+            State::MustFence => Found::MustFence(standing.why.unwrap_or_default()),
+            State::Demoting | State::Failed => Found::Leaving,
+            State::Promoting => Found::Halfway,
+            _ if is_unfinished => Found::Halfway,
+            State::Primary => Found::Up,
+            State::Secondary => Found::Down,
+        }
+    }
+}
+
 impl Mover for Plans {
     fn run(&self, which: Way, cancel: &Cancel) -> Outcome {
         let report = match carry_out(&self.0, which, cancel, &mut |line| println!("{line}")) {
@@ -51,14 +65,7 @@ impl Mover for Plans {
     fn found(&self) -> Found {
         let Scene { here, service, .. } = self.0.as_ref();
         let journal = FileJournal::unfinished(&here.file(&service.name, "journal"));
-        let standing = here.standing(&service.name);
-        match standing.state {
-            State::MustFence => Found::MustFence(standing.why.unwrap_or_default()),
-            _ if !matches!(journal, Ok(None)) => Found::Halfway,
-            State::Primary => Found::Up,
-            State::Secondary => Found::Down,
-            State::Promoting | State::Demoting | State::Failed => Found::Halfway,
-        }
+        Found::of(here.standing(&service.name), !matches!(journal, Ok(None)))
     }
 
     fn server_answers(&self) -> bool {

@@ -95,7 +95,7 @@ pub fn serve(
         // Whatever an earlier service has said.
         let word = match &found {
             Found::MustFence(why) => Word::Unfit(why.clone()),
-            Found::Up | Found::Down | Found::Halfway => Word::Fit,
+            Found::Up | Found::Down | Found::Halfway | Found::Leaving => Word::Fit,
         };
         telling.tell(&word).map_err(failed("telling whoever elects"))?;
         let mailbox = Mailbox::new(run, &service.name);
