@@ -23,10 +23,9 @@ const NFS_PORT: u16 = 2049;
 const PEER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every service needs.
-const PROGRAMS: &[&str] = &["nft", "ip", "ss", "mount"];
+const PROGRAMS: &[&str] = &["nft", "ss", "mount"];
 const GANESHA_PROGRAMS: &[&str] = &["ganesha.nfsd", "rpcbind"];
-const KERNEL_PROGRAMS: &[&str] =
-    &["rpc.nfsd", "exportfs", "rpc.mountd", "nfsdcld", "rpc.statd", "sm-notify", "rpcbind"];
+const KERNEL_PROGRAMS: &[&str] = &["exportfs", "rpc.mountd", "nfsdcld", "rpc.statd", "sm-notify", "rpcbind"];
 
 /// What is wrong, each with what to do about it; nothing if the service can be moved to and fro.
 pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {

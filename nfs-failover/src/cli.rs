@@ -7,6 +7,7 @@ use std::thread;
 
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::alarm;
 
 use tandem_control::RuntimeDir;
 
@@ -22,6 +23,8 @@ use crate::service::{self, Fifo, Ring, Wish};
 const CONFIG_CODE: u8 = 10;
 /// Exit code of a wish that was left for a service that does not run.
 const AWAY_CODE: u8 = 3;
+/// Leaving a wish takes no longer.
+const WISH_LIMIT_S: u32 = 5;
 
 /// Makes this node the NFS server behind the virtual IP, or a clean secondary.
 #[derive(Clone, Debug, Parser)]
@@ -98,6 +101,10 @@ pub fn run(cli: Cli) -> u8 {
         Command::UnfencePeer(args) => return fence::unfence_peer(args, run_folder()),
         Command::Witness(args) => return witness(args),
         _ => {}
+    }
+    if matches!(cli.command, Command::Wish { .. }) {
+        // UCARP does nothing while its script runs: if anything hangs, the kernel ends this process.
+        alarm::set(WISH_LIMIT_S);
     }
     let config = match Config::load(&cli.config_file) {
         Ok(config) => config,

@@ -18,6 +18,26 @@ pub struct Connection {
 
 /// The established connections to one of these addresses, sorted; `ports` empty means any.
 pub fn established(addresses: &[IpAddr], ports: &[u16]) -> io::Result<Vec<Connection>> {
+    let mut found: Vec<Connection> = sockets()?
+        .into_iter()
+        .filter(|(one, is_established)| {
+            let is_wanted = ports.is_empty() || ports.contains(&one.server.port());
+            *is_established && is_wanted && addresses.contains(&one.server.ip())
+        })
+        .map(|(one, _)| one)
+        .collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Whether any socket has one of these addresses, be it only about to go.
+pub fn any_left(addresses: &[IpAddr]) -> io::Result<bool> {
+    Ok(sockets()?.iter().any(|(one, _)| addresses.contains(&one.server.ip())))
+}
+
+/// The ends of every TCP socket, and whether they are connected.
+fn sockets() -> io::Result<Vec<(Connection, bool)>> {
     let mut found = Vec::new();
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         match fs::read_to_string(table) {
@@ -27,18 +47,13 @@ pub fn established(addresses: &[IpAddr], ports: &[u16]) -> io::Result<Vec<Connec
             Err(error) => return Err(error),
         }
     }
-    found.retain(|one| {
-        addresses.contains(&one.server.ip()) && (ports.is_empty() || ports.contains(&one.server.port()))
-    });
-    found.sort();
-    found.dedup();
     Ok(found)
 }
 
-fn connection(line: &str) -> Option<Connection> {
+fn connection(line: &str) -> Option<(Connection, bool)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (server, client, state) = (fields.next()?, fields.next()?, fields.next()?);
-    (state == ESTABLISHED).then(|| Some(Connection { server: end(server)?, client: end(client)? })).flatten()
+    Some((Connection { server: end(server)?, client: end(client)? }, state == ESTABLISHED))
 }
 
 /// An address as the kernel prints it: words of 32 bits in the machine's order, in hexadecimal.
@@ -88,12 +103,12 @@ mod tests {
             server: "10.99.0.100:2049".parse().unwrap(),
             client: "10.99.0.50:700".parse().unwrap(),
         };
-        assert_eq!(connection(v4), Some(expected));
-        assert_eq!(connection(v6), Some(expected));
-        assert_eq!(connection(&v4.replace(" 01 ", " 0A ")), None);
+        assert_eq!(connection(v4), Some((expected, true)));
+        assert_eq!(connection(v6), Some((expected, true)));
+        assert_eq!(connection(&v4.replace(" 01 ", " 06 ")), Some((expected, false)));
         assert_eq!(connection("nonsense"), None);
         let real = "   2: 000000FD000000000000000000010000:0801 000000FD000000000000000050000000:02BC 01 0";
-        assert!(connection(real).unwrap().server.is_ipv6());
+        assert!(connection(real).unwrap().0.server.is_ipv6());
     }
 
     #[test]

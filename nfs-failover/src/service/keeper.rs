@@ -20,6 +20,8 @@ pub trait Mover: Send + Sync + 'static {
     fn run(&self, which: Way, cancel: &Cancel) -> Outcome;
     /// What an earlier service has left.
     fn found(&self) -> Found;
+    /// Has ready whatever a promotion needs and other nodes do not mind.
+    fn prepare(&self) {}
     /// Whether the server answers.
     fn server_answers(&self) -> bool;
     /// Kills the server, if there is one: a drill.
@@ -117,6 +119,7 @@ pub(crate) fn start(
 
 impl Keeper {
     fn keep(mut self, inbox: &Receiver<Event>) {
+        self.mover.prepare();
         loop {
             match self.next(inbox) {
                 Some(Event::Input(input)) => self.handle(input),

@@ -68,6 +68,15 @@ impl Mover for Plans {
         Found::of(here.standing(&service.name), !matches!(journal, Ok(None)))
     }
 
+    fn prepare(&self) {
+        let Scene { here, service, .. } = self.0.as_ref();
+        // Whoever moves the service at this moment has it ready anyway.
+        let Ok(_lock) = here.lock(&service.name, Duration::ZERO) else { return };
+        if let Err(trouble) = steps::prepare(&self.0) {
+            eprintln!("{}: a promotion will try again: {trouble}", service.name);
+        }
+    }
+
     fn server_answers(&self) -> bool {
         let service = &self.0.service;
         let server = !service.is_nfs() || steps::answers(service).is_ok();

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::Scene;
 use crate::config::{Service, Vip};
+use crate::net::addresses;
 use crate::net::link::Link;
 use crate::plan::{Cancel, Step, Trouble, Turn, trouble};
 use crate::system::interfaces;
-use crate::system::program::program;
 
 /// An owner answers within this. The question is asked early, so that hardly anybody waits for it.
 const ANSWER_LIMIT: Duration = Duration::from_millis(50);
@@ -98,7 +98,7 @@ impl Step for Add {
         expect_no_other_owner(&question, service)?;
         let present = interfaces::addresses()?;
         for vip in service.vips.iter().filter(|vip| !is_here(vip, &present)) {
-            self.0.run(ip("add", vip), "", turn.left())?;
+            addresses::add(vip.address, vip.prefix, &vip.interface, turn.left()).map_err(trouble(vip))?;
         }
         question.announce(service)?;
         // The kernel takes its time to close such a socket.
@@ -166,18 +166,7 @@ impl Step for Remove {
 fn remove(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     let present = interfaces::addresses()?;
     for vip in scene.service.vips.iter().filter(|vip| is_here(vip, &present)) {
-        scene.run(ip("del", vip), "", turn.left())?;
+        addresses::remove(vip.address, vip.prefix, &vip.interface, turn.left()).map_err(trouble(vip))?;
     }
     Ok("removed".into())
-}
-
-/// `ip address add|del`. The kernel's own search for duplicates would hold an IPv6 address back for a second. And it would
-/// take the newest for whatever this node says of itself, to its peer, too: only one that is not preferred is left alone.
-fn ip(verb: &str, vip: &Vip) -> std::process::Command {
-    let address = format!("{}/{}", vip.address, vip.prefix);
-    let mut arguments = vec!["address", verb, &address, "dev", &vip.interface];
-    if verb == "add" && vip.address.is_ipv6() {
-        arguments.extend(["nodad", "preferred_lft", "0"]);
-    }
-    program("ip", &arguments)
 }

@@ -1,22 +1,24 @@
 //! The ports on the addresses stay closed until the service is ready: a client that is refused waits for seconds, one
 //! that hears nothing sends again at once.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Scene, address, clients, role};
+use super::{PROGRAM_LIMIT, Scene, address, clients, role};
 use crate::config::Service;
-use crate::plan::{Step, Trouble, Turn};
+use crate::net::closed::{self, Way};
+use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::mounts;
-use crate::system::program::program;
 
 /// Portmapper, NFS, mountd, lockd, statd, at the ports that are customary where they are fixed.
 const NFS_PORTS: &[u16] = &[111, 662, 2049, 20048, 32803];
-/// Where packets are dropped, and by which of their ends: those that come, and those that go.
-const HOOKS: &[(&str, &str, &str)] = &[("input", "daddr", "dport"), ("output", "saddr", "sport")];
-/// Before the administrator's own rules.
-const PRIORITY: i32 = -150;
+/// What comes, and what goes.
+const BOTH: &[Way] = &[Way::In, Way::Out];
+
+/// Has the kernel's modules loaded. The service's own table stays as it is.
+pub(super) fn prepare(service: &Service) -> Result<(), Trouble> {
+    closed::open(&format!("{}-probe", table(service)), PROGRAM_LIMIT).map_err(trouble("nftables"))
+}
 
 /// Closes the ports.
 pub(super) struct Block(pub(super) Arc<Scene>);
@@ -36,11 +38,11 @@ impl Step for Block {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&self.0, &closing(&self.0.service, HOOKS), turn).map(|()| "ports closed".into())
+        close(&self.0.service, BOTH, turn).map(|()| "ports closed".into())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        nft(&self.0, &opening(&self.0.service), turn)
+        open(&self.0.service, turn)
     }
 }
 
@@ -73,11 +75,11 @@ impl Step for BlockForDemotion {
         let mut said = "ports closed";
         if role::is_frozen(&self.0)? {
             // They wait for answers that will never come, and would for long: the other node may not know of them.
-            nft(&self.0, &closing(&self.0.service, &HOOKS[..1]), turn)?;
+            close(&self.0.service, &[Way::In], turn)?;
             clients::drop_sockets(&self.0.service, turn)?;
             said = "ports closed, and the clients sent away";
         }
-        nft(&self.0, &closing(&self.0.service, HOOKS), turn).map(|()| said.into())
+        close(&self.0.service, BOTH, turn).map(|()| said.into())
     }
 }
 
@@ -94,11 +96,11 @@ impl Step for Unblock {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        nft(&self.0, &opening(&self.0.service), turn).map(|()| "ports open".into())
+        open(&self.0.service, turn).map(|()| "ports open".into())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        nft(&self.0, &closing(&self.0.service, HOOKS), turn)
+        close(&self.0.service, BOTH, turn)
     }
 }
 
@@ -114,32 +116,13 @@ pub(super) fn ports(service: &Service) -> &[u16] {
     }
 }
 
-fn closing(service: &Service, hooks: &[(&str, &str, &str)]) -> String {
-    let mut rules = opening(service);
-    let _ = writeln!(rules, "table inet {} {{", table(service));
-    for (hook, address_end, port_end) in hooks {
-        let _ =
-            writeln!(rules, " chain {hook} {{ type filter hook {hook} priority {PRIORITY}; policy accept;");
-        for vip in &service.vips {
-            let family = if matches!(vip.address, IpAddr::V4(_)) { "ip" } else { "ip6" };
-            let _ = write!(rules, "  {family} {address_end} {} meta l4proto {{ tcp, udp }}", vip.address);
-            let ports: Vec<String> = ports(service).iter().map(u16::to_string).collect();
-            if !ports.is_empty() {
-                let _ = write!(rules, " th {port_end} {{ {} }}", ports.join(", "));
-            }
-            rules.push_str(" drop\n");
-        }
-        rules.push_str(" }\n");
-    }
-    rules + "}\n"
+fn close(service: &Service, ways: &[Way], turn: &Turn) -> Result<(), Trouble> {
+    let addresses: Vec<IpAddr> = service.vips.iter().map(|vip| vip.address).collect();
+    let closed = closed::close(&table(service), ways, &addresses, ports(service), turn.left());
+    closed.map_err(trouble(format_args!("closing ports by nftables, table inet {}", table(service))))
 }
 
-/// Works whether the table is there or not.
-fn opening(service: &Service) -> String {
-    let table = table(service);
-    format!("table inet {table} {{}}\ndelete table inet {table}\n")
-}
-
-fn nft(scene: &Scene, rules: &str, turn: &Turn) -> Result<(), Trouble> {
-    scene.run(program("nft", &["-f", "-"]), rules, turn.left())
+fn open(service: &Service, turn: &Turn) -> Result<(), Trouble> {
+    let opened = closed::open(&table(service), turn.left());
+    opened.map_err(trouble(format_args!("opening ports by nftables, table inet {}", table(service))))
 }

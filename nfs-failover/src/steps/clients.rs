@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Scene, block};
 use crate::config::Service;
-use crate::net::connections::{Connection, established, read, to_text};
+use crate::net::connections::{Connection, any_left, established, read, to_text};
 use crate::net::link::tickle_all;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::program::{program, run};
@@ -16,6 +16,8 @@ use crate::system::{filesystem, mounts};
 /// On a volume that hangs, nobody waits for the list.
 const SAVE_LIMIT: Duration = Duration::from_secs(2);
 
+const LOOKING: &str = "looking for the clients' connections";
+
 /// Where the list lies.
 pub(super) fn list(service: &Service) -> PathBuf {
     service.state.join("clients")
@@ -23,8 +25,11 @@ pub(super) fn list(service: &Service) -> PathBuf {
 
 /// The connections to the service.
 pub(super) fn connections(service: &Service) -> Result<Vec<Connection>, Trouble> {
-    let addresses: Vec<IpAddr> = service.vips.iter().map(|vip| vip.address).collect();
-    established(&addresses, block::ports(service)).map_err(trouble("looking for the clients' connections"))
+    established(&addresses(service), block::ports(service)).map_err(trouble(LOOKING))
+}
+
+fn addresses(service: &Service) -> Vec<IpAddr> {
+    service.vips.iter().map(|vip| vip.address).collect()
 }
 
 /// Makes the clients of the node that served before come back.
@@ -115,6 +120,11 @@ impl Step for Drop {
 
     fn optional(&self) -> bool {
         true
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        let left = any_left(&addresses(&self.0.service));
+        Ok((!left.map_err(trouble(LOOKING))?).then(|| "none is left".into()))
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {

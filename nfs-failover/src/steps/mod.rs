@@ -77,6 +77,12 @@ impl Scene {
     }
 }
 
+/// Has ready what does not depend on the volume.
+pub fn prepare(scene: &Scene) -> Result<(), Trouble> {
+    block::prepare(&scene.service)?;
+    server::prepare(scene)
+}
+
 /// Makes this node the server.
 pub fn promote(scene: &Arc<Scene>) -> Plan {
     let scene = || Arc::clone(scene);

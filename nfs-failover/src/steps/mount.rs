@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Scene, device, unmount};
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::mounts::Mounted;
-use crate::system::program::program;
+use crate::system::program::{find, program};
 use crate::system::{filesystem, mounts};
 
 /// A journal may have to be replayed.
@@ -57,10 +57,23 @@ impl Step for Mount {
         let device = device::path(&self.0)?;
         expect_uuid(&device, mount.uuid.as_deref())?;
         fs::create_dir_all(&mount.point).map_err(trouble(mount.point.display()))?;
-        let arguments = ["-t".as_ref(), mount.fstype.as_ref(), "-o".as_ref(), mount.options.as_ref()];
-        let mut command = program::<&std::ffi::OsStr>("mount", &arguments);
-        command.arg(&device).arg(&mount.point);
-        self.0.run(command, "", turn.left())?;
+        match find(&format!("mount.{}", mount.fstype)) {
+            None => {
+                let mounted = filesystem::mount(&device, &mount.point, &mount.fstype, &mount.options);
+                mounted.map_err(trouble(format_args!(
+                    "cannot mount {} as {}; the kernel's log may say more",
+                    device.display(),
+                    mount.fstype
+                )))?;
+            }
+            // It wants more than the kernel's call.
+            Some(_) => {
+                let options = ["-t".as_ref(), mount.fstype.as_ref(), "-o".as_ref(), mount.options.as_ref()];
+                let mut command = program::<&std::ffi::OsStr>("mount", &options);
+                command.arg(&device).arg(&mount.point);
+                self.0.run(command, "", turn.left())?;
+            }
+        }
         let Some(mounted) = mounts::at(&mount.point)?.filter(|mounted| mounted.is_of(&device)) else {
             let point = mount.point.display();
             return Err(Trouble::new(format!("{} is not mounted on {point} after all", device.display())));

@@ -31,6 +31,14 @@ impl Step for Notify {
         true
     }
 
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        let state = self.0.service.state.join("statd");
+        let has_any =
+            |folder: &str| fs::read_dir(state.join(folder)).is_ok_and(|mut names| names.next().is_some());
+        // Noted while they had locks, and those that a former server has not reached.
+        Ok((!has_any("sm") && !has_any("sm.bak")).then(|| "no client has NFSv3 locks".into()))
+    }
+
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
         let Scene { service, here, .. } = self.0.as_ref();
         let Some(vip) = service.vips.first() else { return Ok("nobody".into()) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::unistd::syncfs;
 
 use super::within;
@@ -68,6 +68,42 @@ pub fn sync(point: &Path, limit: Duration) -> Result<(), Trouble> {
     }
 }
 
+/// Options that stand for a flag, with the words that say no to them.
+const FLAGS: &[(MsFlags, &str, &str)] = &[
+    (MsFlags::MS_RDONLY, "ro", "rw"),
+    (MsFlags::MS_NOSUID, "nosuid", "suid"),
+    (MsFlags::MS_NODEV, "nodev", "dev"),
+    (MsFlags::MS_NOEXEC, "noexec", "exec"),
+    (MsFlags::MS_SYNCHRONOUS, "sync", "async"),
+    (MsFlags::MS_DIRSYNC, "dirsync", "nodirsync"),
+    (MsFlags::MS_NOATIME, "noatime", "atime"),
+    (MsFlags::MS_NODIRATIME, "nodiratime", "diratime"),
+    (MsFlags::MS_RELATIME, "relatime", "norelatime"),
+    (MsFlags::MS_STRICTATIME, "strictatime", "nostrictatime"),
+    (MsFlags::MS_LAZYTIME, "lazytime", "nolazytime"),
+];
+/// Options that are for whoever reads `/etc/fstab`.
+const FOR_FSTAB: &[&str] = &["", "defaults", "auto", "noauto", "nofail", "_netdev"];
+
+/// Mounts a device, with options as `mount -o` takes them.
+pub fn mount(device: &Path, point: &Path, kind: &str, options: &str) -> io::Result<()> {
+    let (flags, data) = flags_in(options);
+    Ok(nix::mount::mount(Some(device), point, Some(kind), flags, Some(data.as_str()))?)
+}
+
+/// The flags among mount options, and the words that are left for the filesystem.
+fn flags_in(options: &str) -> (MsFlags, String) {
+    let mut flags = MsFlags::empty();
+    let mut words = Vec::new();
+    for word in options.split(',').filter(|word| !FOR_FSTAB.contains(word) && !word.starts_with("x-")) {
+        match FLAGS.iter().find(|(_, yes, no)| [yes, no].contains(&&word)) {
+            Some((flag, yes, _)) => flags.set(*flag, *yes == word),
+            None => words.push(word),
+        }
+    }
+    (flags, words.join(","))
+}
+
 /// How an attempt to unmount ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unmount {
@@ -121,6 +157,13 @@ mod tests {
         head[47] = 1;
         assert_eq!(uuid_in(&head).unwrap(), "00000000-0000-0000-0000-000000000001");
         assert_eq!(uuid_in(&head[..40]), None);
+    }
+
+    #[test]
+    fn mount_options_become_flags_and_words() {
+        let options = "defaults,ro,noatime,errors=remount-ro,x-systemd.makefs,nofail,rw,data=ordered";
+        assert_eq!(flags_in(options), (MsFlags::MS_NOATIME, "errors=remount-ro,data=ordered".into()));
+        assert_eq!(flags_in(""), (MsFlags::empty(), String::new()));
     }
 
     #[test]

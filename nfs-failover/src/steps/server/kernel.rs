@@ -13,13 +13,19 @@ use super::super::PROGRAM_LIMIT;
 use super::{STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
 use crate::config::{Client, Export, Service};
 use crate::plan::{Trouble, Turn, trouble};
-use crate::system::mounts;
 use crate::system::process::Process;
 use crate::system::program::{program, run, start as start_program};
+use crate::system::{filesystem, mounts, within};
 
 const NFSD_FOLDER: &str = "/proc/fs/nfsd";
 const PIPES_FOLDER: &str = "/run/rpc_pipefs";
 const THREADS_FILE: &str = "/proc/fs/nfsd/threads";
+const GRACE_FILE: &str = "/proc/fs/nfsd/nfsv4gracetime";
+const LEASE_FILE: &str = "/proc/fs/nfsd/nfsv4leasetime";
+const VERSIONS_FILE: &str = "/proc/fs/nfsd/versions";
+const LISTENERS_FILE: &str = "/proc/fs/nfsd/portlist";
+/// For IPv4 and IPv6.
+const LISTENER: &str = "tcp 2049";
 const LOCK_GRACE_FILE: &str = "/proc/sys/fs/nfs/nlm_grace_period";
 const THREADS: &str = "8";
 /// Fixed ports, so that they can be closed and opened.
@@ -27,8 +33,8 @@ const MOUNTD_PORT: &str = "20048";
 const STATD_PORT: &str = "662";
 /// Remembers which NFSv4 clients have opens and locks.
 const TRACKER: &str = "nfsdcld";
-/// Programs that run beside the kernel's threads; what they have open on the volume goes with them.
-const HELPERS: &[&str] = &[TRACKER, "statd", "mountd", "sm-notify"];
+/// Programs that keep their state on the volume, and go with it. `rpc.mountd` knows nothing without exports, and stays.
+const HELPERS: &[&str] = &[TRACKER, "statd", "sm-notify"];
 /// The kernel ends threads and opens at once; writing back may take its time.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -46,30 +52,33 @@ fn helper(scene: &Scene, name: &str) -> Option<Process> {
     Process::saved(&scene.here.file(&scene.service.name, &format!("{name}.pid")))
 }
 
-pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
-    let service = &scene.service;
-    // Built in, it is no module.
-    let _ = run(program("modprobe", &["nfsd"]), PROGRAM_LIMIT);
+/// What does not depend on the volume: a node that waits for its turn has it ready.
+pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
+    if !Path::new(NFSD_FOLDER).exists() {
+        // Built in, it is no module.
+        let _ = run(program("modprobe", &["nfsd"]), PROGRAM_LIMIT);
+    }
     mount_once("nfsd", NFSD_FOLDER)?;
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
     ensure_portmapper()?;
+    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])
+}
+
+pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
+    let service = &scene.service;
+    prepare(scene)?;
     let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
     start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
-    let statd = ["-F", "-L", "-p", STATD_PORT, "-P", &state("statd")];
-    start_helper(scene, "statd", "rpc.statd", &statd)?;
-    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])?;
     for export in &service.exports {
         for client in &export.clients {
             let (options, exported) = (options(export, client), exported(export, client));
             scene.run(program("exportfs", &["-o", &options, &exported]), "", PROGRAM_LIMIT)?;
         }
     }
-    let grace = service.grace_s.to_string();
-    if Path::new(LOCK_GRACE_FILE).exists() {
-        fs::write(LOCK_GRACE_FILE, &grace).map_err(trouble(LOCK_GRACE_FILE))?;
-    }
+    let statd = ["-F", "-L", "-p", STATD_PORT, "-P", &state("statd")];
+    start_helper(scene, "statd", "rpc.statd", &statd)?;
     await_client_tracking(scene, turn)?;
-    start_threads(service, turn.left())?;
+    start_threads(service)?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
     Ok(format!("{THREADS} threads answer"))
 }
@@ -91,17 +100,37 @@ fn await_client_tracking(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
     }
 }
 
-/// The kernel takes the server's scope from the name of the host on which its threads are started: this is that host, for
-/// the moment. Debian 12's `rpc.nfsd` cannot be told.
-fn start_threads(service: &Service, limit: Duration) -> Result<(), Trouble> {
+/// What `rpc.nfsd` would do. Times and versions are taken only before there is a listener, the listener only once.
+fn start_threads(service: &Service) -> Result<(), Trouble> {
     let (grace, lease) = (service.grace_s.to_string(), service.lease_s.to_string());
+    if Path::new(LOCK_GRACE_FILE).exists() {
+        tell(LOCK_GRACE_FILE, &grace)?;
+    }
+    if !has_listener() {
+        tell(GRACE_FILE, &grace)?;
+        tell(LEASE_FILE, &lease)?;
+        // A kernel without this version refuses to be told so.
+        let _ = tell(VERSIONS_FILE, "-2");
+        tell(LISTENERS_FILE, LISTENER)?;
+    }
+    // The kernel takes the server's scope from the name of the host on which its threads are started: this is that host, for
+    // the moment.
     let scope = scope(service);
     let starter = thread::spawn(move || {
         let named = unshare(CloneFlags::CLONE_NEWUTS).and_then(|()| sethostname(&scope));
         named.map_err(trouble("cannot name the server"))?;
-        run(program("rpc.nfsd", &["-G", &grace, "-L", &lease, THREADS]), limit)
+        tell(THREADS_FILE, THREADS)
     });
     starter.join().unwrap_or_else(|_| Err(Trouble::new("starting the threads has panicked")))
+}
+
+fn has_listener() -> bool {
+    fs::read_to_string(LISTENERS_FILE).is_ok_and(|listeners| listeners.lines().any(|line| line == LISTENER))
+}
+
+/// The kernel takes what is written as one word.
+fn tell(file: &str, word: &str) -> Result<(), Trouble> {
+    fs::write(file, format!("{word}\n")).map_err(trouble(format_args!("writing '{word}' to {file}")))
 }
 
 /// Threads of the kernel's die of nothing else.
@@ -110,12 +139,13 @@ pub(super) fn kill() -> Result<(), Trouble> {
 }
 
 fn end_threads(limit: Duration) -> Result<(), Trouble> {
-    run(program("rpc.nfsd", &["0"]), limit)
+    let hangs = || Trouble::new(format!("the NFS threads do not end within {:.1} s", limit.as_secs_f64()));
+    within(limit, || tell(THREADS_FILE, "0")).ok_or_else(hangs)?
 }
 
 pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     // Without threads there are no opens and no locks.
-    let stopped = match runs() {
+    let stopped = match runs() || has_listener() {
         true => end_threads(STOP_LIMIT.min(turn.left())),
         false => Ok(()),
     };
@@ -164,7 +194,7 @@ fn mount_once(kind: &str, folder: &str) -> Result<(), Trouble> {
         return Ok(());
     }
     fs::create_dir_all(folder).map_err(trouble(format_args!("the kernel has no {kind}")))?;
-    run(program("mount", &["-t", kind, kind, folder]), PROGRAM_LIMIT)
+    filesystem::mount(Path::new(kind), Path::new(folder), kind, "").map_err(trouble(folder))
 }
 
 /// Starts a program that stays, if it does not run. It is known again by `name`.

@@ -51,6 +51,15 @@ pub fn kill(service: &Service, here: &Here) -> Result<(), Trouble> {
     }
 }
 
+/// Has ready what does not depend on the volume.
+pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
+    match scene.service.server {
+        Server::Ganesha => ensure_portmapper(),
+        Server::Kernel => kernel::prepare(scene),
+        Server::None => Ok(()),
+    }
+}
+
 /// The step that starts it, if there is one.
 pub(super) fn start(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
     scene.service.is_nfs().then(|| Arc::new(Start(scene)) as Arc<dyn Step>)

@@ -95,7 +95,10 @@ fn check(file: &str, log: &str) -> Result<Value> {
     }
     let waits = times.windows(2).enumerate().map(|(before, pair)| (pair[1] - pair[0], before + 1));
     let (stall_ms, record) = waits.max().unwrap_or_default();
-    Ok(json!({ "acknowledged": times.len(), "stall_ms": stall_ms, "before_record": record }))
+    let began_ms = times.get(record.saturating_sub(1));
+    Ok(
+        json!({ "acknowledged": times.len(), "stall_ms": stall_ms, "stall_began_ms": began_ms, "before_record": record }),
+    )
 }
 
 #[cfg(test)]
@@ -109,7 +112,10 @@ mod tests {
     #[test]
     fn the_longest_wait_is_found() {
         let found = check(&file(&[0, 1, 2, 3]), "0 1000\n1 1010\n2 4510\n").unwrap();
-        assert_eq!(found, json!({ "acknowledged": 3, "stall_ms": 3500, "before_record": 2 }));
+        assert_eq!(
+            found,
+            json!({ "acknowledged": 3, "stall_ms": 3500, "stall_began_ms": 1010, "before_record": 2 })
+        );
     }
 
     #[test]

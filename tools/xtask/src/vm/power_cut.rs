@@ -1,13 +1,13 @@
 //! The primary loses its power while a client appends to files over NFSv4.2; it comes back and is brought up to date.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::drbd::Drbd;
 use super::lab::Lab;
 use super::machine::Machine;
 use super::stack::{EXPORT, LOG, Stack, VIP, start_ucarp, wait_until_serving};
 use super::tandem::Tandem;
-use super::writer::Writer;
+use super::writer::{Writer, Written};
 use crate::process::Result;
 use crate::steps::{Steps, print_beside};
 
@@ -34,7 +34,7 @@ struct Outcome {
 pub(super) fn run_baseline() -> Result<()> {
     let outcome = play(&Lab::prepare("drbd-baseline")?, &Drbd)?;
     outcome.steps.print();
-    println!("\nThe client's lock was {}.", if outcome.lock_held { "held" } else { "lost" });
+    println!("\nThe client's lock was {}.", held(outcome.lock_held));
     Ok(())
 }
 
@@ -46,13 +46,23 @@ pub(super) fn run_tandem(alone: bool) -> Result<()> {
     };
     let tandem = play(&Lab::prepare("ha-nfs-tandem")?, &Tandem)?;
     match drbd {
-        Some(drbd) => print_beside(&[(Drbd.name(), &drbd.steps), (Tandem.name(), &tandem.steps)]),
+        Some(drbd) => {
+            print_beside(&[(Drbd.name(), &drbd.steps), (Tandem.name(), &tandem.steps)]);
+            println!("\nThe client's lock was {} over DRBD.", held(drbd.lock_held));
+            let stall = |outcome: &Outcome| outcome.steps.took(STALL).unwrap_or_default().as_secs_f64();
+            println!("Tandem's wait is {:.2} of DRBD's.", stall(&tandem) / stall(&drbd));
+        }
         None => tandem.steps.print(),
     }
+    println!("The client's lock was {} over Tandem.", held(tandem.lock_held));
     match tandem.lock_held {
         true => Ok(()),
         false => Err("the client's lock was lost".into()),
     }
+}
+
+fn held(is_held: bool) -> &'static str {
+    if is_held { "held" } else { "lost" }
 }
 
 /// The story. A record that was acknowledged and is not there, or not in order, ends it with an error.
@@ -79,12 +89,13 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
     let locked = Writer::start(&mut client, LOCKED, "--lock")?;
     client.sh(&format!("sleep {BESIDE_SECONDS}"))?;
 
+    let cut = SystemTime::now().duration_since(UNIX_EPOCH)?;
     steps.run("power cut: n2 has the address", || {
         n1.cut_power()?;
         wait_until_serving(&mut n2)
     })?;
     steps.run("client: appends are acknowledged again", || plain.wait_for_progress(&mut client))?;
-    println!("n2, {LOG}:\n{}", n2.sh(&format!("cat {LOG}"))?);
+    let log = n2.sh(&format!("cat {LOG}"))?;
     steps.run("client: the 32 MiB are what they were", || {
         client.sh("echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /tmp/bulk.sum").map(drop)
     })?;
@@ -100,8 +111,27 @@ fn play(lab: &Lab, stack: &dyn Stack) -> Result<Outcome> {
     let held_on = locked.stop(&mut client)?;
     print!("{}", held_on.text);
     locked.judge(&mut client)?;
-    steps.note(STALL, plain.judge(&mut client)?.stall);
+    let written = plain.judge(&mut client)?;
+    let kernel = n2.sh("dmesg | grep -E 'NFSD|EXT4' || true")?;
+    print_stall(stack.name(), &written, cut, &log, &kernel);
+    steps.note(STALL, written.stall);
     Ok(Outcome { steps, lock_held: lock_refused && held_on.status == 0 })
+}
+
+/// Prints what the client's wait consists of, each part with its distance from the last acknowledgement before the cut.
+fn print_stall(name: &str, written: &Written, cut: Duration, log: &str, kernel: &str) {
+    println!("\n{name}: what the client waited for, in seconds since the last acknowledgement");
+    let print = |at: Duration, what: &str| {
+        println!("{:+8.3} {what}", at.as_secs_f64() - written.stall_began.as_secs_f64());
+    };
+    print(cut, "the power is cut");
+    let lines = log.lines().filter_map(|line| {
+        let (at, what) = line.split_once(' ')?;
+        Some((Duration::try_from_secs_f64(at.parse().ok()?).ok()?, what))
+    });
+    lines.filter(|(at, _)| *at > cut).for_each(|(at, what)| print(at, what));
+    print(written.stall_began + written.stall, "the next acknowledgement");
+    println!("n2's kernel, in seconds since it was booted:\n{kernel}");
 }
 
 fn mount(client: &mut Machine) -> Result<()> {

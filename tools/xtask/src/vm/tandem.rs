@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::lab::Lab;
 use super::machine::Machine;
-use super::stack::Stack;
+use super::stack::{LOG, Stack};
 use crate::process::Result;
 
 const CONFIGURATION: &str = include_str!("../../../../packaging/tandem.conf");
 const COMMON: &str = include_str!("../../../../packaging/tandem.d/global_common.conf");
 const RESOURCE: &str = include_str!("guest/tandem/r0.res");
 const SERVICE: &str = include_str!("guest/tandem/nfs-failover.conf");
-const VIP_UP: &str = include_str!("guest/tandem/vip-up.sh");
-const VIP_DOWN: &str = include_str!("guest/tandem/vip-down.sh");
+const VIP_UP: &str = include_str!("../../../../packaging/ucarp/vip-up");
+const VIP_DOWN: &str = include_str!("../../../../packaging/ucarp/vip-down");
 const LIMIT: Duration = Duration::from_secs(60);
 const RESYNC_LIMIT: Duration = Duration::from_secs(180);
 
@@ -57,8 +57,19 @@ impl Stack for Tandem {
 
     fn install(&self, node: &mut Machine) -> Result<()> {
         self.install_device(node)?;
-        node.sh("install -m 755 /host/etc/vip/* /usr/local/sbin/; rpcbind -w; modprobe -a nfsd nf_tables")
-            .map(drop)
+        // The shell knows the time without a program.
+        let serve = format!(
+            "install -m 755 /host/etc/vip/* /usr/local/sbin/
+            {{ nfs-failover serve 2>&1 | while IFS= read -r line; do echo \"$EPOCHREALTIME $line\"; done; }} \\
+                </dev/null >>{LOG} 2>&1 &"
+        );
+        node.sh(&serve)?;
+        node.wait_until(
+            "nfs-failover is ready",
+            &format!("grep -q serves {LOG}"),
+            LIMIT,
+            &format!("cat {LOG}"),
+        )
     }
 
     fn create(&self, one: &mut Machine, other: &mut Machine) -> Result<()> {

@@ -25,6 +25,8 @@ pub(super) struct Written {
     pub(super) acknowledged: u64,
     /// The longest time between two acknowledgements.
     pub(super) stall: Duration,
+    /// When that began, as the machines' clocks have it.
+    pub(super) stall_began: Duration,
 }
 
 impl Writer {
@@ -75,6 +77,11 @@ impl Writer {
         print!("{}: {found}", self.file);
         let found: Value = serde_json::from_str(&found)?;
         let number = |key: &str| found[key].as_u64().unwrap_or_default();
-        Ok(Written { acknowledged: number("acknowledged"), stall: Duration::from_millis(number("stall_ms")) })
+        let time = |key: &str| Duration::from_millis(number(key));
+        Ok(Written {
+            acknowledged: number("acknowledged"),
+            stall: time("stall_ms"),
+            stall_began: time("stall_began_ms"),
+        })
     }
 }
