@@ -89,6 +89,10 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
         expect_no_fence(&scene.service.name, &scene.here.standing(&scene.service.name))?;
     }
     let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
+    if (way, report.ending) == (Way::Demote, Ending::Done) {
+        // Whoever demotes it by hand looks after it, and sees that nothing is left.
+        clear(&scene.here, &scene.service.name)?;
+    }
     Ok(conclude(cli, &report))
 }
 

@@ -82,6 +82,11 @@ impl Program {
         assert!(outcome.stderr.contains("NFS3ERR_NOENT"), "{outcome:?}");
     }
 
+    /// Whether it can mount; there are no records yet.
+    pub(crate) fn finds_nothing(&self, host: &Host) -> bool {
+        host.run(&self.path, &[&self.url, FILE, "read"]).stderr.contains("NFS3ERR_NOENT")
+    }
+
     /// Every acknowledged record is there, in order, and nothing but records.
     #[track_caller]
     pub(crate) fn expect(&self, host: &Host, acknowledged: u64) {

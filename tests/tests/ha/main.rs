@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod balancer;
 mod by_hand;
 mod client;
 mod connections;

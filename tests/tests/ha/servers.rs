@@ -11,7 +11,8 @@ use crate::outcome::{Outcome, binary};
 use crate::wait;
 
 const DISK_BYTES: u64 = 96 << 20;
-const EXPORT: &str = "/srv/nfs/data";
+/// What is exported.
+pub(crate) const EXPORT: &str = "/srv/nfs/data";
 
 /// The lab with a volume that holds an empty export; nothing is promoted.
 pub(crate) struct Servers {

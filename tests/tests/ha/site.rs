@@ -42,7 +42,7 @@ impl Site {
     }
 
     /// `service` is what stands in the service's configuration besides.
-    fn with(decider: Decider, service: &str) -> Site {
+    pub(crate) fn with(decider: Decider, service: &str) -> Site {
         let word = match decider {
             Decider::Ucarp => "ucarp",
             Decider::Keepalived => "keepalived",
