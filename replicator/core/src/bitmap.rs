@@ -161,6 +161,11 @@ impl Bitmap {
         (ranges, volume_bytes)
     }
 
+    /// All bits, the first block's being the lowest of the first word.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The bits of one page, little-endian, padded with zeroes to [`PAGE_BYTES`].
     pub fn page(&self, page: u64) -> Vec<u8> {
         let first = page as usize * WORDS_PER_PAGE;

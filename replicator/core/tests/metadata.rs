@@ -190,3 +190,68 @@ proptest! {
         prop_assert!(Superblock::decode(&good).is_err());
     }
 }
+
+/// A disk that fails after some writes.
+struct Failing<'a> {
+    disk: &'a mut MemoryDisk,
+    writes_left: usize,
+}
+
+impl MetaIo for Failing<'_> {
+    fn size_bytes(&self) -> u64 {
+        self.disk.size_bytes()
+    }
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.disk.read_at(offset, buffer)
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.writes_left = self.writes_left.checked_sub(1).ok_or(DiskError("power failed".into()))?;
+        self.disk.write_at(offset, data)
+    }
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_restored_image_is_there_whole_or_not_at_all() {
+    for placement in [Placement::Internal, Placement::External] {
+        let (mut source, _) = created(placement);
+        metadata::invalidate(&mut source, placement, SIZE, NodeId(0)).unwrap();
+        let image = metadata::load(&mut source, placement, SIZE, NodeId(0)).unwrap();
+        for writes_left in 0.. {
+            let (mut disk, _) = created(placement);
+            let mut failing = Failing { disk: &mut disk, writes_left };
+            let (superblock, bitmaps) = (image.superblock.clone(), image.bitmaps.clone());
+            let bytes = image.volume_bytes();
+            let done =
+                metadata::restore(&mut failing, &[volume(0, placement, SIZE)], bytes, superblock, bitmaps);
+            match metadata::load(&mut disk, placement, SIZE, NodeId(0)) {
+                // One copy of the old one is wiped, and nothing else is changed.
+                Ok(found) if found.superblock.sequence == 0 => assert!(writes_left <= 1),
+                Ok(found) => assert_eq!(
+                    (found.superblock, found.bitmaps),
+                    (image.superblock.clone(), image.bitmaps.clone())
+                ),
+                Err(error) => assert_eq!(error, LoadError::NotFound),
+            }
+            if done.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_image_of_another_disk_is_refused() {
+    let (mut disk, geometry) = created(Placement::Internal);
+    let superblock = || Superblock::fresh(1, SIZE, Placement::Internal, 1);
+    let too_much = geometry.data_bytes + 4096;
+    let disks = [volume(0, Placement::Internal, SIZE)];
+    let error = metadata::restore(&mut disk, &disks, too_much, superblock(), Vec::new());
+    assert!(matches!(error, Err(LoadError::Shrunk { .. })), "{error:?}");
+    let disks = [volume(0, Placement::External, SIZE)];
+    let error = metadata::restore(&mut disk, &disks, 4096, superblock(), Vec::new());
+    assert!(error.unwrap_err().to_string().contains("another meta-disk setting"));
+    assert!(metadata::load(&mut disk, Placement::Internal, SIZE, NodeId(0)).is_ok(), "nothing was changed");
+}

@@ -163,6 +163,27 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Print a resource's meta-data as a text that restore-md reads.
+    DumpMd(Names),
+    /// Write meta-data back that dump-md printed.
+    RestoreMd {
+        /// The resource.
+        #[arg(value_name = "RES")]
+        name: String,
+        /// What dump-md printed.
+        file: PathBuf,
+        /// Overwrite what is there without asking.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Mark in the bitmap what the activity log says may differ, and empty the log; attaching does the same.
+    ApplyAl(Names),
+    /// Forget what is known of a peer that will not come back, in the meta-data of a resource that is down.
+    ForgetPeer {
+        /// The resources, and of each one peer, by its name or node id, or all.
+        #[arg(required = true, value_name = "RES[:PEER]|all")]
+        names: Vec<String>,
+    },
     /// Bring a resource up: start tandemd if it does not run, attach the disk, connect to the peers.
     Up(Names),
     /// Take a resource down: Secondary, disconnected, detached, forgotten.

@@ -13,6 +13,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod gi_text;
+pub mod md_text;
 pub mod nbd;
 mod output;
 pub mod progress;

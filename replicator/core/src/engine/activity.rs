@@ -16,7 +16,7 @@ use crate::io::{Device, DiskOpKind, Level};
 use crate::metadata::{ActivityLogState, Carelessness, FREE, newest_number, ring_offset};
 use crate::seeded;
 use crate::state::Role;
-use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
+use crate::units::{ByteRange, NodeId};
 
 use super::persist::Version;
 
@@ -68,21 +68,14 @@ impl Engine {
         };
         let forget = seeded!(self, ForgetsCrash);
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
-        let hot = if forget { Vec::new() } else { metadata.hot_ranges(careless) };
-        let mut marked_blocks = 0;
-        for (bitmap, slot) in metadata.bitmaps.iter_mut().zip(&mut metadata.superblock.peers) {
-            let before = bitmap.set_count();
-            hot.iter().for_each(|range| bitmap.set_range(*range));
-            slot.overcounted |= bitmap.set_count() > before;
-            marked_blocks = marked_blocks.max(bitmap.set_count() - before);
-        }
+        let marked_bytes = if forget { None } else { metadata.mark_hot_ranges(careless) };
         let ring = std::mem::take(&mut metadata.log_ring);
         let opened_at = match std::mem::take(&mut metadata.superblock.activity_log) {
             ActivityLogState::Open(first) => first,
             ActivityLogState::Closed | ActivityLogState::Unlogged => 0,
         };
-        if !hot.is_empty() {
-            let kib = marked_blocks * BLOCK_BYTES / 1024;
+        if let Some(bytes) = marked_bytes {
+            let kib = bytes / 1024;
             self.note(None, Level::Warn, format!("Marked additional {kib} KB as out-of-sync based on AL."));
         }
         let number = newest_number(&ring).max(opened_at.saturating_sub(1));

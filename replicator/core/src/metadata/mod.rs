@@ -5,6 +5,7 @@
 
 mod geometry;
 mod log_ring;
+mod offline;
 mod plan;
 mod store;
 mod superblock;
@@ -15,6 +16,7 @@ pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
 pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
+pub use offline::{apply_log, forget_peer, restore};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
 pub use store::{
     CreateError, LoadError, MetaIo, adopt, create, create_for_volumes, invalidate, load, outdate, probe,
@@ -25,7 +27,7 @@ pub(crate) use undo_log::encode_header;
 pub use undo_log::{UNDO_RECORD_BYTES, UndoLog, read_undo_log};
 
 use crate::bitmap::Bitmap;
-use crate::units::ByteRange;
+use crate::units::{BLOCK_BYTES, ByteRange};
 
 /// Most peers that a superblock has room for.
 pub const MAX_PEERS: u8 = 31;
@@ -55,6 +57,25 @@ impl Metadata {
             0 => self.geometry.data_bytes,
             agreed => agreed,
         }
+    }
+
+    /// Nothing may differ but what the bitmaps mark.
+    pub fn is_clean(&self) -> bool {
+        self.superblock.activity_log == ActivityLogState::Closed && !self.superblock.flags.primary
+    }
+
+    /// Marks in every bitmap what a crash may have left different; `None` if nothing is. Returns the bytes that were not
+    /// marked before.
+    pub fn mark_hot_ranges(&mut self, careless: Carelessness) -> Option<u64> {
+        let hot = self.hot_ranges(careless);
+        let mut marked_blocks = 0;
+        for (bitmap, slot) in self.bitmaps.iter_mut().zip(&mut self.superblock.peers) {
+            let before = bitmap.set_count();
+            hot.iter().for_each(|range| bitmap.set_range(*range));
+            slot.overcounted |= bitmap.set_count() > before;
+            marked_blocks = marked_blocks.max(bitmap.set_count() - before);
+        }
+        (!hot.is_empty()).then_some(marked_blocks * BLOCK_BYTES)
     }
 
     /// Where a crash may have left the copies different, besides the blocks that the bitmaps mark.

@@ -178,7 +178,7 @@ pub fn load(
 
 /// Where the metadata lies that this superblock belongs to. Of several volumes the first must have room for its data;
 /// whoever opens the others' disks checks those.
-fn geometry_of(
+pub(super) fn geometry_of(
     superblock: &Superblock,
     placement: Placement,
     backing_bytes: u64,
@@ -220,8 +220,15 @@ pub fn create_for_volumes(
     let others_bytes = layout.bytes_behind_first();
     let geometry =
         Geometry::with_more_volumes(placement, backing_bytes, io.size_bytes(), max_peers, others_bytes)?;
-    // Nobody may find the old superblocks over an empty bitmap.
-    wipe(io, placement)?;
+    clear(io, &geometry)?;
+    let fresh = Superblock::fresh(device_id, backing_bytes, placement, max_peers);
+    write_first(io, &geometry, &Superblock { layout, ..fresh })?;
+    Ok(geometry)
+}
+
+/// An empty activity log and empty bitmaps, and no superblock: nobody may find an old one over them.
+pub(super) fn clear(io: &mut dyn MetaIo, geometry: &Geometry) -> Result<(), DiskError> {
+    wipe(io, geometry.placement)?;
     let zeroes = vec![0u8; 1 << 20];
     for (start, length) in
         [(geometry.activity_log_offset, RING_BYTES as u64), (geometry.bitmap_offset, geometry.bitmap_bytes)]
@@ -233,14 +240,21 @@ pub fn create_for_volumes(
             done += step;
         }
     }
-    io.flush()?;
-    let fresh = Superblock::fresh(device_id, backing_bytes, placement, max_peers);
-    let copy = Superblock { layout, ..fresh }.encode();
+    io.flush()
+}
+
+/// Both copies where there is none.
+pub(super) fn write_first(
+    io: &mut dyn MetaIo,
+    geometry: &Geometry,
+    superblock: &Superblock,
+) -> Result<(), DiskError> {
+    let copy = superblock.encode();
     for offset in geometry.superblock_offsets {
         io.write_at(offset, &copy)?;
         io.flush()?;
     }
-    Ok(geometry)
+    Ok(())
 }
 
 /// Notes that the data is old; false if it is not even consistent, and nothing is noted.
@@ -310,7 +324,7 @@ pub fn adopt(io: &mut dyn MetaIo, placement: Placement, node: NodeId) -> Result<
 }
 
 /// Both copies anew, one after the other.
-fn rewrite(
+pub(super) fn rewrite(
     io: &mut dyn MetaIo,
     placement: Placement,
     mut superblock: Superblock,
@@ -396,7 +410,7 @@ impl Metadata {
         Ok(())
     }
 
-    fn write_groups(&mut self, io: &mut dyn MetaIo) -> Result<(), DiskError> {
+    pub(super) fn write_groups(&mut self, io: &mut dyn MetaIo) -> Result<(), DiskError> {
         for number in self.take_unwritten_groups() {
             io.write_at(self.group_offset(number), &self.group(number))?;
         }

@@ -16,6 +16,7 @@ mod hostile;
 mod invalidate;
 mod lifecycle;
 mod meetings;
+mod offline;
 mod primary_disk;
 mod rest;
 mod restarts;

@@ -142,7 +142,7 @@ fn read(spec: &ResourceSpec) -> Result<Superblock, Failure> {
     Ok(metadata::probe(target.metadata_device(), placement)?)
 }
 
-fn describe(spec: &ResourceSpec) -> String {
+pub(super) fn describe(spec: &ResourceSpec) -> String {
     let placement = if spec.volume.meta_disk.is_some() { Placement::External } else { Placement::Internal };
     let metadata = spec.volume.meta_disk.as_ref().unwrap_or(&spec.volume.disk);
     let disks: Vec<String> = spec.volumes().map(|volume| volume.disk.display().to_string()).collect();

@@ -1,6 +1,7 @@
 //! The commands: each takes its resources in the order of the configuration and returns an exit code.
 
 mod change;
+mod md_image;
 mod metadata;
 mod restore;
 mod scripts;
@@ -19,6 +20,8 @@ use crate::daemon_start;
 use crate::failure::Failure;
 use crate::output::{errln, out};
 use crate::session::Session;
+
+use md_image::Forgotten;
 
 pub(crate) use scripts::Local;
 
@@ -40,6 +43,12 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             Ok(metadata::create_md(session, &specs(&names)?, max_peers, force))
         }
         Command::WipeMd { names, force } => Ok(metadata::wipe_md(session, &specs(&names)?, force)),
+        Command::DumpMd(names) => Ok(md_image::dump_md(session, &specs(&names)?)),
+        Command::RestoreMd { name, file, force } => {
+            Ok(md_image::restore_md(session, &specs(&Names { names: vec![name] })?, &file, force))
+        }
+        Command::ApplyAl(names) => Ok(md_image::apply_al(session, &specs(&names)?)),
+        Command::ForgetPeer { names } => forget_peers(session, &names),
         Command::SplitBrain(SplitBrain::Show { names, json }) => {
             Ok(split_brain::show(session, &specs(&names)?, json))
         }
@@ -113,6 +122,19 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
         Command::ShExecDetached { program } => Err(exec_failure(&program)),
     }
+}
+
+/// Each `RES`, `RES:PEER` or `all` in turn; the highest exit code counts.
+fn forget_peers(session: &Session, names: &[String]) -> Result<u8, Failure> {
+    let config = config(session)?;
+    let mut wanted = Vec::new();
+    for name in names {
+        let (resource, peer) = name.split_once(':').map_or((name.as_str(), None), |(r, p)| (r, Some(p)));
+        for spec in config.specs(&[resource.to_owned()])? {
+            wanted.push(Forgotten::new(spec, peer)?);
+        }
+    }
+    Ok(wanted.iter().map(|wanted| md_image::forget_peer(session, wanted)).max().unwrap_or(0))
 }
 
 fn config(session: &Session) -> Result<Config, Failure> {
