@@ -223,6 +223,25 @@ mod tests {
     }
 
     #[test]
+    fn every_volume_has_its_samples() {
+        let mut status = primary();
+        let second = VolumeSpec { number: 1, minor: 7, ..status.spec.volume.clone() };
+        status.spec.more_volumes.push(second);
+        let volume = |size_bytes| VolumeStatus { size_bytes, ..VolumeStatus::default() };
+        status.engine.volumes = vec![volume(4096), volume(8192)];
+        let text = text(&snapshot(Phase::Up, status));
+        for line in [
+            "drbd_device_size_bytes{name=\"r0\",volume=\"0\",minor=\"0\"} 4096",
+            "drbd_device_size_bytes{name=\"r0\",volume=\"1\",minor=\"7\"} 8192",
+            "drbd_device_alwrites_total{name=\"r0\",volume=\"0\",minor=\"0\"} 4",
+            "drbd_device_alwrites_total{name=\"r0\",volume=\"1\",minor=\"7\"} 0",
+            "drbd_peerdevice_sent_bytes{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\",volume=\"1\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
     fn every_metric_is_announced_once_and_stands_together() {
         let mut two = snapshot(Phase::Down, secondary());
         let mut other = secondary();

@@ -17,7 +17,7 @@ use crate::node::{Node, Outcome, RESOURCE};
 use crate::pair::{Pair, Setup};
 use crate::wait;
 
-const HELD_OPEN: &str = "State change failed: (-12) Device is held open by someone";
+pub(crate) const HELD_OPEN: &str = "State change failed: (-12) Device is held open by someone";
 
 /// A block near the device's end, which a small file system does not use.
 const UNUSED: u64 = 30 << 20;
@@ -70,7 +70,7 @@ fn it_comes_and_goes_with_the_role_and_keeps_a_file_system() {
     pair.assert_identical();
 }
 
-fn device_names() -> [PathBuf; 2] {
+pub(crate) fn device_names() -> [PathBuf; 2] {
     static LAST: AtomicU32 = AtomicU32::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
     ["alpha", "bravo"].map(|node| format!("/dev/tandem-test-{}-{number}-{node}", std::process::id()).into())

@@ -126,21 +126,27 @@ impl Machine {
     }
 
     pub(crate) fn make_database(&self) {
-        let log = self.mount_point(self.disks - 1).join("log");
-        for folder in [&self.data(), &log] {
+        let log = self.log();
+        for folder in [&self.data()].into_iter().chain(&log) {
             let mut install = self.command("install");
             install.args(["-d", "-m", "700", "-o", DATABASE_USER]).arg(folder);
             Outcome::of(install).ok();
         }
-        let waldir = format!("--waldir={}", log.display());
-        let options =
-            ["--auth=trust", "--no-locale", "--encoding=UTF8", "--wal-segsize=1", "--no-sync", &waldir];
+        let waldir = log.map(|log| format!("--waldir={}", log.display()));
+        let options = ["--auth=trust", "--no-locale", "--encoding=UTF8", "--wal-segsize=1", "--no-sync"];
+        let options: Vec<&str> = options.into_iter().chain(waldir.as_deref()).collect();
         Outcome::of(self.database_program("initdb", &options)).ok();
         Outcome::of(self.command("sync")).ok();
     }
 
     /// Starts the database and waits until it has recovered.
     pub(crate) fn start_database(&mut self) {
+        if let Some(log) = self.log() {
+            // On the machine before it was mounted elsewhere.
+            let mut link = self.command("ln");
+            link.args(["--symbolic", "--force", "--no-dereference"]).arg(log).arg(self.data().join("pg_wal"));
+            Outcome::of(link).ok();
+        }
         let socket = format!("unix_socket_directories={}", self.socket().display());
         let settings = SETTINGS.iter().copied().chain([socket.as_str()]).flat_map(|setting| ["-c", setting]);
         let mut postgres = self.database_program("postgres", &settings.collect::<Vec<_>>());
@@ -206,6 +212,11 @@ impl Machine {
 
     fn data(&self) -> PathBuf {
         self.mount_point(0).join("database")
+    }
+
+    /// The database's log, if it has a disk of its own.
+    fn log(&self) -> Option<PathBuf> {
+        (self.disks > 1).then(|| self.mount_point(self.disks - 1).join("log"))
     }
 
     fn socket(&self) -> PathBuf {

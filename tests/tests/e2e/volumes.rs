@@ -1,7 +1,9 @@
 //! A resource with two volumes: one connection, one role, one order of writes.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -9,6 +11,7 @@ use serde_json::Value;
 use tandem_core::config::Protocol;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 
+use crate::device::{HELD_OPEN, device_names};
 use crate::disk_faults::{LoopDevice, SmallFileSystem};
 use crate::nbd_client::{NbdClient, NbdError};
 use crate::node::{Node, Outcome, RESOURCE};
@@ -250,6 +253,76 @@ fn the_second_disk_of_a_primary_fails() {
     assert_eq!(bravo.client_of(DATA).unwrap().read(BLOCK as u64, BLOCK).unwrap(), [8; BLOCK]);
 }
 
+/// One of the volumes is compared, and what differs is told as its own.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_volume_is_verified() {
+    let pair = Pair::synced(Setup { net: "verify-alg sha256;", ..setup(Protocol::C) });
+    let Pair { alpha, bravo, .. } = &pair;
+    alpha.client_of(LOG).unwrap().write(64 * BLOCK as u64, &[1; BLOCK], true).unwrap();
+    wait::until("nobody has it open", || alpha.status().is_some_and(|s| s.openers.is_empty()));
+    for disk in bravo.disks() {
+        let file = File::options().write(true).open(disk).unwrap();
+        file.write_all_at(b"rotten", 64 * BLOCK as u64).unwrap();
+    }
+    alpha.adm(&["verify", "--start=0", RESOURCE]).refused(1, "--start and --stop count within a volume");
+    alpha.adm(&["verify", LOG]).ok();
+    wait::until("the verify has ended", || {
+        alpha.log().contains("Online verify found 1 4k block out of sync!")
+    });
+    assert!(alpha.log().contains("volume 1: Out of sync: start=512, size=8 (sectors)"), "{}", alpha.log());
+    let out_of_sync = alpha.status().unwrap().peers[0].volumes.iter().map(|v| v.out_of_sync_bytes).collect();
+    let out_of_sync: Vec<u64> = out_of_sync;
+    assert_eq!(out_of_sync, [0, BLOCK as u64]);
+}
+
+/// All devices are there, or none; and they outlive the daemon.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn the_devices_come_and_go_together() {
+    let devices = device_names();
+    let second = devices.each_ref().map(|first| PathBuf::from(format!("{}-1", first.display())));
+    let pair = Pair::synced(Setup { devices: Some(devices.clone()), ..setup(Protocol::C) });
+    let Pair { alpha, bravo, .. } = &pair;
+    let [on_alpha, on_bravo] = [0, 1].map(|node| [devices[node].as_path(), second[node].as_path()]);
+    for (number, device) in on_alpha.into_iter().enumerate() {
+        let by_resource = format!("/dev/drbd/by-res/r0/{number}");
+        assert_eq!(fs::canonicalize(by_resource).unwrap(), fs::canonicalize(device).unwrap());
+        write_to(device, number as u8 + 1);
+    }
+    let held = File::open(on_alpha[1]).unwrap();
+    let refused = alpha.adm(&["secondary", RESOURCE]).refused(11, HELD_OPEN);
+    assert!(refused.stderr.contains(&format!("(pid {})", std::process::id())), "{refused:?}");
+    assert!(on_alpha[0].exists() && on_alpha[1].exists(), "a device is gone");
+    let status = alpha.adm(&["status", RESOURCE]).ok().stdout;
+    assert!(status.contains("volume:0 disk:UpToDate open:no\n  volume:1 disk:UpToDate open:yes"), "{status}");
+
+    alpha.kill();
+    alpha.adm(&["up", RESOURCE]).ok();
+    wait::until("alpha goes on as Primary", || alpha.role() == Role::Primary && pair.is_healed());
+    wait::until("both devices are there", || on_alpha.iter().all(|device| device.exists()));
+    let mut block = [0; BLOCK];
+    held.read_exact_at(&mut block, 0).unwrap();
+    assert_eq!(block, [2; BLOCK]);
+    drop(held);
+    let demoted = || alpha.adm(&["secondary", RESOURCE]).code == Some(0);
+    wait::until("nobody has a device open", demoted);
+    assert!(on_alpha.iter().all(|device| fs::symlink_metadata(device).is_err()), "a device is left");
+    bravo.adm(&["primary", RESOURCE]).ok();
+    for (number, device) in on_bravo.into_iter().enumerate() {
+        File::open(device).unwrap().read_exact_at(&mut block, 0).unwrap();
+        assert_eq!(block, [number as u8 + 1; BLOCK]);
+    }
+    wait::until("bravo steps down", || bravo.adm(&["secondary", RESOURCE]).code == Some(0));
+    pair.assert_identical();
+}
+
+fn write_to(device: &Path, byte: u8) {
+    let file = File::options().write(true).open(device).unwrap();
+    file.write_all_at(&[byte; BLOCK], 0).unwrap();
+    file.sync_all().unwrap();
+}
+
 /// Nodes whose volumes differ do not connect, and say what to do.
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]
@@ -265,6 +338,18 @@ fn volumes_that_differ_are_refused() {
     for part in ["volume 1 has ", " bytes here, ", " bytes on the peer", "volume 1 { disk { size "] {
         assert!(reason.contains(part), "{part} in {reason}");
     }
+    // The larger one is made as large as the smaller one.
+    let smaller = pair.alpha.volume_sizes()[1];
+    let config = fs::read_to_string(&pair.bravo.config).unwrap();
+    let sized = config.replace("minor 1;", &format!("minor 1; disk {{ size {}k; }}", smaller / 1024));
+    fs::write(&pair.bravo.config, sized).unwrap();
+    pair.bravo.adm(&["down", RESOURCE]).ok();
+    pair.bravo.adm(&["create-md", "--force", RESOURCE]).ok();
+    pair.bravo.adm(&["up", RESOURCE]).ok();
+    pair.alpha.adm(&["connect", RESOURCE]).ok();
+    pair.alpha.adm(&["primary", "--force", RESOURCE]).ok();
+    pair.wait_healed();
+    assert_eq!(pair.bravo.volume_sizes(), pair.alpha.volume_sizes());
 }
 
 /// What was made for other volumes is not attached.
@@ -281,7 +366,7 @@ fn metadata_of_other_volumes_is_refused() {
     assert!(refused.stderr.contains("(116)"), "{refused:?}");
     alpha.adm(&["down", RESOURCE]).ok();
     fs::write(&alpha.config, two).unwrap();
-    fs::File::options().write(true).open(alpha.disks().nth(1).unwrap()).unwrap().set_len(8 << 20).unwrap();
+    File::options().write(true).open(alpha.disks().nth(1).unwrap()).unwrap().set_len(8 << 20).unwrap();
     let refused = alpha.adm(&["up", RESOURCE]).refused(10, "the disk of volume 1 has room for");
     assert!(refused.stderr.contains("(111)"), "{refused:?}");
 }

@@ -63,6 +63,19 @@ impl Config {
         chosen.into_iter().map(|resource| self.spec(resource)).collect()
     }
 
+    /// The resources named, each with its volume's number where one of several is named.
+    pub fn specs_with_volume(&self, names: &[String]) -> Result<Vec<(ResourceSpec, Option<u16>)>, Failure> {
+        if is_all(names) {
+            return Ok(self.specs(names)?.into_iter().map(|spec| (spec, None)).collect());
+        }
+        let named = |local: Local<'_>| {
+            let one = local.volumes.first().filter(|_| local.volumes.len() < local.host.volumes.len());
+            let number = one.map(|volume| narrow("volume", volume.number)).transpose()?;
+            Ok((self.spec(local.resource)?, number))
+        };
+        self.locals(names)?.into_iter().map(named).collect()
+    }
+
     /// Why some of all resources are left out.
     pub fn left_out(&self, names: &[String]) -> Vec<Failure> {
         let all = self.config.for_node(&self.node);
@@ -557,7 +570,10 @@ mod tests {
         let config = with_two_volumes("");
         let error = config.specs(&["r0/4".into()]).unwrap_err();
         assert!(error.to_string().contains("acts on all of them; name 'r0'"), "{error}");
+        let volume = |name: &str| config.specs_with_volume(&[name.into()]).unwrap()[0].1;
+        assert_eq!((volume("r0/4"), volume("r0")), (Some(4), None));
         let single = self::config("alpha");
+        assert_eq!(single.specs_with_volume(&["r0/0".into()]).unwrap()[0].1, None);
         assert_eq!(single.specs(&["r0/0".into()]).unwrap()[0].name, "r0");
         assert_eq!(single.specs(&["r0/1".into()]).unwrap_err().exit_code(), 1);
     }

@@ -33,16 +33,42 @@ pub(crate) fn connect(
     })
 }
 
-pub(crate) fn verify(session: &Session, specs: &[ResourceSpec], options: &Verify) -> u8 {
-    session.for_each("verify", specs, |spec| {
+/// Each resource, or the one of its volumes whose number stands with it.
+pub(crate) fn verify(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>, options: &Verify) -> u8 {
+    let (specs, numbers): (Vec<ResourceSpec>, Vec<Option<u16>>) = chosen.into_iter().unzip();
+    let mut numbers = numbers.into_iter();
+    session.for_each("verify", &specs, |spec| {
+        let (start_bytes, stop_bytes) = part_to_verify(session, spec, numbers.next().flatten(), options)?;
         let from = match &options.from {
             Some(name) => Some(node_named(spec, name)?),
             None => None,
         };
         let repair = options.repair.then_some(Repair { from });
-        let action = Action::Verify { start_bytes: options.start, stop_bytes: options.stop, repair };
-        session.act(&spec.name, action)
+        session.act(&spec.name, Action::Verify { start_bytes, stop_bytes, repair })
     })
+}
+
+/// Where in the resource's space of blocks the part begins and ends, as far as that is said.
+fn part_to_verify(
+    session: &Session,
+    spec: &ResourceSpec,
+    number: Option<u16>,
+    options: &Verify,
+) -> Result<(Option<u64>, Option<u64>), Failure> {
+    let Some(number) = number else {
+        if !spec.more_volumes.is_empty() && options.start.or(options.stop).is_some() {
+            let text = format!("--start and --stop count within a volume: name it, as {}/0.", spec.name);
+            return Err(Failure::Config(text, 1));
+        }
+        return Ok((options.start, options.stop));
+    };
+    let status = session.require_status(&spec.name)?;
+    let index = status.spec.volumes().position(|volume| volume.number == number);
+    let unknown = || Failure::Config(format!("{}/{number}: its size is not known yet.", spec.name), 11);
+    let volume = index.and_then(|index| status.layout().ranges(0).get(index).copied());
+    let volume = volume.filter(|range| range.length > 0).ok_or_else(unknown)?;
+    let at = |bytes: u64| volume.offset + bytes.min(volume.length);
+    Ok((Some(at(options.start.unwrap_or(0))), Some(at(options.stop.unwrap_or(volume.length)))))
 }
 
 fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {

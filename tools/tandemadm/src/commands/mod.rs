@@ -77,7 +77,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Disconnect(names) => act("disconnect", &names, Action::Disconnect),
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary { names, force } => act("secondary", &names, Action::Secondary { force }),
-        Command::Verify(options) => Ok(change::verify(session, &specs(&options.names)?, &options)),
+        Command::Verify(options) => {
+            let chosen = config(session)?.specs_with_volume(&options.names.names)?;
+            Ok(change::verify(session, chosen, &options))
+        }
         Command::Invalidate(Invalidation { names, reset_bitmap }) => {
             Ok(metadata::invalidate(session, &specs(&names)?, reset_bitmap == YesNo::Yes))
         }
