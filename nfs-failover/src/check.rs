@@ -62,7 +62,7 @@ pub(crate) fn complaints_here(service: &Service, here: &Here) -> Vec<String> {
     let hooks = [&service.hooks.start, &service.hooks.stop, &service.hooks.check];
     found.extend(hooks.into_iter().flatten().filter_map(|path| bad_hook(path)));
     for vip in &service.vips {
-        if let Err(error) = Link::open(&vip.interface) {
+        if let Err(error) = Link::open(&vip.interface, vip.address) {
             found.push(format!("{}: {error}: {vip} cannot be announced", vip.interface));
         }
     }

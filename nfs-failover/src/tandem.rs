@@ -1,5 +1,6 @@
 //! What is asked of `tandemd`: it alone says who may write.
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tandem_control::{Action, ClientError, Request, ResourceStatus, ask};
@@ -15,6 +16,8 @@ const STATUS_LIMIT: Duration = Duration::from_secs(5);
 pub struct Refusal {
     /// In DRBD's words.
     pub message: String,
+    /// Nobody has answered.
+    pub away: bool,
 }
 
 impl Refusal {
@@ -51,12 +54,34 @@ pub fn status(here: &Here, resource: &str) -> Result<ResourceStatus, Trouble> {
 pub fn act(here: &Here, resource: &str, action: Action, limit: Duration) -> Result<(), Refusal> {
     let request = Request::Act { resource: resource.to_owned(), action };
     let reply = ask(&here.tandem.control_socket(), &request, limit)
-        .map_err(|error| Refusal { message: error.to_string() })?;
+        .map_err(|error| Refusal { message: error.to_string(), away: is_away(&error) })?;
     match (reply.exit_code, reply.error) {
         (0, None) => Ok(()),
         (_, error) => {
             let lines = error.into_iter().chain(reply.detail);
-            Err(Refusal { message: lines.collect::<Vec<_>>().join("; ") })
+            Err(Refusal { message: lines.collect::<Vec<_>>().join("; "), away: false })
         }
     }
+}
+
+/// It does not run, or was killed while it was asked.
+fn is_away(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotRunning(_) | ClientError::NoReply(_) => true,
+        ClientError::Io { .. } | ClientError::Reply(..) => false,
+    }
+}
+
+/// Whether a process keeps a device of the resource. Whichever `tandemd` comes next takes it over, and this node is Primary
+/// again.
+pub fn has_device(here: &Here, resource: &str) -> bool {
+    let is_ours = |name: &str| {
+        let volume =
+            name.strip_prefix(resource).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".sock"));
+        volume.is_some_and(|volume| volume.parse::<u16>().is_ok())
+    };
+    let files = std::fs::read_dir(here.tandem.devices()).into_iter().flatten().flatten();
+    files
+        .filter(|file| file.file_name().to_str().is_some_and(is_ours))
+        .any(|file| UnixStream::connect(file.path()).is_ok())
 }

@@ -10,13 +10,19 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, recv,
     send, sendto, socket,
 };
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::packet::{Mac, announcements, owner, question, tickle};
+use super::packet::{Mac, NEIGHBOUR_ADVERTISEMENT, announcements, owner, question, tickle};
 
 /// Longer than anything that matters here.
 const FRAME_BYTES: usize = 128;
 
-/// The Ethernet behind an interface.
+/// Kinds of frames.
+const ETHERNET_ARP: u16 = 0x0806;
+const ETHERNET_IPV6: u16 = 0x86dd;
+
+/// The Ethernet behind an interface, for one address. Only frames that may say who has an address of its family arrive: on a
+/// busy interface all the others would leave no room for them.
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
@@ -24,16 +30,20 @@ pub struct Link {
 }
 
 impl Link {
-    /// Opens an interface.
-    pub fn open(interface: &str) -> io::Result<Self> {
+    /// Opens an interface for what concerns an address.
+    pub fn open(interface: &str, of: IpAddr) -> io::Result<Self> {
         let address = link_address(interface)?;
         let mac = address
             .addr()
             .ok_or_else(|| io::Error::new(ErrorKind::Unsupported, "the interface has no Ethernet address"))?;
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
+        let kind = if of.is_ipv4() { ETHERNET_ARP } else { ETHERNET_IPV6 };
+        let protocol = Protocol::from(i32::from(kind.to_be()));
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+        if of.is_ipv6() {
+            socket.attach_filter(&neighbours_only())?;
+        }
         bind(socket.as_raw_fd(), &address)?;
-        Ok(Self { socket, mac })
+        Ok(Self { socket: socket.into(), mac })
     }
 
     /// Says to everybody that the address is here now.
@@ -68,6 +78,25 @@ impl Link {
     }
 }
 
+/// A program for the kernel: of IPv6's frames, neighbour advertisements.
+fn neighbours_only() -> [SockFilter; 6] {
+    // BPF's words: load a byte, skip unless equal, return how much of the frame is passed on.
+    const LOAD: u16 = 0x30;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const NEXT_HEADER_AT: u32 = 14 + 6;
+    const MESSAGE_AT: u32 = 14 + 40;
+    const ICMPV6: u32 = 58;
+    [
+        SockFilter::new(LOAD, 0, 0, NEXT_HEADER_AT),
+        SockFilter::new(EQUAL, 0, 3, ICMPV6),
+        SockFilter::new(LOAD, 0, 0, MESSAGE_AT),
+        SockFilter::new(EQUAL, 0, 1, NEIGHBOUR_ADVERTISEMENT.into()),
+        SockFilter::new(RETURN, 0, 0, FRAME_BYTES as u32),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
 fn link_address(interface: &str) -> io::Result<LinkAddr> {
     let mut entries = getifaddrs()?.filter(|entry| entry.interface_name == interface);
     entries
@@ -96,4 +125,34 @@ pub fn tickle_all(server: SocketAddr, clients: &[SocketAddr]) -> io::Result<usiz
         sent += 1;
     }
     Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use nix::unistd::geteuid;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_heard_on_a_busy_interface() {
+        if !geteuid().is_root() {
+            return eprintln!("needs root");
+        }
+        let other: Mac = [0x02, 0, 0, 0, 0, 0x0b];
+        let sink = UdpSocket::bind("[::]:0").unwrap();
+        let port = sink.local_addr().unwrap().port();
+        for (address, sender) in [("192.0.2.1", "127.0.0.1"), ("2001:db8::1", "::1")] {
+            let (address, sender): (IpAddr, IpAddr) = (address.parse().unwrap(), sender.parse().unwrap());
+            let link = Link::open("lo", address).unwrap();
+            let Ok(noise) = UdpSocket::bind((sender, 0)) else { continue };
+            // More than a socket has room for.
+            (0..3000).for_each(|_| drop(noise.send_to(&[0; 1000], (sender, port))));
+            assert_eq!(link.other_owner(address).unwrap(), None);
+            (0..3000).for_each(|_| drop(noise.send_to(&[0; 1000], (sender, port))));
+            link.send(&announcements(address, other)[0]).unwrap();
+            assert_eq!(link.other_owner(address).unwrap(), Some(other), "{address}");
+        }
+    }
 }

@@ -16,7 +16,8 @@ const ARP_REPLY: u8 = 2;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// The kind of ICMPv6 message in which a node says that it has an address.
+pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// The advertisement replaces what the receiver knows.
 const FLAG_OVERRIDE: u8 = 0x20;
 const OPTION_TARGET_MAC: u8 = 2;

@@ -24,6 +24,8 @@ pub trait Mover: Send + Sync + 'static {
     fn prepare(&self) {}
     /// Whether the server answers.
     fn server_answers(&self) -> bool;
+    /// Gives up a role that this node has while nothing is served, if it has.
+    fn yield_role(&self) {}
     /// Kills the server, if there is one: a drill.
     fn kill_server(&self) {}
     /// What is found out about this node, where that is asked for.

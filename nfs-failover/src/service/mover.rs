@@ -88,6 +88,17 @@ impl Mover for Plans {
         Some(Checked { settings: settings(service), complaints: complaints_here(service, here) })
     }
 
+    fn yield_role(&self) {
+        let Scene { here, service, .. } = self.0.as_ref();
+        // Whoever has the lock gives the role up, or needs it.
+        let Ok(_lock) = here.lock(&service.name, Duration::ZERO) else { return };
+        match steps::yield_role(&self.0) {
+            None => {}
+            Some(Ok(said)) => println!("{}: the other node was elected; {said}", service.name),
+            Some(Err(trouble)) => eprintln!("{}: {trouble}", service.name),
+        }
+    }
+
     fn kill_server(&self) {
         if let Err(trouble) = steps::kill_server(&self.0.service, &self.0.here) {
             eprintln!("{}: the server cannot be killed: {trouble}", self.0.service.name);

@@ -251,6 +251,8 @@ impl World {
     fn answer_peer(&self, index: usize, ask: peer::Ask) -> PeerState {
         let kept = &self.services[index];
         match ask {
+            // A tandemd that was started anew may be Primary for a service that has gone down meanwhile.
+            peer::Ask::DemotePlease if kept.handle.view().phase == Phase::Down => kept.mover.yield_role(),
             peer::Ask::DemotePlease => kept.handle.send(Input::Yield),
             peer::Ask::PromotePlease => {
                 // Whoever asks looks how it goes.

@@ -55,6 +55,10 @@ impl Mover for Arc<Volume> {
         true
     }
 
+    fn yield_role(&self) {
+        self.moves.lock().unwrap().push("yield");
+    }
+
     fn kill_server(&self) {
         self.moves.lock().unwrap().push("kill");
     }
@@ -207,6 +211,9 @@ fn an_elected_peer_is_given_way_and_the_operator_may_send_the_service_over() {
     machine.wait_for(Phase::Down);
     assert!(peer.ask(Ask::State).unwrap().is_down());
     assert_eq!(machine.moves(), ["promote", "demote"]);
+    // What is down may still be Primary, if tandemd was started anew.
+    peer.ask(Ask::DemotePlease).unwrap();
+    assert_eq!(machine.moves(), ["promote", "demote", "yield"]);
     assert!(Peer::connect(service, LIMIT).is_err(), "nobody is one's own peer");
 }
 

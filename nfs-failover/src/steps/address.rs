@@ -133,7 +133,11 @@ fn expect_no_other_owner(question: &Question, service: &Service) -> Result<(), T
 
 /// A link for each address.
 fn links(service: &Service) -> Result<Vec<Link>, Trouble> {
-    service.vips.iter().map(|vip| Link::open(&vip.interface).map_err(trouble(&vip.interface))).collect()
+    service
+        .vips
+        .iter()
+        .map(|vip| Link::open(&vip.interface, vip.address).map_err(trouble(&vip.interface)))
+        .collect()
 }
 
 /// Says to everybody that the addresses are here.

@@ -29,6 +29,7 @@ use crate::system::program::run_with;
 
 pub use hook::is_content;
 pub use keep::keep;
+pub use role::yield_role;
 pub use server::{answers, kill as kill_server};
 
 /// How long a small program may take.

@@ -32,7 +32,7 @@ impl Listener {
         let (own_heard, own_end, own_ready) = (Arc::clone(&heard), Arc::clone(&end), Arc::clone(&ready));
         let thread = thread::spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            let link = Link::open("eth0").unwrap();
+            let link = Link::open("eth0", address).unwrap();
             own_ready.store(true, Ordering::Release);
             while !own_end.load(Ordering::Acquire) {
                 while let Some(mac) = link.other_owner(address).unwrap() {
