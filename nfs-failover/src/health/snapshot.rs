@@ -130,7 +130,7 @@ pub(crate) mod samples {
                 "resource": "r0", "node": 0, "role": "Secondary", "disk": "UpToDate", "protocol": "C",
                 "write_ordering": "f", "size_bytes": 1 << 20, "disk_read_bytes": 1, "disk_written_bytes": 2,
                 "bitmap_writes": 3, "activity_log_writes": 4, "local_pending": 5, "client_pending": 6, "epochs": 0,
-                "suspended": { "user": false, "fencing": false }, "openers": [],
+                "suspended": { "user": false, "fencing": false, "quorum": false }, "quorum": true, "openers": [],
                 "generations": tandem_core::generation::Generations::NONE,
                 "peers": [{
                     "id": 1, "name": "bravo", "connection": "Connected", "replication": "Established",

@@ -15,6 +15,7 @@ const DEAF_LIMIT: u32 = 3;
 pub(crate) struct Monitor {
     not_primary_since_ms: Option<u64>,
     frozen_since_ms: Option<u64>,
+    without_quorum_since_ms: Option<u64>,
     deaf: u32,
 }
 
@@ -28,11 +29,13 @@ impl Monitor {
     ) -> Option<String> {
         let is_primary = status.is_some_and(|s| s.engine.role == Role::Primary);
         let away_ms = lasting(&mut self.not_primary_since_ms, !is_primary, now_ms);
-        let is_frozen = status.is_some_and(|s| s.engine.suspended.fencing);
+        let is_frozen = status.is_some_and(|s| s.engine.suspended.fencing || s.engine.suspended.quorum);
         let frozen_ms = lasting(&mut self.frozen_since_ms, is_frozen, now_ms);
+        let has_quorum = status.is_none_or(|s| s.engine.quorum);
+        let without_quorum_ms = lasting(&mut self.without_quorum_since_ms, is_primary && !has_quorum, now_ms);
         match server {
             // Who waits for the volume cannot answer.
-            Some(false) if is_primary && !is_frozen => self.deaf += 1,
+            Some(false) if is_primary && !is_frozen && has_quorum => self.deaf += 1,
             Some(_) => self.deaf = 0,
             None => {}
         }
@@ -48,6 +51,9 @@ impl Monitor {
         let refused = status.and_then(|s| s.engine.peers.iter().find_map(|p| p.standalone_reason.as_ref()));
         if let Some(reason) = refused.filter(|_| is_frozen) {
             return Some(format!("requests wait for a peer that does not talk to this node: {reason}"));
+        }
+        if without_quorum_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
+            return Some("quorum is lost, and was not regained".into());
         }
         if frozen_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
             return Some("the peer could not be fenced: requests have waited too long".into());
@@ -113,6 +119,20 @@ mod tests {
         assert_eq!(monitor.look(0, Some(&frozen), None), None);
         assert_eq!(monitor.look(FROZEN_LIMIT_MS - 1, Some(&frozen), None), None);
         assert!(monitor.look(FROZEN_LIMIT_MS, Some(&frozen), None).is_some());
+    }
+
+    #[test]
+    fn a_primary_that_has_lost_quorum_steps_down_after_a_while() {
+        for is_suspended in [true, false] {
+            let (mut monitor, mut alone) = (Monitor::default(), primary());
+            (alone.engine.quorum, alone.engine.suspended.quorum) = (false, is_suspended);
+            // What fails, or waits, does not answer.
+            assert_eq!(monitor.look(0, Some(&alone), Some(false)), None);
+            assert_eq!(monitor.look(FROZEN_LIMIT_MS - 1, Some(&primary()), None), None, "regained");
+            assert_eq!(monitor.look(FROZEN_LIMIT_MS, Some(&alone), None), None);
+            let trouble = monitor.look(2 * FROZEN_LIMIT_MS, Some(&alone), None);
+            assert!(trouble.is_some_and(|trouble| trouble.contains("quorum")));
+        }
     }
 
     #[test]

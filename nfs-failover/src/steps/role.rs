@@ -158,7 +158,9 @@ impl Step for Abandon {
 
     fn intention(&self) -> String {
         let resource = &self.0.service.resource;
-        format!("if requests to {resource} wait for the peer to be fenced, have them fail: secondary --force")
+        format!(
+            "if requests to {resource} wait for the peer to be fenced, or for quorum, have them fail: secondary --force"
+        )
     }
 
     fn limit(&self) -> Duration {
@@ -181,10 +183,10 @@ impl Step for Abandon {
     }
 }
 
-/// Whether requests wait until the peer is fenced.
+/// Whether requests wait until the peer is fenced, or quorum is back.
 pub(super) fn is_frozen(scene: &Scene) -> Result<bool, Trouble> {
     let status = tandem::find_status(&scene.here, &scene.service.resource)?;
-    Ok(status.is_some_and(|status| status.engine.suspended.fencing))
+    Ok(status.is_some_and(|status| status.engine.suspended.fencing || status.engine.suspended.quorum))
 }
 
 /// Becomes Secondary; the device goes.

@@ -151,6 +151,62 @@ pub enum OnIoError {
     PassOn,
 }
 
+/// How many of the voters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Votes {
+    /// None need be.
+    #[default]
+    Off,
+    /// More than half.
+    Majority,
+    /// Every one.
+    All,
+    /// So many.
+    Count(u8),
+}
+
+impl Votes {
+    /// The number, of so many voters.
+    pub fn at(self, voters: usize) -> usize {
+        match self {
+            Votes::Off => 0,
+            Votes::Majority => voters / 2 + 1,
+            Votes::All => voters,
+            Votes::Count(count) => count.into(),
+        }
+    }
+}
+
+/// What becomes of requests without quorum.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNoQuorum {
+    /// They wait.
+    #[default]
+    SuspendIo,
+    /// They fail.
+    IoError,
+}
+
+/// How many nodes a Primary needs (reference/drbd.md, B17).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Quorum {
+    /// That can be reached, itself included.
+    pub votes: Votes,
+    /// That are UpToDate, of those.
+    pub minimum_redundancy: Votes,
+    /// Without them.
+    pub on_loss: OnNoQuorum,
+}
+
+impl Quorum {
+    /// Something is required.
+    pub fn is_needed(self) -> bool {
+        self.votes != Votes::Off || self.minimum_redundancy != Votes::Off
+    }
+}
+
 /// What the configuration file lets the administrator choose; the defaults are DRBD's unless their line says
 /// otherwise.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -175,6 +231,8 @@ pub struct Options {
     pub max_epoch_size: u32,
     /// What the loss of a peer requires.
     pub fencing: Fencing,
+    /// What a Primary requires of the others.
+    pub quorum: Quorum,
     /// The digest of an online verify, if one shall be possible.
     pub verify_algorithm: Option<DigestAlgorithm>,
     /// How a resync goes, and how fast.
@@ -287,6 +345,7 @@ impl Default for Options {
             ko_count: 7,
             max_epoch_size: 2048,
             fencing: Fencing::DontCare,
+            quorum: Quorum::default(),
             verify_algorithm: None,
             resync: ResyncOptions::default(),
             al_extents: 1237,

@@ -49,6 +49,8 @@ handlers! {
     PriLost = "pri-lost",
     /// This node is Primary and has lost a split brain.
     PriLostAfterSb = "pri-lost-after-sb",
+    /// This node is Primary and has lost quorum.
+    QuorumLost = "quorum-lost",
 }
 
 impl Handler {

@@ -82,6 +82,10 @@ mutations! {
     ThawsOnFailedFencing,
     /// A fence-peer handler that fails lets a node be promoted.
     PromotesOnFailedFencing,
+    /// A Primary that has lost quorum goes on.
+    ServesWithoutQuorum,
+    /// A node is promoted without quorum.
+    PromotesWithoutQuorum,
     /// A node that may have old data is promoted without the peer being fenced.
     PromotesConsistentWithoutFencing,
     /// A peer that was outdated counts as such after it was met again.

@@ -39,6 +39,8 @@ pub enum StateChangeRefusal {
     InTransientState = -18,
     /// The peer or the disk did not answer in time.
     Timeout = -23,
+    /// Too few nodes can be reached.
+    NoQuorum = -25,
 }
 
 impl StateChangeRefusal {
@@ -66,6 +68,7 @@ impl StateChangeRefusal {
             Self::LowerThanOutdated => "Disk state is lower than outdated",
             Self::InTransientState => "In transient state, retry after next state change",
             Self::Timeout => "Timeout in operation",
+            Self::NoQuorum => "No quorum",
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Status {
     pub epochs: u64,
     /// Why clients' requests wait.
     pub suspended: Suspended,
+    /// Enough nodes can be reached; always, if none are required.
+    pub quorum: bool,
     /// Clients that hold the device open.
     pub openers: Vec<String>,
     /// The generation identifiers.
@@ -76,19 +78,21 @@ pub struct Suspended {
     pub user: bool,
     /// A lost peer has to be fenced.
     pub fencing: bool,
+    /// Quorum is lost.
+    pub quorum: bool,
 }
 
 impl Suspended {
     /// They wait.
     pub fn any(self) -> bool {
-        self.user || self.fencing
+        self.user || self.fencing || self.quorum
     }
 }
 
 impl fmt::Display for Suspended {
     /// As DRBD lists it: `no`, or the reasons with commas between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reasons = [(self.user, "user"), (self.fencing, "fencing")];
+        let reasons = [(self.user, "user"), (self.fencing, "fencing"), (self.quorum, "quorum")];
         let reasons: Vec<&str> = reasons.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
         if reasons.is_empty() { f.write_str("no") } else { f.write_str(&reasons.join(",")) }
     }

@@ -41,6 +41,8 @@ pub(super) struct Completion {
     result: Result<Bytes, ClientError>,
     /// As [`World::has_peer_until_now`] says.
     with_peer: bool,
+    /// As [`World::is_served_until_now`] says.
+    served: bool,
 }
 
 #[derive(Debug)]
@@ -134,12 +136,13 @@ impl World {
     /// An engine has ended a request.
     pub(super) fn note_completion(&mut self, node: usize, id: RequestId, result: Result<Bytes, ClientError>) {
         let with_peer = self.has_peer_until_now(node);
-        self.completions.insert(0, Completion { node, id, result, with_peer });
+        let served = self.is_served_until_now(node);
+        self.completions.insert(0, Completion { node, id, result, with_peer, served });
     }
 
     /// A request has ended.
     pub(super) fn completed(&mut self, completion: Completion) -> Result<(), Violation> {
-        let Completion { node: n, id, result, with_peer } = completion;
+        let Completion { node: n, id, result, with_peer, served } = completion;
         let holders = self.holders(n);
         let request = self.nodes[n].client.as_mut().and_then(|c| c.requests.remove(&id.0));
         let Some(Request { what, range, since, .. }) = request else {
@@ -153,11 +156,11 @@ impl World {
             Ok(data) => data,
             Err(error) => {
                 self.counts.requests_lost += 1;
-                return self.failed(n, error);
+                return self.failed(n, error, served);
             }
         };
         if !matches!(what, What::Read) {
-            self.check_suspended(n, with_peer)?;
+            self.check_suspended(n, with_peer, served)?;
         }
         if matches!(what, What::Write { .. }) && !with_peer {
             self.check_fenced_completion(n)?;
@@ -196,9 +199,12 @@ impl World {
     }
 
     /// An error is right only where no good copy can be reached.
-    fn failed(&mut self, n: usize, error: ClientError) -> Result<(), Violation> {
+    fn failed(&mut self, n: usize, error: ClientError, served: bool) -> Result<(), Violation> {
         let (before, after) = (self.nodes[n].holders_before, self.holders(n));
         let reachable = (0..2).any(|holder| before[holder] && after[holder]);
+        if error == ClientError::Io && self.may_fail(served) {
+            return Ok(());
+        }
         let passed_on = self.nodes.iter_mut().find(|n| n.errors_to_pass_on > 0);
         if let (true, ClientError::Io, Some(node)) = (reachable, error, passed_on) {
             node.errors_to_pass_on -= 1;

@@ -2,7 +2,8 @@
 //! of fault at once hardly ever gets deep into any of them.
 
 use tandem_core::config::{
-    CongestionOptions, Fencing, OnCongestion, OnIoError, ResyncOptions, WriteOrdering,
+    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, Quorum, ResyncOptions, Votes,
+    WriteOrdering,
 };
 use tandem_core::digest::DigestAlgorithm;
 
@@ -158,6 +159,8 @@ pub struct Plan {
     pub recklessness: u64,
     /// What a lost peer requires.
     pub fencing: Fencing,
+    /// What a Primary requires of the other node.
+    pub quorum: Quorum,
     /// The administrator's programs.
     pub handlers: Handlers,
     /// Extents that the activity log has room for, and their size: small ones are few enough to be evicted.
@@ -263,6 +266,7 @@ impl Plan {
             workload: Workload::draw(prng),
             recklessness: [1, 5, 40][prng.below(3) as usize],
             fencing,
+            quorum: draw_quorum(prng, fencing),
             handlers: Handlers::draw(prng, fencing),
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
@@ -306,6 +310,17 @@ fn draw_congestion(prng: &mut Prng) -> CongestionOptions {
         fill_bytes: [0, 4 << 10, 32 << 10][prng.below(3) as usize],
         extents: [1237, 3][prng.below(2) as usize],
         send_buffer_bytes: [64 << 20, 64 << 10, 8 << 10][prng.below(3) as usize],
+    }
+}
+
+/// The only thing that protects, or together with fencing that does.
+fn draw_quorum(prng: &mut Prng, fencing: Fencing) -> Quorum {
+    let votes = [Votes::Majority, Votes::All, Votes::Count(1), Votes::Count(2)][prng.weighted(&[6, 2, 1, 2])];
+    let needed = prng.chance(1, 4) && fencing != Fencing::ResourceOnly;
+    Quorum {
+        votes: if needed { votes } else { Votes::Off },
+        minimum_redundancy: if needed && prng.chance(1, 2) { Votes::Count(1) } else { Votes::Off },
+        on_loss: [OnNoQuorum::SuspendIo, OnNoQuorum::IoError][prng.below(2) as usize],
     }
 }
 

@@ -5,7 +5,7 @@
 //! comes to mind, whether or not the other is Primary or has newer data: the engines must see to it that neither loses
 //! a completed write.
 
-use tandem_core::config::{Fencing, Protocol};
+use tandem_core::config::{Fencing, OnNoQuorum, Protocol, Quorum, Votes};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::Input;
 use tandem_core::metadata;
@@ -38,9 +38,20 @@ impl World {
         }
     }
 
-    /// The administrator relies on fencing.
+    /// What both nodes are configured to require.
+    pub(super) fn quorum(&self) -> Quorum {
+        if self.plan.split_brain { Quorum::default() } else { self.plan.quorum }
+    }
+
+    /// Neither node serves without the other, unless that one is known to be outdated.
+    pub(super) fn needs_both(&self) -> bool {
+        matches!(self.quorum().votes, Votes::Majority | Votes::All | Votes::Count(2))
+    }
+
+    /// The administrator relies on fencing, or on quorum.
     pub(super) fn is_trusting(&self) -> bool {
-        self.fencing() == Fencing::ResourceAndStonith
+        // Protocol A promises nothing that could be kept.
+        self.fencing() == Fencing::ResourceAndStonith || self.needs_both() && self.protocol != Protocol::A
     }
 
     /// fence-peer of a node comes to its point.
@@ -156,7 +167,9 @@ impl World {
             .status
             .as_ref()
             .is_some_and(|s| s.peers[0].connection != ConnectionState::Connected);
-        let excused = self.holds_data == Some(n) || self.forced == Some(n);
+        // Who is just being met may be UpToDate already, and does not go on without this node.
+        let met = self.needs_both() && self.link.open_end(n).is_some();
+        let excused = met || self.holds_data == Some(n) || self.forced == Some(n);
         if !self.is_trusting() || self.split || !apart || excused {
             return Ok(());
         }
@@ -173,18 +186,30 @@ impl World {
         Ok(())
     }
 
+    /// Requests fail where quorum is lost, or was a moment ago.
+    pub(super) fn may_fail(&self, served: bool) -> bool {
+        self.needs_both() && self.quorum().on_loss == OnNoQuorum::IoError && !served
+    }
+
     /// Connected and not frozen, as far as the engine's outputs have come: one input may complete a request and then break
     /// the connection (an acknowledgement that a late clock finds overdue), and the status is of the end of it all.
     pub(super) fn has_peer_until_now(&self, n: usize) -> bool {
         let node = &self.nodes[n];
-        let met = |s: &Status| s.peers[0].connection == ConnectionState::Connected && !s.suspended.fencing;
+        let met = |s: &Status| s.peers[0].connection == ConnectionState::Connected && !s.suspended.any();
         !node.connection_changed && node.status.as_ref().is_some_and(met)
     }
 
+    /// Not frozen, and with quorum, as far as the engine's outputs have come.
+    pub(super) fn is_served_until_now(&self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        !node.connection_changed && node.status.as_ref().is_some_and(|s| !s.suspended.any() && s.quorum)
+    }
+
     /// What is suspended does not complete.
-    pub(super) fn check_suspended(&self, n: usize, with_peer: bool) -> Result<(), Violation> {
+    pub(super) fn check_suspended(&self, n: usize, with_peer: bool, served: bool) -> Result<(), Violation> {
         let status = self.nodes[n].status.as_ref();
-        let frozen = !with_peer && status.is_some_and(|s| s.suspended.fencing);
+        let frozen = !with_peer && status.is_some_and(|s| s.suspended.fencing)
+            || !served && status.is_some_and(|s| s.suspended.quorum);
         if frozen || self.nodes[n].suspended {
             let text = format!("node {n} completes requests while they are suspended: {}", self.describe());
             return Err(Violation::new("suspended", text));

@@ -369,6 +369,7 @@ impl World {
                 on_io_error: self.plan.on_io_error,
                 disk_timeout_ms: self.plan.disk_timeout_ms,
                 fencing: self.fencing(),
+                quorum: self.quorum(),
             },
             handlers: self.plan.handlers.configured.clone(),
         };

@@ -123,6 +123,18 @@ impl Resource {
         })
     }
 
+    /// How many nodes a primary needs, how many of these with good data, and what becomes of requests without them, in the
+    /// options' own words.
+    pub fn quorum(&self) -> [String; 3] {
+        ["quorum", "quorum-minimum-redundancy", "on-no-quorum"].map(|name| {
+            match self.settings.effective(Section::Options, name) {
+                Some(Value::Text(word)) => word,
+                Some(Value::Number(nodes)) => nodes.to_string(),
+                _ => String::new(),
+            }
+        })
+    }
+
     /// A handler that takes longer is killed.
     pub fn handler_limit_ms(&self) -> u64 {
         self.settings.number(Section::Options, "handler-timeout") * 1000

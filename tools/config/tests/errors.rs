@@ -247,7 +247,6 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
         ("net { transport rdma; }", "`transport rdma`", "use `tcp`"),
         ("net { discard-my-data; }", "`discard-my-data yes`", "connect --discard-my-data"),
         ("disk { bitmap no; }", "`bitmap no`", "remove it"),
-        ("options { quorum majority; }", "`quorum majority`", "three nodes"),
         ("options { auto-promote; }", "`auto-promote yes`", "tandemadm primary"),
         (
             "options { on-no-data-accessible suspend-io; }",
@@ -255,7 +254,6 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
             "use `io-error`",
         ),
         ("startup { become-primary-on alpha; }", "`become-primary-on`", "failover helper"),
-        ("handlers { quorum-lost /x; }", "`quorum-lost`", "three nodes"),
     ];
     for (line, what, advice) in refused {
         let error = refuse(&resource_with(line));

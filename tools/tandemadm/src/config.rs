@@ -20,6 +20,7 @@ use tandem_core::units::NodeId;
 use crate::commands::Local;
 use crate::failure::Failure;
 use crate::output::errln;
+use crate::quorum;
 
 /// The word that stands for every resource.
 const ALL: &str = "all";
@@ -268,6 +269,7 @@ fn options(
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
         congestion: congestion(net)?,
         fencing: fencing(net.fencing),
+        quorum: quorum::required(resource)?,
         verify_algorithm: net.verify_algorithm.as_deref().and_then(DigestAlgorithm::from_name),
         resync: ResyncOptions {
             fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,
@@ -424,7 +426,7 @@ mod tests {
             net { csums-alg sha256; csums-after-crash-only; }
             disk { disk-flushes no; al-extents 6433; al-updates no; on-io-error call-local-io-error; disk-timeout 30;
                  c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
-            options { handler-timeout 30; }
+            options { handler-timeout 30; quorum majority; quorum-minimum-redundancy 1; on-no-quorum io-error; }
             handlers { fence-peer "/sbin/fence --hard"; }
             device /dev/drbd5 minor 5;
             meta-disk internal;
@@ -487,6 +489,11 @@ mod tests {
                     send_buffer_bytes: 1 << 20,
                 },
                 fencing: config::Fencing::ResourceAndStonith,
+                quorum: config::Quorum {
+                    votes: config::Votes::Majority,
+                    minimum_redundancy: config::Votes::Count(1),
+                    on_loss: config::OnNoQuorum::IoError,
+                },
                 on_io_error: OnIoError::CallLocalIoError,
                 disk_timeout_ms: 3000,
                 verify_algorithm: Some(DigestAlgorithm::Sha1),

@@ -34,6 +34,7 @@ pub(crate) fn connected() -> ResourceStatus {
             client_pending: 0,
             epochs: 0,
             suspended: Suspended::default(),
+            quorum: true,
             openers: Vec::new(),
             generations: Generations { current: 0x4B0F, history: [0; HISTORY_SLOTS] },
             peers: vec![PeerStatus {

@@ -17,6 +17,7 @@ pub mod md_text;
 pub mod nbd;
 mod output;
 pub mod progress;
+mod quorum;
 pub mod saved_blocks;
 pub mod session;
 pub mod signatures;

@@ -24,7 +24,7 @@ fn resource(status: &ResourceStatus) -> Value {
         "suspended-user": engine.suspended.user,
         "suspended-no-data": false,
         "suspended-fencing": engine.suspended.fencing,
-        "suspended-quorum": false,
+        "suspended-quorum": engine.suspended.quorum,
         "write-ordering": match engine.write_ordering {
             'f' => "flush",
             'd' => "drain",
@@ -45,7 +45,7 @@ fn device(status: &ResourceStatus, spec: &VolumeSpec, volume: &VolumeStatus, is_
         "disk-state": engine.disk,
         "client": false,
         "open": !volume.openers.is_empty(),
-        "quorum": true,
+        "quorum": engine.quorum,
         "size": volume.size_bytes / 1024,
         "read": volume.disk_read_bytes / 1024,
         "written": volume.disk_written_bytes / 1024,

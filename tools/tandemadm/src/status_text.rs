@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use tandem_control::{ResourceStatus, VolumeSpec};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
-use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, VolumeStatus};
+use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, Status, VolumeStatus};
 
 /// What `status` says if there is no resource.
 pub const NONE_CONFIGURED: &str = "# No currently configured DRBD found.\n";
@@ -19,7 +19,7 @@ pub fn resource(status: &ResourceStatus) -> String {
     text.push('\n');
     // Writing to a string does not fail.
     for (volume, of_volume) in status.volumes() {
-        let _ = device(&mut text, engine.disk, &volume_field(status, volume), &of_volume);
+        let _ = device(&mut text, engine, &volume_field(status, volume), &of_volume);
     }
     for peer in &engine.peers {
         let _ = connection(&mut text, peer, status);
@@ -47,10 +47,13 @@ pub fn percent_done(resync: &ResyncProgress) -> f64 {
     }
 }
 
-fn device(text: &mut String, disk: DiskState, field: &str, volume: &VolumeStatus) -> std::fmt::Result {
-    write!(text, "  {field}disk:{disk}")?;
-    if disk == DiskState::Diskless {
+fn device(text: &mut String, engine: &Status, field: &str, volume: &VolumeStatus) -> std::fmt::Result {
+    write!(text, "  {field}disk:{}", engine.disk)?;
+    if engine.disk == DiskState::Diskless {
         text.push_str(" client:no");
+    }
+    if !engine.quorum {
+        text.push_str(" quorum:no");
     }
     writeln!(text, " open:{}", if volume.openers.is_empty() { "no" } else { "yes" })
 }

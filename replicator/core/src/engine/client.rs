@@ -1,26 +1,15 @@
 //! Requests of the clients on the Primary.
 
-use bytes::Bytes;
-
 use super::disk::DiskWork;
 use super::peer::Peer;
 use super::read::ClientRead;
 use super::{Engine, Locked, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
-use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Output, Payload};
+use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Payload};
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, RequestId, SECTOR_BYTES};
 use crate::wire::Message;
-
-/// A request that is done and waits for its generation to be durable.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    id: RequestId,
-    epoch: Epoch,
-    /// A good peer has done it too.
-    remote_done: bool,
-}
 
 /// A request that has not been let in.
 #[derive(Clone, Debug)]
@@ -92,6 +81,7 @@ impl Engine {
             return self.fail_client(id, ClientError::NotPrimary);
         }
         let (range, write) = match op {
+            ClientOp::Flush if self.fails_without_quorum() => return self.fail_client(id, ClientError::Io),
             ClientOp::Flush if self.must_wait() || self.must_wait_for_disk() => {
                 return self.admission.push_back((id, Request::Flush));
             }
@@ -107,6 +97,9 @@ impl Engine {
         };
         if !self.is_addressable(range) {
             return self.fail_client(id, ClientError::OutOfRange);
+        }
+        if self.fails_without_quorum() {
+            return self.fail_client(id, ClientError::Io);
         }
         self.note_client_request();
         match write {
@@ -381,24 +374,6 @@ impl Engine {
         }
     }
 
-    /// A completion is held back until the generation it belongs to is on disk.
-    fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch, remote_done: bool) {
-        let may_complete = self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration);
-        if may_complete && (!self.is_frozen() || seeded!(self, WritesWhileFrozen)) {
-            self.complete_write(id, epoch);
-        } else {
-            self.held.push(Held { id, epoch, remote_done });
-        }
-    }
-
-    pub(super) fn release_held_completions(&mut self) {
-        if self.generation_is_durable() && !self.is_frozen() {
-            for held in std::mem::take(&mut self.held) {
-                self.complete_write(held.id, held.epoch);
-            }
-        }
-    }
-
     /// The disk has failed: what it has done counts for nothing, and no generation will be noted on it. A write that is
     /// not done waits until a peer's disk has it, whatever the protocol.
     pub(super) fn forget_local_legs(&mut self) {
@@ -422,29 +397,12 @@ impl Engine {
         self.close_epoch_if_begun(durable);
         self.writes.values_mut().filter(|w| w.local == Leg::Done).for_each(|w| w.local = Leg::Failed);
         self.flushes.values_mut().filter(|f| f.local == Leg::Done).for_each(|f| f.local = Leg::Failed);
-        for Held { id, epoch, remote_done } in std::mem::take(&mut self.held) {
-            if remote_done && self.is_frozen() {
-                self.held.push(Held { id, epoch, remote_done });
-            } else if remote_done {
-                self.complete_write(id, epoch);
-            } else {
-                self.fail_client(id, ClientError::Io);
-            }
-        }
+        self.fail_held_without_peer();
     }
 
     /// Without a disk of our own the data is nowhere until a peer has written it.
     pub(super) fn effective_protocol(&self) -> Protocol {
         if self.has_good_disk() { self.config.options.protocol } else { Protocol::C }
-    }
-
-    /// Later writes may depend on this one: they belong to another epoch.
-    fn complete_write(&mut self, id: RequestId, epoch: Epoch) {
-        let stays_open = seeded!(self, StarvesOnOpenEpoch) && self.effective_protocol() == Protocol::C;
-        if epoch == self.epoch && !stays_open {
-            self.close_epoch(false);
-        }
-        self.outputs.push_back(Output::Complete { id, result: Ok(Bytes::new()) });
     }
 
     // Flushes.

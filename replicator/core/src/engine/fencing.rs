@@ -29,6 +29,8 @@ pub(super) struct Fence {
     running: Option<(HandlerId, u64)>,
     /// Requests are frozen because of it.
     freezes: bool,
+    /// It was lost while this node was Primary, and has not come so far since that it may be counted on.
+    unsettled: bool,
     /// unfence-peer runs: fence-peer waits, lest what it does is undone.
     unfencing: Option<HandlerId>,
     /// unfence-peer was run on this connection.
@@ -36,6 +38,16 @@ pub(super) struct Fence {
 }
 
 impl Fence {
+    /// It was lost under a Primary, and what it lacks since is not noted on its disk.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled
+    }
+
+    /// The peer is being met, and was known to be outdated before that.
+    pub(super) fn is_met_as_outdated(&self, link_up: bool) -> bool {
+        link_up && self.was_outdated
+    }
+
     /// fence-peer runs, or will.
     pub(super) fn is_under_way(&self) -> bool {
         self.wanted || self.running.is_some()
@@ -48,8 +60,13 @@ impl Engine {
     }
 
     /// Clients' requests wait because a lost peer has to be fenced.
-    pub(super) fn is_frozen(&self) -> bool {
+    pub(super) fn waits_for_fencing(&self) -> bool {
         self.peers.iter().any(|p| p.fence.freezes)
+    }
+
+    /// Clients' requests wait for what becomes of a lost peer.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.waits_for_fencing() || self.waits_for_quorum()
     }
 
     /// Clients' requests wait.
@@ -98,7 +115,9 @@ impl Engine {
     /// The peer is gone, and with what it has been told it may go on by itself. That it was the target of a resync proves
     /// nothing: it may be complete.
     pub(super) fn fence_if_lost(&mut self, id: NodeId) {
+        let primary = self.role == Role::Primary;
         let Some(peer) = self.peer_mut(id) else { return };
+        peer.fence.unsettled = primary;
         let met = std::mem::take(&mut peer.fence.met);
         let was_outdated = std::mem::take(&mut peer.fence.was_outdated);
         if peer.peer_is_tentative {
@@ -135,8 +154,10 @@ impl Engine {
 
     /// The role is given up, or the administrator lets requests go on: nothing waits for fencing any more.
     pub(super) fn forget_fences(&mut self) {
+        let primary = self.role == Role::Primary;
         for peer in &mut self.peers {
             (peer.fence.wanted, peer.fence.freezes) = (false, false);
+            peer.fence.unsettled &= primary;
         }
     }
 
@@ -171,10 +192,15 @@ impl Engine {
                 && let Some(peer) = self.peer_mut(id)
             {
                 peer.fence.freezes = false;
+                peer.fence.unsettled = false;
+            }
+            if let Some(peer) = self.peer_mut(id).filter(|p| p.is_connected() && p.lost_disk()) {
+                // It takes no writes: a generation begins without it.
+                peer.fence.unsettled = false;
             }
         }
         self.doubt_own_data();
-        if !self.is_frozen() {
+        if !self.is_frozen() && !self.lacks_quorum() {
             self.thaw();
         }
     }

@@ -1,13 +1,13 @@
 //! The engine: one resource on one node.
 //!
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
-//! become possible. Rooms: [`client`] (requests), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
+//! become possible. Rooms: [`client`] (requests), [`held`] (those that must not complete yet), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
 //! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
 //! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote),
 //! [`stepping_down`], [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk
 //! is kept in spite of), [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log),
 //! [`persist`] (metadata), [`undo`] (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its
-//! programs), [`fencing`], [`report`] (status).
+//! programs), [`fencing`], [`quorum`], [`report`] (status).
 
 mod activity;
 mod client;
@@ -19,11 +19,13 @@ mod divergence;
 mod fencing;
 mod handlers;
 mod handshake;
+mod held;
 mod passed_on;
 mod peer;
 mod peer_reads;
 mod persist;
 mod primary_disk;
+mod quorum;
 mod read;
 mod receiver;
 mod replication;
@@ -46,9 +48,10 @@ use crate::state::{DiskState, Role};
 use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
-use client::{ClientFlush, ClientWrite, Held, Request};
+use client::{ClientFlush, ClientWrite, Request};
 use command::{CurrentCommand, PendingRepair};
 use disk::Disk;
+use held::Held;
 use peer::Peer;
 use persist::Version;
 use primary_disk::Ask;
@@ -114,6 +117,8 @@ pub struct Engine {
     user_suspends: bool,
     /// A generation would have begun, had requests not been frozen.
     generation_deferred: bool,
+    /// At the last look.
+    had_quorum: bool,
     /// What the steps of [`Engine::advance`] look at is not what it was when the first of them looked.
     has_changed: bool,
 
@@ -215,6 +220,7 @@ impl Engine {
             told_of_degradation: false,
             user_suspends: false,
             generation_deferred: false,
+            had_quorum: true,
             has_changed: false,
             #[cfg(feature = "mutations")]
             mutation: None,
@@ -287,6 +293,7 @@ impl Engine {
         self.abandon_useless_logs();
         self.note_primary_without_us();
         self.progress_fencing();
+        self.progress_quorum();
         self.retry_connecting();
         self.progress_stepping_down();
         self.progress_commands();

@@ -234,7 +234,7 @@ impl Engine {
             }
         }
         let undecided = !log.is_empty() || !self.writes.is_empty();
-        if self.is_frozen() {
+        if self.is_frozen() || self.lacks_quorum() {
             self.generation_deferred |= undecided;
         } else if undecided || self.role != Role::Primary {
             self.begin_generation_if_alone();

@@ -29,7 +29,12 @@ impl Engine {
             local_pending: (self.disk.operations.len() + self.disk.abandoned.len()) as u64,
             client_pending: self.clients_pending(),
             epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
-            suspended: Suspended { user: self.user_suspends, fencing: self.is_frozen() },
+            suspended: Suspended {
+                user: self.user_suspends,
+                fencing: self.waits_for_fencing(),
+                quorum: self.waits_for_quorum(),
+            },
+            quorum: self.has_quorum(),
             openers: self.openers.clone(),
             generations: self
                 .disk

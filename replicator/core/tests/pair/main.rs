@@ -18,6 +18,7 @@ mod lifecycle;
 mod meetings;
 mod offline;
 mod primary_disk;
+mod quorum;
 mod rest;
 mod restarts;
 mod resync;

@@ -81,6 +81,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             client_pending: 0,
             epochs: 0,
             suspended: Suspended::default(),
+            quorum: true,
             openers: Vec::new(),
             generations: Generations { current: 1, history: [0; HISTORY_SLOTS] },
             peers,

@@ -29,7 +29,6 @@ pub static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
 /// Texts have this much room where DRBD's formats do not say otherwise.
 const MAX_TEXT_BYTES: usize = 4096;
 
-const QUORUM_REASON: &str = "quorum needs three nodes and this version supports two";
 const BUFFERS: &str = "buffers are sized by the daemon";
 
 const fn option(

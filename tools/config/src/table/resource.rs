@@ -1,7 +1,7 @@
 //! `options {}`, `startup {}` and `handlers {}`: the resource as a whole.
 
 use super::node::NO_WAIT;
-use super::{BUFFERS, QUORUM_REASON, choice, flag, number, option, text};
+use super::{BUFFERS, choice, flag, number, option, text};
 use crate::options::{Kind, OptionDef, Section, Unit};
 
 const AT_OPTIONS: &[Section] = &[Section::Options];
@@ -37,13 +37,11 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         .ignored(NO_AUTO_PROMOTE),
     option("quorum", AT_OPTIONS, VOTES, "Nodes that must be connected for requests to go on")
         .since("9.0.7")
-        .refused(&["off"], QUORUM_REASON, "use `off`, and let the cluster manager fence the peer"),
+        .more("A peer that is gone without a word counts against it. One that has left in good order, or was fenced, does not."),
     option("quorum-minimum-redundancy", AT_OPTIONS, VOTES, "Of these, nodes with an UpToDate disk")
-        .since("9.0.10")
-        .refused(&["off"], QUORUM_REASON, "use `off`"),
+        .since("9.0.10"),
     choice("on-no-quorum", AT_OPTIONS, &["suspend-io", "io-error"], "Requests without quorum")
-        .since("9.0.8")
-        .ignored(QUORUM_REASON),
+        .since("9.0.8"),
     choice(
         "on-no-data-accessible",
         AT_OPTIONS_OR_SYNCER,
@@ -63,7 +61,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "When a suspended primary finds its data outdated",
     )
     .since("9.1.7")
-    .refused(&["disconnect"], QUORUM_REASON, "use `disconnect`"),
+    .refused(&["disconnect"], "a primary never gives up its role by itself for that", "use `disconnect`"),
     number("peer-ack-window", AT_OPTIONS, Unit::Sectors, (4096, 2048, 204_800), "Peer acks by amount")
         .since("9.0")
         .ignored(THIRD_NODE),
@@ -127,7 +125,7 @@ pub(super) const HANDLERS: &[OptionDef] = &[
     handler("pri-on-incon-degr", "Primary without usable data"),
     handler("pri-lost", "Primary that must become a resync target"),
     handler("pri-lost-after-sb", "Primary that lost a split brain"),
-    handler("quorum-lost", "Quorum is lost").since("9.0").refused(&[], QUORUM_REASON, "remove it"),
+    handler("quorum-lost", "Primary that lost quorum").since("9.0"),
     handler("disconnected", "The peer is gone").since("9.0").refused(
         &[],
         "it is not run",

@@ -7,7 +7,8 @@ use tandem_core::units::NodeId;
 use crate::cli::Verify;
 use crate::daemon_start;
 use crate::failure::Failure;
-use crate::output::outln;
+use crate::output::{errln, outln};
+use crate::quorum;
 use crate::session::Session;
 
 pub(crate) fn act(session: &Session, word: &str, specs: &[ResourceSpec], action: Action) -> u8 {
@@ -80,6 +81,9 @@ fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {
 /// The only command that starts the daemon.
 pub(crate) fn up(session: &Session, specs: &[ResourceSpec]) -> u8 {
     session.for_each("up", specs, |spec| {
+        if let Some(note) = quorum::note(spec) {
+            errln!("{note}");
+        }
         if !session.dry_run {
             daemon_start::ensure_running(&session.run)?;
         }

@@ -157,7 +157,7 @@ pub fn connected() -> ResourceStatus {
             "resource": "r0", "node": 0, "role": "Primary", "disk": "UpToDate", "protocol": "C",
             "write_ordering": "f", "size_bytes": 1048576, "disk_read_bytes": 0, "disk_written_bytes": 0,
             "bitmap_writes": 0, "activity_log_writes": 0, "local_pending": 0, "client_pending": 0, "epochs": 0,
-            "suspended": {"user": false, "fencing": false}, "openers": [], "generations": {"current": 4, "history": [HISTORY]},
+            "suspended": {"user": false, "fencing": false, "quorum": false}, "quorum": true, "openers": [], "generations": {"current": 4, "history": [HISTORY]},
             "peers": [{
                 "id": 1, "name": "bravo", "connection": "Connected", "replication": "Established",
                 "role": "Secondary", "disk": "UpToDate", "standalone_reason": null, "sent_bytes": 0,

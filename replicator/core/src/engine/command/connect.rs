@@ -2,6 +2,7 @@
 
 use super::{CurrentCommand, Stage, failure};
 use crate::engine::Engine;
+use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
 use crate::io::Output;
 use crate::refusal::{DISCARD_ON_PRIMARY, HAS_NET, StateChangeRefusal};
@@ -56,26 +57,30 @@ impl Engine {
         }
     }
 
-    /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk. With fencing, a
-    /// Primary that leaves has its peers do so.
+    /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk. With fencing or quorum,
+    /// a Primary that leaves has its peers do so.
     pub(super) fn disconnect(&mut self, id: CommandId) {
         if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
             return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
         }
-        let primary = self.peers.iter().find(|p| p.is_connected() && p.role == Role::Primary).map(|p| p.id());
+        let quorum = self.config.options.quorum.is_needed();
+        // With quorum, a Secondary may go on alone whom all others have left as outdated.
+        let goes_on =
+            |p: &&Peer| p.is_connected() && (p.role == Role::Primary || quorum && p.has_good_data());
+        let heir = self.peers.iter().find(goes_on).map(|p| p.id());
         let leaving = self.role == Role::Secondary && self.disk.state == DiskState::UpToDate;
-        let abandoning = self.role == Role::Primary && self.fences();
+        let abandoning = self.role == Role::Primary && (self.fences() || quorum);
         for peer in self.peer_ids() {
             if abandoning && self.peer(peer).is_some_and(|p| p.has_good_data()) {
                 self.send(peer, Message::OutdateRequest);
-            } else if primary != Some(peer) || !leaving {
+            } else if heir != Some(peer) || !leaving {
                 self.leave_now(peer);
             }
         }
         if abandoning {
             return self.begin(id, Stage::Leaving);
         }
-        match (primary.filter(|_| leaving), self.disk.metadata.as_mut()) {
+        match (heir.filter(|_| leaving), self.disk.metadata.as_mut()) {
             (Some(peer), Some(metadata)) => {
                 metadata.superblock.flags.up_to_date = false;
                 self.begin(id, Stage::Persisting);

@@ -61,6 +61,12 @@ impl Engine {
         if !self.absent_peers_are_fenced(id, force) {
             return;
         }
+        let good_then = self.disk.state == DiskState::UpToDate || force && self.disk.is_usable();
+        if !self.has_quorum_with(good_then) && !seeded!(self, PromotesWithoutQuorum) {
+            let detail = "too few nodes can be reached, or too few of them are UpToDate: see 'quorum' and \
+                          'quorum-minimum-redundancy' in the configuration; --force does not help";
+            return self.refuse_command(id, StateChangeRefusal::NoQuorum, vec![detail.into()]);
+        }
         let good_data = self.disk.state == DiskState::UpToDate;
         let better_peer = self.peers.iter().find(|p| p.has_good_data()).map(|p| p.config.name.clone());
         let forced = force && better_peer.is_none() && self.disk.is_usable();
@@ -101,6 +107,10 @@ impl Engine {
         }
         if at_large.iter().any(|peer| self.peer(*peer).is_some_and(|p| p.fence.is_under_way())) {
             return false;
+        }
+        if force && !self.has_quorum() {
+            // Which is not had by force.
+            return true;
         }
         if force {
             self.note(None, Level::Warn, "Forced into split brain situation!");
