@@ -1,5 +1,8 @@
 //! What must hold between the statements, and what is probably not meant.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use tandem_config::language::{Diagnostics, Statement, quote};
 use tandem_config::{Diagnostic, Span};
 
@@ -79,6 +82,11 @@ pub(super) fn within<'a>(
             "`shared-secret` has no effect without `peer`",
         ));
     }
+    if service.shared_secret.is_some() && is_open_to_others(place("shared-secret").path()) {
+        let warning =
+            Diagnostic::warning(place("shared-secret"), "everybody on this machine can read the secret");
+        found.push(warning.help("chmod 600 the file"));
+    }
     if service.on_stuck == OnStuck::Reboot {
         let warning = "this machine reboots at once if it cannot give the volume up";
         found.push(Diagnostic::warning(place("on-stuck"), warning));
@@ -88,6 +96,10 @@ pub(super) fn within<'a>(
             "a hook that starts something needs one that stops it: else the volume cannot be given up";
         found.push(Diagnostic::error(place("hooks"), message).help("add `stop PROGRAM;`"));
     }
+}
+
+fn is_open_to_others(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.mode() & 0o007 != 0)
 }
 
 /// Between services.

@@ -129,3 +129,24 @@ fn services_must_not_share_what_only_one_can_have() {
     let twice = parse(&format!("{GOOD}{GOOD}")).unwrap_err().to_string();
     assert!(twice.contains("duplicate service `nfs`"), "{twice}");
 }
+
+#[test]
+fn a_secret_that_everybody_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-secret-XXXXXX")).unwrap();
+    let path = folder.join("nfs-failover.conf");
+    let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; state /srv/nfs/.state; \
+                vip 10.0.0.100/24 dev eth0; peer 10.0.0.2:7790; shared-secret \"a quiet one\"; }";
+    std::fs::write(&path, text).unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, false), (0o600, false)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = Config::load(&path).unwrap().warnings;
+        assert_eq!(
+            warnings.iter().any(|w| w.to_string().contains("can read the secret")),
+            warned,
+            "{mode:o}"
+        );
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -12,9 +12,9 @@ use tandem_core::state::Role;
 use super::{Scene, address, clients};
 use crate::net::connections::to_text;
 use crate::plan::{Step, Trouble, Turn, trouble};
-use crate::system::filesystem;
 use crate::system::process::Process;
 use crate::system::program::{program, start};
+use crate::system::{filesystem, logs};
 use crate::tandem;
 
 /// A switch may have missed the announcement; and UCARP on a node that is elected in vain, as it hears nobody, announces the
@@ -106,6 +106,8 @@ pub fn keep(scene: &Scene) -> Result<(), Trouble> {
             // The interface may be down for a while.
             eprintln!("{trouble}");
         }
+        // Best effort: an overlong log harms nobody yet.
+        let _ = scene.here.folder().and_then(|folder| logs::bound_all(&folder));
         // Never into the folder under the mount.
         if self::volume(scene)? != volume {
             return Ok(());

@@ -2,6 +2,7 @@
 
 pub mod filesystem;
 pub mod interfaces;
+pub mod logs;
 pub mod mounts;
 pub mod process;
 pub mod program;

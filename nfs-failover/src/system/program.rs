@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::logs;
 use super::process::Process;
 use crate::plan::{Trouble, Turn, trouble};
 
@@ -90,6 +91,7 @@ fn run_until(
 /// Starts a program that stays; what it says goes to the log.
 pub fn start(mut command: Command, log: &Path) -> Result<Process, Trouble> {
     let name = command.get_program().to_string_lossy().into_owned();
+    logs::bound(log).map_err(trouble(log.display()))?;
     let log = File::options().create(true).append(true).open(log).map_err(trouble(log.display()))?;
     command.stdout(log.try_clone().map_err(trouble("cannot use the log"))?).stderr(log);
     let mut child = command.spawn().map_err(trouble(format_args!("cannot start {name}")))?;

@@ -108,7 +108,7 @@ impl Server {
             };
             match wire::parse(&buffer[..length]) {
                 Some((header, operation)) => self.begin(header, operation),
-                None => return tracing::error!("the kernel's request on {DEVICE} was not understood"),
+                None => tracing::error!("the kernel's request on {DEVICE} has no number to answer"),
             }
         }
     }
@@ -151,6 +151,11 @@ impl Server {
             Operation::Read { .. } => answer(Err(Errno::EINVAL)),
             Operation::Unsupported => answer(Err(Errno::EOPNOTSUPP)),
             Operation::Unknown => answer(Err(Errno::ENOSYS)),
+            // Unanswered, whoever waits for it would wait for ever.
+            Operation::Nonsense => {
+                tracing::error!("the kernel's request {} on {DEVICE} was not understood", header.id);
+                answer(Err(Errno::EIO));
+            }
         }
     }
 

@@ -96,14 +96,17 @@ pub(super) enum Operation<'a> {
     Unsupported,
     /// The kernel need not ask again.
     Unknown,
+    /// It makes no sense.
+    Nonsense,
 }
 
-/// A request; `None` if it makes no sense.
+/// A request; `None` if it is not even one that could be answered.
 pub(super) fn parse(request: &[u8]) -> Option<(Header, Operation<'_>)> {
     let (mut fields, body) = request.split_at_checked(HEADER_BYTES)?;
     let (length, opcode, id) = (fields.get_u32_ne(), fields.get_u32_ne(), fields.get_u64_ne());
-    (length as usize == request.len()).then_some(())?;
-    Some((Header { id }, operation(opcode, body)?))
+    let whole = length as usize == request.len();
+    let operation = if whole { operation(opcode, body) } else { None };
+    Some((Header { id }, operation.unwrap_or(Operation::Nonsense)))
 }
 
 fn operation(opcode: u32, mut body: &[u8]) -> Option<Operation<'_>> {
@@ -265,12 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn nonsense_is_known_by_its_number_so_that_it_can_be_answered() {
         let write = request(WRITE, &numbers(&[0, 8192, 3, 0, 0]));
-        assert_eq!(parse(&write), None, "data is missing");
+        let nonsense = Some((Header { id: 7 }, Operation::Nonsense));
+        assert_eq!(parse(&write), nonsense, "data is missing");
+        assert_eq!(parse(&write[..write.len() - 1]), nonsense, "cut off");
         assert_eq!(parse(&write[..39]), None);
-        assert_eq!(parse(&request(READ, &[0; 39])), None);
-        assert_eq!(parse(&request(INIT, &numbers(&[9, 0]))), None, "another major version");
+        assert_eq!(parse(&request(READ, &[0; 39])), nonsense);
+        assert_eq!(parse(&request(INIT, &numbers(&[9, 0]))), nonsense, "another major version");
     }
 
     /// Sizes of linux/fuse.h.
