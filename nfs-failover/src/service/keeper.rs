@@ -121,8 +121,14 @@ pub(crate) fn start(
 
 impl Keeper {
     fn keep(mut self, inbox: &Receiver<Event>) {
-        self.mover.prepare();
+        let mut is_ready = false;
         loop {
+            // Also after each demotion, which takes some of it along.
+            let is_up = self.machine.phase() != Phase::Down;
+            if !is_ready && !is_up {
+                self.mover.prepare();
+            }
+            is_ready = !is_up;
             match self.next(inbox) {
                 Some(Event::Input(input)) => self.handle(input),
                 Some(Event::Ring) => self.read_mail(),

@@ -101,6 +101,7 @@ pub fn promote(scene: &Arc<Scene>) -> Plan {
         notify::notify(scene()),
         Some(Arc::new(block::Unblock(scene()))),
         Some(Arc::new(clients::Tickle(scene()))),
+        notify::watch(scene()),
         Some(Arc::new(keep::Keep(scene()))),
     ];
     let service = scene().service.name.clone();

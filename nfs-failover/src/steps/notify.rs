@@ -16,6 +16,31 @@ pub(super) fn notify(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
     (scene.service.server == Server::Kernel).then(|| Arc::new(Notify(scene)) as Arc<dyn Step>)
 }
 
+/// The step that has locks watched over from now on: nobody waits for it who has none.
+pub(super) fn watch(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
+    (scene.service.server == Server::Kernel).then(|| Arc::new(Watch(scene)) as Arc<dyn Step>)
+}
+
+struct Watch(Arc<Scene>);
+
+impl Step for Watch {
+    fn name(&self) -> &'static str {
+        "watch"
+    }
+
+    fn intention(&self) -> String {
+        "note who takes NFSv3 locks: rpc.statd".into()
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Ok(server::watches_locks(&self.0).then(|| "rpc.statd runs".into()))
+    }
+
+    fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
+        server::watch_locks(&self.0).map(|()| "begun".into())
+    }
+}
+
 struct Notify(Arc<Scene>);
 
 impl Step for Notify {
@@ -42,6 +67,7 @@ impl Step for Notify {
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
         let Scene { service, here, .. } = self.0.as_ref();
         let Some(vip) = service.vips.first() else { return Ok("nobody".into()) };
+        server::watch_locks(&self.0)?;
         let hosts = here.file(&service.name, "hosts");
         let known = fs::read_to_string(HOSTS).unwrap_or_default();
         fs::write(&hosts, hosts_with(vip.address, &known)).map_err(trouble(hosts.display()))?;

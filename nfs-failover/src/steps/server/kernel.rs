@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
@@ -28,6 +28,8 @@ const LISTENERS_FILE: &str = "/proc/fs/nfsd/portlist";
 const LISTENER: &str = "tcp 2049";
 const LOCK_GRACE_FILE: &str = "/proc/sys/fs/nfs/nlm_grace_period";
 const THREADS: &str = "8";
+/// What `exportfs` notes for `rpc.mountd`.
+const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
 /// Fixed ports, so that they can be closed and opened.
 const MOUNTD_PORT: &str = "20048";
 const STATD_PORT: &str = "662";
@@ -41,6 +43,18 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Whether it has threads.
 pub(super) fn runs() -> bool {
     fs::read_to_string(THREADS_FILE).is_ok_and(|threads| threads.trim() != "0")
+}
+
+/// Whether `rpc.statd` runs, which knows whom to tell that NFSv3 locks are to be taken again.
+pub(in crate::steps) fn watches_locks(scene: &Scene) -> bool {
+    helper(scene, "statd").is_some()
+}
+
+/// Starts it.
+pub(in crate::steps) fn watch_locks(scene: &Scene) -> Result<(), Trouble> {
+    let state = scene.service.state.join("statd");
+    let arguments = ["-F", "-L", "-p", STATD_PORT, "-P", &state.to_string_lossy()];
+    start_helper(scene, "statd", "rpc.statd", &arguments)
 }
 
 /// Whether something of it is left.
@@ -61,7 +75,45 @@ pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
     mount_once("nfsd", NFSD_FOLDER)?;
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
     ensure_portmapper()?;
-    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])
+    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])?;
+    export(scene)
+}
+
+/// Tells `rpc.mountd` what is exported, which is so only while the volume is mounted: `mp`.
+fn export(scene: &Scene) -> Result<(), Trouble> {
+    let service = &scene.service;
+    let known = fs::read_to_string(EXPORTED_FILE).unwrap_or_default();
+    for export in &service.exports {
+        for client in &export.clients {
+            let options = options(export, client, &service.mount.point);
+            if !is_exported(&known, export, client, &service.mount.point) {
+                scene.run(
+                    program("exportfs", &["-o", &options, &exported(export, client)]),
+                    "",
+                    PROGRAM_LIMIT,
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the list of exports has this one, as it is to be.
+fn is_exported(known: &str, export: &Export, client: &Client, point: &Path) -> bool {
+    let beginning = format!("{}\t{}(", export.path.display(), client.host);
+    let line = known.lines().find_map(|line| line.strip_prefix(&beginning)?.strip_suffix(')'));
+    let words: Vec<&str> = line.unwrap_or_default().split(',').collect();
+    let has = |option: &String| words.contains(&option.as_str());
+    options(export, client, point).split(',').map(str::to_owned).all(|option| has(&option))
+}
+
+/// What the kernel has been told of exports and clients is asked for anew.
+fn forget_told() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + 1;
+    for cache in ["auth.unix.ip", "auth.unix.gid", "nfsd.fh", "nfsd.export"] {
+        // Who was never asked remembers nothing.
+        let _ = fs::write(format!("/proc/net/rpc/{cache}/flush"), format!("{now}\n"));
+    }
 }
 
 pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
@@ -69,14 +121,7 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     prepare(scene)?;
     let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
     start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
-    for export in &service.exports {
-        for client in &export.clients {
-            let (options, exported) = (options(export, client), exported(export, client));
-            scene.run(program("exportfs", &["-o", &options, &exported]), "", PROGRAM_LIMIT)?;
-        }
-    }
-    let statd = ["-F", "-L", "-p", STATD_PORT, "-P", &state("statd")];
-    start_helper(scene, "statd", "rpc.statd", &statd)?;
+    forget_told();
     await_client_tracking(scene, turn)?;
     start_threads(service)?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
@@ -155,7 +200,7 @@ pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
             let _ = run(program("exportfs", &["-u", &exported(export, client)]), PROGRAM_LIMIT);
         }
     }
-    let _ = run(program("exportfs", &["-f"]), PROGRAM_LIMIT);
+    forget_told();
     for name in HELPERS {
         if let Some(process) = helper(scene, name) {
             process.stop(STOP_PATIENCE)?;
@@ -169,8 +214,9 @@ fn scope(service: &Service) -> String {
     service.vips.first().map_or_else(|| service.name.clone(), |vip| vip.address.to_string())
 }
 
-/// What `exportfs` is told: as written, and what makes it the same on both nodes and never another filesystem.
-fn options(export: &Export, client: &Client) -> String {
+/// What `exportfs` is told: as written, and what makes it the same on both nodes, never another filesystem, and nothing
+/// while the volume is not mounted.
+fn options(export: &Export, client: &Client, point: &Path) -> String {
     let mut options = client.options.clone();
     if !client.has("sync") {
         options.push("sync".into());
@@ -179,6 +225,7 @@ fn options(export: &Export, client: &Client) -> String {
         options.push("no_subtree_check".into());
     }
     options.push(format!("fsid={}", export.fsid));
+    options.push(format!("mountpoint={}", point.display()));
     options.join(",")
 }
 

@@ -16,7 +16,7 @@ use crate::net::rpc;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, run};
-pub(super) use kernel::start_helper;
+pub(super) use kernel::{start_helper, watch_locks, watches_locks};
 
 /// What the servers keep on the volume.
 pub(super) const STATE_FOLDERS: &[&str] = &["ganesha", "nfsdcld", "statd/sm", "statd/sm.bak"];
