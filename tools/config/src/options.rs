@@ -240,7 +240,7 @@ pub struct OptionDef {
     pub support: Support,
     /// The version of DRBD that had it first; none for Tandem's own.
     pub since: Option<&'static str>,
-    /// Whether a resource that is up takes a new value.
+    /// Whether a resource that is up can be given a new value, as in DRBD; otherwise it counts from the next `up` on.
     pub live: bool,
     /// What it means, in one line.
     pub help: &'static str,
@@ -300,9 +300,11 @@ impl OptionDef {
             Some(version) => format!("DRBD has it since {version}."),
             None => "DRBD does not have it.".to_owned(),
         };
-        let change = match self.live {
-            true => "It can be changed while the resource is up.",
-            false => "A change counts from the next `up` on.",
+        let change = match (self.live, self.since) {
+            (true, Some(_)) => {
+                "DRBD takes a new value while the resource is up, this version from the next `up` on."
+            }
+            _ => "A new value counts from the next `up` on.",
         };
         let _ = write!(text, "\n    {origin} {change}");
         if let Some(former) = self.formerly {
@@ -451,7 +453,7 @@ mod tests {
         for part in [
             "al-extents <a number from 67 to 65534>, default 1237\n",
             "More than 6433 count as 6433",
-            "DRBD has it since 8.0. It can be changed while the resource is up.",
+            "DRBD has it since 8.0. DRBD takes a new value while the resource is up, this version",
             "It stands in disk {} or syncer {}.\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
