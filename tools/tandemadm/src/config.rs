@@ -193,7 +193,8 @@ impl Config {
                 limit_ms: resource.handler_limit_ms(),
                 config_file: self.file.clone(),
             },
-            resync_after: disk.resync_after,
+            // Its volumes have one resync: none of them waits for another one.
+            resync_after: disk.resync_after.filter(|after| *after != resource.name),
             connect_interval_ms: net.connect_interval_ms,
             nbd_listen: self.config.global.nbd_listen,
             block_device: block_device(&self.config.global),
@@ -599,6 +600,18 @@ mod tests {
         let quiet = text.replace("global {", "global { disable-ip-verification;");
         assert!(warned(&quiet, "alpha").is_empty());
         assert!(warned(&text.replace("10.0.0.2:7789", "127.0.0.1:7789"), "bravo").is_empty());
+    }
+
+    #[test]
+    fn a_resource_does_not_wait_for_itself() {
+        let text = TEXT.replace(
+            "device /dev/drbd5 minor 5;",
+            "volume 0 { device minor 5; disk /dev/v0; meta-disk internal; disk { resync-after r0/0; } }",
+        );
+        let text = text.replace("disk /dev/sda1;", "").replace("disk /dev/sdb1; meta-disk /dev/sdc;", "");
+        let config = tandem_config::Config::parse(Path::new("test"), &text).unwrap();
+        let config = Config { config, file: "/etc/tandem.conf".into(), node: "alpha".into() };
+        assert_eq!(config.specs(&["r0".into()]).unwrap()[0].resync_after, None);
     }
 
     #[test]
