@@ -22,7 +22,7 @@ impl Engine {
     pub(super) fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch, remote_done: bool) {
         let may_complete = self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration);
         if self.fails_without_quorum() {
-            self.fail_client(id, ClientError::Io);
+            self.fail_write(id, epoch, ClientError::Io);
         } else if may_complete && (!self.is_frozen() || seeded!(self, WritesWhileFrozen)) {
             self.complete_write(id, epoch);
         } else {
@@ -44,7 +44,7 @@ impl Engine {
             self.fail_client(id, error);
         }
         for held in std::mem::take(&mut self.held) {
-            self.fail_client(held.id, error);
+            self.fail_write(held.id, held.epoch, error);
         }
     }
 
@@ -56,17 +56,26 @@ impl Engine {
             } else if remote_done {
                 self.complete_write(id, epoch);
             } else {
-                self.fail_client(id, ClientError::Io);
+                self.fail_write(id, epoch, ClientError::Io);
             }
         }
     }
 
-    /// Later writes may depend on this one: they belong to another epoch.
     fn complete_write(&mut self, id: RequestId, epoch: Epoch) {
+        self.end_epoch_of(epoch);
+        self.outputs.push_back(Output::Complete { id, result: Ok(Bytes::new()) });
+    }
+
+    fn fail_write(&mut self, id: RequestId, epoch: Epoch, error: ClientError) {
+        self.end_epoch_of(epoch);
+        self.fail_client(id, error);
+    }
+
+    /// Later writes may depend on one whose end the client knows: they belong to another epoch.
+    fn end_epoch_of(&mut self, epoch: Epoch) {
         let stays_open = seeded!(self, StarvesOnOpenEpoch) && self.effective_protocol() == Protocol::C;
         if epoch == self.epoch && !stays_open {
             self.close_epoch(false);
         }
-        self.outputs.push_back(Output::Complete { id, result: Ok(Bytes::new()) });
     }
 }
