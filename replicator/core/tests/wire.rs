@@ -93,7 +93,7 @@ fn one_of_each() -> Vec<Message> {
         Message::BarrierAck { epoch: Epoch(5), writes: 6 },
         Message::InvalidateRequest { id: 8, remote: true, reset_bitmap: false },
         Message::InvalidateReply { id: 8, granted: true },
-        Message::Behind { id: 3 },
+        Message::Behind { id: 3, round: 1 },
         Message::BehindAck { id: 3 },
         Message::VerifyStart { id: 9, algorithm: DigestAlgorithm::Sha1, range },
         Message::VerifyReply { id: 9, granted: true },

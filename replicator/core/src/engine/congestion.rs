@@ -77,9 +77,10 @@ impl Engine {
         let (question, asked_at) = (self.key(), self.now);
         let Some(peer) = self.peer_mut(id).filter(|p| p.pulling_ahead.is_none()) else { return };
         peer.pulling_ahead = Some(PullingAhead { id: question, asked_at });
+        let round = peer.round;
         self.abort_verify(id);
         self.note(Some(id), Level::Warn, "Congestion-fill threshold reached");
-        self.send(id, Message::Behind { id: question });
+        self.send(id, Message::Behind { id: question, round });
     }
 
     fn drop_congested(&mut self, id: NodeId) {
@@ -137,17 +138,33 @@ impl Engine {
     // The Secondary.
 
     /// The Primary pulls ahead: that is on disk before it hears of it.
-    pub(super) fn behind_received(&mut self, id: NodeId, question: u64) -> Result<(), String> {
+    pub(super) fn behind_received(&mut self, id: NodeId, question: u64, round: u32) -> Result<(), String> {
         if self.role == Role::Primary {
             return Err("the peer pulls ahead, but this node is Primary".into());
         }
-        let Some(session) = self.peer(id).map(|p| p.session) else { return Ok(()) };
+        match self.peer_mut(id) {
+            // It has overtaken the handshake that it follows, and by which the data here may become good.
+            Some(peer) if peer.in_round && peer.round == round => peer.behind_early = Some(question),
+            _ => self.note_behind(id, question),
+        }
+        Ok(())
+    }
+
+    /// What came before the handshake that has just ended counts behind it.
+    pub(super) fn hear_early_question(&mut self, id: NodeId) {
+        if let Some(question) = self.peer_mut(id).and_then(|p| p.behind_early.take()) {
+            self.note_behind(id, question);
+        }
+    }
+
+    fn note_behind(&mut self, id: NodeId, question: u64) {
+        let Some(session) = self.peer(id).map(|p| p.session) else { return };
         if seeded!(self, AheadStaysUpToDate) {
             self.send(id, Message::BehindAck { id: question });
-            return Ok(());
+            return;
         }
         self.abort_verify(id);
-        let Some(metadata) = self.disk.metadata.as_mut() else { return Ok(()) };
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
         metadata.superblock.flags.up_to_date = false;
         if self.disk.state > DiskState::Outdated {
             self.set_disk(DiskState::Outdated);
@@ -160,7 +177,6 @@ impl Engine {
         {
             self.disk.persist.request_then(false, Then::Behind(id, session));
         }
-        Ok(())
     }
 
     /// The disk says so now. If a handshake has found the data to be good since, there is nothing to answer.

@@ -181,6 +181,7 @@ impl Engine {
         peer.stalled_until = None;
         peer.pause = PeerPause::default();
         peer.behind_question = None;
+        peer.behind_early = None;
         peer.gives_up = false;
         peer.failed_by_ack = false;
         peer.ping_sent = None;

@@ -243,6 +243,7 @@ impl Engine {
                 self.set_replication(id, ReplicationState::Established)
             }
         }
+        self.hear_early_question(id);
         if let Some(peer) = self.peer_mut(id)
             && std::mem::take(&mut peer.round_again)
         {

@@ -378,7 +378,7 @@ impl Engine {
             Message::ResyncDone => self.resync_done_received(peer),
             Message::ReadRequest { id, range } => self.read_requested(peer, id, range),
             Message::ReadReply { id, payload } => self.read_answered(peer, id, payload),
-            Message::Behind { id } => self.behind_received(peer, id),
+            Message::Behind { id, round } => self.behind_received(peer, id, round),
             Message::BehindAck { id } => self.behind_answered(peer, id),
             Message::ReceiveAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::B, true),
             Message::WriteAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, true),

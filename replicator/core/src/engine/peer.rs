@@ -89,6 +89,8 @@ pub(super) struct Peer {
     pub(super) pulling_ahead: Option<PullingAhead>,
     /// As our Primary, it waits until our disk says that our data grows old.
     pub(super) behind_question: Option<u64>,
+    /// A question of that kind that counts from the end of the handshake on.
+    pub(super) behind_early: Option<u64>,
     /// Writes sent in the current epoch.
     pub(super) epoch_writes: u32,
     pub(super) barriers: VecDeque<SentBarrier>,
@@ -189,6 +191,7 @@ impl Peer {
             unconfirmed_bytes: 0,
             pulling_ahead: None,
             behind_question: None,
+            behind_early: None,
             epoch_writes: 0,
             barriers: VecDeque::new(),
             all_durable: true,

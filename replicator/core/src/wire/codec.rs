@@ -260,8 +260,9 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
         }
         Message::Ping => 21,
         Message::PingAck => 22,
-        Message::Behind { id } => {
+        Message::Behind { id, round } => {
             out.put_u64_le(*id);
+            out.put_u32_le(*round);
             28
         }
         Message::BehindAck { id } => {
@@ -396,7 +397,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         25 => Message::InvalidateRequest { id: b.u64()?, remote: b.flag()?, reset_bitmap: b.flag()? },
         26 => Message::InvalidateReply { id: b.u64()?, granted: b.flag()? },
         27 => Message::SyncPause { paused: b.flag()? },
-        28 => Message::Behind { id: b.u64()? },
+        28 => Message::Behind { id: b.u64()?, round: b.u32()? },
         29 => Message::BehindAck { id: b.u64()? },
         30 => Message::ResyncCompare {
             range: b.range()?,

@@ -376,6 +376,8 @@ pub enum Message {
     Behind {
         /// Names the question in the answer.
         id: u64,
+        /// The round of the handshake that it follows: one stream may overtake the other.
+        round: u32,
     },
     /// It is noted on disk.
     BehindAck {

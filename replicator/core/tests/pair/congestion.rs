@@ -2,7 +2,7 @@
 
 use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol};
 use tandem_core::io::Command;
-use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::wire::Message;
 
 use crate::harness::{EXTENT_BYTES, Pair};
@@ -66,6 +66,27 @@ fn the_primary_pulls_ahead_and_the_peer_catches_up() {
 fn the_peers_disk_says_so_before_the_first_write_that_it_does_not_get() {
     let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
     pair.hold = Some(|m| matches!(m, Message::BarrierAck { .. } | Message::BehindAck { .. }));
+    pair.write(0, 0, 1);
+    pair.write(0, 4096, 2);
+    let third = pair.begin_write(0, 8192, 3);
+    assert!(!pair.completed(third));
+    pair.deliver();
+    assert!(pair.completed(third));
+    pair.assert_in_sync();
+}
+
+/// One stream may overtake the other: what the peer notes before that handshake, the handshake would take back.
+#[test]
+fn a_question_that_overtakes_the_handshake_counts_behind_it() {
+    let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
+    pair.drop_held();
+    pair.cut();
+    pair.hold = Some(|m| match m {
+        Message::Handshake(handshake) => handshake.role == Role::Primary,
+        Message::Write { .. } | Message::Zero { .. } | Message::Barrier { .. } => true,
+        _ => false,
+    });
+    pair.settle();
     pair.write(0, 0, 1);
     pair.write(0, 4096, 2);
     let third = pair.begin_write(0, 8192, 3);

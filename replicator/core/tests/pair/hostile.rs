@@ -323,7 +323,7 @@ impl Victim {
             Message::ReadRequest { id, range } => {
                 Message::ReadReply { id, payload: Some(data(range.length as usize)) }
             }
-            Message::Behind { id } => Message::BehindAck { id },
+            Message::Behind { id, .. } => Message::BehindAck { id },
             Message::VerifyStart { id, .. } => Message::VerifyReply { id, granted: true },
             Message::VerifyRequest { id, range } => digests(id, range),
             Message::VerifyDigests { id, range, .. } => {
@@ -373,7 +373,7 @@ impl Victim {
             26 => Message::SyncPause { paused: flag && self.chance.one_in(2) },
             27 => Message::ReadRequest { id, range },
             28 => Message::ReadReply { id, payload: flag.then(|| data(length)) },
-            29 => Message::Behind { id },
+            29 => Message::Behind { id, round: u32::from(flag) + 1 },
             31 => Message::ResyncInSync { range },
             32 => {
                 let (algorithm, digests) =
