@@ -36,6 +36,17 @@ impl Bitmap {
         }
     }
 
+    /// The same bits, of a volume of `bytes`, which has no more blocks than this one.
+    pub fn cut_to(&self, bytes: u64) -> Self {
+        let mut cut = Bitmap::new(bytes);
+        let mut block = 0;
+        while let Some(run) = self.next_run(block, u64::MAX).filter(|run| run.start < cut.blocks) {
+            cut.set_range(bytes_of(&run, bytes));
+            block = run.end;
+        }
+        cut
+    }
+
     /// Number of blocks.
     pub fn blocks(&self) -> u64 {
         self.blocks
@@ -250,6 +261,18 @@ pub fn bytes_of(run: &std::ops::Range<u64>, volume_bytes: u64) -> ByteRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_smaller_volume_keeps_its_bits() {
+        let mut bitmap = Bitmap::new(300 * BLOCK_BYTES);
+        for block in [0, 63, 64, 120, 121, 200] {
+            bitmap.set_range(ByteRange::new(block * BLOCK_BYTES, BLOCK_BYTES));
+        }
+        let cut = bitmap.cut_to(121 * BLOCK_BYTES - 512);
+        assert_eq!((cut.blocks(), cut.set_count()), (121, 4));
+        assert!([0, 63, 64, 120].iter().all(|block| cut.is_set(*block)));
+        assert_eq!(bitmap.cut_to(300 * BLOCK_BYTES).words(), bitmap.words());
+    }
 
     #[test]
     fn partial_blocks_set_but_do_not_clear() {

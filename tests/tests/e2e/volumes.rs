@@ -366,6 +366,17 @@ fn metadata_of_other_volumes_is_refused() {
     assert!(refused.stderr.contains("(116)"), "{refused:?}");
     alpha.adm(&["down", RESOURCE]).ok();
     fs::write(&alpha.config, two).unwrap();
+    // A disk in its place, blank and as large: what the bitmap marks would not be all that it lacks.
+    let second = alpha.disks().nth(1).unwrap();
+    let (old, aside) = (fs::metadata(second).unwrap().len(), second.with_extension("aside"));
+    fs::rename(second, &aside).unwrap();
+    File::create(second).unwrap().set_len(old).unwrap();
+    let refused = alpha.adm(&["up", RESOURCE]).refused(10, "the disk of volume 1 is not the one");
+    assert!(refused.stderr.contains("(116)"), "{refused:?}");
+    alpha.adm(&["down", RESOURCE]).ok();
+    fs::rename(&aside, second).unwrap();
+    alpha.adm(&["up", RESOURCE]).ok();
+    alpha.adm(&["down", RESOURCE]).ok();
     File::options().write(true).open(alpha.disks().nth(1).unwrap()).unwrap().set_len(8 << 20).unwrap();
     let refused = alpha.adm(&["up", RESOURCE]).refused(10, "the disk of volume 1 has room for");
     assert!(refused.stderr.contains("(111)"), "{refused:?}");

@@ -234,6 +234,7 @@ pub fn create(
     for (disk, volume) in target.more_data.iter_mut().zip(&spec.more_volumes) {
         if volume.meta_disk.is_none() {
             metadata::wipe(disk, Placement::Internal)?;
+            metadata::stamp(disk, device_id, volume.number)?;
         }
     }
     let meta = target.metadata_device();

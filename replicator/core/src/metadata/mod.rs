@@ -7,6 +7,7 @@ mod geometry;
 mod log_ring;
 mod offline;
 mod plan;
+mod stamp;
 mod store;
 mod superblock;
 mod undo_log;
@@ -18,6 +19,7 @@ pub use log_ring::{
 pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
 pub use offline::{apply_log, forget_peer, restore};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
+pub use stamp::{check_stamp, stamp};
 pub use store::{
     CreateError, LoadError, MetaIo, adopt, create, create_for_volumes, invalidate, load, outdate, probe,
     undone, wipe,

@@ -3,7 +3,6 @@
 use thiserror::Error;
 
 use super::{Geometry, GeometryError, LoadError, Metadata, Placement};
-use crate::bitmap::Bitmap;
 use crate::layout::{Layout, LayoutError, VolumeSize};
 
 /// The disk of a volume that metadata is to be created for.
@@ -131,8 +130,8 @@ fn limit_size(metadata: &mut Metadata, limit: Option<u64>) -> Result<(), LoadErr
         Some(limit) if limit < metadata.geometry.data_bytes => {
             metadata.geometry.data_bytes = limit;
             if agreed_bytes == 0 {
-                // Nobody has written yet: there is nothing to be marked.
-                metadata.bitmaps.iter_mut().for_each(|bitmap| *bitmap = Bitmap::new(limit));
+                // No peer was met yet; one may have been promoted, and have written.
+                metadata.bitmaps.iter_mut().for_each(|bitmap| *bitmap = bitmap.cut_to(limit));
             }
             Ok(())
         }

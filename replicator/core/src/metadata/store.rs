@@ -340,7 +340,7 @@ pub(super) fn rewrite(
     Ok(())
 }
 
-fn superblock_offsets(io: &dyn MetaIo, placement: Placement) -> Option<[u64; 2]> {
+pub(super) fn superblock_offsets(io: &dyn MetaIo, placement: Placement) -> Option<[u64; 2]> {
     match placement {
         Placement::Internal => Geometry::internal_superblocks(io.size_bytes()),
         Placement::External => Some(Geometry::EXTERNAL_SUPERBLOCKS),

@@ -15,7 +15,8 @@ use tandem_control::ResourceSpec;
 use tandem_core::io::DiskError;
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{
-    LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, check_volumes, load, read_undo_log,
+    LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, check_stamp, check_volumes, load,
+    read_undo_log,
 };
 use tandem_core::refusal::METADATA_IO_ERROR;
 
@@ -104,6 +105,12 @@ pub(crate) fn attach(spec: &ResourceSpec, pool: &BufferPool) -> Result<(Disks, M
     let mut metadata = load(&mut reader, placement, first.size_bytes, spec.node.id)
         .and_then(|mut metadata| check_volumes(&mut metadata, &volume_disks).map(|()| metadata))
         .map_err(|error| describe(error, resource))?;
+    // Where the metadata would be elsewhere, the whole disk is data.
+    let stamped = spec.more_volumes.iter().zip(&data[1..]).filter(|(volume, _)| volume.meta_disk.is_none());
+    for (volume, backing) in stamped {
+        check_stamp(&mut MetadataReader { backing, pool }, metadata.superblock.device_id, volume.number)
+            .map_err(|error| describe(error, resource))?;
+    }
     for disk in data.iter().chain([&meta]) {
         let path = disk.path.display();
         tracing::debug!(resource, %path, bytes = disk.size_bytes, direct = disk.direct, "opened");

@@ -1,0 +1,51 @@
+//! What says, on the disk of every volume but the first, to which metadata it belongs: that lies with the first one's disk,
+//! and would take a replaced disk, or another volume's, for the one whose blocks it knows.
+
+use super::store::superblock_offsets;
+use super::{LoadError, MetaIo, Placement};
+use crate::io::DiskError;
+
+const STAMP_BYTES: usize = 4096;
+const MAGIC: &[u8; 8] = b"TNDMvol1";
+
+/// Writes it, durably, where the second copy of the superblock would be. The disk has internal metadata's room.
+pub fn stamp(io: &mut dyn MetaIo, device_id: u64, volume: u16) -> Result<(), DiskError> {
+    if let Some([_, offset]) = superblock_offsets(io, Placement::Internal) {
+        io.write_at(offset, &encode(device_id, volume))?;
+    }
+    io.flush()
+}
+
+/// Refuses a disk that has none, or another's.
+pub fn check_stamp(io: &mut dyn MetaIo, device_id: u64, volume: u16) -> Result<(), LoadError> {
+    let mut found = [0; STAMP_BYTES];
+    if let Some([_, offset]) = superblock_offsets(io, Placement::Internal) {
+        io.read_at(offset, &mut found)?;
+    }
+    if found == encode(device_id, volume) {
+        return Ok(());
+    }
+    Err(LoadError::Mismatch(format!(
+        "the disk of volume {volume} is not the one that the meta-data was created for: correct its 'disk'; or, if it is new and \
+         the peer's data is good, run 'tandemadm create-md --force' and let all volumes resync in full"
+    )))
+}
+
+/// Byte order is little endian:
+///
+/// | bytes | content |
+/// |---|---|
+/// | 0..8 | "TNDMvol1" |
+/// | 8..16 | the device id of the first volume's superblock |
+/// | 16..18 | the volume's number |
+/// | 18..4092 | zero |
+/// | 4092..4096 | crc32 of the bytes before |
+fn encode(device_id: u64, volume: u16) -> [u8; STAMP_BYTES] {
+    let mut bytes = [0; STAMP_BYTES];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..16].copy_from_slice(&device_id.to_le_bytes());
+    bytes[16..18].copy_from_slice(&volume.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..STAMP_BYTES - 4]);
+    bytes[STAMP_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
