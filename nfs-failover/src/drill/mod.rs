@@ -20,7 +20,7 @@ use tandem_core::state::{ConnectionState, DiskState};
 use crate::by_hand::Which;
 use crate::check::complaints;
 use crate::config::{Decider, Service};
-use crate::health::Phase;
+use crate::health::{Phase, ServiceView};
 use crate::here::Here;
 use crate::peer::{Ask, Peer};
 use crate::plan::{Trouble, trouble};
@@ -198,6 +198,10 @@ impl Rehearsal<'_> {
         let (service, here, client) = (self.service, self.here, &self.client);
         await_whole(service, here, SETTLE_LIMIT)?;
         let is_here = switchover::leads_away(service, here)?;
+        // Who has just given way steps back if it is elected.
+        until("the other node may serve again", SETTLE_LIMIT, || {
+            view(service, here, !is_here).is_some_and(|view| !view.held)
+        })?;
         let row = client.watch("server killed", || {
             timed(|| {
                 match is_here {
@@ -290,16 +294,16 @@ fn is_alone(service: &Service, here: &Here) -> bool {
 }
 
 fn is_down(service: &Service, here: &Here, is_here: bool) -> bool {
-    let phase = match is_here {
-        true => own_phase(service, here),
-        false => ask_other(service, Ask::State).ok().map(|state| state.view.phase),
-    };
-    phase == Some(Phase::Down)
+    view(service, here, is_here).is_some_and(|view| view.phase == Phase::Down)
 }
 
-fn own_phase(service: &Service, here: &Here) -> Option<Phase> {
+/// The service as it is on this node, or on the other.
+fn view(service: &Service, here: &Here, is_here: bool) -> Option<ServiceView> {
+    if !is_here {
+        return ask_other(service, Ask::State).ok().map(|state| state.view);
+    }
     let views = service::views(&here.folder().ok()?).ok()??;
-    views.into_iter().find(|view| view.name == service.name).map(|view| view.phase)
+    views.into_iter().find(|view| view.name == service.name)
 }
 
 fn ask_other(service: &Service, ask: Ask) -> Result<crate::peer::PeerState, Trouble> {
@@ -321,10 +325,11 @@ fn left(service: &Service, here: &Here) -> Vec<String> {
         Ok(None) => left.push(format!("{} is not up here", service.resource)),
         Err(trouble) => left.push(trouble.message),
     }
-    let shown =
-        |phase: Option<Phase>| phase.map_or("unknown".into(), |phase| format!("{phase:?}").to_lowercase());
-    let there = ask_other(service, Ask::State).ok().map(|state| state.view.phase);
-    left.push(format!("the service here: {}, there: {}", shown(own_phase(service, here)), shown(there)));
+    let phase = |is_here| match view(service, here, is_here) {
+        Some(view) => format!("{:?}", view.phase).to_lowercase(),
+        None => "unknown".into(),
+    };
+    left.push(format!("the service here: {}, there: {}", phase(true), phase(false)));
     left.push("the link is not cut; nothing else was changed that does not mend itself".into());
     left.push(format!("have it serve here: nfs-failover promote {}", service.name));
     left

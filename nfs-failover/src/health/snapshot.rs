@@ -56,6 +56,9 @@ pub struct ServiceView {
     pub must_fence: Option<String>,
     /// What keeps it from being promoted, or made it step down.
     pub trouble: Option<String>,
+    /// After a setback: for a while nothing is promoted, unless by hand.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// What a replica is worth, in a few words.

@@ -213,6 +213,7 @@ impl Keeper {
         view.wish = self.machine.wish();
         view.must_fence = self.machine.must_fence().map(str::to_owned);
         view.trouble = self.machine.trouble().map(str::to_owned);
+        view.held = self.machine.is_held();
         // A plan ends only once the server answers.
         view.server_answers |= view.phase == Phase::Promoting;
         view.server_answers &= matches!(view.phase, Phase::Up | Phase::Promoting);

@@ -212,6 +212,11 @@ impl Machine {
         self.trouble.as_deref()
     }
 
+    /// Whether promotions are held back for a while.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold_until_ms.is_some()
+    }
+
     /// Nothing runs and nothing is about to.
     pub(crate) fn is_quiet(&self) -> bool {
         self.running.is_none() && self.next_plan().is_none()
