@@ -7,6 +7,9 @@ use tandem_core::state::{DiskState, Role};
 const AWAY_LIMIT_MS: u64 = 30_000;
 /// Requests wait for fencing for no longer than a handler may take, and somewhat more.
 const FROZEN_LIMIT_MS: u64 = 150_000;
+/// Who has gone on alone may meet the other in vain and waits again until that is fenced, which it is at once. Who has been
+/// replaced waits on.
+const REFUSED_LIMIT_MS: u64 = 2_000;
 /// A server that does not answer so often in a row is dead.
 const DEAF_LIMIT: u32 = 3;
 
@@ -49,7 +52,7 @@ impl Monitor {
             return Some(format!("this node has not been Primary for {} s", AWAY_LIMIT_MS / 1000));
         }
         let refused = status.and_then(|s| s.engine.peers.iter().find_map(|p| p.standalone_reason.as_ref()));
-        if let Some(reason) = refused.filter(|_| is_frozen) {
+        if let Some(reason) = refused.filter(|_| frozen_ms.is_some_and(|ms| ms >= REFUSED_LIMIT_MS)) {
             return Some(format!("requests wait for a peer that does not talk to this node: {reason}"));
         }
         if without_quorum_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
@@ -144,12 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_peer_that_has_gone_on_steps_down_at_once() {
-        let (mut serves, reason) = (primary(), "I shall become SyncTarget, but I am primary!");
+    fn who_waits_for_a_peer_that_has_gone_on_steps_down_soon() {
+        let (mut monitor, mut serves) = (Monitor::default(), primary());
+        let reason = "I shall become SyncTarget, but I am primary!";
         serves.engine.peers[0].standalone_reason = Some(reason.into());
-        assert_eq!(Monitor::default().look(0, Some(&serves), None), None);
+        assert_eq!(monitor.look(0, Some(&serves), None), None);
         serves.engine.suspended.fencing = true;
-        let trouble = Monitor::default().look(0, Some(&serves), None);
+        assert_eq!(monitor.look(1, Some(&serves), None), None);
+        // Whoever has gone on itself has the other fenced again by then.
+        assert_eq!(monitor.look(REFUSED_LIMIT_MS, Some(&primary()), None), None);
+        assert_eq!(monitor.look(REFUSED_LIMIT_MS + 1, Some(&serves), None), None);
+        let trouble = monitor.look(2 * REFUSED_LIMIT_MS + 1, Some(&serves), None);
         assert!(trouble.is_some_and(|trouble| trouble.ends_with(reason)));
     }
 
