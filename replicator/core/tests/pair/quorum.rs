@@ -5,7 +5,8 @@ use tandem_core::handler::Handler::{FencePeer, QuorumLost, UnfencePeer};
 use tandem_core::handler::HandlerOutcome::Exited;
 use tandem_core::io::{ClientError, ClientOp, Command};
 use tandem_core::state::{DiskState, Role};
-use tandem_core::units::ByteRange;
+use tandem_core::units::{ByteRange, RequestId};
+use tandem_core::wire::Message;
 
 use crate::harness::Pair;
 use crate::scene::{PROMOTE, peer, read, roles, start_again, status};
@@ -31,6 +32,15 @@ fn part(pair: &mut Pair) {
     pair.link_is_down = true;
     pair.cut();
     pair.settle();
+}
+
+/// The same, and the acknowledgement of a write is lost with it.
+fn part_in_mid_write(pair: &mut Pair) -> RequestId {
+    pair.hold = Some(|m| matches!(m, Message::WriteAck { .. }));
+    let write = pair.begin_write(0, 4096, 2);
+    pair.drop_held();
+    part(pair);
+    write
 }
 
 fn expect_no_quorum(pair: &mut Pair, n: usize, force: bool) {
@@ -70,11 +80,7 @@ fn a_primary_that_loses_its_peer_is_frozen_until_it_is_back() {
 fn what_is_under_way_when_quorum_is_lost_waits() {
     let mut pair = synced(Votes::Majority, OnNoQuorum::SuspendIo);
     let before = status(&pair, 0).generations.current;
-    pair.hold = Some(|m| matches!(m, tandem_core::wire::Message::WriteAck { .. }));
-    let write = pair.begin_write(0, 4096, 2);
-    pair.hold = None;
-    pair.drop_held();
-    part(&mut pair);
+    let write = part_in_mid_write(&mut pair);
     assert!(!pair.completed(write));
     assert_eq!(status(&pair, 0).generations.current, before);
     pair.heal();
@@ -87,11 +93,7 @@ fn what_is_under_way_when_quorum_is_lost_waits() {
 fn requests_fail_without_quorum_where_they_are_to() {
     let mut pair = synced(Votes::Majority, OnNoQuorum::IoError);
     let before = status(&pair, 0).generations.current;
-    pair.hold = Some(|m| matches!(m, tandem_core::wire::Message::WriteAck { .. }));
-    let write = pair.begin_write(0, 4096, 2);
-    pair.hold = None;
-    pair.drop_held();
-    part(&mut pair);
+    let write = part_in_mid_write(&mut pair);
     assert_eq!(pair.answered(write), Some(Err(ClientError::Io)));
     assert!(!status(&pair, 0).suspended.any() && !status(&pair, 0).quorum);
     assert_eq!(pair.client(0, ClientOp::Read(ByteRange::new(0, 4096))), Err(ClientError::Io));
