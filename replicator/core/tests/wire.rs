@@ -72,6 +72,7 @@ fn one_of_each() -> Vec<Message> {
         Message::Write { seq, offset: 512, wants: Protocol::B, payload: payload.clone() },
         Message::Zero { seq, range, wants: Protocol::C, unmap: true },
         Message::Barrier { epoch: Epoch(5), writes: 6, flush: true },
+        Message::ResyncReady,
         Message::ResyncRequest { range },
         Message::ResyncData { offset: 0, payload: payload.clone() },
         Message::ResyncZeroes { range },

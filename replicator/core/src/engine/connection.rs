@@ -67,6 +67,8 @@ impl Engine {
         if let Some(option) = ours.difference(&theirs) {
             let text =
                 format!("incompatible {option} settings: make the configuration files equal on both nodes");
+            // It reads our options before our handshake, and refuses as well.
+            self.note_what_peer_makes_of_it(id, DiskState::Outdated, false);
             self.refuse(id, text);
         }
         Ok(())

@@ -366,6 +366,7 @@ impl Engine {
             }
             Message::Zero { seq, range, wants, unmap } => self.zero_received(peer, seq, range, wants, unmap),
             Message::Barrier { epoch, writes, flush } => self.barrier_received(peer, epoch, writes, flush),
+            Message::ResyncReady => self.resync_ready_received(peer),
             Message::ResyncRequest { range } => self.resync_requested(peer, range),
             Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
             Message::ResyncZeroes { range } => self.resync_zeroes_received(peer, range),

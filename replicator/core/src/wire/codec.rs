@@ -235,6 +235,7 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             17
         }
         Message::ResyncDone => 18,
+        Message::ResyncReady => 39,
         Message::ResyncCompare { range, algorithm, .. } => {
             put_range(*range, out);
             out.put_u8(*algorithm as u8);
@@ -423,6 +424,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             differing: b.u64()?,
         },
         38 => Message::VerifyEnd { id: b.u64()?, complete: b.flag()? },
+        39 => Message::ResyncReady,
         _ => return None,
     })
 }

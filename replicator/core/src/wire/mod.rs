@@ -308,6 +308,8 @@ pub enum Message {
         /// A client waits for durability: flush, whatever the write ordering.
         flush: bool,
     },
+    /// The target's disk says that it is one: nothing can take it for complete.
+    ResyncReady,
     /// The target asks for a range.
     ResyncRequest {
         /// The range, whole blocks (but for the volume's end).

@@ -365,6 +365,7 @@ impl Victim {
                 let writes = self.chance.below(4) as u32;
                 Message::Barrier { epoch: Epoch(id), writes, flush: flag }
             }
+            21 if flag => Message::ResyncReady,
             21 => Message::ResyncRequest { range },
             22 => Message::ResyncData { offset: range.offset, payload: data(length) },
             23 => Message::ResyncZeroes { range },

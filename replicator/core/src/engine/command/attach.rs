@@ -210,12 +210,12 @@ impl Engine {
         self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::DetachFlush);
     }
 
-    /// With fencing, a disk that is given up while a Primary goes on without it says that its data grows old before
-    /// anybody hears of it. True once that is durable, or need not be.
+    /// With fencing or quorum, a disk that is given up while a Primary goes on without it says that its data grows old
+    /// before anybody hears of it. True once that is durable, or need not be.
     fn notes_that_it_is_left_behind(&mut self) -> bool {
         let goes_on = self.role == Role::Primary
             || self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
-        let left_behind = self.fences() && goes_on;
+        let left_behind = (self.fences() || self.config.options.quorum.is_needed()) && goes_on;
         if left_behind
             && let Some(metadata) = self.disk.metadata.as_mut()
             && std::mem::take(&mut metadata.superblock.flags.up_to_date)

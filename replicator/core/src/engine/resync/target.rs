@@ -96,6 +96,7 @@ impl Engine {
         let Some(peer) = self.peer_mut(id).filter(|p| p.session == session && p.link_up) else { return };
         let Some(target) = peer.target.as_mut() else { return };
         target.ready = true;
+        self.send(id, Message::ResyncReady);
         self.set_replication(id, ReplicationState::SyncTarget);
     }
 
