@@ -336,7 +336,9 @@ impl Engine {
             Message::PingAck => self.ping_answered(peer),
             Message::Preamble(_) => Err("a preamble in the middle of a connection".into()),
             Message::Refuse { reason } => self.refused_by_peer(peer, &reason),
-            Message::Options { terms, tentative } => self.options_received(peer, terms, tentative),
+            Message::Options { terms, settings, tentative } => {
+                self.options_received(peer, terms, &settings, tentative)
+            }
             Message::Handshake(h) => self.handshake_received(peer, h),
             Message::BitmapChunk { chunk, words } => self.bitmap_chunk_received(peer, chunk, &words.data),
             Message::BitmapEnd => self.bitmap_end_received(peer),

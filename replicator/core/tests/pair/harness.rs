@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
+use tandem_core::io::{
+    ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event, Level, Payload,
+};
 use tandem_core::metadata::{self, MetaIo, Placement, UndoLog};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -86,6 +88,8 @@ pub(crate) struct Pair {
     pub(crate) barriers: Vec<(u32, bool)>,
     /// Every operation on the node's disk fails.
     pub(crate) disk_fails: [bool; 2],
+    /// What the log warns of, on which node.
+    pub(crate) warnings: Vec<(usize, String)>,
     /// Times an engine has closed a connection.
     pub(crate) connections_lost: u32,
     /// Every read and write of the node's data fails.
@@ -138,6 +142,7 @@ impl Pair {
             slow_operations: Vec::new(),
             barriers: Vec::new(),
             disk_fails: [false; 2],
+            warnings: Vec::new(),
             connections_lost: 0,
             data_fails: [false; 2],
             fails_at: [None; 2],
@@ -260,6 +265,7 @@ impl Pair {
             }
             Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
             Output::DropClients => self.clients_dropped[n] = true,
+            Output::Event(Event::Note { level: Level::Warn, text, .. }) => self.warnings.push((n, text)),
             Output::ReleaseDisk | Output::Event(_) => {}
         }
     }

@@ -473,8 +473,9 @@ impl Victim {
 
     fn options(&mut self) -> Message {
         let protocol = self.chance.pick(&[Protocol::A, Protocol::B, Protocol::C]);
-        let terms = Options { protocol, ..Options::default() }.terms();
-        Message::Options { terms, tentative: self.chance.one_in(4) }
+        let options = Options { protocol, ..Options::default() };
+        let (terms, settings) = (options.terms(), options.settings());
+        Message::Options { terms, settings, tentative: self.chance.one_in(4) }
     }
 }
 

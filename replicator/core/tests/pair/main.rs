@@ -25,6 +25,7 @@ mod restarts;
 mod resync;
 mod roles;
 mod scene;
+mod settings;
 mod sizes;
 mod split_brain;
 mod truck;
