@@ -32,7 +32,9 @@ mod value;
 use std::path::Path;
 
 pub use diagnostic::{ConfigError, Diagnostic, Severity, Stage};
-pub use effective::{DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions};
+pub use effective::{
+    DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions, StartupOptions,
+};
 pub use here::{has_address, node_name};
 pub use model::{
     Address, Config, Connection, Family, Global, Host, HostKind, MetaDisk, NotDefined, PathEnd, Resource,

@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     after_help = "Exit codes: 0 done, 1 usage or unknown resource, 2 syntax error in the configuration, 5 timeout, \
     10 failure or invalid configuration, 11 refused, 17 refused for want of UpToDate data, 20 tandemd or a disk \
-    cannot be used, 40 meta-data would cut off a filesystem."
+    cannot be used, 40 meta-data would cut off a filesystem.\n\nRES is a resource, `all`, RES/VOLUME, RES:PEER, \
+    RES:PEER/VOLUME or minor-N. Options may also stand behind `--`, as in `-- --discard-my-data connect r0`."
 )]
 pub struct Cli {
     /// Configuration file.
@@ -19,6 +20,21 @@ pub struct Cli {
     /// Print what would be asked of tandemd or done to a disk, and do nothing.
     #[arg(short, long, global = true)]
     pub dry_run: bool,
+    /// Say on stderr what is asked of tandemd, and do it.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Check this file as if it belonged to the configuration; with dump and sh-nop only.
+    #[arg(short = 't', long, value_name = "FILE")]
+    pub config_to_test: Option<PathBuf>,
+    /// Stacked resources are refused.
+    #[arg(short = 'S', long, global = true, hide = true)]
+    pub stacked: bool,
+    /// There is no other program behind this one.
+    #[arg(short = 's', long, global = true, hide = true, value_name = "FILE")]
+    pub drbdsetup: Option<PathBuf>,
+    /// There is no other program behind this one.
+    #[arg(short = 'm', long, global = true, hide = true, value_name = "FILE")]
+    pub drbdmeta: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -46,9 +62,26 @@ pub struct WaitOptions {
     /// Resources to wait for.
     #[command(flatten)]
     pub names: Names,
-    /// Give up after this time with exit code 5; 0 waits for ever.
-    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 0)]
-    pub wfc_timeout: u64,
+    /// How long.
+    #[command(flatten)]
+    pub limits: WaitLimits,
+}
+
+/// How long to wait, instead of what `startup {}` says; 0 waits for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Args)]
+pub struct WaitLimits {
+    /// Give up after this time with exit code 5; 0 waits for ever. Without it, what `startup {}` says.
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    pub wfc_timeout: Option<u64>,
+    /// The same if this node was alone already when it went down, which its meta-data tells.
+    #[arg(long, value_name = "SECONDS")]
+    pub degr_wfc_timeout: Option<u64>,
+    /// The same if all peers were outdated then.
+    #[arg(long, value_name = "SECONDS")]
+    pub outdated_wfc_timeout: Option<u64>,
+    /// Wait on although a peer is StandAlone, as after a split brain.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub wait_after_sb: Option<YesNo>,
 }
 
 /// What to compare, and what to do with what is found.
@@ -212,14 +245,21 @@ pub enum Command {
         tentative: bool,
     },
     /// Disconnect from the peers.
-    Disconnect(Names),
+    Disconnect {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// For drbdadm's sake: no peer ever refuses, and one that does not answer is not waited for.
+        #[arg(long)]
+        force: bool,
+    },
     /// Become Primary.
     Primary {
         /// The resources.
         #[command(flatten)]
         names: Names,
         /// Consider the local data UpToDate, whatever it is: other copies that are newer are lost.
-        #[arg(long, alias = "overwrite-data-of-peer")]
+        #[arg(short, long, alias = "overwrite-data-of-peer", short_alias = 'o')]
         force: bool,
     },
     /// Become Secondary. Refused while somebody has the device open.
@@ -235,7 +275,14 @@ pub enum Command {
     /// Compare the copies while they are in use, and mark the blocks that differ.
     Verify(Verify),
     /// Give up the local copy: Inconsistent, and all of it had anew from the peer; without the daemon, on the disk.
-    Invalidate(Invalidation),
+    Invalidate {
+        /// What.
+        #[command(flatten)]
+        invalidation: Invalidation,
+        /// The node that sends its copy; it must be a peer.
+        #[arg(long, value_name = "NODE-ID")]
+        sync_from_peer_node_id: Option<u8>,
+    },
     /// Give up the peer's copy and send it all of the local one.
     InvalidateRemote(Invalidation),
     /// Begin a new generation: alone, before the disk is copied to the peer by other means, and after it; or on two fresh
@@ -302,6 +349,9 @@ pub enum Command {
         #[arg(value_name = "SECTION|OPTION")]
         about: Option<String>,
     },
+    /// Wait at boot, for all resources, until the peers are connected: as long as `startup {}` says. On a terminal with a
+    /// countdown that `yes` ends.
+    WaitConInt(WaitLimits),
     /// Wait until the peers are connected.
     WaitConnect(WaitOptions),
     /// Wait until the peers are connected and no resync is under way.
@@ -320,9 +370,14 @@ pub enum Command {
     ShowGi(Names),
     /// Print the generation identifiers on one line per peer.
     GetGi(Names),
+    /// Show the commands that are for scripts.
+    HiddenCommands,
     /// What scripts ask for.
     #[command(flatten)]
     Script(Script),
+    /// What drbdadm had before 8.4.
+    #[command(hide = true)]
+    Syncer(OptionalNames),
     /// Become PROGRAM in a session of its own.
     #[command(hide = true)]
     ShExecDetached {
@@ -358,6 +413,9 @@ pub enum Script {
     /// Print this node's IP address of every path and volume.
     #[command(hide = true)]
     ShIp(Names),
+    /// Print what udev names the devices.
+    #[command(hide = true)]
+    ShUdev(Names),
     /// Print the lower resource of a stacked one.
     #[command(hide = true)]
     ShLrOf(Names),
@@ -388,9 +446,13 @@ mod tests {
         assert_eq!(parse("tandemadm primary --force r0").unwrap(), forced);
         assert_eq!(parse("tandemadm primary r0 --overwrite-data-of-peer").unwrap(), forced);
         assert_eq!(parse("tandemadm -c /x up r0").unwrap(), Command::Up(r0()));
-        let wait = Command::WaitConnect(WaitOptions { names: r0(), wfc_timeout: 7 });
+        let limits = WaitLimits { wfc_timeout: Some(7), ..WaitLimits::default() };
+        let wait = Command::WaitConnect(WaitOptions { names: r0(), limits });
         assert_eq!(parse("tandemadm wait-connect -t 7 r0").unwrap(), wait);
         assert_eq!(parse("tandemadm wait-connect --wfc-timeout=7 r0").unwrap(), wait);
+        let limits = WaitLimits { wait_after_sb: Some(YesNo::Yes), ..WaitLimits::default() };
+        assert_eq!(parse("tandemadm wait-con-int --wait-after-sb").unwrap(), Command::WaitConInt(limits));
+        assert_eq!(parse("tandemadm wait-con-int --wait-after-sb=yes").unwrap(), Command::WaitConInt(limits));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The drbdadm-like command line of Tandem, as a library: the program, the generators of its man page and completion,
 //! and the tests share [`cli::Cli`].
 
+mod address;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod gi_text;
+pub mod legacy;
 pub mod md_text;
 pub mod nbd;
 mod output;

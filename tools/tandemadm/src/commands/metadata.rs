@@ -71,8 +71,17 @@ pub(crate) fn outdate(session: &Session, specs: &[ResourceSpec]) -> u8 {
 }
 
 /// Through the daemon if the resource is up, else on the disk.
-pub(crate) fn invalidate(session: &Session, specs: &[ResourceSpec], reset_bitmap: bool) -> u8 {
+pub(crate) fn invalidate(
+    session: &Session,
+    specs: &[ResourceSpec],
+    reset_bitmap: bool,
+    source: Option<u8>,
+) -> u8 {
     session.for_each("invalidate", specs, |spec| {
+        if source.is_some_and(|id| spec.peers.iter().all(|peer| peer.id.0 != id)) {
+            let text = format!("{}: Failure: (171) Invalid peer-node-id", spec.name);
+            return Err(Failure::Config(text, 10));
+        }
         let action = Action::Invalidate { reset_bitmap };
         act_or_edit(session, spec, "invalidate", action, |target, placement| {
             let backing_bytes = target.data.size_bytes();

@@ -52,22 +52,25 @@ pub(crate) fn cstate(session: &Session, specs: &[ResourceSpec]) -> u8 {
     })
 }
 
-/// The own disk's state and the peers'; of a resource that is not up, what the metadata says of the own disk.
-pub(crate) fn dstate(session: &Session, specs: &[ResourceSpec]) -> u8 {
-    session.for_each("dstate", specs, |spec| {
+/// A line for each volume that is meant: the own disk's state and the peers'; of a resource that is not up, what the metadata says of the own disk.
+pub(crate) fn dstate(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>) -> u8 {
+    let (specs, numbers): (Vec<ResourceSpec>, Vec<Option<u16>>) = chosen.into_iter().unzip();
+    let mut numbers = numbers.into_iter();
+    session.for_each("dstate", &specs, |spec| {
+        let volumes = numbers.next().flatten().map_or(spec.volumes().count(), |_| 1);
         match session.find_status(&spec.name)? {
             Some(status) => {
                 let peers = status.engine.peers.iter().map(|peer| peer.disk);
                 let states: Vec<&str> =
                     std::iter::once(status.engine.disk).chain(peers).map(|d| d.as_str()).collect();
-                // A line for each volume: they are as their resource is.
-                status.spec.volumes().for_each(|_| outln!("{}", states.join("/")));
+                // The volumes are as their resource is.
+                (0..volumes).for_each(|_| outln!("{}", states.join("/")));
             }
             None => {
                 let mut target = Target::open(spec, Access::Look)?;
                 let placement = target.placement();
                 let state = gi_text::disk_state(&metadata::probe(target.metadata_device(), placement)?);
-                spec.volumes().for_each(|_| outln!("{state}"));
+                (0..volumes).for_each(|_| outln!("{state}"));
             }
         }
         Ok(())

@@ -100,8 +100,7 @@ fn give_up(
     peer: &NodeSpec,
     save: Option<&Path>,
 ) -> Result<(), Failure> {
-    let really =
-        Session { run: session.run.clone(), config_file: session.config_file.clone(), dry_run: false };
+    let really = Session { dry_run: false, ..session.clone() };
     check_that_it_may_give_up(&really, spec, peer)?;
     let (divergence, meeting) = ask(&really, spec, peer)?;
     let overwritten = overwritten(&divergence, &meeting, peer)?;
