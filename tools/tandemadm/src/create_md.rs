@@ -231,11 +231,9 @@ pub fn create(
 ) -> Result<Geometry, CreateMdError> {
     let placement = target.placement();
     let backing_bytes = target.data.size_bytes();
-    for (disk, volume) in target.more_data.iter_mut().zip(&spec.more_volumes) {
-        if volume.meta_disk.is_none() {
-            metadata::wipe(disk, Placement::Internal)?;
-            metadata::stamp(disk, device_id, volume.number)?;
-        }
+    for (disk, number) in target.stamped(spec) {
+        metadata::wipe(disk, Placement::Internal)?;
+        metadata::stamp(disk, device_id, number)?;
     }
     let meta = target.metadata_device();
     Ok(metadata::create_for_volumes(meta, placement, backing_bytes, max_peers, device_id, layout)?)

@@ -158,7 +158,7 @@ pub(super) fn describe(spec: &ResourceSpec) -> String {
     format!("{} for {} ({placement:?})", metadata.display(), disks.join(", "))
 }
 
-fn random_id() -> Result<u64, Failure> {
+pub(super) fn random_id() -> Result<u64, Failure> {
     let mut bytes = [0; 8];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|e| Failure::System("reading /dev/urandom", e))?;
