@@ -103,13 +103,16 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
     let shared_secret = reader.optional("shared-secret", "a text", secret);
     let on_stuck = reader.optional("on-stuck", "`none` or `reboot`", on_stuck).unwrap_or_default();
     let decider = reader.optional("decider", "`ucarp`, `keepalived`, `pacemaker` or `none`", decider);
-    let mount = mount?;
+    let (mut mount, server) = (mount?, server?);
+    if server == Server::Ganesha {
+        mount.options = with_durable_names(&mount.options);
+    }
     let service = Service {
         name: name.text.clone(),
         resource: resource?,
         state: state.unwrap_or_else(|| mount.point.join(".nfs-state")),
         mount,
-        server: server?,
+        server,
         exports,
         vips,
         ports,
@@ -130,6 +133,16 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
         found,
     );
     Some(service)
+}
+
+/// What a client was told to be made, renamed or removed is to be there after a power cut, and so is what is noted of who may
+/// have locks. The kernel's server sees to that itself, NFS-Ganesha does not.
+fn with_durable_names(options: &str) -> String {
+    let mut words: Vec<&str> = options.split(',').filter(|word| !word.is_empty()).collect();
+    if !words.iter().any(|word| matches!(*word, "sync" | "dirsync" | "nodirsync")) {
+        words.push("dirsync");
+    }
+    words.join(",")
 }
 
 type Said<'a> = BTreeMap<&'a str, Vec<&'a Statement>>;
