@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
@@ -20,9 +20,9 @@ pub struct Cli {
     /// Print what would be asked of tandemd or done to a disk, and do nothing.
     #[arg(short, long, global = true)]
     pub dry_run: bool,
-    /// Say on stderr what is asked of tandemd, and do it.
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
+    /// Say on stderr what is asked of tandemd, and do it; of `status`, show what goes without saying, too.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
     /// Check this file as if it belonged to the configuration; with dump and sh-nop only.
     #[arg(short = 't', long, value_name = "FILE")]
     pub config_to_test: Option<PathBuf>,
@@ -54,6 +54,33 @@ pub struct OptionalNames {
     /// Resources; all if none is named.
     #[arg(value_name = "RES|all")]
     pub names: Vec<String>,
+}
+
+/// What `status` shows.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct StatusOptions {
+    /// Counters, too; with --verbose all of them, with -vv how the times of a resync came about.
+    #[arg(long)]
+    pub statistics: bool,
+    /// As JSON, with drbdsetup's keys.
+    #[arg(short, long)]
+    pub json: bool,
+    /// Colours: on a terminal, if nothing is said.
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true,
+        default_value_t = When::Auto, default_missing_value = "always")]
+    pub color: When,
+}
+
+/// When there are colours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum When {
+    /// If the reader is a terminal.
+    #[default]
+    Auto,
+    /// Even if it is none.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How long to wait, and for which resources.
@@ -329,9 +356,9 @@ pub enum Command {
         /// The resources; all that are up if none is named.
         #[command(flatten)]
         names: OptionalNames,
-        /// As JSON, with drbdsetup's keys.
-        #[arg(long)]
-        json: bool,
+        /// What to show of them, and how.
+        #[command(flatten)]
+        options: StatusOptions,
     },
     /// Show this node's role.
     Role(Names),

@@ -3,6 +3,7 @@
 
 mod address;
 pub mod cli;
+pub mod colours;
 pub mod commands;
 pub mod config;
 pub mod create_md;
@@ -23,5 +24,9 @@ mod quorum;
 pub mod saved_blocks;
 pub mod session;
 pub mod signatures;
+mod statistics;
 pub mod status_json;
 pub mod status_text;
+mod terminal;
+mod view;
+mod wrapped;

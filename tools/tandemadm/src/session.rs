@@ -27,7 +27,7 @@ pub struct Session {
     /// Only print what would be done.
     pub dry_run: bool,
     /// Say what is asked of the daemon.
-    pub verbose: bool,
+    pub verbose: u8,
 }
 
 impl Session {
@@ -37,7 +37,7 @@ impl Session {
             outln!("{}", shown(request));
             return Ok(());
         }
-        if self.verbose {
+        if self.verbose > 0 {
             errln!("{}", shown(request));
         }
         let reply = ask(&self.run.control_socket(), request, CHANGE_LIMIT)?;

@@ -129,9 +129,11 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),
         Command::SuspendIo(names) => act("suspend-io", &names, Action::SuspendIo),
         Command::ResumeIo(names) => act("resume-io", &names, Action::ResumeIo),
-        Command::Status { names, json } if names.names.is_empty() => show::status_of_all(session, json),
-        Command::Status { names, json } => {
-            Ok(show::status(session, &config(session)?.specs(&names.names)?, json))
+        Command::Status { names, options } if names.names.is_empty() => {
+            show::status_of_all(session, &options)
+        }
+        Command::Status { names, options } => {
+            Ok(show::status(session, &config(session)?.specs(&names.names)?, &options))
         }
         Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
         Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),

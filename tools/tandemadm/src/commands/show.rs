@@ -1,38 +1,50 @@
 //! Commands that show a resource's state.
 
-use tandem_control::ResourceSpec;
+use tandem_control::{ResourceSpec, ResourceStatus};
 use tandem_core::metadata;
 
+use crate::cli::StatusOptions;
 use crate::device::{Access, Target};
 use crate::failure::Failure;
 use crate::gi_text;
 use crate::output::{out, outln};
 use crate::session::Session;
 use crate::status_json;
-use crate::status_text;
+use crate::status_text::{self, Look};
+use crate::terminal;
 
 /// Every resource that is up, whatever the configuration says.
-pub(crate) fn status_of_all(session: &Session, json: bool) -> Result<u8, Failure> {
+pub(crate) fn status_of_all(session: &Session, options: &StatusOptions) -> Result<u8, Failure> {
     let all = session.status(None)?;
-    match all.as_slice() {
-        all if json => out!("{}", status_json::resources(all)),
-        [] => out!("{}", status_text::NONE_CONFIGURED),
-        all => all.iter().for_each(|status| out!("{}", status_text::resource(status))),
+    match all.is_empty() && !options.json {
+        true => out!("{}", status_text::NONE_CONFIGURED),
+        false => print_status(session, &all, options),
     }
     Ok(0)
 }
 
-pub(crate) fn status(session: &Session, specs: &[ResourceSpec], json: bool) -> u8 {
+pub(crate) fn status(session: &Session, specs: &[ResourceSpec], options: &StatusOptions) -> u8 {
     let mut found = Vec::new();
     let code = session.for_each("status", specs, |spec| {
         found.push(session.require_status(&spec.name)?);
         Ok(())
     });
-    match json {
-        true => out!("{}", status_json::resources(&found)),
-        false => found.iter().for_each(|status| out!("{}", status_text::resource(status))),
-    }
+    print_status(session, &found, options);
     code
+}
+
+fn print_status(session: &Session, all: &[ResourceStatus], options: &StatusOptions) {
+    if options.json {
+        return out!("{}", status_json::resources(all));
+    }
+    let look = Look {
+        verbose: session.verbose,
+        statistics: options.statistics,
+        colours: terminal::colours(options.color),
+        is_terminal: terminal::is_reader(),
+        columns: terminal::columns(),
+    };
+    all.iter().for_each(|status| out!("{}", status_text::resource(status, &look)));
 }
 
 /// The own role only, as DRBD 9 prints it.

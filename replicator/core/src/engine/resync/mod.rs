@@ -31,7 +31,7 @@ use crate::wire::{Handshake, Message};
 pub(super) use compare::ResyncRead;
 pub(super) use controller::{Controller, Turn};
 pub(super) use pause::{OwnPause, PeerPause};
-pub(super) use progress::Progress;
+pub(super) use progress::{Progress, VolumeBlocks};
 pub(super) use source::SourceState;
 pub(super) use target::TargetState;
 
@@ -201,10 +201,10 @@ impl Engine {
     }
 
     fn begin_resync(&mut self, id: NodeId, as_target: bool) {
-        let blocks = self.dirty_blocks(id);
-        let now = self.now;
+        let by_volume = self.dirty_by_volume(id);
+        let (now, blocks) = (self.now, by_volume.total());
         if let Some(peer) = self.peer_mut(id) {
-            peer.progress = Some(Progress::new(now, blocks));
+            peer.progress = Some(Progress::new(now, by_volume));
         }
         let (role, kib) = (if as_target { "SyncTarget" } else { "SyncSource" }, blocks * BLOCK_BYTES / 1024);
         let text = format!("Began resync as {role} (will sync {kib} KB [{blocks} bits set]).");
@@ -250,6 +250,17 @@ impl Engine {
         self.peers.iter().flat_map(of_peer).min()
     }
 
+    /// What the target of a resync asks for per second, or the node that walks in a verify.
+    fn wanted_bytes_per_s(&self, peer: &Peer) -> u64 {
+        controller(peer)
+            .map_or(0, |c| c.wanted_bytes_per_s(&self.config.options.resync, self.clients_are_active()))
+    }
+
+    /// Bytes of a resync or a verify that are under way with a peer.
+    pub(super) fn resync_in_flight_bytes(&self, peer: &Peer) -> u64 {
+        controller(peer).map_or(0, Controller::outstanding_bytes) + peer.source.sent_bytes()
+    }
+
     /// A client's request has come, here or on the Primary that sends it on.
     pub(super) fn note_client_request(&mut self) {
         self.client_request_at = Some(self.now);
@@ -293,6 +304,11 @@ impl Engine {
             metadata.bitmaps[slot].clear_range(range, volume_bytes);
         }
     }
+}
+
+/// What decides how fast this node asks, as a target or in a verify that it walks.
+fn controller(peer: &Peer) -> Option<&Controller> {
+    peer.target.as_ref().map(TargetState::controller).or_else(|| peer.verify.as_ref()?.controller())
 }
 
 /// Takes a peer's piece of a bitmap over.

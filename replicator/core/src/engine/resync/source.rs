@@ -43,6 +43,11 @@ impl SourceState {
         SourceState { id, ..SourceState::default() }
     }
 
+    /// Bytes sent and not written by the target.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent.values().sum()
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id
     }

@@ -39,6 +39,11 @@ pub(in crate::engine) struct TargetState {
 }
 
 impl TargetState {
+    /// How fast it asks.
+    pub(super) fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
     pub(super) fn new(id: u64, source: Generations, csums: Option<DigestAlgorithm>, now: Timestamp) -> Self {
         TargetState {
             source,
