@@ -31,6 +31,7 @@ mod value;
 
 use std::path::Path;
 
+pub use check::WORDS;
 pub use diagnostic::{ConfigError, Diagnostic, Severity, Stage};
 pub use effective::{
     DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions, StartupOptions,

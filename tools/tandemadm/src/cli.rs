@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
+
+use crate::completion::{self, Shell};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
@@ -44,7 +47,7 @@ pub struct Cli {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Names {
     /// Resources, or `all`.
-    #[arg(required = true, value_name = "RES|all")]
+    #[arg(required = true, value_name = "RES|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
 }
 
@@ -52,7 +55,7 @@ pub struct Names {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct OptionalNames {
     /// Resources; all if none is named.
-    #[arg(value_name = "RES|all")]
+    #[arg(value_name = "RES|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
 }
 
@@ -127,7 +130,7 @@ pub struct Verify {
     #[arg(long)]
     pub repair: bool,
     /// The node whose copy is right, where neither is Primary.
-    #[arg(long, value_name = "NODE", requires = "repair")]
+    #[arg(long, value_name = "NODE", requires = "repair", add = ArgValueCompleter::new(completion::nodes))]
     pub from: Option<String>,
 }
 
@@ -185,11 +188,12 @@ pub enum SplitBrain {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Resolve {
     /// The resource.
-    #[arg(value_name = "RES")]
+    #[arg(value_name = "RES", add = ArgValueCompleter::new(completion::names))]
     pub name: String,
     /// The node whose data is kept. On this node, it waits for the other; on the other, that one's data is given up. With
     /// `--dry-run`, says what would happen.
     #[arg(long, value_name = "NODE", required_unless_present = "restore", conflicts_with = "restore")]
+    #[arg(add = ArgValueCompleter::new(completion::nodes))]
     pub keep: Option<String>,
     /// First write what will be overwritten to this file.
     #[arg(long, value_name = "FILE")]
@@ -228,7 +232,7 @@ pub enum Command {
     /// Write meta-data back that dump-md printed.
     RestoreMd {
         /// The resource.
-        #[arg(value_name = "RES")]
+        #[arg(value_name = "RES", add = ArgValueCompleter::new(completion::names))]
         name: String,
         /// What dump-md printed.
         file: PathBuf,
@@ -241,7 +245,7 @@ pub enum Command {
     /// Forget what is known of a peer that will not come back, in the meta-data of a resource that is down.
     ForgetPeer {
         /// The resources, and of each one peer, by its name or node id, or all.
-        #[arg(required = true, value_name = "RES[:PEER]|all")]
+        #[arg(required = true, value_name = "RES[:PEER]|all", add = ArgValueCompleter::new(completion::names))]
         names: Vec<String>,
     },
     /// Bring a resource up: start tandemd if it does not run, attach the disk, connect to the peers.
@@ -373,7 +377,7 @@ pub enum Command {
     /// Explain the options of the configuration: their values, what they do, what this version makes of them.
     Options {
         /// A section, as `net`, or an option; all if none is named.
-        #[arg(value_name = "SECTION|OPTION")]
+        #[arg(value_name = "SECTION|OPTION", add = ArgValueCompleter::new(completion::options))]
         about: Option<String>,
     },
     /// Wait at boot, for all resources, until the peers are connected: as long as `startup {}` says. On a terminal with a
@@ -397,6 +401,18 @@ pub enum Command {
     ShowGi(Names),
     /// Print the generation identifiers on one line per peer.
     GetGi(Names),
+    /// Print what a shell has to load to complete commands, options and names of resources, peers and nodes.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder; pages go into `man5` and `man8` in it.
+        folder: PathBuf,
+    },
     /// Show the commands that are for scripts.
     HiddenCommands,
     /// What scripts ask for.

@@ -19,9 +19,11 @@ use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
 use crate::address::Address;
 use crate::cli::{Cli, Command, Invalidation, Names, Script, SplitBrain, YesNo};
+use crate::completion;
 use crate::config::Config;
 use crate::daemon_start;
 use crate::failure::Failure;
+use crate::man;
 use crate::output::{errln, out};
 use crate::session::Session;
 
@@ -162,6 +164,14 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             print(&tandem_config::help_about(&word).map_err(|unknown| Failure::Config(unknown, 1))?)
         }
         Command::DumpXml(names) => print(&config(session)?.dump_xml(&names.names)?),
+        Command::Completion { shell } => {
+            print(&completion::script(shell).map_err(|e| Failure::System("writing the script", e))?)
+        }
+        Command::Man { folder } => {
+            let write = |page: &tandem_man::Page| page.write_below(&folder);
+            man::pages().iter().try_for_each(write).map_err(|e| Failure::System("writing the pages", e))?;
+            Ok(0)
+        }
         Command::HiddenCommands => print(&hidden_commands()),
         Command::Syncer(_) => Err(Failure::Usage(SYNCER.to_owned())),
         Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
