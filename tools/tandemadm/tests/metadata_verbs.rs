@@ -160,6 +160,23 @@ fn a_dump_of_several_volumes_brings_their_disks_with_it() {
         .expect(10, &["the disk of volume 1 is not the one that the meta-data was created for"]);
 }
 
+/// Where all of a disk is data there is no room for a mark.
+#[test]
+fn disks_that_nobody_can_tell_apart_are_named() {
+    let node = with_two_volumes();
+    node.adm("create-md --force r0").expect(0, &[]);
+    assert!(!node.adm("create-md --force r0").stderr.contains("equally large"));
+    let mut config = fs::read_to_string(node.config()).unwrap();
+    for name in ["md0", "md1"] {
+        fs::write(node.path(name), vec![0; MIB as usize]).unwrap();
+        let external = format!("meta-disk {}", node.path(name).display());
+        config = config.replacen("meta-disk internal", &external, 1);
+    }
+    fs::write(node.config(), config).unwrap();
+    node.adm("create-md --force r0")
+        .expect(0, &["the disks of volumes 0, 1 are equally large", "/dev/disk/by-id"]);
+}
+
 #[test]
 fn nothing_is_put_back_on_another_disk() {
     let node = with_two_volumes();

@@ -14,7 +14,6 @@ use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
-use crate::layout::Layout;
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, SECTOR_BYTES};
@@ -116,7 +115,7 @@ impl Engine {
             },
             disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
-            layout: metadata.map_or(Layout::default(), |m| m.superblock.layout.clone()),
+            layout: self.layout().clone(),
             generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
             bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
@@ -419,11 +418,18 @@ impl Engine {
 
 /// The smaller disk decides while there is no data; afterwards the size stands.
 fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, String> {
-    if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-        return Ok(None);
-    }
-    if let Some(text) = mine.layout.disagreement(&theirs.layout) {
+    let has_disk = |h: &Handshake| h.disk >= DiskState::Negotiating;
+    // The clients of a Primary without a disk use the volumes of the one that it had.
+    let counts = |h: &Handshake| has_disk(h) || h.role == Role::Primary;
+    if (has_disk(mine) || has_disk(theirs))
+        && counts(mine)
+        && counts(theirs)
+        && let Some(text) = mine.layout.disagreement(&theirs.layout)
+    {
         return Err(text);
+    }
+    if !has_disk(mine) || !has_disk(theirs) {
+        return Ok(None);
     }
     let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
         (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),

@@ -8,6 +8,7 @@ use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{
     ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event, Level, Payload,
 };
+use tandem_core::layout::Layout;
 use tandem_core::metadata::{self, MetaIo, Placement, UndoLog};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -400,6 +401,16 @@ impl Pair {
         let disk = &mut self.nodes[n].disk;
         disk.0 = vec![0; bytes];
         metadata::create(disk, Placement::Internal, bytes as u64, max_peers, self.engines_started).unwrap();
+    }
+
+    /// A new disk for several volumes in the place of the old one.
+    pub(crate) fn replace_disk_for(&mut self, n: usize, layout: Layout) {
+        self.engines_started += 1;
+        let bytes = layout.space_bytes() + DISK_BYTES as u64;
+        let disk = &mut self.nodes[n].disk;
+        disk.0 = vec![0; bytes as usize];
+        let id = self.engines_started;
+        metadata::create_for_volumes(disk, Placement::Internal, bytes, 1, id, layout).unwrap();
     }
 
     pub(crate) fn client(&mut self, n: usize, op: ClientOp) -> Result<Bytes, ClientError> {

@@ -30,6 +30,7 @@ mod sizes;
 mod split_brain;
 mod truck;
 mod verify;
+mod volumes;
 
 use harness::Pair;
 use tandem_core::config::Protocol;

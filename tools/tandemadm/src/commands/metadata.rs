@@ -28,6 +28,16 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
             session.confirm(first.question())?;
         }
         let geometry = create_md::create(&mut target, spec, max_peers, random_id()?, layout)?;
+        let alike = create_md::indistinguishable(&target, spec);
+        if !alike.is_empty() {
+            let numbers: Vec<String> = alike.iter().map(u16::to_string).collect();
+            errln!(
+                "{}: the disks of volumes {} are equally large, and with an external 'meta-disk' there is no room on them for a \
+                 mark: name them by what is theirs for ever (/dev/disk/by-id), for if two are swapped nothing can tell.",
+                spec.name,
+                numbers.join(", ")
+            );
+        }
         out!("{}", create_md::success_text(&geometry));
         Ok(())
     })

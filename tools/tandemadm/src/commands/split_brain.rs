@@ -220,9 +220,13 @@ fn save_blocks(
     meeting: &Meeting,
     overwritten: &[ByteRange],
 ) -> Result<Header, Failure> {
+    // As it was brought up, whatever the configuration says now.
+    let status = session.require_status(&spec.name)?;
+    let (layout, target) = (status.layout(), Target::open_all(&status.spec, Access::Look)?);
     let header = Header {
         resource: spec.name.clone(),
         volume_bytes: divergence.volume_bytes,
+        layout: layout.clone(),
         common: meeting.common,
         generation: divergence.here.current,
         kept_generation: meeting.there.current,
@@ -231,9 +235,6 @@ fn save_blocks(
         pieces: 0,
         data_bytes: 0,
     };
-    // As it was brought up, whatever the configuration says now.
-    let status = session.require_status(&spec.name)?;
-    let (layout, target) = (status.layout(), Target::open_all(&status.spec, Access::Look)?);
     saved_blocks::save(path, &header, overwritten, |range| Ok(target.read_space(&layout, range)?))
 }
 

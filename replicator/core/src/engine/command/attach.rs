@@ -11,7 +11,7 @@ use crate::refusal::{
     CommandError, DATA_NOT_CURRENT, DISK_TOO_SMALL, HAS_DISK, INVALID_REQUEST, StateChangeRefusal,
 };
 use crate::seeded;
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::CommandId;
 
 impl Engine {
@@ -197,6 +197,9 @@ impl Engine {
             }
             for peer in self.peer_ids() {
                 self.abort_resync(peer);
+                if self.peer(peer).is_some_and(|p| p.is_connected()) {
+                    self.set_replication(peer, ReplicationState::Established);
+                }
             }
             // Peers are told and stop sending; what has begun is applied first, what comes late is dropped.
             self.disk.leaving = true;

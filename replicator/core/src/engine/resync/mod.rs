@@ -216,9 +216,9 @@ impl Engine {
         }
     }
 
-    /// The peer speaks of a resync that our disk's failure has ended; it had not heard of that.
+    /// The peer speaks of a resync that the end of our disk has ended; it had not heard of that.
     pub(super) fn is_of_the_past(&self, id: NodeId) -> bool {
-        !self.disk.is_usable() || self.peer(id).is_some_and(|p| p.in_round)
+        !self.disk.is_usable() || self.disk.leaving || self.peer(id).is_some_and(|p| p.in_round)
     }
 
     /// True as the target, false as the source.
