@@ -1,10 +1,8 @@
 //! What `tandemadm` and `tandemd` say to each other: one JSON object per line on a Unix socket, a reply to each request.
 
 mod paths;
-mod promotion;
 
 pub use paths::RuntimeDir;
-pub use promotion::Promotion;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -53,6 +51,11 @@ pub enum Request {
     },
     /// Snapshots of one resource or of all.
     Status {
+        /// The resource's name, or all.
+        resource: Option<String>,
+    },
+    /// The same but for who has the devices open, which takes a search through every process of the machine.
+    BriefStatus {
         /// The resource's name, or all.
         resource: Option<String>,
     },
@@ -323,7 +326,6 @@ impl ResourceStatus {
             pending: peer.pending,
             unacked: peer.unacked,
             out_of_sync_bytes: peer.out_of_sync_bytes,
-            resync: peer.resync,
         };
         match self.spec.more_volumes.is_empty() {
             true => vec![(&self.spec.volume, single())],

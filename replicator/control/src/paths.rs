@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// Where the daemon keeps its sockets and its status file: `/run/tandem`, or `TANDEM_RUN_DIR`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RuntimeDir(PathBuf);
 
 impl RuntimeDir {

@@ -24,6 +24,7 @@ use crate::handlers;
 use crate::nbd_listener;
 use crate::resource::{self, AdminCommand, Clients, Resource};
 use crate::sockets;
+use crate::spare::Spare;
 
 /// NBD clients at once, all resources together.
 const MAX_CLIENTS: usize = 256;
@@ -59,6 +60,7 @@ pub(crate) struct Entry {
 /// All resources.
 pub(crate) struct Daemon {
     run: RuntimeDir,
+    spare: Rc<Spare>,
     entries: RefCell<BTreeMap<String, Rc<Entry>>>,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
@@ -70,6 +72,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn new(run: RuntimeDir) -> Rc<Daemon> {
         Rc::new(Daemon {
+            spare: Spare::new(&run),
             run,
             entries: RefCell::default(),
             changed: Arc::new(Notify::new()),
@@ -92,25 +95,28 @@ impl Daemon {
                 Ok(()) => Reply::default(),
                 Err(failure) => failure.reply(&resource),
             },
-            Request::Status { resource: None } => {
-                let mut status = self.statuses().await;
-                self.add_openers(&mut status).await;
-                Reply { status, ..Reply::default() }
+            Request::Status { resource } => {
+                let mut reply = self.brief_status(resource).await;
+                self.add_openers(&mut reply.status).await;
+                reply
             }
-            Request::Status { resource: Some(name) } => match self.entry(&name) {
-                Ok(entry) => {
-                    let mut status: Vec<_> = entry.status().await.into_iter().collect();
-                    self.add_openers(&mut status).await;
-                    Reply { status, ..Reply::default() }
-                }
-                Err(failure) => failure.reply(&name),
-            },
+            Request::BriefStatus { resource } => self.brief_status(resource).await,
             Request::Divergences { resource, from_bytes } => {
                 match self.divergences(&resource, from_bytes).await {
                     Ok(divergences) => Reply { divergences, ..Reply::default() },
                     Err(failure) => failure.reply(&resource),
                 }
             }
+        }
+    }
+
+    async fn brief_status(&self, resource: Option<String>) -> Reply {
+        let Some(name) = resource else {
+            return Reply { status: self.statuses().await, ..Reply::default() };
+        };
+        match self.entry(&name) {
+            Ok(entry) => Reply { status: entry.status().await.into_iter().collect(), ..Reply::default() },
+            Err(failure) => failure.reply(&name),
         }
     }
 
@@ -234,6 +240,7 @@ impl Daemon {
             Ok(entry) => {
                 info!(resource = spec.name, address = %spec.node.address, "created");
                 self.entries.borrow_mut().insert(spec.name.clone(), entry.clone());
+                self.spare.ensure(spec.block_device.driver);
             }
             // Of a resource that could not be made nothing stays behind.
             Err(_) => self.stop_unused_listeners().await,
@@ -250,7 +257,7 @@ impl Daemon {
             Ok(connector) => {
                 // Ends with the resource's thread.
                 spawn_local(handlers::serve(spec.name.clone(), resource.mailbox().clone(), handlers));
-                Ok(Rc::new(Entry::new(spec, &self.run, resource, Some(connector))))
+                Ok(Rc::new(Entry::new(spec, &self.run, &self.spare, resource, Some(connector))))
             }
             Err(failure) => {
                 resource.end(THREAD_END_LIMIT).await;
@@ -308,6 +315,9 @@ impl Daemon {
         }
         entry.resource.end(THREAD_END_LIMIT).await;
         self.entries.borrow_mut().remove(&entry.spec.name);
+        if self.entries.borrow().is_empty() {
+            self.spare.dismiss();
+        }
         self.stop_unused_listeners().await;
         info!(resource = entry.spec.name, "removed");
         self.changed.notify_one();
@@ -403,11 +413,17 @@ async fn take_down(entry: &Entry) {
 }
 
 impl Entry {
-    fn new(spec: &ResourceSpec, run: &RuntimeDir, resource: Resource, connector: Option<Connector>) -> Entry {
+    fn new(
+        spec: &ResourceSpec,
+        run: &RuntimeDir,
+        spare: &Rc<Spare>,
+        resource: Resource,
+        connector: Option<Connector>,
+    ) -> Entry {
         Entry {
             spec: spec.clone(),
             resource,
-            devices: Devices::new(spec, run),
+            devices: Devices::new(spec, run, spare),
             admin: Mutex::new(()),
             last_status: RefCell::new(None),
             connector: RefCell::new(connector),

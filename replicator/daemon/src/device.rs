@@ -3,29 +3,29 @@
 
 use std::cell::Cell;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tandem_control::{BlockDeviceSpec, DeviceDriver, ResourceSpec, RuntimeDir, STEP_LIMIT, VolumeSpec};
+use tandem_control::{DeviceDriver, ResourceSpec, RuntimeDir, STEP_LIMIT, VolumeSpec};
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_device::control::{self, Files, Reply, Request};
 use tandem_device::links::Links;
-use tandem_device::serve;
+use tandem_device::serve::{self, Options};
+use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::failure::Failure;
 use crate::resource::Reign;
+use crate::spare::{PROGRAM, Spare, program};
 
-const PROGRAM: &str = "tandem-device";
 /// For a device to appear: kernel modules may have to be loaded.
 const APPEAR_LIMIT: Duration = Duration::from_secs(30);
 /// For a keeper to say how it is.
@@ -33,11 +33,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The device of one volume on this node.
 pub(crate) struct Device {
-    spec: BlockDeviceSpec,
-    resource: String,
-    volume: u16,
-    path: PathBuf,
-    run: RuntimeDir,
+    /// What its keeper is told.
+    options: Options,
+    spare: Rc<Spare>,
     files: Files,
     links: Links,
     /// The keeper's process, while one is known to live.
@@ -47,14 +45,24 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(spec: &ResourceSpec, volume: &VolumeSpec, run: &RuntimeDir) -> Device {
+    pub(crate) fn new(
+        spec: &ResourceSpec,
+        volume: &VolumeSpec,
+        run: &RuntimeDir,
+        spare: &Rc<Spare>,
+    ) -> Device {
         let files = Files::new(run, &spec.name, volume.number);
+        let away_limit_s = spec.block_device.away_limit_ms / 1000;
         Device {
-            spec: spec.block_device,
-            resource: spec.name.clone(),
-            volume: volume.number,
-            path: volume.device.clone(),
-            run: run.clone(),
+            options: Options {
+                resource: spec.name.clone(),
+                volume: volume.number,
+                device: volume.device.clone(),
+                driver: spec.block_device.driver,
+                run: run.clone(),
+                away_limit: (away_limit_s > 0).then(|| Duration::from_secs(away_limit_s)),
+            },
+            spare: spare.clone(),
             links: Links::new(&files.node, &volume.device, &spec.name, volume.number),
             files,
             keeper: Rc::default(),
@@ -75,7 +83,7 @@ impl Device {
 
     /// The configured name.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.options.device
     }
 
     /// The data that an adopted device was opened with.
@@ -103,8 +111,12 @@ impl Device {
         if device.failing {
             return false;
         }
-        let (path, pid) = (self.path.display(), device.pid);
-        info!(resource = self.resource, "{path} is still there ({}, pid {pid})", device.node.display());
+        let (path, pid) = (self.path().display(), device.pid);
+        info!(
+            resource = self.options.resource,
+            "{path} is still there ({}, pid {pid})",
+            device.node.display()
+        );
         self.keeper.set(Some(pid));
         self.adopted.set(Some(reign));
         self.watch_adopted(pid);
@@ -119,7 +131,11 @@ impl Device {
         if let Some(Err(error)) = failed
             && let Some(pid) = pid
         {
-            warn!(resource = self.resource, "the keeper of {} is killed: {error}", self.path.display());
+            warn!(
+                resource = self.options.resource,
+                "the keeper of {} is killed: {error}",
+                self.path().display()
+            );
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -127,7 +143,7 @@ impl Device {
 
     /// Who has the device open.
     pub(crate) async fn openers(&self) -> Vec<String> {
-        match self.ask(Request::Status, ANSWER_LIMIT).await {
+        match self.ask(Request::Openers, ANSWER_LIMIT).await {
             Some(Ok(reply)) => reply.openers,
             _ => Vec::new(),
         }
@@ -135,7 +151,7 @@ impl Device {
 
     /// The device is there when this returns; if it is wanted.
     pub(crate) async fn appear(&self) -> Result<(), Failure> {
-        if self.spec.driver == DeviceDriver::None {
+        if self.options.driver == DeviceDriver::None {
             return Ok(());
         }
         match self.ask(Request::Status, ANSWER_LIMIT).await {
@@ -144,16 +160,33 @@ impl Device {
             // It is of no use to anybody any more.
             Some(_) => self.close().await?,
         }
-        let failure = |why: String| {
-            let text = format!("the device {} cannot be made: {why}", self.path.display());
-            Failure::unnumbered(text)
+        if let Some(spare) = self.spare.keeper(&self.options).await {
+            match self.made_by(spare).await {
+                Ok(()) => return Ok(()),
+                // It was killed before it came to that. Another may fare better, or say more.
+                Err(Unmade::Silent(_)) => (),
+                Err(unmade) => return Err(self.cannot_be_made(unmade)),
+            }
+        }
+        let started = self.spawn().map_err(|e| Unmade::Refused(format!("{PROGRAM} cannot be started: {e}")));
+        let made = match started {
+            Ok(child) => self.made_by(child).await,
+            Err(unmade) => Err(unmade),
         };
-        let mut child = self.spawn().map_err(|e| failure(format!("{PROGRAM} cannot be started: {e}")))?;
+        made.map_err(|unmade| self.cannot_be_made(unmade))
+    }
+
+    fn cannot_be_made(&self, unmade: Unmade) -> Failure {
+        Failure::unnumbered(format_args!("the device {} cannot be made: {unmade}", self.path().display()))
+    }
+
+    /// Waits until the process has made the device, which it keeps from then on; it has ended if it has not.
+    async fn made_by(&self, mut child: Child) -> Result<(), Unmade> {
         self.keeper.set(child.id());
         let said = timeout(APPEAR_LIMIT, first_words(&mut child)).await;
         if let Ok(Ok(Reply { device: Some(device), .. })) = said {
-            let (path, node) = (self.path.display(), device.node.display());
-            info!(resource = self.resource, "{path} is there ({node}, pid {})", device.pid);
+            let (path, node) = (self.path().display(), device.node.display());
+            info!(resource = self.options.resource, "{path} is there ({node}, pid {})", device.pid);
             self.watch(child);
             return Ok(());
         }
@@ -161,33 +194,29 @@ impl Device {
         let _ = child.start_kill();
         let _ = timeout(ANSWER_LIMIT, child.wait()).await;
         self.watch(child);
-        Err(failure(match said {
-            Ok(Ok(reply)) => reply.error.unwrap_or_default(),
-            Ok(Err(error)) => format!("{PROGRAM} has said nothing ({error}); see the daemon's log"),
-            Err(_) => format!("not within {} s", APPEAR_LIMIT.as_secs()),
-        }))
+        Err(match said {
+            Ok(Ok(reply)) => Unmade::Refused(reply.error.unwrap_or_default()),
+            Ok(Err(error)) => Unmade::Silent(error),
+            Err(_) => Unmade::Refused(format!("not within {} s", APPEAR_LIMIT.as_secs())),
+        })
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        let beside = std::env::current_exe().map(|exe| exe.with_file_name(PROGRAM));
-        let program = beside.ok().filter(|path| path.is_file()).unwrap_or_else(|| PROGRAM.into());
-        Command::new(program)
-            .args(["serve", "--resource", &self.resource, "--volume", &self.volume.to_string()])
+        let Options { resource, volume, device, driver, run, away_limit } = &self.options;
+        program(run)
+            .args(["serve", "--resource", resource, "--volume", &volume.to_string()])
             .arg("--device")
-            .arg(&self.path)
+            .arg(device)
             .arg("--run-dir")
-            .arg(self.run.path())
-            .args(["--driver", self.spec.driver.word()])
-            .args(["--away-limit", &(self.spec.away_limit_ms / 1000).to_string()])
-            .env("TANDEM_RUN_DIR", self.run.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .arg(run.path())
+            .args(["--driver", driver.word()])
+            .args(["--away-limit", &away_limit.map_or(0, |limit| limit.as_secs()).to_string()])
             .spawn()
     }
 
     /// The same for a keeper that is not our child: its socket ends with it.
     fn watch_adopted(&self, pid: u32) {
-        let (keeper, resource) = (self.keeper.clone(), self.resource.clone());
+        let (keeper, resource) = (self.keeper.clone(), self.options.resource.clone());
         let (files, links) = (self.files.clone(), self.links.clone());
         spawn_local(async move {
             while let Ok(mut stream) = UnixStream::connect(&files.socket).await {
@@ -204,7 +233,7 @@ impl Device {
 
     /// Cleans up after a keeper when it has ended.
     fn watch(&self, mut child: Child) {
-        let (keeper, resource) = (self.keeper.clone(), self.resource.clone());
+        let (keeper, resource) = (self.keeper.clone(), self.options.resource.clone());
         let (files, links) = (self.files.clone(), self.links.clone());
         let pid = child.id();
         spawn_local(async move {
@@ -229,7 +258,7 @@ impl Device {
             Some(Ok(reply)) if !reply.openers.is_empty() => return Err(held_open(&reply.openers)),
             Some(Ok(reply)) => return Err(held_open(&reply.error.into_iter().collect::<Vec<_>>())),
             Some(Err(error)) => {
-                let text = format!("the keeper of {} does not answer: {error}", self.path.display());
+                let text = format!("the keeper of {} does not answer: {error}", self.path().display());
                 return Err(Failure::unnumbered(text));
             }
         }
@@ -238,7 +267,7 @@ impl Device {
     }
 
     pub(crate) fn is_open_with_other_data(&self) -> Failure {
-        let (path, name) = (self.path.display(), &self.resource);
+        let (path, name) = (self.path().display(), &self.options.resource);
         Failure::unnumbered(format_args!(
             "{path} is still open, and its data has changed since: 'tandemadm secondary --force {name}', then close it"
         ))
@@ -246,7 +275,7 @@ impl Device {
 
     /// What cannot be told to anybody who has asked.
     pub(crate) fn complain(&self, failure: &Failure) {
-        error!(resource = self.resource, "{}", failure.text);
+        error!(resource = self.options.resource, "{}", failure.text);
     }
 
     /// `None` if there is no keeper.
@@ -258,6 +287,17 @@ impl Device {
             answer => Some(answer),
         }
     }
+}
+
+/// Why a process has not made a device.
+#[derive(Debug, Error)]
+enum Unmade {
+    /// It says why, or takes too long.
+    #[error("{0}")]
+    Refused(String),
+    /// It has ended without a word.
+    #[error("{PROGRAM} has said nothing ({0}); see the daemon's log")]
+    Silent(io::Error),
 }
 
 /// What a keeper says when the device is there, or cannot be.

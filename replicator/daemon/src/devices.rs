@@ -13,6 +13,7 @@ use crate::daemon::Entry;
 use crate::device::{Device, held_open};
 use crate::failure::Failure;
 use crate::resource::{AdminCommand, Clients, ExportState, Reign};
+use crate::spare::Spare;
 
 /// The devices of a resource on this node.
 pub(crate) struct Devices {
@@ -23,8 +24,8 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    pub(crate) fn new(spec: &ResourceSpec, run: &RuntimeDir) -> Devices {
-        let all = spec.volumes().map(|volume| Device::new(spec, volume, run)).collect();
+    pub(crate) fn new(spec: &ResourceSpec, run: &RuntimeDir, spare: &Rc<Spare>) -> Devices {
+        let all = spec.volumes().map(|volume| Device::new(spec, volume, run, spare)).collect();
         Devices { all, turn: Mutex::new(()) }
     }
 

@@ -20,6 +20,8 @@ pub const MAX_LINE_BYTES: u64 = 1 << 20;
 pub enum Request {
     /// How are you?
     Status,
+    /// The same, and who uses the device: a search through every process of the machine.
+    Openers,
     /// Take the device away, unless it is open, and end.
     Close,
     /// Fail every request that waits and every one that comes, for good.
@@ -33,10 +35,10 @@ pub enum Request {
 pub struct Reply {
     /// Why it was not done.
     pub error: Option<String>,
-    /// Who uses the device; asked for by `status`, and what keeps `close` from being done.
+    /// Who uses the device; asked for by `openers`, and what keeps `close` from being done.
     #[serde(default)]
     pub openers: Vec<String>,
-    /// What `status` asks for, and what is said when the device has appeared.
+    /// What `status` and `openers` ask for, and what is said when the device has appeared.
     pub device: Option<DeviceStatus>,
 }
 

@@ -44,15 +44,33 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 600)]
         away_limit: u64,
     },
+    /// Be ready to do that: one line of JSON on standard input says what, and the end of the input that nobody ever will.
+    Spare {
+        /// What will probably make the device
+        #[arg(long, value_name = "DRIVER", default_value = "auto", value_parser = driver)]
+        driver: DeviceDriver,
+    },
 }
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
-    let Command::Serve { resource, volume, device, driver, run_dir, away_limit } = command;
     log::start();
-    let run = run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
-    let away_limit = (away_limit > 0).then(|| Duration::from_secs(away_limit));
-    let options = serve::Options { resource, volume, device, driver, run, away_limit };
+    serve::settle();
+    let options = match command {
+        Command::Serve { resource, volume, device, driver, run_dir, away_limit } => {
+            let run = run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
+            let away_limit = (away_limit > 0).then(|| Duration::from_secs(away_limit));
+            serve::Options { resource, volume, device, driver, run, away_limit }
+        }
+        Command::Spare { driver } => match serve::wait_for_order(driver, &mut io::stdin().lock()) {
+            Ok(Some(options)) => options,
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(error) => {
+                say(&Reply::refused(format_args!("what is to be kept was not understood: {error}")));
+                return ExitCode::FAILURE;
+            }
+        },
+    };
     let served =
         serve::run(&options, |device| say(&Reply { device: Some(device.clone()), ..Reply::default() }));
     match served {

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::setsid;
+use serde::{Deserialize, Serialize};
 use tandem_control::{DeviceDriver, RuntimeDir};
 use thiserror::Error;
 
@@ -36,7 +37,7 @@ const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 const CONVERSATION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Which device, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Options {
     /// The resource.
     pub resource: String,
@@ -84,10 +85,29 @@ pub enum ServeError {
     Io(PathBuf, io::Error),
 }
 
+/// What a keeper is whichever device it keeps: nobody's terminal reaches it, and its memory stays. First of all, before any
+/// thread begins.
+pub fn settle() {
+    // It fails if we lead a group already: then no terminal reaches us either.
+    let _ = setsid();
+    memory::protect();
+}
+
+/// Waits for somebody to say what is to be kept; `None` if nobody ever will. What every device needs of the kernel is found
+/// out meanwhile.
+pub fn wait_for_order(driver: DeviceDriver, input: &mut impl BufRead) -> io::Result<Option<Options>> {
+    if driver != DeviceDriver::Fuse {
+        kernel::is_available();
+    }
+    let mut line = String::new();
+    match input.take(MAX_LINE_BYTES).read_line(&mut line)? {
+        0 => Ok(None),
+        _ => Ok(Some(serde_json::from_str(&line)?)),
+    }
+}
+
 /// Makes the device and keeps it until it is told to go. `ready` is called once, when the device is there.
 pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), ServeError> {
-    // It fails if we lead a group already: then nobody's terminal reaches us either.
-    let _ = setsid();
     let signals = terminating_signals();
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -95,7 +115,6 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
     };
     // Before any thread begins: they inherit it.
     signals.thread_block().map_err(|e| io(Path::new("signals"))(e.into()))?;
-    memory::protect();
     let files = Files::new(&options.run, &options.resource, options.volume);
     let folder = options.run.devices();
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io(&folder))?;
@@ -241,7 +260,8 @@ impl Keeper {
 
     fn answer(self: &Arc<Keeper>, request: Request) -> Reply {
         match request {
-            Request::Status => {
+            Request::Status => Reply { device: Some(self.status()), ..Reply::default() },
+            Request::Openers => {
                 Reply { openers: openers::find(&self.node), device: Some(self.status()), ..Reply::default() }
             }
             Request::Close => self.close(),

@@ -23,7 +23,7 @@ pub(crate) const HELD_OPEN: &str = "State change failed: (-12) Device is held op
 const UNUSED: u64 = 30 << 20;
 
 /// Two nodes that share this machine's /dev, each with a device name of its own.
-fn pair_with_devices() -> (Pair, [PathBuf; 2]) {
+pub(crate) fn pair_with_devices() -> (Pair, [PathBuf; 2]) {
     pair_with(Setup::default())
 }
 
@@ -281,7 +281,7 @@ impl Writer {
     }
 }
 
-fn demote(node: &Node, device: &Path) {
+pub(crate) fn demote(node: &Node, device: &Path) {
     node.adm(&["secondary", RESOURCE]).ok();
     assert_eq!(node.role(), Role::Secondary);
     assert!(fs::symlink_metadata(device).is_err(), "{} is still there", device.display());

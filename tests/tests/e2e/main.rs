@@ -15,6 +15,7 @@ mod congestion;
 mod daemon_faults;
 mod deciders;
 mod device;
+mod device_spare;
 mod disk_faults;
 mod fencing;
 mod handlers;

@@ -120,7 +120,9 @@ impl Cluster {
 
     /// Cuts the power of a host.
     fn power_off(&mut self, name: &str) {
-        self.servers.power_off(name);
+        let Lab { switch, a, b, .. } = &mut self.servers.lab;
+        let host = if name == a.name { a } else { b };
+        host.power_off(switch);
     }
 
     /// Switches a host on again, with all that runs on it.
@@ -175,7 +177,7 @@ impl Cluster {
     }
 
     fn host(&self, name: &str) -> &Host {
-        self.servers.host(name)
+        self.servers.hosts().into_iter().find(|host| host.name == name).unwrap()
     }
 
     /// The one that serves, and the other one.

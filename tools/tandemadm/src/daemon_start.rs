@@ -129,7 +129,7 @@ fn answers_or_is_gone(run: &RuntimeDir) -> Result<bool, StartError> {
 }
 
 fn answers(run: &RuntimeDir) -> Result<bool, StartError> {
-    match ask(&run.control_socket(), &Request::Status { resource: None }, START_LIMIT) {
+    match ask(&run.control_socket(), &Request::BriefStatus { resource: None }, START_LIMIT) {
         Ok(_) => Ok(true),
         Err(ClientError::NotRunning(_)) => Ok(false),
         Err(error) => Err(error.into()),

@@ -16,29 +16,22 @@ use crate::output::{errln, out, outln};
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
 /// One run of the program.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Session {
     /// Where the daemon keeps its sockets.
     pub run: RuntimeDir,
     /// The configuration file asked for.
     pub config_file: Option<PathBuf>,
-    /// A file that is read as if it belonged to the configuration.
-    pub config_to_test: Option<PathBuf>,
     /// Only print what would be done.
     pub dry_run: bool,
-    /// Say what is asked of the daemon.
-    pub verbose: u8,
 }
 
 impl Session {
     /// Asks the daemon for a state change; what it says besides goes to stderr.
     pub fn change(&self, request: &Request) -> Result<(), Failure> {
         if self.dry_run {
-            outln!("{}", shown(request));
+            print_request(request);
             return Ok(());
-        }
-        if self.verbose > 0 {
-            errln!("{}", shown(request));
         }
         let reply = ask(&self.run.control_socket(), request, CHANGE_LIMIT)?;
         if reply.exit_code != 0 || reply.error.is_some() {
@@ -142,10 +135,10 @@ fn at_least_one(reply: Reply) -> Reply {
     Reply { exit_code: reply.exit_code.max(1), ..reply }
 }
 
-fn shown(request: &Request) -> String {
+fn print_request(request: &Request) {
     match serde_json::to_string(request) {
-        Ok(json) => format!("tandemd <- {json}"),
-        Err(error) => error.to_string(),
+        Ok(json) => outln!("tandemd <- {json}"),
+        Err(error) => errln!("{error}"),
     }
 }
 

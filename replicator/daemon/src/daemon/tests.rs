@@ -67,7 +67,7 @@ fn new_daemon() -> Rc<Daemon> {
 
 fn add_mute(daemon: &Daemon, name: &str) -> impl Sized + use<> {
     let (resource, life) = Resource::mute();
-    let entry = Rc::new(Entry::new(&spec(name), &daemon.run, resource, None));
+    let entry = Rc::new(Entry::new(&spec(name), &daemon.run, &daemon.spare, resource, None));
     daemon.entries.borrow_mut().insert(name.into(), entry);
     life
 }

@@ -42,10 +42,6 @@ impl Walk {
         }
     }
 
-    pub(super) fn controller(&self) -> &Controller {
-        &self.controller
-    }
-
     /// Everything before this was compared.
     pub(super) fn reached(&self) -> u64 {
         let waiting = self.outstanding.values().chain(&self.again).map(|range| range.offset);
