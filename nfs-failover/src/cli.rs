@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use crate::config::{Config, DEFAULT_PATH, Service};
 use crate::drill::Drill;
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
 use crate::here::Here;
-use crate::man;
 use crate::service::{self, Fifo, Ring, Wish};
 
 /// Exit code of a configuration that cannot be used, as `tandemadm`'s.
@@ -90,14 +90,33 @@ pub enum Command {
     FencePeer(FenceArgs),
     /// tandemd's handler unfence-peer: gives back what fence-peer has claimed.
     UnfencePeer(UnfenceArgs),
-    /// Write the manual pages into a folder.
-    #[command(hide = true)]
-    Man {
-        /// The folder; pages go into `man5` and `man8` in it.
-        folder: PathBuf,
-    },
     /// Be the third party that lets one of two nodes go on when they lose each other.
     Witness(WitnessArgs),
+}
+
+/// What the scripts of electors say, `wish WISH TARGET`, is done without building up all else that could be said: an outage
+/// waits for it. `None` if it is something else.
+pub fn wish_quickly(arguments: &[OsString]) -> Option<u8> {
+    let words: Option<Vec<&str>> = arguments.iter().map(|word| word.to_str()).collect();
+    let (wish, target) = match words?[..] {
+        ["wish", "up", target] => (Wish::Up, target),
+        ["wish", "down", target] => (Wish::Down, target),
+        _ => return None,
+    };
+    (!target.starts_with('-')).then(|| wish_by(Path::new(DEFAULT_PATH), wish, target))
+}
+
+fn wish_by(config_file: &Path, wish: Wish, target: &str) -> u8 {
+    // UCARP does nothing while its script runs: if anything hangs, the kernel ends this process.
+    alarm::set(WISH_LIMIT_S);
+    load(config_file).map_or_else(|code| code, |config| leave_wish(&config, wish, target))
+}
+
+fn load(config_file: &Path) -> Result<Config, u8> {
+    Config::load(config_file).map_err(|error| {
+        eprintln!("{error}");
+        CONFIG_CODE
+    })
 }
 
 /// Does what was asked; the exit code.
@@ -107,19 +126,12 @@ pub fn run(cli: Cli) -> u8 {
         Command::FencePeer(args) => return fence::fence_peer(args, run_folder()),
         Command::UnfencePeer(args) => return fence::unfence_peer(args, run_folder()),
         Command::Witness(args) => return witness(args),
-        Command::Man { folder } => return reported(write_pages(folder)),
+        Command::Wish { wish, target } => return wish_by(&cli.config_file, *wish, target),
         _ => {}
     }
-    if matches!(cli.command, Command::Wish { .. }) {
-        // UCARP does nothing while its script runs: if anything hangs, the kernel ends this process.
-        alarm::set(WISH_LIMIT_S);
-    }
-    let config = match Config::load(&cli.config_file) {
+    let config = match load(&cli.config_file) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return CONFIG_CODE;
-        }
+        Err(code) => return code,
     };
     match &cli.command {
         Command::Promote(how) => reported_code(by_hand::go(&cli, &config, how, Way::Promote)),
@@ -131,16 +143,10 @@ pub fn run(cli: Cli) -> u8 {
         Command::Drill(how) => reported_code(by_hand::drill(&cli, &config, how)),
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),
-        Command::Wish { wish, target } => leave_wish(&config, *wish, target),
         Command::KeepalivedFifo { path } => reported(read_fifo(path, config)),
         Command::Clear { service } => reported(by_hand::clear(&Here::new(&cli.config_file), service)),
-        Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) | Command::Man { .. } => 0,
+        Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) | Command::Wish { .. } => 0,
     }
-}
-
-fn write_pages(folder: &Path) -> Result<(), String> {
-    let failed = |error| format!("writing below {}: {error}", folder.display());
-    man::pages().iter().try_for_each(|page| page.write_below(folder)).map_err(failed)
 }
 
 /// keepalived's end is the end of its election, whether it closes the FIFO or is killed and takes this along.
@@ -230,6 +236,19 @@ mod tests {
             }
         }
         assert_eq!(seen, 3);
+    }
+
+    #[test]
+    fn only_a_plain_wish_is_quick() {
+        let quick = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            wish_quickly(&words)
+        };
+        for words in
+            [&["wish", "up"][..], &["wish", "sideways", "nfs"], &["wish", "up", "--help"], &["status"]]
+        {
+            assert_eq!(quick(words), None, "{words:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub mod fence;
 pub mod health;
 pub mod here;
 mod last_resort;
-pub mod man;
 pub mod net;
 pub mod peer;
 pub mod plan;

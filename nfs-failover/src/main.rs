@@ -1,10 +1,12 @@
 //! `nfs-failover`: the command line.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
 use nfs_failover::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    ExitCode::from(cli::run(Cli::parse()))
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    ExitCode::from(cli::wish_quickly(&arguments).unwrap_or_else(|| cli::run(Cli::parse())))
 }

@@ -35,7 +35,7 @@ impl From<Refusal> for Trouble {
 
 /// The resource's snapshot; `None` if it is not up.
 pub fn find_status(here: &Here, resource: &str) -> Result<Option<ResourceStatus>, Trouble> {
-    let request = Request::Status { resource: Some(resource.to_owned()) };
+    let request = Request::BriefStatus { resource: Some(resource.to_owned()) };
     match ask(&here.tandem.control_socket(), &request, STATUS_LIMIT) {
         Ok(reply) => Ok(reply.status.into_iter().find(|status| status.engine.resource == resource)),
         Err(ClientError::NotRunning(_)) => Ok(None),

@@ -103,12 +103,12 @@ impl Caller {
         self.noted.count()
     }
 
-    /// The longest time without an answer, since it was taken.
-    pub(super) fn longest(&self) -> Duration {
-        self.noted.with(|gaps| gaps.longest.max(gaps.last.elapsed()))
+    /// For how long nobody has answered now.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.noted.with(|gaps| gaps.last.elapsed())
     }
 
-    /// The same, which begins anew.
+    /// The longest time without an answer, since this was asked.
     pub(super) fn take_longest(&self) -> Duration {
         self.noted.take_longest()
     }

@@ -36,12 +36,18 @@ pub struct Answer {
     pub body: String,
 }
 
+const METRICS: &str = "/metrics";
 /// What there is to ask.
-const PATHS: [&str; 6] = ["/primary", "/secondary", "/replica?oos=0", "/nfs", "/health", "/metrics"];
+const PATHS: [&str; 6] = ["/primary", "/secondary", "/replica?oos=0", "/nfs", "/health", METRICS];
+
+/// Whether the answer needs to know who has the devices open.
+pub fn wants_all(question: &Question<'_>) -> bool {
+    question.path == METRICS
+}
 
 /// The reply of service `service` to one question.
 pub fn answer(snapshot: &Snapshot, service: &str, question: &Question<'_>) -> Answer {
-    if question.path == "/metrics" {
+    if wants_all(question) {
         let body = metrics::text(snapshot);
         return Answer { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body };
     }

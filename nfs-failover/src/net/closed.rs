@@ -81,6 +81,23 @@ pub fn close(
     ports: &[u16],
     limit: Duration,
 ) -> io::Result<()> {
+    change(&closing(table, ways, addresses, ports), limit)
+}
+
+/// Whether [`close`] and [`open`] would work: both in one, so that nothing is closed for a moment, whatever happens.
+pub fn rehearse(
+    table: &str,
+    ways: &[Way],
+    addresses: &[IpAddr],
+    ports: &[u16],
+    limit: Duration,
+) -> io::Result<()> {
+    let mut messages = closing(table, ways, addresses, ports);
+    messages.extend(removal(table));
+    change(&messages, limit)
+}
+
+fn closing(table: &str, ways: &[Way], addresses: &[IpAddr], ports: &[u16]) -> Vec<Message> {
     let mut messages = removal(table);
     messages.push(new_table(table));
     for way in ways {
@@ -95,7 +112,7 @@ pub fn close(
             }
         }
     }
-    change(&messages, limit)
+    messages
 }
 
 /// Opens what the table has closed, if there is such a table.
@@ -216,6 +233,8 @@ mod tests {
         close("t", &[Way::In], &addresses[..1], &[], LIMIT).unwrap();
         let all = shown();
         assert!(all.contains("ip daddr 10.0.0.9 meta l4proto tcp drop") && !all.contains("output"), "{all}");
+        rehearse("u", &[Way::In, Way::Out], &addresses, &[111, 2049], LIMIT).unwrap();
+        assert_eq!(shown(), all);
         open("t", LIMIT).unwrap();
         open("t", LIMIT).unwrap();
         assert_eq!(shown(), "");

@@ -20,8 +20,11 @@ pub use runner::run;
 
 /// What runs one small program takes no longer, unless something hangs.
 pub const SMALL_LIMIT: Duration = Duration::from_secs(5);
-/// Between two looks at something that only time changes.
+/// Between two looks at something that only time changes: at least so long, and as many times as long as the look took, for
+/// what is waited for may need this very processor; but at most so long.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+const POLL_SHARE: u32 = 5;
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One step of a plan. Whatever a step does must be harmless if it is done already.
 pub trait Step: Send + Sync {
@@ -124,13 +127,15 @@ impl Turn {
     /// Looks until there is something; `None` when the time is up or the plan is cancelled.
     pub fn until<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
+            let began = Instant::now();
             if let Some(found) = look() {
                 return Some(found);
             }
             if self.left().is_zero() || self.is_cancelled() {
                 return None;
             }
-            thread::sleep(POLL_INTERVAL.min(self.left()));
+            let pause = (began.elapsed() * POLL_SHARE).clamp(POLL_INTERVAL, LONGEST_POLL_INTERVAL);
+            thread::sleep(pause.min(self.left()));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{
     Cancel, Ending, Event, Inherited, Journal, Line, Plan, Progress, Report, Step, Trouble, Turn, trouble,
 };
-use crate::system::within;
+use crate::system::Worker;
 
 /// A step that looks at its time ends by itself; it gets this much to say why.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -17,8 +17,16 @@ const CHECK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a plan to its end, or to the step that fails. `log` is given every step when it is over.
 pub fn run(plan: &Plan, journal: &mut dyn Journal, cancel: &Cancel, log: &mut dyn FnMut(&Line)) -> Report {
-    let mut run =
-        Run { plan, journal, cancel, log, began: Instant::now(), mine: BTreeSet::new(), lines: Vec::new() };
+    let mut run = Run {
+        plan,
+        journal,
+        cancel,
+        log,
+        began: Instant::now(),
+        mine: BTreeSet::new(),
+        lines: Vec::new(),
+        worker: Worker::default(),
+    };
     let (ending, why) = match run.forwards() {
         Ok(()) => (Ending::Done, None),
         Err(trouble) => {
@@ -60,6 +68,8 @@ struct Run<'a> {
     /// What this plan has done, in this run or in one that was killed.
     mine: BTreeSet<String>,
     lines: Vec<Line>,
+    /// Does the steps.
+    worker: Worker,
 }
 
 impl Run<'_> {
@@ -73,7 +83,8 @@ impl Run<'_> {
             let note = |run: &mut Self, event, note: &str| run.say(step.as_ref(), event, began, note);
             // A demotion that hangs has not given the volume up.
             let stuck = !self.plan.undo_on_failure;
-            let checked = bounded(step, CHECK_LIMIT, |step, _| step.check(), self.cancel, stuck);
+            let cancel = self.cancel;
+            let checked = self.bounded(step, CHECK_LIMIT, |step, _| step.check(), cancel, stuck);
             let done = match checked {
                 Ok(Some(shown)) => {
                     note(self, Event::Already, &shown);
@@ -81,7 +92,7 @@ impl Run<'_> {
                 }
                 Ok(None) => {
                     self.own(step.name())?;
-                    bounded(step, step.limit(), |step, turn| step.act(turn), self.cancel, stuck)
+                    self.bounded(step, step.limit(), |step, turn| step.act(turn), cancel, stuck)
                 }
                 Err(trouble) => Err(trouble),
             };
@@ -135,7 +146,7 @@ impl Run<'_> {
             self.plan.steps.iter().rev().filter(|step| self.mine.contains(step.name())).collect::<Vec<_>>()
         {
             let began = Instant::now();
-            match bounded(step, step.limit(), |step, turn| step.undo(turn), &never, false) {
+            match self.bounded(step, step.limit(), |step, turn| step.undo(turn), &never, false) {
                 Ok(()) => {
                     self.say(step.as_ref(), Event::Undone, began, "");
                     // Without the line, it is taken back once more: harmless.
@@ -163,18 +174,19 @@ impl Run<'_> {
         (self.log)(&line);
         self.lines.push(line);
     }
-}
 
-/// Does something with a step, for so long; whether this node is stuck if that hangs.
-fn bounded<T: Send + 'static>(
-    step: &Arc<dyn Step>,
-    limit: Duration,
-    what: impl FnOnce(&dyn Step, &Turn) -> Result<T, Trouble> + Send + 'static,
-    cancel: &Cancel,
-    stuck: bool,
-) -> Result<T, Trouble> {
-    let (own, turn) = (Arc::clone(step), Turn::new(limit, cancel.clone()));
-    within(limit + LAST_WORDS, move || what(own.as_ref(), &turn)).unwrap_or_else(|| {
-        Err(Trouble { message: format!("hangs, after {:.1} s", limit.as_secs_f64()), stuck })
-    })
+    /// Does something with a step, for so long; whether this node is stuck if that hangs.
+    fn bounded<T: Send + 'static>(
+        &mut self,
+        step: &Arc<dyn Step>,
+        limit: Duration,
+        what: impl FnOnce(&dyn Step, &Turn) -> Result<T, Trouble> + Send + 'static,
+        cancel: &Cancel,
+        stuck: bool,
+    ) -> Result<T, Trouble> {
+        let (own, turn) = (Arc::clone(step), Turn::new(limit, cancel.clone()));
+        self.worker.within(limit + LAST_WORDS, move || what(own.as_ref(), &turn)).unwrap_or_else(|| {
+            Err(Trouble { message: format!("hangs, after {:.1} s", limit.as_secs_f64()), stuck })
+        })
+    }
 }

@@ -152,8 +152,10 @@ fn listen_for_health(world: &Arc<World>) -> Result<Vec<(String, SocketAddr)>, Se
         let Some(address) = kept.service.health else { continue };
         let (own, name) = (Arc::clone(world), kept.service.name.clone());
         let service = name.clone();
-        let at =
-            health::http::serve(address, move |question| health::answer(&own.snapshot(), &service, question));
+        let at = health::http::serve(address, move |question| {
+            let snapshot = if health::wants_all(question) { own.full_snapshot() } else { own.snapshot() };
+            health::answer(&snapshot, &service, question)
+        });
         bound.push((name, at.map_err(failed(format!("the health endpoint on {address}")))?));
     }
     Ok(bound)
@@ -204,6 +206,12 @@ impl World {
             services,
             resources: self.resources.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// Of this moment, with what nobody looks for all the time.
+    fn full_snapshot(&self) -> Snapshot {
+        let request = tandem_control::Request::Status { resource: None };
+        Snapshot { resources: self.ask_tandemd(&request), ..self.snapshot() }
     }
 
     fn find(&self, service: &str) -> Result<&Kept, Reply> {
@@ -268,16 +276,19 @@ impl World {
         }
         let checked = (ask == peer::Ask::Check).then(|| kept.mover.check()).flatten();
         // Of this moment: somebody waits for the role.
-        let status = self.ask_tandemd();
+        let status = self.look();
         let of = |all: &Vec<ResourceStatus>| {
             all.iter().find(|s| s.engine.resource == kept.service.resource).map(Replica::of)
         };
         PeerState { view: kept.handle.view(), replica: status.as_ref().ok().and_then(of), checked }
     }
 
-    fn ask_tandemd(&self) -> Result<Vec<ResourceStatus>, String> {
-        let request = tandem_control::Request::Status { resource: None };
-        match ask(&self.tandem.control_socket(), &request, STATUS_LIMIT) {
+    fn look(&self) -> Result<Vec<ResourceStatus>, String> {
+        self.ask_tandemd(&tandem_control::Request::BriefStatus { resource: None })
+    }
+
+    fn ask_tandemd(&self, request: &tandem_control::Request) -> Result<Vec<ResourceStatus>, String> {
+        match ask(&self.tandem.control_socket(), request, STATUS_LIMIT) {
             Ok(reply) => Ok(reply.status),
             Err(error) => Err(error.to_string()),
         }
@@ -285,7 +296,7 @@ impl World {
 
     fn look_at_tandemd(&self) {
         loop {
-            let seen = self.ask_tandemd();
+            let seen = self.look();
             if let Ok(resources) = &seen {
                 resources.iter().for_each(|status| self.mark_met(status));
             }

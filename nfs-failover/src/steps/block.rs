@@ -15,9 +15,11 @@ const NFS_PORTS: &[u16] = &[111, 662, 2049, 20048, 32803];
 /// What comes, and what goes.
 const BOTH: &[Way] = &[Way::In, Way::Out];
 
-/// Has the kernel's modules loaded. The service's own table stays as it is.
+/// Has the kernel's modules loaded, by a rehearsal. The service's own table stays as it is.
 pub(super) fn prepare(service: &Service) -> Result<(), Trouble> {
-    closed::open(&format!("{}-probe", table(service)), PROGRAM_LIMIT).map_err(trouble("nftables"))
+    let probe = format!("{}-probe", table(service));
+    let rehearsed = closed::rehearse(&probe, BOTH, &addresses(service), ports(service), PROGRAM_LIMIT);
+    rehearsed.map_err(trouble("nftables"))
 }
 
 /// Closes the ports.
@@ -104,6 +106,11 @@ impl Step for Unblock {
     }
 }
 
+/// What clients know it by.
+pub(super) fn addresses(service: &Service) -> Vec<IpAddr> {
+    service.vips.iter().map(|vip| vip.address).collect()
+}
+
 fn table(service: &Service) -> String {
     format!("nfs-failover-{}", service.name)
 }
@@ -117,8 +124,7 @@ pub(super) fn ports(service: &Service) -> &[u16] {
 }
 
 fn close(service: &Service, ways: &[Way], turn: &Turn) -> Result<(), Trouble> {
-    let addresses: Vec<IpAddr> = service.vips.iter().map(|vip| vip.address).collect();
-    let closed = closed::close(&table(service), ways, &addresses, ports(service), turn.left());
+    let closed = closed::close(&table(service), ways, &addresses(service), ports(service), turn.left());
     closed.map_err(trouble(format_args!("closing ports by nftables, table inet {}", table(service))))
 }
 

@@ -25,11 +25,7 @@ pub(super) fn list(service: &Service) -> PathBuf {
 
 /// The connections to the service.
 pub(super) fn connections(service: &Service) -> Result<Vec<Connection>, Trouble> {
-    established(&addresses(service), block::ports(service)).map_err(trouble(LOOKING))
-}
-
-fn addresses(service: &Service) -> Vec<IpAddr> {
-    service.vips.iter().map(|vip| vip.address).collect()
+    established(&block::addresses(service), block::ports(service)).map_err(trouble(LOOKING))
 }
 
 /// Makes the clients of the node that served before come back.
@@ -123,7 +119,7 @@ impl Step for Drop {
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
-        let left = any_left(&addresses(&self.0.service));
+        let left = any_left(&block::addresses(&self.0.service));
         Ok((!left.map_err(trouble(LOOKING))?).then(|| "none is left".into()))
     }
 

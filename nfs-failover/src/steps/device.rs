@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Scene;
 use crate::plan::{Step, Trouble, Turn};
-use crate::system::{filesystem, mounts};
+use crate::system::filesystem;
 use crate::tandem;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -49,12 +49,13 @@ fn look(scene: &Scene) -> Result<Option<String>, Trouble> {
     let status = tandem::status(&scene.here, &scene.service.resource)?;
     let size_bytes = status.volumes().first().map_or(0, |(_, volume)| volume.size_bytes);
     let device = status.spec.volume.device;
-    if mounts::number(&device).is_none() {
-        return Ok(None);
-    }
-    // A device that is just being attached cannot be opened, or is empty.
+    // A device that is just being attached is not there, or is empty.
     match filesystem::size(&device) {
-        Ok(bytes) if bytes == size_bytes => Ok(Some(format!("{} of {bytes} bytes", device.display()))),
+        Ok(bytes) if bytes == size_bytes => {
+            let shown = format!("{} of {bytes} bytes", device.display());
+            scene.set_device(device);
+            Ok(Some(shown))
+        }
         Ok(0) | Err(_) => Ok(None),
         Ok(bytes) => {
             let (shown, wanted) = (device.display(), size_bytes);
@@ -63,6 +64,11 @@ fn look(scene: &Scene) -> Result<Option<String>, Trouble> {
             )))
         }
     }
+}
+
+/// The one that was found to be the volume in this plan.
+pub(super) fn found(scene: &Scene) -> Result<PathBuf, Trouble> {
+    scene.device().map_or_else(|| path(scene), Ok)
 }
 
 /// Its name.

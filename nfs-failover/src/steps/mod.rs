@@ -18,6 +18,7 @@ mod server;
 mod unmount;
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub struct Scene {
     pub peer: Option<Arc<dyn Peer>>,
     /// The lock of the plan under way.
     lock: Mutex<Option<File>>,
+    /// The volume's device, once the plan under way has looked at it.
+    device: Mutex<Option<PathBuf>>,
     /// Where answers to the question arrive, who has the addresses.
     question: Mutex<Option<address::Question>>,
 }
@@ -58,12 +61,28 @@ pub struct Scene {
 impl Scene {
     /// A scene.
     pub fn new(service: Service, here: Here, peer: Option<Arc<dyn Peer>>) -> Arc<Self> {
-        Arc::new(Self { service, here, peer, lock: Mutex::default(), question: Mutex::default() })
+        Arc::new(Self {
+            service,
+            here,
+            peer,
+            lock: Mutex::default(),
+            device: Mutex::default(),
+            question: Mutex::default(),
+        })
     }
 
     /// Remembers the lock of the plan under way, or that there is none any more.
     pub(crate) fn set_lock(&self, lock: Option<File>) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn set_device(&self, device: PathBuf) {
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
+    }
+
+    fn device(&self) -> Option<PathBuf> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs a program that changes this machine. It keeps the plan's lock as long as it runs: if this process is killed,

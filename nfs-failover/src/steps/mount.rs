@@ -54,7 +54,7 @@ impl Step for Mount {
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
         let mount = &self.0.service.mount;
-        let device = device::path(&self.0)?;
+        let device = device::found(&self.0)?;
         expect_uuid(&device, mount.uuid.as_deref())?;
         fs::create_dir_all(&mount.point).map_err(trouble(mount.point.display()))?;
         match find(&format!("mount.{}", mount.fstype)) {
@@ -82,7 +82,7 @@ impl Step for Mount {
         let state = &self.0.service.state;
         fs::create_dir_all(state).map_err(trouble(state.display()))?;
         let probe = state.join("probe");
-        filesystem::replace(&probe, b"written by nfs-failover at each promotion\n")
+        filesystem::write_through(&probe, b"written by nfs-failover at each promotion\n")
             .map_err(trouble("the filesystem takes no writes"))?;
         Ok(format!("{} on {}", device.display(), mount.point.display()))
     }

@@ -1,7 +1,7 @@
 //! Filesystems: which one it is, whether it can be written, and how it is brought to its end.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::unistd::syncfs;
 
-use super::within;
+use super::{mounts, within};
 use crate::plan::{Trouble, trouble};
 
 /// Where filesystems say what they are: the magic's place and bytes, and the place of the UUID.
@@ -24,9 +24,14 @@ const UUID_BYTES: usize = 16;
 /// Covers every place above.
 const HEAD_BYTES: u64 = 0x1_1000;
 
-/// The size of a device or file in bytes.
+/// The size of a block device in bytes, as the kernel lists it: nothing is opened, and nothing read of it.
 pub fn size(device: &Path) -> io::Result<u64> {
-    File::open(device)?.seek(SeekFrom::End(0))
+    /// Whatever the device's blocks are.
+    const SECTOR_BYTES: u64 = 512;
+    let (major, minor) = mounts::number(device).ok_or(ErrorKind::NotFound)?;
+    let sectors = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"))?;
+    let sectors: u64 = sectors.trim().parse().map_err(|_| ErrorKind::InvalidData)?;
+    Ok(sectors * SECTOR_BYTES)
 }
 
 /// The UUID of the filesystem on a device; `None` if there is none that is known here.
@@ -41,6 +46,13 @@ fn uuid_in(head: &[u8]) -> Option<String> {
         KNOWN.iter().find(|(_, at, magic, _)| head.get(*at..*at + magic.len()) == Some(*magic))?;
     let hex: String = head.get(*at..*at + UUID_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
     Some([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+/// Writes a file of no value to its end on the disk: what shows that the filesystem takes writes.
+pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Writes a file in place of another, durable before it is seen.

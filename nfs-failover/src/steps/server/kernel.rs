@@ -12,7 +12,7 @@ use nix::unistd::sethostname;
 use super::super::PROGRAM_LIMIT;
 use super::{STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
 use crate::config::{Client, Export, Service};
-use crate::plan::{Trouble, Turn, trouble};
+use crate::plan::{Cancel, Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, run, start as start_program};
 use crate::system::{filesystem, mounts, within};
@@ -35,6 +35,8 @@ const MOUNTD_PORT: &str = "20048";
 const STATD_PORT: &str = "662";
 /// Remembers which NFSv4 clients have opens and locks.
 const TRACKER: &str = "nfsdcld";
+/// The same for the sake of trying it.
+const REHEARSAL: &str = "rehearsal";
 /// Programs that keep their state on the volume, and go with it. `rpc.mountd` knows nothing without exports, and stays.
 const HELPERS: &[&str] = &[TRACKER, "statd", "sm-notify"];
 /// The kernel ends threads and opens at once; writing back may take its time.
@@ -122,7 +124,7 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
     start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
     forget_told();
-    await_client_tracking(scene, turn)?;
+    await_client_tracking(scene, TRACKER, turn)?;
     start_threads(service)?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
     Ok(format!("{THREADS} threads answer"))
@@ -130,8 +132,8 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
 
 /// The kernel looks for `nfsdcld` for one second when its threads start, and remembers clients elsewhere if it does not find
 /// it: then their opens and locks would stay behind on this node.
-fn await_client_tracking(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
-    let tracker = helper(scene, TRACKER);
+fn await_client_tracking(scene: &Scene, name: &str, turn: &Turn) -> Result<(), Trouble> {
+    let tracker = helper(scene, name);
     let ended = || tracker.is_none_or(|tracker| !tracker.is_running());
     // It has read its database and waits for the kernel.
     let waits = || tracker.is_some_and(|tracker| tracker.has_open("anon_inode:inotify"));
@@ -139,10 +141,29 @@ fn await_client_tracking(scene: &Scene, turn: &Turn) -> Result<(), Trouble> {
     match looked.is_some() && !ended() {
         true => Ok(()),
         false => {
-            let log = scene.here.file(&scene.service.name, &format!("{TRACKER}.log"));
+            let log = scene.here.file(&scene.service.name, &format!("{name}.log"));
             Err(Trouble::new(format!("{TRACKER} does not run; its log ends with: {}", end_of(&log))))
         }
     }
+}
+
+/// Starts `nfsdcld` once far from the kernel and the volume, and ends it: that it cannot be started is not found out by a
+/// promotion, and none waits until it is read from the disk.
+pub(super) fn rehearse(scene: &Scene) -> Result<(), Trouble> {
+    let folder = scene.here.file(&scene.service.name, REHEARSAL);
+    if folder.exists() {
+        return Ok(());
+    }
+    let (pipes, state) = (folder.join("pipes"), folder.join("state"));
+    for folder in [&pipes.join("nfsd"), &state] {
+        fs::create_dir_all(folder).map_err(trouble(folder.display()))?;
+    }
+    let (pipes, state) = (pipes.to_string_lossy(), state.to_string_lossy());
+    start_helper(scene, REHEARSAL, TRACKER, &["-F", "-p", &pipes, "-s", &state])?;
+    let turn = Turn::new(PROGRAM_LIMIT, Cancel::default());
+    let came = await_client_tracking(scene, REHEARSAL, &turn);
+    helper(scene, REHEARSAL).map_or(Ok(()), |process| process.stop(STOP_PATIENCE))?;
+    came
 }
 
 /// What `rpc.nfsd` would do. Times and versions are taken only before there is a listener, the listener only once.

@@ -55,7 +55,7 @@ pub fn kill(service: &Service, here: &Here) -> Result<(), Trouble> {
 pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
     match scene.service.server {
         Server::Ganesha => ensure_portmapper(),
-        Server::Kernel => kernel::prepare(scene),
+        Server::Kernel => kernel::prepare(scene).and_then(|()| kernel::rehearse(scene)),
         Server::None => Ok(()),
     }
 }
