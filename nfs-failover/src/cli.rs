@@ -18,6 +18,7 @@ use crate::config::{Config, DEFAULT_PATH, Service};
 use crate::drill::Drill;
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
 use crate::here::Here;
+use crate::man;
 use crate::service::{self, Fifo, Ring, Wish};
 
 /// Exit code of a configuration that cannot be used, as `tandemadm`'s.
@@ -90,6 +91,12 @@ pub enum Command {
     FencePeer(FenceArgs),
     /// tandemd's handler unfence-peer: gives back what fence-peer has claimed.
     UnfencePeer(UnfenceArgs),
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder; pages go into `man5` and `man8` in it.
+        folder: PathBuf,
+    },
     /// Be the third party that lets one of two nodes go on when they lose each other.
     Witness(WitnessArgs),
 }
@@ -126,6 +133,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::FencePeer(args) => return fence::fence_peer(args, run_folder()),
         Command::UnfencePeer(args) => return fence::unfence_peer(args, run_folder()),
         Command::Witness(args) => return witness(args),
+        Command::Man { folder } => return reported(write_pages(folder)),
         Command::Wish { wish, target } => return wish_by(&cli.config_file, *wish, target),
         _ => {}
     }
@@ -145,8 +153,14 @@ pub fn run(cli: Cli) -> u8 {
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),
         Command::KeepalivedFifo { path } => reported(read_fifo(path, config)),
         Command::Clear { service } => reported(by_hand::clear(&Here::new(&cli.config_file), service)),
-        Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) | Command::Wish { .. } => 0,
+        Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) => 0,
+        Command::Man { .. } | Command::Wish { .. } => 0,
     }
+}
+
+fn write_pages(folder: &Path) -> Result<(), String> {
+    let failed = |error| format!("writing below {}: {error}", folder.display());
+    man::pages().iter().try_for_each(|page| page.write_below(folder)).map_err(failed)
 }
 
 /// keepalived's end is the end of its election, whether it closes the FIFO or is killed and takes this along.

@@ -21,6 +21,7 @@ pub mod fence;
 pub mod health;
 pub mod here;
 mod last_resort;
+pub mod man;
 pub mod net;
 pub mod peer;
 pub mod plan;

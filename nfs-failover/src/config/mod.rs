@@ -20,6 +20,7 @@
 mod export;
 mod read;
 mod rules;
+mod words;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ use tandem_config::language::{self, Diagnostics};
 use tandem_config::{ConfigError, Diagnostic, Stage};
 
 pub use export::{Client, Export, Squash};
+pub use words::{IN_HOOKS, IN_MOUNT, IN_SERVICE, Word};
 
 /// Where the configuration lies unless something else is asked for.
 pub const DEFAULT_PATH: &str = "/etc/tandem/nfs-failover.conf";

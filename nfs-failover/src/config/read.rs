@@ -9,6 +9,7 @@ use tandem_config::language::{
 };
 use tandem_config::{Diagnostic, Span};
 
+use super::words::{IN_HOOKS, IN_MOUNT, IN_SERVICE, names};
 use super::{Decider, Hooks, Mount, OnStuck, Secret, Server, Service, Vip, export, rules};
 
 /// RFC 3530 asks for 90 s; what is waited for after each move is this.
@@ -17,25 +18,6 @@ const DEFAULT_LEASE_S: u32 = 15;
 /// Ganesha's limits, the smaller ones.
 const MAX_GRACE_S: u32 = 180;
 const MAX_LEASE_S: u32 = 120;
-const KEYWORDS: &[&str] = &[
-    "resource",
-    "mount",
-    "server",
-    "state",
-    "export",
-    "vip",
-    "port",
-    "grace",
-    "lease",
-    "health",
-    "peer",
-    "shared-secret",
-    "on-stuck",
-    "hooks",
-    "decider",
-];
-/// What may be said several times.
-const REPEATED: &[&str] = &["export", "vip", "port"];
 /// The name becomes part of file names and of an nftables table's.
 const MAX_NAME_CHARS: usize = 32;
 /// Whoever guesses it may move the service.
@@ -103,13 +85,16 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
     let shared_secret = reader.optional("shared-secret", "a text", secret);
     let on_stuck = reader.optional("on-stuck", "`none` or `reboot`", on_stuck).unwrap_or_default();
     let decider = reader.optional("decider", "`ucarp`, `keepalived`, `pacemaker` or `none`", decider);
-    let mount = mount?;
+    let (mut mount, server) = (mount?, server?);
+    if server == Server::Ganesha {
+        mount.options = with_durable_names(&mount.options);
+    }
     let service = Service {
         name: name.text.clone(),
         resource: resource?,
         state: state.unwrap_or_else(|| mount.point.join(".nfs-state")),
         mount,
-        server: server?,
+        server,
         exports,
         vips,
         ports,
@@ -132,6 +117,16 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
     Some(service)
 }
 
+/// What a client was told to be made, renamed or removed is to be there after a power cut, and so is what is noted of who may
+/// have locks. The kernel's server sees to that itself, NFS-Ganesha does not.
+fn with_durable_names(options: &str) -> String {
+    let mut words: Vec<&str> = options.split(',').filter(|word| !word.is_empty()).collect();
+    if !words.iter().any(|word| matches!(*word, "sync" | "dirsync" | "nodirsync")) {
+        words.push("dirsync");
+    }
+    words.join(",")
+}
+
 type Said<'a> = BTreeMap<&'a str, Vec<&'a Statement>>;
 
 /// The statements of a service by their keywords, those without a place reported.
@@ -139,12 +134,12 @@ fn said<'a>(statement: &'a Statement, found: &mut Diagnostics) -> Option<Said<'a
     let mut said = Said::new();
     for inner in body(statement, found)? {
         let name = inner.name();
-        if !KEYWORDS.contains(&name) {
-            unknown(inner, "in `service`", KEYWORDS, found);
+        let Some(word) = IN_SERVICE.iter().find(|word| word.name == name) else {
+            unknown(inner, "in `service`", &names(IN_SERVICE), found);
             continue;
-        }
+        };
         let all = said.entry(name).or_default();
-        match all.first().filter(|_| !REPEATED.contains(&name)) {
+        match all.first().filter(|_| !word.repeated) {
             Some(earlier) => {
                 let error = Diagnostic::error(inner.span(), format!("duplicate `{name}`"));
                 found.push(error.related(earlier.span(), "it is first set here"));
@@ -231,7 +226,7 @@ impl Reader<'_> {
         };
         let mut mount = Mount { point, fstype: "auto".to_owned(), options: "noatime".to_owned(), uuid: None };
         for inner in statement.body.iter().flatten() {
-            let keywords = ["fstype", "options", "uuid"];
+            let keywords = names(IN_MOUNT);
             if !keywords.contains(&inner.name()) {
                 unknown(inner, "in `mount`", &keywords, self.found);
                 continue;
@@ -257,7 +252,7 @@ impl Reader<'_> {
                 "stop" => &mut hooks.stop,
                 "check" => &mut hooks.check,
                 _ => {
-                    unknown(inner, "in `hooks`", &["start", "stop", "check"], self.found);
+                    unknown(inner, "in `hooks`", &names(IN_HOOKS), self.found);
                     continue;
                 }
             };

@@ -38,11 +38,23 @@ fn warned(from: &str, to: &str) -> String {
 }
 
 #[test]
+fn a_server_that_does_not_write_names_back_has_the_filesystem_do_it() {
+    let options = |server: &str, options: &str| {
+        let text = GOOD.replace("ganesha", server).replace("noatime,errors=remount-ro", options);
+        parse(&text).unwrap().services[0].mount.options.clone()
+    };
+    assert_eq!(options("ganesha", "noatime"), "noatime,dirsync");
+    assert_eq!(options("ganesha", "noatime,nodirsync"), "noatime,nodirsync");
+    assert_eq!(options("ganesha", "sync"), "sync");
+    assert_eq!(options("kernel", "noatime"), "noatime");
+}
+
+#[test]
 fn everything_is_read() {
     let config = parse(GOOD).unwrap();
     let service = config.service(None).unwrap();
     assert_eq!(service.resource, "r0");
-    assert_eq!(service.mount.options, "noatime,errors=remount-ro");
+    assert_eq!(service.mount.options, "noatime,errors=remount-ro,dirsync");
     assert_eq!(service.server, Server::Ganesha);
     assert_eq!(service.exports.len(), 2);
     assert_eq!(service.exports[0].clients[0].squash(), Squash::None);

@@ -58,9 +58,9 @@ impl Client {
         })
     }
 
-    /// Waits until nobody answers any more.
-    pub(super) fn wait_for_silence(&self, limit: Duration) -> Result<(), Trouble> {
-        until("nobody answers", limit, || self.caller.silent_for() >= OUTAGE)
+    /// Waits until nobody answers any more; that may be over already.
+    pub(super) fn wait_for_outage(&self, limit: Duration) -> Result<(), Trouble> {
+        until("nobody answers", limit, || self.caller.longest() >= OUTAGE)
     }
 
     /// Waits until somebody answers again.

@@ -208,7 +208,7 @@ impl Rehearsal<'_> {
                     true => steps::kill_server(service, here)?,
                     false => ask_other(service, Ask::KillServer).map(drop)?,
                 }
-                client.wait_for_silence(KILL_LIMIT)?;
+                client.wait_for_outage(KILL_LIMIT)?;
                 if service.decider == Decider::None {
                     until("the node whose server was killed is down", SETTLE_LIMIT, || {
                         is_down(service, here, is_here)
@@ -263,12 +263,13 @@ impl Rehearsal<'_> {
              within {} minutes. Your decider, or 'nfs-failover promote {name}' here, moves it here. Then switch it on again.",
             BY_HAND_LIMIT.as_secs() / 60
         );
-        if !ask(&please) {
-            return Err(Trouble::new("power cut: not rehearsed; the other node serves"));
-        }
         let client = &self.client;
         let cut = client.watch("power cut", || {
-            client.wait_for_silence(BY_HAND_LIMIT)?;
+            // Whoever has a hand on the plug does not wait for anything else.
+            if !ask(&please) {
+                return Err(Trouble::new("not rehearsed; the other node serves"));
+            }
+            client.wait_for_outage(BY_HAND_LIMIT)?;
             client.wait_for_answer(BY_HAND_LIMIT).map(|()| None)
         })?;
         let back = client.watch("power back", || await_whole(service, here, BY_HAND_LIMIT).map(|()| None));

@@ -103,12 +103,12 @@ impl Caller {
         self.noted.count()
     }
 
-    /// For how long nobody has answered now.
-    pub(super) fn silent_for(&self) -> Duration {
-        self.noted.with(|gaps| gaps.last.elapsed())
+    /// The longest time without an answer, since it was taken.
+    pub(super) fn longest(&self) -> Duration {
+        self.noted.with(|gaps| gaps.longest.max(gaps.last.elapsed()))
     }
 
-    /// The longest time without an answer, since this was asked.
+    /// The same, which begins anew.
     pub(super) fn take_longest(&self) -> Duration {
         self.noted.take_longest()
     }

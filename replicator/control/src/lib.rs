@@ -1,8 +1,10 @@
 //! What `tandemadm` and `tandemd` say to each other: one JSON object per line on a Unix socket, a reply to each request.
 
 mod paths;
+mod promotion;
 
 pub use paths::RuntimeDir;
+pub use promotion::Promotion;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -326,6 +328,7 @@ impl ResourceStatus {
             pending: peer.pending,
             unacked: peer.unacked,
             out_of_sync_bytes: peer.out_of_sync_bytes,
+            resync: peer.resync,
         };
         match self.spec.more_volumes.is_empty() {
             true => vec![(&self.spec.volume, single())],

@@ -106,8 +106,8 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The first option in which the peer differs, in its own name.
-    pub fn difference(&self, theirs: &Terms) -> Option<&'static str> {
+    /// The options in which the peer differs.
+    pub fn differences(&self, theirs: &Terms) -> Vec<&'static str> {
         let (mine, peer) = (&self.after_split_brain, &theirs.after_split_brain);
         let differences = [
             (self.protocol != theirs.protocol, "protocol"),
@@ -116,7 +116,7 @@ impl Terms {
             (mine.two_primaries != peer.two_primaries, "after-sb-2pri"),
             (mine.always != peer.always, "always-asbp"),
         ];
-        differences.into_iter().find(|(differs, _)| *differs).map(|(_, name)| name)
+        differences.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name).collect()
     }
 }
 

@@ -100,21 +100,25 @@ impl Layout {
 
     /// Where the volumes lie, in order; a single one is all of the space.
     pub fn ranges(&self, space_bytes: u64) -> Vec<ByteRange> {
-        if self.is_single() {
-            return vec![ByteRange::new(0, space_bytes)];
+        match self.is_single() {
+            true => vec![ByteRange::new(0, space_bytes)],
+            false => self.several().collect(),
         }
+    }
+
+    /// The same of several volumes, none of a single one.
+    fn several(&self) -> impl Iterator<Item = ByteRange> {
         let mut next: u64 = 0;
-        let place = |volume: &VolumeSize| {
+        self.0.iter().map(move |volume| {
             let range = ByteRange::new(next.next_multiple_of(SLOT_BYTES), volume.bytes);
             next = range.end();
             range
-        };
-        self.0.iter().map(place).collect()
+        })
     }
 
     /// From the first volume's beginning to the last one's end; 0 of a single volume.
     pub fn space_bytes(&self) -> u64 {
-        self.ranges(0).last().map_or(0, |last| last.end())
+        self.several().last().map_or(0, |last| last.end())
     }
 
     /// What the slots behind the first one take.
@@ -191,11 +195,10 @@ impl Layout {
         ))
     }
 
-    /// The volume in whose slot a byte lies; a single one has no end.
+    /// The volume in whose slot a byte lies; a single one has no end. Asked for every request.
     fn slot_at(&self, offset: u64) -> (usize, ByteRange) {
-        let ranges = self.ranges(u64::MAX);
-        let index = ranges.iter().rposition(|range| range.offset <= offset).unwrap_or(0);
-        (index, ranges[index])
+        let begun = self.several().enumerate().take_while(|(_, range)| range.offset <= offset);
+        begun.last().unwrap_or((0, ByteRange::new(0, u64::MAX)))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod metadata;
 pub mod mutation;
 mod range_lock;
 pub mod refusal;
+pub mod settings;
 pub mod split_brain;
 pub mod state;
 pub mod status;

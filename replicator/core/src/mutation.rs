@@ -90,6 +90,8 @@ mutations! {
     PromotesConsistentWithoutFencing,
     /// A peer that was outdated counts as such after it was met again.
     RemembersOutdatedPeer,
+    /// A peer that was outdated counts as such again when it is lost, whatever has become of it meanwhile.
+    BelievesThatPeerStaysOutdated,
     /// A target does not wait for its handler before it changes its data.
     ResyncIgnoresHandler,
     /// Writes begin without a word in the activity log.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
-use crate::units::NodeId;
+use crate::units::{ByteRange, NodeId};
 
 /// The whole resource on this node. Byte and operation counts are since the engine began.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Status {
     pub bitmap_writes: u64,
     /// Activity-log writes to the metadata.
     pub activity_log_writes: u64,
+    /// No activity log is kept.
+    #[serde(default)]
+    pub activity_log_suspended: bool,
     /// Local disk operations in flight.
     pub local_pending: u64,
     /// Client requests not yet completed.
@@ -123,6 +126,15 @@ pub struct PeerStatus {
     pub pending: u64,
     /// Requests received from it and not answered.
     pub unacked: u64,
+    /// It has been sent as much as it may be sent before it answers: writes wait for it.
+    #[serde(default)]
+    pub congested: bool,
+    /// Bytes of clients' writes sent to it and not answered.
+    #[serde(default)]
+    pub in_flight_bytes: u64,
+    /// Bytes of a resync or a verify that are under way.
+    #[serde(default)]
+    pub resync_in_flight_bytes: u64,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
     /// Why resyncs with it are paused.
@@ -147,6 +159,9 @@ pub struct PeerVolumeStatus {
     pub unacked: u64,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// The resync under way, as far as it concerns this volume.
+    #[serde(default)]
+    pub resync: Option<ResyncProgress>,
 }
 
 /// Why resyncs are paused; by default they are not.
@@ -169,8 +184,8 @@ impl fmt::Display for ResyncSuspended {
     }
 }
 
-/// A resync under way.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// A resync or a verify under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ResyncProgress {
     /// Bytes that were out of sync when it began.
     pub total_bytes: u64,
@@ -178,12 +193,88 @@ pub struct ResyncProgress {
     pub left_bytes: u64,
     /// Bytes that had equal checksums: they did not travel.
     pub equal_bytes: u64,
-    /// Milliseconds since it began.
+    /// Milliseconds since it began, pauses included.
     pub elapsed_ms: u64,
+    /// Milliseconds of pauses.
+    #[serde(default)]
+    pub paused_ms: u64,
     /// Bytes per second over the last seconds.
     pub recent_bytes_per_s: u64,
     /// Bytes per second since it began.
     pub average_bytes_per_s: u64,
+    /// What was done over the last seconds.
+    #[serde(default)]
+    pub recent: Stretch,
+    /// What was done since the last mark or the one before.
+    #[serde(default)]
+    pub latest: Stretch,
+    /// Bytes per second that it is meant to reach; 0 on the side that does not ask, and while nothing is known.
+    #[serde(default)]
+    pub want_bytes_per_s: u64,
     /// No progress for more than 180 s.
     pub stalled: bool,
+    /// Where a verify is.
+    #[serde(default)]
+    pub verify: Option<VerifyPosition>,
+}
+
+/// What was done in a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Milliseconds.
+    pub ms: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Stretch {
+    /// Bytes per second.
+    pub const fn bytes_per_s(self) -> u64 {
+        let ms = if self.ms == 0 { 1 } else { self.ms };
+        self.bytes.saturating_mul(1000) / ms
+    }
+}
+
+/// Where a verify is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct VerifyPosition {
+    /// It began here.
+    pub start_bytes: u64,
+    /// It ends before this.
+    pub stop_bytes: u64,
+    /// Everything before this was compared.
+    pub reached_bytes: u64,
+}
+
+impl VerifyPosition {
+    /// Its part in a volume that lies at `range`, counted from the volume's first byte.
+    pub fn within(self, range: ByteRange) -> VerifyPosition {
+        let inside = |at: u64| at.clamp(range.offset, range.end()) - range.offset;
+        VerifyPosition {
+            start_bytes: inside(self.start_bytes),
+            stop_bytes: inside(self.stop_bytes),
+            reached_bytes: inside(self.reached_bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verify_of_several_volumes_has_a_part_in_each() {
+        let verify = VerifyPosition { start_bytes: 10, stop_bytes: 60, reached_bytes: 35 };
+        let part = |offset| {
+            let part = verify.within(ByteRange::new(offset, 20));
+            (part.start_bytes, part.stop_bytes, part.reached_bytes)
+        };
+        assert_eq!([part(0), part(20), part(40)], [(10, 20, 20), (0, 20, 15), (0, 20, 0)]);
+    }
+
+    #[test]
+    fn a_stretch_of_no_time_has_a_speed() {
+        assert_eq!(Stretch { ms: 0, bytes: 5 }.bytes_per_s(), 5000);
+        assert_eq!(Stretch { ms: 2000, bytes: 5000 }.bytes_per_s(), 2500);
+    }
 }

@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use tandem_core::config::{Protocol, Terms};
+use tandem_core::config::{Options, Protocol, Terms};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::io::Payload;
@@ -72,6 +72,7 @@ fn one_of_each() -> Vec<Message> {
         Message::Write { seq, offset: 512, wants: Protocol::B, payload: payload.clone() },
         Message::Zero { seq, range, wants: Protocol::C, unmap: true },
         Message::Barrier { epoch: Epoch(5), writes: 6, flush: true },
+        Message::ResyncReady,
         Message::ResyncRequest { range },
         Message::ResyncData { offset: 0, payload: payload.clone() },
         Message::ResyncZeroes { range },
@@ -211,5 +212,6 @@ fn options(no_primary: NoPrimary, tentative: bool) -> Message {
         two_primaries: TwoPrimaries::CallPriLostAfterSb,
         always: true,
     };
-    Message::Options { terms: Terms { protocol: Protocol::B, after_split_brain }, tentative }
+    let settings = Options { after_split_brain, ..Options::default() }.settings();
+    Message::Options { terms: Terms { protocol: Protocol::B, after_split_brain }, settings, tentative }
 }

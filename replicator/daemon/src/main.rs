@@ -14,6 +14,7 @@ mod failure;
 mod handlers;
 mod handshake;
 mod log_limit;
+mod man;
 mod nbd_listener;
 mod proc_drbd;
 mod resource;
@@ -48,10 +49,16 @@ struct Options {
     /// Folder for the sockets, the pid file and the status file [default: $TANDEM_RUN_DIR or /run/tandem]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Write the manual page below this folder, and end
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    man: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(folder) = options.man {
+        return man::write(&folder);
+    }
     tandem_device::log::start();
     let dir = options.run_dir.map_or_else(RuntimeDir::from_env, RuntimeDir::new);
     match start(&dir) {

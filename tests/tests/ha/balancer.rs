@@ -19,9 +19,9 @@ fn haproxy_leads_clients_to_the_node_that_serves() {
     let client = through_haproxy(&site);
 
     let since = Instant::now();
-    site.power_off_a();
+    site.power_off("a");
     site.expect_moved(&client, "power off, through HAProxy", since);
-    site.return_a();
+    site.power_on("a");
     site.wait("the node that was off has what it missed", || site.servers.are_healed());
     expect_open_on_one(&site, &site.servers.lab.b, &site.servers.lab.a);
 

@@ -22,8 +22,7 @@ fn planned_move_and_power_off() {
     client.goes_on();
     let planned = client.longest_stall();
 
-    let lab = &mut servers.lab;
-    lab.b.power_off(&lab.switch);
+    servers.power_off("b");
     println!("{}", servers.failover(&servers.lab.a, &["promote"]).ok().stdout);
     client.goes_on();
     let power_off = client.longest_stall();
@@ -54,6 +53,26 @@ fn a_stale_owner_of_the_address_stops_the_promotion() {
     b.run("ip", &["address", "del", &address, "dev", "eth0"]).ok();
     servers.failover(a, &["promote"]).ok();
     servers.expect_up(a);
+}
+
+#[test]
+#[ignore = "needs root, nfs-ganesha, libnfs-dev and the release binaries"]
+fn a_portmapper_that_does_not_run_is_started_or_stops_the_promotion() {
+    let servers = Servers::new("");
+    let a = &servers.lab.a;
+    let runs = || a.run("pgrep", &["-x", "rpcbind"]).code == Some(0);
+    let program = a.run("sh", &["-c", "command -v rpcbind"]).ok().stdout;
+    let program = program.trim();
+    a.run("mount", &["--bind", "/bin/false", program]).ok();
+    let outcome = servers.failover(a, &["promote"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("apt-get install rpcbind"), "{outcome:?}");
+    servers.expect_down(a);
+    assert!(!runs());
+    a.run("umount", &[program]).ok();
+    servers.failover(a, &["promote"]).ok();
+    servers.expect_up(a);
+    assert!(runs());
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::site::{Decider, Site};
 fn ucarp_moves_the_service_when_the_power_fails_and_nothing_moves_back() {
     let (mut site, client) = Site::serving(Decider::Ucarp);
     let since = Instant::now();
-    site.power_off_a();
+    site.power_off("a");
     site.expect_moved(&client, "power off", since);
-    site.return_a();
+    site.power_on("a");
     site.wait("the node that was off has what it missed", || site.servers.are_healed());
     client.goes_on();
     assert!(site.is_up(&site.servers.lab.b), "the service moved back");
@@ -74,9 +74,9 @@ fn a_server_that_hangs_is_noticed_and_the_service_moves() {
 fn keepalived_moves_the_service_when_the_power_fails() {
     let (mut site, client) = Site::serving(Decider::Keepalived);
     let since = Instant::now();
-    site.power_off_a();
+    site.power_off("a");
     site.expect_moved(&client, "power off", since);
-    site.return_a();
+    site.power_on("a");
     site.watch.expect_one_mount();
     site.expect_all(client);
 }

@@ -1,6 +1,8 @@
 //! `nfs-failover drill` and `check` on two nodes that are as they would be in earnest.
 
 use std::fs;
+use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -77,6 +79,37 @@ fn a_drill_asks_first_and_can_be_started_on_the_node_that_does_not_serve() {
     servers.expect_up(a);
     servers.expect_down(b);
     end(services);
+}
+
+#[test]
+#[ignore = "needs root, ucarp, nfs-ganesha, libnfs-dev and the release binaries"]
+fn a_power_cut_is_rehearsed_with_the_operator_at_the_plug() {
+    let (mut site, client) = Site::serving(Decider::Ucarp);
+    let [out, err] = ["drill.out", "drill.err"].map(|name| site.servers.lab.folder().join(name));
+    let mut drill = site.servers.lab.a.command(binary("nfs-failover"));
+    drill.arg("-c").arg(site.servers.failover_configuration()).args(["drill", "--part", "power-cut"]);
+    let mut drill = drill.stdin(Stdio::piped()).stdout(append(&out)).stderr(append(&err)).spawn().unwrap();
+    let said = |path: &Path| fs::read_to_string(path).unwrap();
+    let mut operator = drill.stdin.take().unwrap();
+    site.wait("it asks first", || said(&err).contains("you are asked to cut"));
+    writeln!(operator, "yes").unwrap();
+    site.wait("it asks for the power to be cut", || said(&err).contains("The other node serves nfs now"));
+    site.wait_up(&site.servers.lab.b);
+    writeln!(operator, "yes").unwrap();
+    site.power_off("b");
+    site.wait_up(&site.servers.lab.a);
+    site.power_on("b");
+    site.wait("the drill ends", || drill.try_wait().unwrap().is_some());
+    let said = said(&out);
+    println!("{said}");
+    assert!(drill.wait().unwrap().success() && !said.contains("STOPPED"), "{said}");
+    for part in ["\nplanned move there ", "\npower cut ", "\npower back "] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(said.ends_with(" acknowledged writes 0 are lost\n"), "{said}");
+    site.wait_up(&site.servers.lab.a);
+    site.watch.expect_one_mount();
+    site.expect_all(client);
 }
 
 #[test]

@@ -17,6 +17,8 @@ mod ipv6;
 mod killed;
 mod lab;
 mod listener;
+mod locks;
+mod nfs4;
 #[path = "../e2e/outcome.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
 mod outcome;

@@ -120,9 +120,7 @@ impl Cluster {
 
     /// Cuts the power of a host.
     fn power_off(&mut self, name: &str) {
-        let Lab { switch, a, b, .. } = &mut self.servers.lab;
-        let host = if name == a.name { a } else { b };
-        host.power_off(switch);
+        self.servers.power_off(name);
     }
 
     /// Switches a host on again, with all that runs on it.
@@ -177,7 +175,7 @@ impl Cluster {
     }
 
     fn host(&self, name: &str) -> &Host {
-        self.servers.hosts().into_iter().find(|host| host.name == name).unwrap()
+        self.servers.host(name)
     }
 
     /// The one that serves, and the other one.

@@ -8,6 +8,7 @@ use crate::client::Program;
 use crate::host::Host;
 use crate::lab::{Lab, VIP};
 use crate::outcome::{Outcome, binary};
+use crate::switch::Switch;
 use crate::wait;
 
 const DISK_BYTES: u64 = 96 << 20;
@@ -65,13 +66,27 @@ impl Servers {
         [&self.lab.a, &self.lab.b]
     }
 
+    /// The one of this name.
+    pub(crate) fn host(&self, name: &str) -> &Host {
+        self.hosts().into_iter().find(|host| host.name == name).unwrap()
+    }
+
+    /// Cuts the power of a server.
+    pub(crate) fn power_off(&mut self, name: &str) {
+        let (switch, host) = self.outlet(name);
+        host.power_off(switch);
+    }
+
     /// Switches a server on again and brings its resource up.
     pub(crate) fn return_to_life(&mut self, name: &str) {
-        let Lab { switch, a, b, .. } = &mut self.lab;
-        let host = if name == a.name { a } else { b };
+        let (switch, host) = self.outlet(name);
         host.power_on(switch);
-        let host = if name == self.lab.a.name { &self.lab.a } else { &self.lab.b };
-        self.adm(host, &["up", "r0"]).ok();
+        self.adm(self.host(name), &["up", "r0"]).ok();
+    }
+
+    fn outlet(&mut self, name: &str) -> (&Switch, &mut Host) {
+        let Lab { switch, a, b, .. } = &mut self.lab;
+        (switch, if name == a.name { a } else { b })
     }
 
     /// `tandemadm` on a host.

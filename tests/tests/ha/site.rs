@@ -217,19 +217,18 @@ impl Site {
         self.wait("both nodes hold the same", || self.servers.are_healed());
     }
 
-    /// Cuts the power of `a`.
-    pub(crate) fn power_off_a(&mut self) {
-        let lab = &mut self.servers.lab;
-        lab.a.power_off(&lab.switch);
+    /// Cuts the power of a server.
+    pub(crate) fn power_off(&mut self, name: &str) {
+        self.servers.power_off(name);
     }
 
-    /// `a` is switched on again, with all that runs on it.
-    pub(crate) fn return_a(&mut self) {
-        self.servers.return_to_life("a");
-        let a = &self.servers.lab.a;
-        self.watch.add(a);
-        drop(self.servers.start_service(a));
-        self.elect(a);
+    /// A server is switched on again, with all that runs on it.
+    pub(crate) fn power_on(&mut self, name: &str) {
+        self.servers.return_to_life(name);
+        let host = self.servers.host(name);
+        self.watch.add(host);
+        drop(self.servers.start_service(host));
+        self.elect(host);
     }
 
     /// Waits until a host was refused the service, or has given it up.

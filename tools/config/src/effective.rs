@@ -173,6 +173,31 @@ pub struct ResyncOptions {
     pub min_bytes_per_s: u64,
 }
 
+/// How long to wait for the peers at boot; 0: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartupOptions {
+    /// Where nothing else is known.
+    pub wfc_timeout_s: u64,
+    /// Where this node was alone already when it went down.
+    pub degr_wfc_timeout_s: u64,
+    /// Where the peers are known to be outdated.
+    pub outdated_wfc_timeout_s: u64,
+    /// Also after a split brain.
+    pub wait_after_split_brain: bool,
+}
+
+impl From<&Settings> for StartupOptions {
+    fn from(settings: &Settings) -> Self {
+        let number = |name| settings.number(Section::Startup, name);
+        Self {
+            wfc_timeout_s: number("wfc-timeout"),
+            degr_wfc_timeout_s: number("degr-wfc-timeout"),
+            outdated_wfc_timeout_s: number("outdated-wfc-timeout"),
+            wait_after_split_brain: settings.flag(Section::Startup, "wait-after-sb"),
+        }
+    }
+}
+
 impl From<&Settings> for ResyncOptions {
     fn from(settings: &Settings) -> Self {
         let number = |name| settings.number(Section::Disk, name);

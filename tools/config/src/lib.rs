@@ -31,8 +31,11 @@ mod value;
 
 use std::path::Path;
 
+pub use check::WORDS;
 pub use diagnostic::{ConfigError, Diagnostic, Severity, Stage};
-pub use effective::{DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions};
+pub use effective::{
+    DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions, StartupOptions,
+};
 pub use here::{has_address, node_name};
 pub use model::{
     Address, Config, Connection, Family, Global, Host, HostKind, MetaDisk, NotDefined, PathEnd, Resource,

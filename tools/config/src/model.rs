@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
+use crate::effective::StartupOptions;
 use crate::here;
 use crate::options::{Section, Value};
 use crate::settings::Settings;
@@ -63,6 +64,8 @@ pub struct Global {
     pub device_timeout_ms: u64,
     /// Do not look whether a resource's address is one of this host's.
     pub disable_ip_verification: bool,
+    /// How often the countdown at boot is redrawn; 0: never.
+    pub dialog_refresh_s: u64,
     /// Everything that `global` and the top level set.
     pub settings: Settings,
 }
@@ -78,6 +81,7 @@ impl Global {
             device_driver: settings.word(Section::Global, "device-driver"),
             device_timeout_ms: settings.number(Section::Global, "device-timeout") * 1000,
             disable_ip_verification: settings.flag(Section::Global, "disable-ip-verification"),
+            dialog_refresh_s: settings.number(Section::Global, "dialog-refresh"),
             settings,
         }
     }
@@ -133,6 +137,11 @@ impl Resource {
                 _ => String::new(),
             }
         })
+    }
+
+    /// How long to wait for the peers at boot.
+    pub fn startup(&self) -> StartupOptions {
+        StartupOptions::from(&self.settings)
     }
 
     /// A handler that takes longer is killed.

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
+
+use crate::completion::{self, Shell};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
@@ -10,7 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     after_help = "Exit codes: 0 done, 1 usage or unknown resource, 2 syntax error in the configuration, 5 timeout, \
     10 failure or invalid configuration, 11 refused, 17 refused for want of UpToDate data, 20 tandemd or a disk \
-    cannot be used, 40 meta-data would cut off a filesystem."
+    cannot be used, 40 meta-data would cut off a filesystem.\n\nRES is a resource, `all`, RES/VOLUME, RES:PEER, \
+    RES:PEER/VOLUME or minor-N. Options may also stand behind `--`, as in `-- --discard-my-data connect r0`."
 )]
 pub struct Cli {
     /// Configuration file.
@@ -19,6 +23,21 @@ pub struct Cli {
     /// Print what would be asked of tandemd or done to a disk, and do nothing.
     #[arg(short, long, global = true)]
     pub dry_run: bool,
+    /// Say on stderr what is asked of tandemd, and do it; of `status`, show what goes without saying, too.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Check this file as if it belonged to the configuration; with dump and sh-nop only.
+    #[arg(short = 't', long, value_name = "FILE")]
+    pub config_to_test: Option<PathBuf>,
+    /// Stacked resources are refused.
+    #[arg(short = 'S', long, global = true, hide = true)]
+    pub stacked: bool,
+    /// There is no other program behind this one.
+    #[arg(short = 's', long, global = true, hide = true, value_name = "FILE")]
+    pub drbdsetup: Option<PathBuf>,
+    /// There is no other program behind this one.
+    #[arg(short = 'm', long, global = true, hide = true, value_name = "FILE")]
+    pub drbdmeta: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -28,7 +47,7 @@ pub struct Cli {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Names {
     /// Resources, or `all`.
-    #[arg(required = true, value_name = "RES|all")]
+    #[arg(required = true, value_name = "RES|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
 }
 
@@ -36,8 +55,35 @@ pub struct Names {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct OptionalNames {
     /// Resources; all if none is named.
-    #[arg(value_name = "RES|all")]
+    #[arg(value_name = "RES|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
+}
+
+/// What `status` shows.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct StatusOptions {
+    /// Counters, too; with --verbose all of them, with -vv how the times of a resync came about.
+    #[arg(long)]
+    pub statistics: bool,
+    /// As JSON, with drbdsetup's keys.
+    #[arg(short, long)]
+    pub json: bool,
+    /// Colours: on a terminal, if nothing is said.
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true,
+        default_value_t = When::Auto, default_missing_value = "always")]
+    pub color: When,
+}
+
+/// When there are colours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum When {
+    /// If the reader is a terminal.
+    #[default]
+    Auto,
+    /// Even if it is none.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How long to wait, and for which resources.
@@ -46,9 +92,26 @@ pub struct WaitOptions {
     /// Resources to wait for.
     #[command(flatten)]
     pub names: Names,
-    /// Give up after this time with exit code 5; 0 waits for ever.
-    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 0)]
-    pub wfc_timeout: u64,
+    /// How long.
+    #[command(flatten)]
+    pub limits: WaitLimits,
+}
+
+/// How long to wait, instead of what `startup {}` says; 0 waits for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Args)]
+pub struct WaitLimits {
+    /// Give up after this time with exit code 5; 0 waits for ever. Without it, what `startup {}` says.
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    pub wfc_timeout: Option<u64>,
+    /// The same if this node was alone already when it went down, which its meta-data tells.
+    #[arg(long, value_name = "SECONDS")]
+    pub degr_wfc_timeout: Option<u64>,
+    /// The same if all peers were outdated then.
+    #[arg(long, value_name = "SECONDS")]
+    pub outdated_wfc_timeout: Option<u64>,
+    /// Wait on although a peer is StandAlone, as after a split brain.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub wait_after_sb: Option<YesNo>,
 }
 
 /// What to compare, and what to do with what is found.
@@ -67,7 +130,7 @@ pub struct Verify {
     #[arg(long)]
     pub repair: bool,
     /// The node whose copy is right, where neither is Primary.
-    #[arg(long, value_name = "NODE", requires = "repair")]
+    #[arg(long, value_name = "NODE", requires = "repair", add = ArgValueCompleter::new(completion::nodes))]
     pub from: Option<String>,
 }
 
@@ -125,11 +188,12 @@ pub enum SplitBrain {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Resolve {
     /// The resource.
-    #[arg(value_name = "RES")]
+    #[arg(value_name = "RES", add = ArgValueCompleter::new(completion::names))]
     pub name: String,
     /// The node whose data is kept. On this node, it waits for the other; on the other, that one's data is given up. With
     /// `--dry-run`, says what would happen.
     #[arg(long, value_name = "NODE", required_unless_present = "restore", conflicts_with = "restore")]
+    #[arg(add = ArgValueCompleter::new(completion::nodes))]
     pub keep: Option<String>,
     /// First write what will be overwritten to this file.
     #[arg(long, value_name = "FILE")]
@@ -168,7 +232,7 @@ pub enum Command {
     /// Write meta-data back that dump-md printed.
     RestoreMd {
         /// The resource.
-        #[arg(value_name = "RES")]
+        #[arg(value_name = "RES", add = ArgValueCompleter::new(completion::names))]
         name: String,
         /// What dump-md printed.
         file: PathBuf,
@@ -181,7 +245,7 @@ pub enum Command {
     /// Forget what is known of a peer that will not come back, in the meta-data of a resource that is down.
     ForgetPeer {
         /// The resources, and of each one peer, by its name or node id, or all.
-        #[arg(required = true, value_name = "RES[:PEER]|all")]
+        #[arg(required = true, value_name = "RES[:PEER]|all", add = ArgValueCompleter::new(completion::names))]
         names: Vec<String>,
     },
     /// Bring a resource up: start tandemd if it does not run, attach the disk, connect to the peers.
@@ -212,14 +276,21 @@ pub enum Command {
         tentative: bool,
     },
     /// Disconnect from the peers.
-    Disconnect(Names),
+    Disconnect {
+        /// The resources.
+        #[command(flatten)]
+        names: Names,
+        /// For drbdadm's sake: no peer ever refuses, and one that does not answer is not waited for.
+        #[arg(long)]
+        force: bool,
+    },
     /// Become Primary.
     Primary {
         /// The resources.
         #[command(flatten)]
         names: Names,
         /// Consider the local data UpToDate, whatever it is: other copies that are newer are lost.
-        #[arg(long, alias = "overwrite-data-of-peer")]
+        #[arg(short, long, alias = "overwrite-data-of-peer", short_alias = 'o')]
         force: bool,
     },
     /// Become Secondary. Refused while somebody has the device open.
@@ -235,7 +306,14 @@ pub enum Command {
     /// Compare the copies while they are in use, and mark the blocks that differ.
     Verify(Verify),
     /// Give up the local copy: Inconsistent, and all of it had anew from the peer; without the daemon, on the disk.
-    Invalidate(Invalidation),
+    Invalidate {
+        /// What.
+        #[command(flatten)]
+        invalidation: Invalidation,
+        /// The node that sends its copy; it must be a peer.
+        #[arg(long, value_name = "NODE-ID")]
+        sync_from_peer_node_id: Option<u8>,
+    },
     /// Give up the peer's copy and send it all of the local one.
     InvalidateRemote(Invalidation),
     /// Begin a new generation: alone, before the disk is copied to the peer by other means, and after it; or on two fresh
@@ -282,9 +360,9 @@ pub enum Command {
         /// The resources; all that are up if none is named.
         #[command(flatten)]
         names: OptionalNames,
-        /// As JSON, with drbdsetup's keys.
-        #[arg(long)]
-        json: bool,
+        /// What to show of them, and how.
+        #[command(flatten)]
+        options: StatusOptions,
     },
     /// Show this node's role.
     Role(Names),
@@ -299,9 +377,12 @@ pub enum Command {
     /// Explain the options of the configuration: their values, what they do, what this version makes of them.
     Options {
         /// A section, as `net`, or an option; all if none is named.
-        #[arg(value_name = "SECTION|OPTION")]
+        #[arg(value_name = "SECTION|OPTION", add = ArgValueCompleter::new(completion::options))]
         about: Option<String>,
     },
+    /// Wait at boot, for all resources, until the peers are connected: as long as `startup {}` says. On a terminal with a
+    /// countdown that `yes` ends.
+    WaitConInt(WaitLimits),
     /// Wait until the peers are connected.
     WaitConnect(WaitOptions),
     /// Wait until the peers are connected and no resync is under way.
@@ -320,9 +401,26 @@ pub enum Command {
     ShowGi(Names),
     /// Print the generation identifiers on one line per peer.
     GetGi(Names),
+    /// Print what a shell has to load to complete commands, options and names of resources, peers and nodes.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder; pages go into `man5` and `man8` in it.
+        folder: PathBuf,
+    },
+    /// Show the commands that are for scripts.
+    HiddenCommands,
     /// What scripts ask for.
     #[command(flatten)]
     Script(Script),
+    /// What drbdadm had before 8.4.
+    #[command(hide = true)]
+    Syncer(OptionalNames),
     /// Become PROGRAM in a session of its own.
     #[command(hide = true)]
     ShExecDetached {
@@ -358,6 +456,9 @@ pub enum Script {
     /// Print this node's IP address of every path and volume.
     #[command(hide = true)]
     ShIp(Names),
+    /// Print what udev names the devices.
+    #[command(hide = true)]
+    ShUdev(Names),
     /// Print the lower resource of a stacked one.
     #[command(hide = true)]
     ShLrOf(Names),
@@ -388,9 +489,13 @@ mod tests {
         assert_eq!(parse("tandemadm primary --force r0").unwrap(), forced);
         assert_eq!(parse("tandemadm primary r0 --overwrite-data-of-peer").unwrap(), forced);
         assert_eq!(parse("tandemadm -c /x up r0").unwrap(), Command::Up(r0()));
-        let wait = Command::WaitConnect(WaitOptions { names: r0(), wfc_timeout: 7 });
+        let limits = WaitLimits { wfc_timeout: Some(7), ..WaitLimits::default() };
+        let wait = Command::WaitConnect(WaitOptions { names: r0(), limits });
         assert_eq!(parse("tandemadm wait-connect -t 7 r0").unwrap(), wait);
         assert_eq!(parse("tandemadm wait-connect --wfc-timeout=7 r0").unwrap(), wait);
+        let limits = WaitLimits { wait_after_sb: Some(YesNo::Yes), ..WaitLimits::default() };
+        assert_eq!(parse("tandemadm wait-con-int --wait-after-sb").unwrap(), Command::WaitConInt(limits));
+        assert_eq!(parse("tandemadm wait-con-int --wait-after-sb=yes").unwrap(), Command::WaitConInt(limits));
     }
 
     #[test]

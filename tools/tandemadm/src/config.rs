@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tandem_config::{
     CannotRun, ConfigError, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, OnCongestion, Pair,
-    Protocol, Resource, Section, Stage, Value, Volume,
+    Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
 };
 use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
@@ -17,7 +18,9 @@ use tandem_core::handler::Handler;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::units::NodeId;
 
+use crate::address::Address;
 use crate::commands::Local;
+use crate::device::OpenError;
 use crate::failure::Failure;
 use crate::output::errln;
 use crate::quorum;
@@ -40,6 +43,19 @@ impl Config {
         let file = path.unwrap_or(Path::new(tandem_config::DEFAULT_PATH));
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         Ok(Config { config, file, node: tandem_config::node_name() })
+    }
+
+    /// Reads `main`, or the default one, and `more` behind it, as if it were one of its files.
+    pub fn load_with(main: Option<&Path>, more: &Path) -> Result<Config, Failure> {
+        let main = main.unwrap_or(Path::new(tandem_config::DEFAULT_PATH));
+        let mut text = String::new();
+        for file in [main, more] {
+            let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+            std::fs::metadata(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+            text += &format!("include \"{}\";\n", path.display());
+        }
+        let config = tandem_config::Config::parse(main, &text).map_err(|error| failure(&error))?;
+        Ok(Config { config, file: main.to_owned(), node: tandem_config::node_name() })
     }
 
     /// What was accepted but has no effect, for the operator.
@@ -126,6 +142,16 @@ impl Config {
         Ok(self.choose(names)?.into_iter().map(|resource| self.config.dump_xml_resource(resource)).collect())
     }
 
+    /// How long to wait for a resource's peers at boot.
+    pub fn startup(&self, name: &str) -> Option<StartupOptions> {
+        Some(self.config.resource_for_node(name, &self.node).ok()?.startup())
+    }
+
+    /// How often the countdown at boot is redrawn.
+    pub fn dialog_refresh(&self) -> Duration {
+        Duration::from_secs(self.config.global.dialog_refresh_s)
+    }
+
     /// What the configuration says of the number of devices.
     pub fn minor_count(&self) -> Option<u64> {
         match self.config.global.settings.get(Section::Global, "minor-count") {
@@ -134,7 +160,7 @@ impl Config {
         }
     }
 
-    /// The resources, `RES`, `RES/VOLUME`, `minor-N` or `all`, as this node has them, in the order of the names.
+    /// The resources, named in any way or `all`, as this node has them, in the order of the names.
     pub(crate) fn locals(&self, names: &[String]) -> Result<Vec<Local<'_>>, Failure> {
         let all = || self.config.for_node(&self.node);
         if is_all(names) {
@@ -153,11 +179,15 @@ impl Config {
                 found.push(local);
                 continue;
             }
-            let (resource, volume) =
-                name.split_once('/').map_or((name.as_str(), None), |(r, v)| (r, Some(v)));
-            let resource = all().into_iter().find(|one| one.name == resource).ok_or_else(unknown)?;
+            let address = Address::parse(name);
+            let resource = all().into_iter().find(|one| one.name == address.resource).ok_or_else(unknown)?;
+            if let Some(peer) = address.peer
+                && !resource.peers(&self.node).iter().any(|host| host.is(peer) || host.name() == peer)
+            {
+                return Err(Failure::NoConnection(name.clone()));
+            }
             let mut local = self.local(resource)?;
-            if let Some(number) = volume {
+            if let Some(number) = address.volume {
                 local.volumes.retain(|volume| volume.number.to_string() == number);
                 if local.volumes.is_empty() {
                     return Err(Failure::NoVolume(resource.name.clone(), number.to_owned()));

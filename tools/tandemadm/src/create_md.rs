@@ -231,14 +231,25 @@ pub fn create(
 ) -> Result<Geometry, CreateMdError> {
     let placement = target.placement();
     let backing_bytes = target.data.size_bytes();
-    for (disk, volume) in target.more_data.iter_mut().zip(&spec.more_volumes) {
-        if volume.meta_disk.is_none() {
-            metadata::wipe(disk, Placement::Internal)?;
-            metadata::stamp(disk, device_id, volume.number)?;
-        }
+    for (disk, number) in target.stamped(spec) {
+        metadata::wipe(disk, Placement::Internal)?;
+        metadata::stamp(disk, device_id, number)?;
     }
     let meta = target.metadata_device();
     Ok(metadata::create_for_volumes(meta, placement, backing_bytes, max_peers, device_id, layout)?)
+}
+
+/// The volumes whose disks nobody can tell apart: all of the disk is data, so that there is no room for a mark, and each is as
+/// large as another.
+pub fn indistinguishable(target: &Target, spec: &ResourceSpec) -> Vec<u16> {
+    let unmarked: Vec<(u16, u64)> = target
+        .volume_disks(spec)
+        .into_iter()
+        .filter(|disk| disk.placement == Placement::External)
+        .map(|disk| (disk.number, disk.backing_bytes))
+        .collect();
+    let alike = |bytes: u64| unmarked.iter().filter(|(_, other)| *other == bytes).count() > 1;
+    unmarked.iter().filter(|(_, bytes)| alike(*bytes)).map(|(number, _)| *number).collect()
 }
 
 /// The lines that a script waits for.

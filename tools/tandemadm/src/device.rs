@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use tandem_control::ResourceSpec;
 use tandem_core::io::DiskError;
 use tandem_core::layout::Layout;
-use tandem_core::metadata::{MetaIo, Placement, VolumeDisk};
+use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, VolumeDisk, check_stamp, check_volumes};
 use tandem_core::units::ByteRange;
 use thiserror::Error;
 
@@ -164,6 +164,23 @@ impl Target {
     pub fn volume_disks(&self, spec: &ResourceSpec) -> Vec<VolumeDisk> {
         let devices = std::iter::once(&self.data).chain(&self.more_data);
         spec.volumes().zip(devices).map(|(volume, device)| volume.with_disk_of(device.size_bytes())).collect()
+    }
+
+    /// Compares what the metadata was made for with the configuration, the disks' sizes, and what the other volumes' disks
+    /// say of themselves.
+    pub fn check(&mut self, spec: &ResourceSpec, metadata: &mut Metadata) -> Result<(), LoadError> {
+        check_volumes(metadata, &self.volume_disks(spec))?;
+        let device_id = metadata.superblock.device_id;
+        self.stamped(spec).try_for_each(|(disk, number)| check_stamp(disk, device_id, number))
+    }
+
+    /// The other volumes' disks that have room for a stamp, with the volumes' numbers.
+    pub fn stamped<'a>(
+        &'a mut self,
+        spec: &'a ResourceSpec,
+    ) -> impl Iterator<Item = (&'a mut Device, u16)> + 'a {
+        let others = self.more_data.iter_mut().zip(&spec.more_volumes);
+        others.filter(|(_, volume)| volume.meta_disk.is_none()).map(|(disk, volume)| (disk, volume.number))
     }
 
     /// Reads of the resource's space of blocks; pads between volumes are zeroes.

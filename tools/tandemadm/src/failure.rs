@@ -25,6 +25,9 @@ pub enum Failure {
     /// The resource has no volume of this number.
     #[error("Resource '{0}' has no volume {1}")]
     NoVolume(String, String),
+    /// The resource has no peer of this name.
+    #[error("Not a valid connection ({0}) for this host")]
+    NoConnection(String),
     /// Only a whole resource can be named.
     #[error(
         "the volumes of {0} share one state, one order of writes and their meta-data: this command acts on all of them; name \
@@ -46,6 +49,9 @@ pub enum Failure {
     /// tandemd refused.
     #[error("{}", refusal_text(.0))]
     Refused(Box<Reply>),
+    /// The command line asks for what cannot be done.
+    #[error("{0}")]
+    Usage(String),
     /// The operator did not confirm.
     #[error("Operation cancelled.")]
     Cancelled,
@@ -76,6 +82,9 @@ pub enum Failure {
     /// Waiting is in vain.
     #[error("{0}: StandAlone, not waiting any longer{1}")]
     WaitStandAlone(String, String),
+    /// The operator does not want to wait any longer.
+    #[error("{0}: not waiting any longer, as you wish")]
+    WaitAborted(String),
     /// Something else in the system.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
@@ -86,9 +95,10 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::NotDefined(_) | Failure::NoResources(_) | Failure::NoVolume(..) => 1,
-            Failure::AllVolumes(_) | Failure::Cancelled => 1,
+            Failure::AllVolumes(_) | Failure::NoConnection(_) | Failure::Usage(_) | Failure::Cancelled => 1,
             Failure::Load(LoadError::NotFound) => 1,
-            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) | Failure::Inconsistent => 5,
+            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) | Failure::WaitAborted(_) => 5,
+            Failure::Inconsistent => 5,
             Failure::NotUp(_) | Failure::Load(_) => 10,
             Failure::Config(_, code) => *code,
             Failure::Refused(reply) => reply.exit_code,

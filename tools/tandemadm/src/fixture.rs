@@ -30,6 +30,7 @@ pub(crate) fn connected() -> ResourceStatus {
             disk_written_bytes: 0,
             bitmap_writes: 0,
             activity_log_writes: 0,
+            activity_log_suspended: false,
             local_pending: 0,
             client_pending: 0,
             epochs: 0,
@@ -49,6 +50,9 @@ pub(crate) fn connected() -> ResourceStatus {
                 received_bytes: 0,
                 pending: 0,
                 unacked: 0,
+                congested: false,
+                in_flight_bytes: 0,
+                resync_in_flight_bytes: 0,
                 out_of_sync_bytes: 0,
                 resync_suspended: ResyncSuspended::default(),
                 resync: None,
@@ -86,11 +90,10 @@ pub(crate) fn resync(total: u64, left: u64) -> ResyncProgress {
     ResyncProgress {
         total_bytes: total,
         left_bytes: left,
-        equal_bytes: 0,
         elapsed_ms: 1000,
         recent_bytes_per_s: 100,
         average_bytes_per_s: 100,
-        stalled: false,
+        ..ResyncProgress::default()
     }
 }
 

@@ -1,8 +1,11 @@
 //! The drbdadm-like command line of Tandem, as a library: the program, the generators of its man page and completion,
 //! and the tests share [`cli::Cli`].
 
+mod address;
 pub mod cli;
+pub mod colours;
 pub mod commands;
+pub mod completion;
 pub mod config;
 pub mod create_md;
 pub mod daemon_start;
@@ -13,6 +16,8 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod gi_text;
+pub mod legacy;
+pub mod man;
 pub mod md_text;
 pub mod nbd;
 mod output;
@@ -21,5 +26,9 @@ mod quorum;
 pub mod saved_blocks;
 pub mod session;
 pub mod signatures;
+mod statistics;
 pub mod status_json;
 pub mod status_text;
+mod terminal;
+mod view;
+mod wrapped;

@@ -2,7 +2,7 @@
 
 use tandem_core::status::{PeerStatus, ResyncProgress};
 
-use crate::status_text::percent_done;
+use crate::view::percent_done;
 
 const WIDTH: usize = 20;
 

@@ -16,7 +16,9 @@
 //! | 64 | node whose data this is |
 //! | 65 | node whose data was kept |
 //! | 66..68 | length of the resource's name |
-//! | 68..4096 | the resource's name, zeroes |
+//! | 68..3064 | the resource's name, zeroes |
+//! | 3064..3072 | number of volumes, 0 if there is one |
+//! | 3072..4096 | 64 volumes of 16 bytes, by ascending number: size in bytes (8), number (2), zeroes |
 //!
 //! Then the pieces, in ascending order, without overlap, at most 1 MiB each: offset on the volume (8 bytes), length (4), crc32 of
 //! both and the data (4), data. Nothing follows the last.
@@ -27,6 +29,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use tandem_core::layout::{Layout, MAX_VOLUMES, VolumeSize};
 use tandem_core::units::{ByteRange, NodeId};
 use thiserror::Error;
 
@@ -35,6 +38,10 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 4096;
 const CRC: std::ops::Range<usize> = 12..16;
 const NAME: usize = 68;
+const VOLUME_COUNT: usize = 3064;
+const VOLUMES: usize = 3072;
+const VOLUME_BYTES: usize = 16;
+const _: () = assert!(VOLUMES + MAX_VOLUMES * VOLUME_BYTES == HEADER_BYTES);
 const PIECE_HEADER_BYTES: usize = 16;
 /// Longest piece.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -46,6 +53,8 @@ pub struct Header {
     pub resource: String,
     /// The volume's size in bytes.
     pub volume_bytes: u64,
+    /// The volumes, if there are several.
+    pub layout: Layout,
     /// The last generation that both copies have been through.
     pub common: u64,
     /// The generation of the saved data.
@@ -211,7 +220,12 @@ fn encode(header: &Header) -> Vec<u8> {
         field.copy_from_slice(&number.to_le_bytes());
     }
     (b[64], b[65]) = (header.node.0, header.kept_node.0);
-    let name = &header.resource.as_bytes()[..header.resource.len().min(HEADER_BYTES - NAME)];
+    b[VOLUME_COUNT] = header.layout.volumes().len() as u8;
+    for (field, volume) in b[VOLUMES..].chunks_exact_mut(VOLUME_BYTES).zip(header.layout.volumes()) {
+        field[..8].copy_from_slice(&volume.bytes.to_le_bytes());
+        field[8..10].copy_from_slice(&volume.number.to_le_bytes());
+    }
+    let name = &header.resource.as_bytes()[..header.resource.len().min(VOLUME_COUNT - NAME)];
     b[66..NAME].copy_from_slice(&(name.len() as u16).to_le_bytes());
     b[NAME..NAME + name.len()].copy_from_slice(name);
     let crc = crc32fast::hash(&b);
@@ -262,17 +276,25 @@ impl Reader<'_> {
         let crc = [b[12], b[13], b[14], b[15]];
         b[CRC].fill(0);
         let name_bytes = usize::from(u16::from_le_bytes([b[66], b[67]]));
-        if crc32fast::hash(&b).to_le_bytes() != crc || name_bytes > HEADER_BYTES - NAME {
+        if crc32fast::hash(&b).to_le_bytes() != crc || name_bytes > VOLUME_COUNT - NAME {
             return Err(self.damaged(0, "the header's checksum does not match"));
         }
-        let number = |i: usize| {
+        let number_at = |at: usize| {
             let mut n = [0; 8];
-            n.copy_from_slice(&b[16 + i * 8..24 + i * 8]);
+            n.copy_from_slice(&b[at..at + 8]);
             u64::from_le_bytes(n)
         };
+        let number = |i: usize| number_at(16 + i * 8);
+        let volumes = (0..usize::from(b[VOLUME_COUNT]).min(MAX_VOLUMES)).map(|i| {
+            let at = VOLUMES + i * VOLUME_BYTES;
+            VolumeSize { number: u16::from_le_bytes([b[at + 8], b[at + 9]]), bytes: number_at(at) }
+        });
+        let layout = Layout::new(volumes.collect())
+            .map_err(|_| self.damaged(VOLUME_COUNT as u64, "its volumes are impossible"))?;
         Ok(Header {
             resource: String::from_utf8_lossy(&b[NAME..NAME + name_bytes]).into_owned(),
             volume_bytes: number(0),
+            layout,
             common: number(1),
             generation: number(2),
             kept_generation: number(3),
@@ -342,6 +364,10 @@ mod tests {
         Header {
             resource: "r0".into(),
             volume_bytes: VOLUME_BYTES,
+            layout: Layout::new(
+                [(0, 1 << 20), (7, 4096)].map(|(number, bytes)| VolumeSize { number, bytes }).to_vec(),
+            )
+            .unwrap(),
             common: 1,
             generation: 2,
             kept_generation: 3,
@@ -383,6 +409,7 @@ mod tests {
             assert_eq!(back[at.clone()], disk[at]);
         }
         assert_eq!(back[..4096], [0; 4096]);
+        assert_eq!(for_each_piece(&path, |_, _| Ok::<(), SavedError>(())).unwrap(), saved);
         assert!(matches!(save_disk(&path), Err(SavedError::Exists(_))));
         std::fs::remove_file(&path).unwrap();
     }

@@ -16,22 +16,29 @@ use crate::output::{errln, out, outln};
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
 /// One run of the program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     /// Where the daemon keeps its sockets.
     pub run: RuntimeDir,
     /// The configuration file asked for.
     pub config_file: Option<PathBuf>,
+    /// A file that is read as if it belonged to the configuration.
+    pub config_to_test: Option<PathBuf>,
     /// Only print what would be done.
     pub dry_run: bool,
+    /// Say what is asked of the daemon.
+    pub verbose: u8,
 }
 
 impl Session {
     /// Asks the daemon for a state change; what it says besides goes to stderr.
     pub fn change(&self, request: &Request) -> Result<(), Failure> {
         if self.dry_run {
-            print_request(request);
+            outln!("{}", shown(request));
             return Ok(());
+        }
+        if self.verbose > 0 {
+            errln!("{}", shown(request));
         }
         let reply = ask(&self.run.control_socket(), request, CHANGE_LIMIT)?;
         if reply.exit_code != 0 || reply.error.is_some() {
@@ -135,10 +142,10 @@ fn at_least_one(reply: Reply) -> Reply {
     Reply { exit_code: reply.exit_code.max(1), ..reply }
 }
 
-fn print_request(request: &Request) {
+fn shown(request: &Request) -> String {
     match serde_json::to_string(request) {
-        Ok(json) => outln!("tandemd <- {json}"),
-        Err(error) => errln!("{error}"),
+        Ok(json) => format!("tandemd <- {json}"),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -1,36 +1,53 @@
 //! `status`, byte for byte as DRBD 9 prints it (reference/drbd.md, C3), with comment lines where a script needs none.
 
-use std::fmt::Write;
-
-use tandem_control::{ResourceStatus, VolumeSpec};
+use tandem_control::ResourceStatus;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
-use tandem_core::status::{PeerStatus, ResyncProgress, ResyncSuspended, Status, VolumeStatus};
+use tandem_core::status::PeerStatus;
+
+use crate::colours::{Colours, Whose};
+use crate::statistics::{self, NOT_BLOCKED};
+use crate::view::{ConnectionView, DeviceView, PeerDeviceView, ResourceView};
+use crate::wrapped::Wrapped;
 
 /// What `status` says if there is no resource.
 pub const NONE_CONFIGURED: &str = "# No currently configured DRBD found.\n";
 
+/// How `status` is to be printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// What goes without saying, too; 2: and how a resync's times came about.
+    pub verbose: u8,
+    /// Counters.
+    pub statistics: bool,
+    /// As on a terminal.
+    pub colours: Colours,
+    /// The reader is a terminal.
+    pub is_terminal: bool,
+    /// Lines are broken at this width.
+    pub columns: usize,
+}
+
+impl Default for Look {
+    /// As a script sees it.
+    fn default() -> Self {
+        Look { verbose: 0, statistics: false, colours: Colours(false), is_terminal: false, columns: 80 }
+    }
+}
+
 /// One resource, its empty line at the end included.
-pub fn resource(status: &ResourceStatus) -> String {
-    let engine = &status.engine;
-    let mut text = format!("{} role:{}", engine.resource, engine.role);
-    if engine.suspended.any() {
-        let _ = write!(text, " suspended:{}", engine.suspended);
-    }
-    text.push('\n');
-    // Writing to a string does not fail.
-    for (volume, of_volume) in status.volumes() {
-        let _ = device(&mut text, engine, &volume_field(status, volume), &of_volume);
-    }
-    for peer in &engine.peers {
-        let _ = connection(&mut text, peer, status);
-    }
-    for peer in &engine.peers {
+pub fn resource(status: &ResourceStatus, look: &Look) -> String {
+    let view = ResourceView::new(status);
+    let mut page = Page { look, text: Wrapped::new(look.columns), names_volumes: names_volumes(&view, look) };
+    page.resource(&view);
+    view.devices.iter().for_each(|device| page.device(device));
+    view.connections.iter().for_each(|connection| page.connection(connection));
+    for peer in &status.engine.peers {
         if let Some(reason) = standalone_reason(peer) {
-            let _ = writeln!(text, "  # {}: {reason}", peer.name);
+            page.comment(&format!("# {}: {reason}", peer.name));
         }
     }
-    text.push('\n');
-    text
+    page.text.end_line();
+    page.text.into_text()
 }
 
 /// Why the peer is StandAlone, if it is and there is something to say, in one line.
@@ -39,157 +56,150 @@ pub fn standalone_reason(peer: &PeerStatus) -> Option<String> {
     (peer.connection == ConnectionState::StandAlone).then(|| reason.replace('\n', " "))
 }
 
-/// How much of a resync is done, in per cent.
-pub fn percent_done(resync: &ResyncProgress) -> f64 {
-    match resync.total_bytes {
-        0 => 100.0,
-        total => total.saturating_sub(resync.left_bytes) as f64 * 100.0 / total as f64,
-    }
+/// They are left out for a resource's only volume if it is number 0.
+fn names_volumes(view: &ResourceView, look: &Look) -> bool {
+    look.verbose > 0 || !matches!(view.devices.as_slice(), [DeviceView { volume: 0, .. }])
 }
 
-fn device(text: &mut String, engine: &Status, field: &str, volume: &VolumeStatus) -> std::fmt::Result {
-    write!(text, "  {field}disk:{}", engine.disk)?;
-    if engine.disk == DiskState::Diskless {
-        text.push_str(" client:no");
-    }
-    if !engine.quorum {
-        text.push_str(" quorum:no");
-    }
-    writeln!(text, " open:{}", if volume.openers.is_empty() { "no" } else { "yes" })
+struct Page<'a> {
+    look: &'a Look,
+    text: Wrapped,
+    names_volumes: bool,
 }
 
-fn connection(text: &mut String, peer: &PeerStatus, status: &ResourceStatus) -> std::fmt::Result {
-    match peer.connection {
-        ConnectionState::Connected => writeln!(text, "  {} role:{}", peer.name, peer.role)?,
-        state => writeln!(text, "  {} connection:{state}", peer.name)?,
+impl Page<'_> {
+    fn resource(&mut self, view: &ResourceView) {
+        let (verbose, colours) = (self.look.verbose > 0, self.look.colours);
+        self.text.put(0, &view.name);
+        if verbose {
+            self.text.put(4, &format!("node-id:{}", view.node_id));
+        }
+        self.text.put(4, &format!("role:{}", colours.role(view.role, Whose::Ours)));
+        if verbose || view.suspended {
+            self.text.put(4, &format!("suspended:{}", view.why_suspended));
+        }
+        if verbose || view.force_io_failures {
+            let failures = colours.yes_no(view.force_io_failures, false);
+            self.text.put(4, &format!("force-io-failures:{failures}"));
+        }
+        if verbose && self.look.statistics {
+            self.text.end_line();
+            self.text.put_all(4, statistics::resource(view));
+        }
+        self.text.end_line();
     }
-    let replicating = !matches!(peer.replication, ReplicationState::Off | ReplicationState::Established);
-    if peer.connection != ConnectionState::Connected && !replicating && peer.disk == DiskState::DUnknown {
-        return Ok(());
-    }
-    for volume in status.spec.volumes() {
-        peer_device(text, peer, &volume_field(status, volume), replicating)?;
-    }
-    Ok(())
-}
 
-/// The states are the same for all volumes, and so is how much of a resync is done.
-fn peer_device(text: &mut String, peer: &PeerStatus, field: &str, replicating: bool) -> std::fmt::Result {
-    write!(text, "    {field}")?;
-    if replicating {
-        write!(text, "replication:{} ", peer.replication)?;
+    fn device(&mut self, view: &DeviceView) {
+        let (verbose, colours) = (self.look.verbose > 0, self.look.colours);
+        let mut indent = 2;
+        if self.names_volumes {
+            self.text.put(indent, &format!("volume:{}", view.volume));
+            indent = 6;
+        }
+        if verbose {
+            self.text.put(indent, &format!("minor:{}", view.minor));
+        }
+        self.text.put(indent, &format!("disk:{}", colours.disk(view.disk_state, Whose::Ours)));
+        self.client("client", view.disk_state, indent);
+        if verbose {
+            let disk = view.backing_dev.as_deref().unwrap_or("none");
+            self.text.put(indent, &format!("backing_dev:{disk}"));
+        }
+        if verbose || !view.quorum {
+            self.text.put(indent, &format!("quorum:{}", colours.yes_no(view.quorum, true)));
+        }
+        self.text.put(indent, &format!("open:{}", statistics::yes_no(view.open)));
+        if self.look.statistics {
+            self.text.end_line();
+            self.text.put_all(6, statistics::device(view, self.look.verbose));
+        }
+        if verbose {
+            self.text.put(6, NOT_BLOCKED);
+        }
+        self.text.end_line();
     }
-    write!(text, "peer-disk:{}", peer.disk)?;
-    if peer.disk == DiskState::Diskless {
-        text.push_str(" peer-client:no");
-    }
-    if let Some(resync) = peer.resync.as_ref().filter(|_| replicating) {
-        // Cut, not rounded: 100.00 is for what is done.
-        write!(text, " done:{:.2}", (percent_done(resync) * 100.0).floor() / 100.0)?;
-    }
-    if peer.resync_suspended != ResyncSuspended::default() {
-        write!(text, " resync-suspended:{}", peer.resync_suspended)?;
-    }
-    text.push('\n');
-    Ok(())
-}
 
-/// Left out for a resource's only volume if it is number 0.
-fn volume_field(status: &ResourceStatus, volume: &VolumeSpec) -> String {
-    match (volume.number, status.spec.more_volumes.is_empty()) {
-        (0, true) => String::new(),
-        (number, _) => format!("volume:{number} "),
+    fn connection(&mut self, view: &ConnectionView) {
+        let (verbose, colours) = (self.look.verbose > 0, self.look.colours);
+        let connected = view.connection_state == ConnectionState::Connected;
+        self.text.put(2, &view.name);
+        if verbose {
+            self.text.put(6, &format!("node-id:{}", view.peer_node_id));
+        }
+        if verbose || !connected {
+            self.text.put(6, &format!("connection:{}", colours.connection(view.connection_state)));
+        }
+        if verbose || connected {
+            self.text.put(6, &format!("role:{}", colours.role(view.peer_role, Whose::Theirs)));
+        }
+        if verbose {
+            self.text.put(6, &format!("tls:{}", statistics::yes_no(view.tls)));
+        }
+        if verbose || view.congested {
+            self.text.put_all(6, statistics::connection(view));
+        }
+        self.text.end_line();
+        if verbose || self.look.statistics || connected {
+            view.peer_devices.iter().for_each(|of_peer| self.peer_device(of_peer));
+        }
+    }
+
+    fn peer_device(&mut self, view: &PeerDeviceView) {
+        let (verbose, colours) = (self.look.verbose > 0, self.look.colours);
+        let replicating =
+            !matches!(view.replication_state, ReplicationState::Off | ReplicationState::Established);
+        let nothing_known =
+            view.replication_state == ReplicationState::Off && view.peer_disk_state == DiskState::DUnknown;
+        let says_disk = verbose || self.look.statistics || !nothing_known;
+        // DRBD prints an empty line here.
+        if !says_disk && !self.names_volumes {
+            return;
+        }
+        let mut indent = 4;
+        if self.names_volumes {
+            self.text.put(indent, &format!("volume:{}", view.volume));
+            indent = 8;
+        }
+        if verbose || replicating {
+            let state = colours.replication(view.replication_state);
+            self.text.put(indent, &format!("replication:{state}"));
+            indent = 8;
+        }
+        if says_disk {
+            self.peer_disk(view, indent);
+        }
+        self.text.end_line();
+    }
+
+    fn peer_disk(&mut self, view: &PeerDeviceView, indent: usize) {
+        let disk = self.look.colours.disk(view.peer_disk_state, Whose::Theirs);
+        self.text.put(indent, &format!("peer-disk:{disk}"));
+        self.client("peer-client", view.peer_disk_state, indent);
+        if let Some(details) = &view.details {
+            self.text.put(8, &format!("done:{:.2}", details.percent_resync_done));
+        }
+        if self.look.verbose > 0 || view.resync_suspended != "no" {
+            self.text.put(8, &format!("resync-suspended:{}", view.resync_suspended));
+        }
+        if self.look.statistics {
+            self.text.end_line();
+            self.text.put_all(8, statistics::peer_device(view, self.look.verbose));
+        }
+    }
+
+    /// Whether a node without a disk is meant to be: a person sees that it has none.
+    fn client(&mut self, key: &str, disk: DiskState, indent: usize) {
+        if disk == DiskState::Diskless && (self.look.verbose > 0 || !self.look.is_terminal) {
+            self.text.put(indent, &format!("{key}:no"));
+        }
+    }
+
+    /// A line that is not broken.
+    fn comment(&mut self, line: &str) {
+        self.text.put(2, line);
+        self.text.end_line();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture;
-
-    #[test]
-    fn a_healthy_primary() {
-        let mut status = fixture::connected();
-        status.engine.openers.push("nbd client".into());
-        let golden =
-            "r0 role:Primary\n  disk:UpToDate open:yes\n  bravo role:Secondary\n    peer-disk:UpToDate\n\n";
-        assert_eq!(resource(&status), golden);
-    }
-
-    #[test]
-    fn a_resync_shows_how_far_it_is() {
-        let mut status = fixture::connected();
-        let peer = &mut status.engine.peers[0];
-        peer.replication = ReplicationState::SyncSource;
-        peer.disk = DiskState::Inconsistent;
-        peer.resync = Some(fixture::resync(1000, 625));
-        assert!(
-            resource(&status).ends_with("    replication:SyncSource peer-disk:Inconsistent done:37.50\n\n")
-        );
-        status.engine.peers[0].resync = Some(fixture::resync(1_000_000, 1));
-        assert!(resource(&status).contains(" done:99.99\n"));
-        status.engine.peers[0].resync = Some(fixture::resync(0, 0));
-        assert!(resource(&status).contains(" done:100.00\n"));
-        status.engine.peers[0].resync_suspended =
-            ResyncSuspended { user: true, peer: true, dependency: false };
-        assert!(resource(&status).contains(" done:100.00 resync-suspended:user,peer\n"));
-    }
-
-    #[test]
-    fn a_lost_peer_shows_its_connection_only() {
-        let mut status = fixture::connected();
-        fixture::disconnect(&mut status, ConnectionState::Connecting);
-        assert_eq!(
-            resource(&status),
-            "r0 role:Primary\n  disk:UpToDate open:no\n  bravo connection:Connecting\n\n"
-        );
-        status.engine.peers[0].disk = DiskState::Outdated;
-        assert!(resource(&status).ends_with("  bravo connection:Connecting\n    peer-disk:Outdated\n\n"));
-    }
-
-    #[test]
-    fn split_brain_is_explained_in_a_comment() {
-        let mut status = fixture::connected();
-        fixture::disconnect(&mut status, ConnectionState::StandAlone);
-        status.engine.peers[0].standalone_reason = Some("Split-Brain detected\nbut unresolved".into());
-        assert!(
-            resource(&status).ends_with(
-                "  bravo connection:StandAlone\n  # bravo: Split-Brain detected but unresolved\n\n"
-            )
-        );
-        status.engine.peers[0].connection = ConnectionState::Connecting;
-        assert!(!resource(&status).contains('#'));
-    }
-
-    #[test]
-    fn several_volumes_have_a_line_each() {
-        let mut status = fixture::two_volumes();
-        status.engine.volumes[1].openers.push("nbd client".into());
-        assert_eq!(
-            resource(&status),
-            "r0 role:Primary\n  volume:0 disk:UpToDate open:no\n  volume:1 disk:UpToDate open:yes\n  \
-             bravo role:Secondary\n    volume:0 peer-disk:UpToDate\n    volume:1 peer-disk:UpToDate\n\n"
-        );
-        let peer = &mut status.engine.peers[0];
-        peer.replication = ReplicationState::SyncSource;
-        peer.disk = DiskState::Inconsistent;
-        peer.resync = Some(fixture::resync(1000, 625));
-        let text = resource(&status);
-        for volume in 0..2 {
-            let line =
-                format!("\n    volume:{volume} replication:SyncSource peer-disk:Inconsistent done:37.50\n");
-            assert!(text.contains(&line), "{text}");
-        }
-    }
-
-    #[test]
-    fn diskless_nodes_and_other_volumes_are_named() {
-        let mut status = fixture::connected();
-        status.spec.volume.number = 3;
-        status.engine.disk = DiskState::Diskless;
-        status.engine.peers[0].disk = DiskState::Diskless;
-        let text = resource(&status);
-        assert!(text.contains("\n  volume:3 disk:Diskless client:no open:no\n"), "{text}");
-        assert!(text.contains("\n    volume:3 peer-disk:Diskless peer-client:no\n"), "{text}");
-    }
-}
+mod tests;

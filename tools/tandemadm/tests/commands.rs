@@ -64,6 +64,11 @@ fn status_and_its_parts_come_from_the_daemon() {
         "r0 role:Primary\n  disk:UpToDate open:no\n  bravo role:Secondary\n    peer-disk:UpToDate\n\n";
     assert_eq!(node.adm("status").stdout, golden);
     assert_eq!(node.adm("status r0").stdout, golden);
+    node.adm("status -v r0").expect(0, &["r0 node-id:0 role:Primary suspended:no", " quorum:yes open:no"]);
+    node.adm("status --statistics").expect(0, &["\n      read:0 written:0\n", "received:0 sent:0\n"]);
+    node.adm("-vv status --statistics r0").expect(0, &["    write-ordering:flush\n", "al-writes:0"]);
+    node.adm("status --color r0").expect(0, &["\x1b[1;36mPrimary\x1b[0m"]);
+    node.adm("status --color=never --json").expect(0, &["\"role\": \"Primary\""]);
     assert_eq!(node.adm("role r0").stdout, "Primary\n");
     assert_eq!(node.adm("cstate r0").stdout, "Connected\n");
     assert_eq!(node.adm("dstate r0").stdout, "UpToDate/UpToDate\n");
@@ -183,12 +188,11 @@ fn waiting_ends_when_the_state_is_reached() {
             status.engine.peers[0].replication = ReplicationState::SyncSource;
             status.engine.peers[0].resync = Some(ResyncProgress {
                 total_bytes: 100 * MIB,
-                equal_bytes: 0,
                 left_bytes: 50 * MIB,
                 elapsed_ms: 100,
                 recent_bytes_per_s: 10 * MIB,
                 average_bytes_per_s: 10 * MIB,
-                stalled: false,
+                ..ResyncProgress::default()
             });
         }
         snapshot(status)

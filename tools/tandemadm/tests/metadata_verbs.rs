@@ -29,6 +29,17 @@ fn edit(node: &Node, change: impl FnOnce(&mut Superblock)) {
     }
 }
 
+/// What is there, as `change` makes it.
+fn alter(node: &Node, change: impl FnOnce(&mut Superblock)) {
+    let bytes = fs::read(node.disk()).unwrap();
+    let copy = &bytes[(MIB - 4096) as usize..];
+    let mut superblock = Superblock::decode(copy.try_into().unwrap()).unwrap();
+    change(&mut superblock);
+    for copy in [MIB - 4096, MIB - 8192] {
+        node.write_to_disk(copy, &superblock.encode());
+    }
+}
+
 fn dump_to_file(node: &Node) -> String {
     let ran = node.adm("dump-md r0");
     fs::write(node.path("dump"), &ran.expect(0, &[]).stdout).unwrap();
@@ -55,6 +66,127 @@ fn what_was_dumped_is_restored() {
     node.adm("wipe-md --force r0").expect(0, &[]);
     restore(&node, &file).expect(0, &["Successfully restored meta data"]);
     assert_eq!(fs::read(node.disk()).unwrap(), before);
+}
+
+fn good(s: &mut Superblock) {
+    (s.generations.current, s.flags.consistent, s.flags.up_to_date) = (0xABC, true, true);
+    s.sequence = 5;
+}
+
+#[test]
+fn an_older_dump_makes_every_block_count_as_different() {
+    let node = created();
+    edit(&node, good);
+    let file = dump_to_file(&node);
+    alter(&node, |s| (s.sequence, s.generations.current) = (9, 0xDEF));
+    let asked = node.adm(&format!("restore-md r0 {file}"));
+    asked.expect(
+        1,
+        &["the dump is older than the meta-data on the disk (its sequence is 5, there 9)", "cancelled"],
+    );
+    restore(&node, &file).expect(0, &["Successfully restored meta data"]);
+    let dump = node.adm("dump-md r0").stdout;
+    for part in ["current-uuid 0x0000000000000ABC;", "sequence 10;", "was-up-to-date", "# bits-set 246;"] {
+        assert!(dump.contains(part), "no {part} in {dump}");
+    }
+}
+
+#[test]
+fn what_the_disk_says_against_its_data_outlives_every_dump() {
+    let node = created();
+    edit(&node, |s| {
+        good(s);
+        (s.peers[0].node, s.peers[0].outdated) = (Some(NodeId(1)), true);
+    });
+    let file = dump_to_file(&node);
+    // Outdated, and the peer may be in use again.
+    alter(&node, |s| (s.flags.up_to_date, s.peers[0].outdated) = (false, false));
+    restore(&node, &file).expect(0, &["Successfully restored meta data"]);
+    let dump = node.adm("dump-md r0").stdout;
+    assert!(dump.contains("flags consistent;") && !dump.contains("outdated"), "{dump}");
+    // Half a resync.
+    alter(&node, |s| s.flags.consistent = false);
+    restore(&node, &file).expect(0, &[]);
+    node.adm("dstate r0").expect(0, &["Inconsistent"]);
+}
+
+#[test]
+fn a_dump_of_another_disk_or_another_time_is_refused() {
+    let node = created();
+    edit(&node, good);
+    let file = dump_to_file(&node);
+    alter(&node, |s| s.sequence = 4);
+    let before = fs::read(node.disk()).unwrap();
+    restore(&node, &file).expect(10, &["newer than the meta-data on the disk", "create-md --force r0"]);
+    assert_eq!(fs::read(node.disk()).unwrap(), before);
+    alter(&node, |s| s.device_id = 0xE);
+    restore(&node, &file)
+        .expect(10, &["device id 000000000000000D, the disk has that with 000000000000000E"]);
+    node.adm("create-md --force r0").expect(0, &[]);
+    restore(&node, &file).expect(0, &["Successfully restored meta data"]);
+}
+
+/// Two volumes, and a file for undo logs.
+fn with_two_volumes() -> Node {
+    let node = Node::new(MIB);
+    fs::write(node.path("log"), vec![0; MIB as usize]).unwrap();
+    let (disk, log, undo) = (node.disk(), node.path("log"), node.path("undo"));
+    let volume = |number: u8, disk: &std::path::Path| {
+        format!("volume {number} {{ device minor {number}; disk {}; meta-disk internal; }}", disk.display())
+    };
+    let (first, second) = (volume(0, &disk), volume(1, &log));
+    let text = format!(
+        "resource r0 {{ disk {{ resync-undo {}; }} {first} {second}\n on alpha {{ address 127.0.0.1:7788; }} on bravo {{ address \
+         127.0.0.2:7788; }} }}",
+        undo.display()
+    );
+    fs::write(node.config(), text).unwrap();
+    node.adm("create-md r0").expect(0, &[]);
+    node
+}
+
+#[test]
+fn a_dump_of_several_volumes_brings_their_disks_with_it() {
+    let node = with_two_volumes();
+    alter(&node, |s| s.node = Some(NodeId(0)));
+    let file = dump_to_file(&node);
+    let before = fs::read(node.path("log")).unwrap();
+    node.adm("create-md --force r0").expect(0, &[]);
+    assert_ne!(fs::read(node.path("log")).unwrap(), before, "it belongs to the new meta-data");
+    restore(&node, &file).expect(0, &["Successfully restored meta data"]);
+    assert_eq!(fs::read(node.path("log")).unwrap(), before);
+    fs::write(node.path("log"), vec![0; MIB as usize]).unwrap();
+    restore(&node, &file)
+        .expect(10, &["the disk of volume 1 is not the one that the meta-data was created for"]);
+}
+
+/// Where all of a disk is data there is no room for a mark.
+#[test]
+fn disks_that_nobody_can_tell_apart_are_named() {
+    let node = with_two_volumes();
+    node.adm("create-md --force r0").expect(0, &[]);
+    assert!(!node.adm("create-md --force r0").stderr.contains("equally large"));
+    let mut config = fs::read_to_string(node.config()).unwrap();
+    for name in ["md0", "md1"] {
+        fs::write(node.path(name), vec![0; MIB as usize]).unwrap();
+        let external = format!("meta-disk {}", node.path(name).display());
+        config = config.replacen("meta-disk internal", &external, 1);
+    }
+    fs::write(node.config(), config).unwrap();
+    node.adm("create-md --force r0")
+        .expect(0, &["the disks of volumes 0, 1 are equally large", "/dev/disk/by-id"]);
+}
+
+#[test]
+fn nothing_is_put_back_on_another_disk() {
+    let node = with_two_volumes();
+    alter(&node, |s| (s.node, s.undo_id, s.generations.current) = (Some(NodeId(0)), 7, 0xABC));
+    fs::write(node.path("log"), vec![0; MIB as usize]).unwrap();
+    let undo = || node.adm("resync-undo --force r0");
+    undo().expect(10, &["the disk of volume 1 is not the one that the meta-data was created for"]);
+    let config = fs::read_to_string(node.config()).unwrap();
+    fs::write(node.config(), config.replace("volume 1", "volume 2")).unwrap();
+    undo().expect(10, &["the meta-data was created for volumes 0, 1"]);
 }
 
 #[test]
@@ -140,6 +272,16 @@ fn a_peer_is_forgotten_by_name_or_number() {
         assert!(dump.contains("history-uuids {\n        0x0000000000000022;"), "{dump}");
         node.adm(&format!("forget-peer {name}")).expect(0, &["knows nothing of"]);
     }
+    // Good data goes on as another generation.
+    let node = created();
+    edit(&node, |s| {
+        good(s);
+        s.peers[0].node = Some(NodeId(1));
+    });
+    node.adm("forget-peer r0").expect(0, &[]);
+    let dump = node.adm("dump-md r0").stdout;
+    assert!(dump.contains("history-uuids {\n        0x0000000000000ABC;"), "{dump}");
+    assert!(!dump.contains("current-uuid 0x0000000000000ABC;"), "{dump}");
     let node = created();
     for name in ["r0:charlie", "r0:0", "r0:32"] {
         node.adm(&format!("forget-peer {name}")).expect(10, &["is no peer of resource r0."]);

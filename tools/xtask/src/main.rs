@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | fuzz-config | vm | bench | deb |
-//! tidy`.
+//! The project's own commands: `cargo xtask demo | test | sim | torture | postgres | fuzz-config | vm | bench | man |
+//! deb | tidy`.
 
 mod deb;
 mod demo;
@@ -78,6 +78,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Writes the manual pages of what is shipped
+    Man,
     /// Builds Debian packages of what is shipped
     Deb,
     /// Checks the rules of the house that no compiler checks
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         Task::Vm { scenario } => vm::run(scenario),
         Task::Load { job } => vm::run_job(&job),
         Task::Bench { functions, args } => bench(functions, &args),
+        Task::Man => deb::run_man(),
         Task::Deb => deb::run_build(),
         Task::Tidy => tidy::report(),
         Task::Guard { folder } => sandbox::guard(std::io::stdin(), &folder),

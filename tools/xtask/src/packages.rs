@@ -73,6 +73,9 @@ const LIBNFS: Package = Package {
 };
 const DRBD_UTILS: Package =
     Package { name: "drbd-utils", program: "drbdadm", reason: "the oracle: its configuration is ours" };
+const ZSH: Package = Package { name: "zsh", program: "zsh", reason: "completes command lines" };
+const FISH: Package = Package { name: "fish", program: "fish", reason: "completes command lines" };
+const GROFF: Package = Package { name: "groff-base", program: "groff", reason: "reads the manual pages" };
 const GCC: Package = Package { name: "gcc", program: "gcc", reason: "builds that client" };
 const PROCPS: Package = Package { name: "procps", program: "pgrep", reason: "sees what is left running" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
@@ -89,7 +92,7 @@ pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
 pub(crate) const TEST: &[Package] = &[
     LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT,
-    UCARP, KEEPALIVED, HAPROXY, DRBD_UTILS,
+    UCARP, KEEPALIVED, HAPROXY, DRBD_UTILS, ZSH, FISH, GROFF,
 ];
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];

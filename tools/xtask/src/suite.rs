@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result<()> {
     );
     suite.step("every short history", &mut histories(&[]));
     suite.step("every short history, seeded bugs", &mut histories(&["--mutations"]));
-    suite.step("oracle: Debian's drbd-utils", &mut oracle());
+    suite.step("oracle: Debian's drbd-utils; shells", &mut oracle());
     suite.step("build as shipped", &mut repo::release_build());
     suite.step("Debian packages", &mut debian_packages(&release));
     suite.step("end to end: real daemons, real clients", &mut end_to_end("e2e", "", &release, &sandbox));
@@ -75,11 +75,22 @@ fn debian_packages(binaries: &Path) -> Command {
     cargo
 }
 
-/// What DRBD's own tools say of the same configurations.
+/// What DRBD's own tools say of the same configurations, and shells of the same command lines.
 fn oracle() -> Command {
     let mut cargo = repo::cargo();
     cargo
-        .args(["test", "-p", "tandem-config", "-p", "tandemadm", "--test", "oracle", "--"])
+        .args([
+            "test",
+            "-p",
+            "tandem-config",
+            "-p",
+            "tandemadm",
+            "--test",
+            "oracle",
+            "--test",
+            "shells",
+            "--",
+        ])
         .args(["--ignored", "--nocapture"]);
     cargo
 }

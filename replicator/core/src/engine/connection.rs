@@ -7,6 +7,7 @@ use super::receiver::Burden;
 use super::resync::PeerPause;
 use crate::config::Terms;
 use crate::io::{Event, Level, Output};
+use crate::settings::Settings;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, Timestamp};
 use crate::wire::Message;
@@ -31,7 +32,7 @@ impl Engine {
 
     pub(super) fn peer_connected(&mut self, id: NodeId) {
         let now = self.now;
-        let terms = self.config.options.terms();
+        let (terms, settings) = (self.config.options.terms(), self.config.options.settings());
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.connection != ConnectionState::Connecting || peer.link_up {
             self.outputs.push_back(Output::ClosePeer(id));
@@ -50,7 +51,7 @@ impl Engine {
         peer.options_known = false;
         peer.peer_is_tentative = false;
         let tentative = peer.tentative;
-        self.send(id, Message::Options { terms, tentative });
+        self.send(id, Message::Options { terms, settings, tentative });
         self.begin_handshake(id);
     }
 
@@ -58,15 +59,30 @@ impl Engine {
         &mut self,
         id: NodeId,
         theirs: Terms,
+        settings: &Settings,
         tentative: bool,
     ) -> Result<(), String> {
-        let ours = self.config.options.terms();
+        let (ours, chosen) = (self.config.options.terms(), self.config.options.settings());
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
         peer.options_known = true;
         peer.peer_is_tentative = tentative;
-        if let Some(option) = ours.difference(&theirs) {
-            let text =
-                format!("incompatible {option} settings: make the configuration files equal on both nodes");
+        let must = ours.differences(&theirs);
+        let (forbidden, unwise): (Vec<_>, Vec<_>) = chosen
+            .differences(settings, &peer.config.name)
+            .into_iter()
+            .partition(|(name, _)| must.contains(name));
+        for (_, sentence) in unwise {
+            let text = format!("{sentence}: make the configuration files equal on both nodes");
+            self.note(Some(id), Level::Warn, text);
+        }
+        if let Some(option) = must.first() {
+            let sentences: Vec<String> = forbidden.into_iter().map(|(_, sentence)| sentence).collect();
+            let text = format!(
+                "incompatible {option} settings: {}; make the configuration files equal on both nodes",
+                sentences.join(", ")
+            );
+            // It reads our options before our handshake, and refuses as well.
+            self.note_what_peer_makes_of_it(id, DiskState::Outdated, false);
             self.refuse(id, text);
         }
         Ok(())

@@ -2,8 +2,12 @@
 //!
 //! A Primary that loses its peer runs fence-peer; with resource-and-stonith, requests are frozen until it has succeeded
 //! or the peer is back and has noted that it lacks data. A Secondary without its peer is only Consistent, and is promoted
-//! once fence-peer has succeeded. What is known of an absent peer is on disk, and is forgotten there before the next
-//! handshake: from then on it may become UpToDate.
+//! once fence-peer has succeeded.
+//!
+//! What is known of an absent peer is on disk, and is forgotten there before the next handshake: from then on it may become
+//! UpToDate. That it was outdated is noted again when the connection ends if it cannot have: every handshake that it was
+//! sent has ended here, in a refusal, which both nodes come to alike, or without a disk on one side; and it has never called
+//! its data better than Outdated.
 
 use super::Engine;
 use super::peer::Peer;
@@ -21,6 +25,10 @@ pub(super) struct Fence {
     met: bool,
     /// It was known to be outdated before that.
     was_outdated: bool,
+    /// It has a handshake of ours, and what it makes of that is not known.
+    weighs: bool,
+    /// On this connection it may have become, or has said that it is, better than Outdated.
+    may_have_risen: bool,
     /// Counts the handshakes, so that outcomes of older fencing are told apart.
     meetings: u64,
     /// fence-peer is to be run.
@@ -51,6 +59,13 @@ impl Fence {
     /// fence-peer runs, or will.
     pub(super) fn is_under_way(&self) -> bool {
         self.wanted || self.running.is_some()
+    }
+
+    /// The connection ends: the peer was known to be outdated before, and still is.
+    fn take_outdated(&mut self, only_asked: bool) -> bool {
+        let weighs = std::mem::take(&mut self.weighs);
+        let may_have_risen = std::mem::take(&mut self.may_have_risen) || weighs;
+        std::mem::take(&mut self.was_outdated) && (only_asked || !may_have_risen)
     }
 }
 
@@ -100,31 +115,40 @@ impl Engine {
             self.disk.persist.request(false);
             self.has_changed = true;
             if let Some(peer) = self.peer_mut(id) {
-                peer.fence.was_outdated = true;
+                peer.fence.was_outdated = !peer.is_connected() || peer.disk <= DiskState::Outdated;
             }
             return false;
         }
         if let Some(peer) = self.peer_mut(id) {
             peer.fence.met = true;
+            peer.fence.weighs = true;
             peer.fence.meetings += 1;
             peer.fence.wanted = false;
         }
         true
     }
 
+    /// A handshake has ended: the peer says that its data is worth so much, and may make more of it.
+    pub(super) fn note_what_peer_makes_of_it(&mut self, id: NodeId, worth: DiskState, rises: bool) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.fence.weighs = false;
+            peer.fence.may_have_risen |= rises || worth > DiskState::Outdated;
+        }
+    }
+
     /// The peer is gone, and with what it has been told it may go on by itself. That it was the target of a resync proves
     /// nothing: it may be complete.
     pub(super) fn fence_if_lost(&mut self, id: NodeId) {
         let primary = self.role == Role::Primary;
+        let believe = seeded!(self, BelievesThatPeerStaysOutdated);
         let Some(peer) = self.peer_mut(id) else { return };
         peer.fence.unsettled = primary;
         let met = std::mem::take(&mut peer.fence.met);
-        let was_outdated = std::mem::take(&mut peer.fence.was_outdated);
-        if peer.peer_is_tentative {
-            // It only asked.
-            if was_outdated {
-                self.note_outdated_peer(id);
-            }
+        let only_asked = peer.peer_is_tentative;
+        if peer.fence.take_outdated(only_asked || believe) {
+            return self.note_outdated_peer(id);
+        }
+        if only_asked {
             return;
         }
         peer.fence.unfenced = false;
@@ -235,7 +259,7 @@ impl Engine {
     fn is_settled_with(&self, id: NodeId) -> bool {
         self.peer(id).filter(|p| p.is_connected()).is_some_and(|p| match p.replication {
             ReplicationState::Established => p.has_good_data(),
-            ReplicationState::SyncSource => p.target_is_marked,
+            source if source.is_source() => p.target_is_marked,
             _ => false,
         })
     }

@@ -14,7 +14,6 @@ use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
-use crate::layout::Layout;
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, SECTOR_BYTES};
@@ -116,7 +115,7 @@ impl Engine {
             },
             disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
-            layout: metadata.map_or(Layout::default(), |m| m.superblock.layout.clone()),
+            layout: self.layout().clone(),
             generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
             bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
@@ -162,12 +161,16 @@ impl Engine {
         }
         self.note_handshake(id, &mine, &theirs);
         if mine.discard_my_data && theirs.discard_my_data {
+            self.note_what_peer_makes_of_it(id, theirs.disk, false);
             let text = "incompatible discard-my-data settings: only one node can give up its data";
             return self.refuse(id, text.into());
         }
         let agreed_bytes = match agreed_size(&mine, &theirs) {
             Ok(agreed_bytes) => agreed_bytes,
-            Err(reason) => return self.refuse(id, reason),
+            Err(reason) => {
+                self.note_what_peer_makes_of_it(id, theirs.disk, false);
+                return self.refuse(id, reason);
+            }
         };
         let decision = decide(&mine, &theirs, &terms, sides);
         let (verdict, rule) = (decision.verdict.clone(), decision.rule);
@@ -185,6 +188,9 @@ impl Engine {
         if let Some(step_down) = step_down {
             return self.begin_to_step_down(id, step_down);
         }
+        // Without a disk on either side nothing was decided yet.
+        let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
+        self.note_what_peer_makes_of_it(id, theirs.disk, decided && refusal.is_none());
         self.tell_of_conflicts(id, &decision, &mine, &theirs);
         if let Some(reason) = refusal {
             let retries = self.config.options.rr_conflict == RrConflict::RetryConnect;
@@ -197,8 +203,6 @@ impl Engine {
             self.set_size(agreed_bytes);
         }
         self.restart_receiver_if_stale(id);
-        // Without a disk on either side nothing was decided yet.
-        let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
         let last_round = self.peer(id).is_some_and(|p| !p.round_again);
@@ -414,16 +418,24 @@ impl Engine {
 
 /// The smaller disk decides while there is no data; afterwards the size stands.
 fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, String> {
-    if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
-        return Ok(None);
-    }
-    if let Some(text) = mine.layout.disagreement(&theirs.layout) {
+    let has_disk = |h: &Handshake| h.disk >= DiskState::Negotiating;
+    // The clients of a Primary without a disk use the volumes of the one that it had.
+    let counts = |h: &Handshake| has_disk(h) || h.role == Role::Primary;
+    if (has_disk(mine) || has_disk(theirs))
+        && counts(mine)
+        && counts(theirs)
+        && let Some(text) = mine.layout.disagreement(&theirs.layout)
+    {
         return Err(text);
+    }
+    if !has_disk(mine) || !has_disk(theirs) {
+        return Ok(None);
     }
     let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
         (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),
         (0, theirs) => theirs,
         (mine, 0) => mine,
+        (a, b) if mine.generations.is_fresh() && theirs.generations.is_fresh() => a.min(b),
         (a, b) if a == b => a,
         (a, _) if theirs.generations.is_fresh() => a,
         (_, b) if mine.generations.is_fresh() => b,

@@ -336,7 +336,9 @@ impl Engine {
             Message::PingAck => self.ping_answered(peer),
             Message::Preamble(_) => Err("a preamble in the middle of a connection".into()),
             Message::Refuse { reason } => self.refused_by_peer(peer, &reason),
-            Message::Options { terms, tentative } => self.options_received(peer, terms, tentative),
+            Message::Options { terms, settings, tentative } => {
+                self.options_received(peer, terms, &settings, tentative)
+            }
             Message::Handshake(h) => self.handshake_received(peer, h),
             Message::BitmapChunk { chunk, words } => self.bitmap_chunk_received(peer, chunk, &words.data),
             Message::BitmapEnd => self.bitmap_end_received(peer),
@@ -366,6 +368,7 @@ impl Engine {
             }
             Message::Zero { seq, range, wants, unmap } => self.zero_received(peer, seq, range, wants, unmap),
             Message::Barrier { epoch, writes, flush } => self.barrier_received(peer, epoch, writes, flush),
+            Message::ResyncReady => self.resync_ready_received(peer),
             Message::ResyncRequest { range } => self.resync_requested(peer, range),
             Message::ResyncData { offset, payload } => self.resync_data_received(peer, offset, payload),
             Message::ResyncZeroes { range } => self.resync_zeroes_received(peer, range),

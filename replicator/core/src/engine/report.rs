@@ -26,6 +26,7 @@ impl Engine {
             disk_written_bytes: self.counters.disk_written.total(),
             bitmap_writes: self.counters.bitmap_writes,
             activity_log_writes: self.counters.activity_log_writes,
+            activity_log_suspended: !self.config.options.al_updates,
             local_pending: (self.disk.operations.len() + self.disk.abandoned.len()) as u64,
             client_pending: self.clients_pending(),
             epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
@@ -72,10 +73,13 @@ impl Engine {
             received_bytes: peer.received.total(),
             pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64,
             unacked: peer.receiver.unacked(),
+            congested: peer.is_full_for(BLOCK_BYTES, self.config.options.congestion.send_buffer_bytes),
+            in_flight_bytes: peer.transfer_log.iter().filter(|w| !w.acked).map(|w| w.range.length).sum(),
+            resync_in_flight_bytes: self.resync_in_flight_bytes(peer),
             out_of_sync_bytes: self.dirty_blocks(id) * BLOCK_BYTES,
             resync_suspended: self.resync_suspended(peer),
-            resync: self.resync_progress(id, now),
-            volumes: self.peer_volumes(peer),
+            resync: self.resync_progress(id, None, now),
+            volumes: self.peer_volumes(peer, now),
         })
     }
 
@@ -101,7 +105,7 @@ impl Engine {
         volumes
     }
 
-    fn peer_volumes(&self, peer: &Peer) -> Vec<PeerVolumeStatus> {
+    fn peer_volumes(&self, peer: &Peer, now: Timestamp) -> Vec<PeerVolumeStatus> {
         let layout = self.layout();
         if layout.is_single() {
             return Vec::new();
@@ -115,6 +119,7 @@ impl Engine {
                 sent_bytes: peer.sent.of(i),
                 received_bytes: peer.received.of(i),
                 out_of_sync_bytes: bitmap.map_or(0, |b| b.count_range(*range)) * BLOCK_BYTES,
+                resync: self.resync_progress(peer.id(), Some(i), now),
                 ..PeerVolumeStatus::default()
             })
             .collect();

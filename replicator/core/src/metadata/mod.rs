@@ -17,7 +17,7 @@ pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
 pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
-pub use offline::{apply_log, forget_peer, restore};
+pub use offline::{Stale, apply_log, forget_peer, restore, staleness};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
 pub use stamp::{check_stamp, stamp};
 pub use store::{

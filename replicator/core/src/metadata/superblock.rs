@@ -30,7 +30,7 @@
 use thiserror::Error;
 
 use super::{MAX_PEERS, Placement};
-use crate::generation::{Generations, HISTORY_SLOTS, JUST_CREATED};
+use crate::generation::{Generations, HISTORY_SLOTS, JUST_CREATED, parting_identifier};
 use crate::layout::{Layout, MAX_VOLUMES, VolumeSize};
 use crate::units::NodeId;
 
@@ -182,6 +182,16 @@ impl Superblock {
             undo_id: 0,
             layout: Layout::default(),
             peers: vec![PeerSlot::FREE; usize::from(max_peers)],
+        }
+    }
+
+    /// The data goes on without any peer, as another generation: what a bitmap marks counts from the one before.
+    pub(super) fn begin_generation(&mut self, id: u64) {
+        let old = std::mem::replace(&mut self.generations.current, id);
+        self.generations.remember(old);
+        let in_sync = |slot: &&mut PeerSlot| slot.node.is_some() && slot.bitmap_id == 0;
+        for slot in self.peers.iter_mut().filter(in_sync) {
+            slot.bitmap_id = parting_identifier(old, false);
         }
     }
 

@@ -26,7 +26,7 @@ use crate::io::Payload;
 use crate::layout::{Layout, VolumeSize};
 use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
-use terms::{put_terms, take_terms};
+use terms::{put_settings, put_terms, take_settings, take_terms};
 
 /// Length of the fixed header.
 pub const FRAME_HEADER_BYTES: usize = 24;
@@ -165,9 +165,10 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             put_text(reason, out);
             2
         }
-        Message::Options { terms, tentative } => {
+        Message::Options { terms, settings, tentative } => {
             put_terms(terms, out);
             out.put_u8(u8::from(*tentative));
+            put_settings(settings, out);
             3
         }
         Message::Handshake(h) => {
@@ -235,6 +236,7 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             17
         }
         Message::ResyncDone => 18,
+        Message::ResyncReady => 39,
         Message::ResyncCompare { range, algorithm, .. } => {
             put_range(*range, out);
             out.put_u8(*algorithm as u8);
@@ -347,7 +349,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             node_name: b.text()?,
         }),
         2 => Message::Refuse { reason: b.text()? },
-        3 => Message::Options { terms: take_terms(b)?, tentative: b.flag()? },
+        3 => Message::Options { terms: take_terms(b)?, tentative: b.flag()?, settings: take_settings(b)? },
         4 => Message::Handshake(take_handshake(b)?),
         5 => Message::BitmapChunk { chunk: b.u64()?, words: payload },
         6 => Message::BitmapEnd,
@@ -423,6 +425,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
             differing: b.u64()?,
         },
         38 => Message::VerifyEnd { id: b.u64()?, complete: b.flag()? },
+        39 => Message::ResyncReady,
         _ => return None,
     })
 }

@@ -15,6 +15,7 @@ use crate::digest::DigestAlgorithm;
 use crate::generation::Generations;
 use crate::io::Payload;
 use crate::layout::Layout;
+use crate::settings::Settings;
 use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
 
@@ -165,6 +166,8 @@ pub enum Message {
     Options {
         /// What both nodes must have chosen alike.
         terms: Terms,
+        /// What they should have chosen alike, for the operator.
+        settings: Settings,
         /// The sender only wants to know what would happen.
         tentative: bool,
     },
@@ -308,6 +311,8 @@ pub enum Message {
         /// A client waits for durability: flush, whatever the write ordering.
         flush: bool,
     },
+    /// The target's disk says that it is one: nothing can take it for complete.
+    ResyncReady,
     /// The target asks for a range.
     ResyncRequest {
         /// The range, whole blocks (but for the volume's end).

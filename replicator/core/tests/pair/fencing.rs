@@ -195,7 +195,7 @@ fn a_frozen_primary_waits_until_its_peer_has_noted_that_it_lacks_data() {
     let mut pair = synced(ResourceAndStonith);
     pair.cut_at = Some(|m| matches!(m, Message::WriteAck { .. }));
     let write = pair.begin_write(0, 4096, 2);
-    pair.hold = Some(|m| matches!(m, Message::ResyncRequest { .. }));
+    pair.hold = Some(|m| matches!(m, Message::ResyncReady | Message::ResyncRequest { .. }));
     pair.heal();
     assert!(!pair.completed(write));
     assert!(is_frozen(&pair));

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
+use tandem_core::io::{
+    ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event, Level, Payload,
+};
+use tandem_core::layout::Layout;
 use tandem_core::metadata::{self, MetaIo, Placement, UndoLog};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -86,6 +89,8 @@ pub(crate) struct Pair {
     pub(crate) barriers: Vec<(u32, bool)>,
     /// Every operation on the node's disk fails.
     pub(crate) disk_fails: [bool; 2],
+    /// What the log warns of, on which node.
+    pub(crate) warnings: Vec<(usize, String)>,
     /// Times an engine has closed a connection.
     pub(crate) connections_lost: u32,
     /// Every read and write of the node's data fails.
@@ -138,6 +143,7 @@ impl Pair {
             slow_operations: Vec::new(),
             barriers: Vec::new(),
             disk_fails: [false; 2],
+            warnings: Vec::new(),
             connections_lost: 0,
             data_fails: [false; 2],
             fails_at: [None; 2],
@@ -260,6 +266,7 @@ impl Pair {
             }
             Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
             Output::DropClients => self.clients_dropped[n] = true,
+            Output::Event(Event::Note { level: Level::Warn, text, .. }) => self.warnings.push((n, text)),
             Output::ReleaseDisk | Output::Event(_) => {}
         }
     }
@@ -394,6 +401,16 @@ impl Pair {
         let disk = &mut self.nodes[n].disk;
         disk.0 = vec![0; bytes];
         metadata::create(disk, Placement::Internal, bytes as u64, max_peers, self.engines_started).unwrap();
+    }
+
+    /// A new disk for several volumes in the place of the old one.
+    pub(crate) fn replace_disk_for(&mut self, n: usize, layout: Layout) {
+        self.engines_started += 1;
+        let bytes = layout.space_bytes() + DISK_BYTES as u64;
+        let disk = &mut self.nodes[n].disk;
+        disk.0 = vec![0; bytes as usize];
+        let id = self.engines_started;
+        metadata::create_for_volumes(disk, Placement::Internal, bytes, 1, id, layout).unwrap();
     }
 
     pub(crate) fn client(&mut self, n: usize, op: ClientOp) -> Result<Bytes, ClientError> {

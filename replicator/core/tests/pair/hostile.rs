@@ -365,6 +365,7 @@ impl Victim {
                 let writes = self.chance.below(4) as u32;
                 Message::Barrier { epoch: Epoch(id), writes, flush: flag }
             }
+            21 if flag => Message::ResyncReady,
             21 => Message::ResyncRequest { range },
             22 => Message::ResyncData { offset: range.offset, payload: data(length) },
             23 => Message::ResyncZeroes { range },
@@ -472,8 +473,9 @@ impl Victim {
 
     fn options(&mut self) -> Message {
         let protocol = self.chance.pick(&[Protocol::A, Protocol::B, Protocol::C]);
-        let terms = Options { protocol, ..Options::default() }.terms();
-        Message::Options { terms, tentative: self.chance.one_in(4) }
+        let options = Options { protocol, ..Options::default() };
+        let (terms, settings) = (options.terms(), options.settings());
+        Message::Options { terms, settings, tentative: self.chance.one_in(4) }
     }
 }
 

@@ -24,7 +24,7 @@ fn apply_log(pair: &mut Pair, n: usize) -> Option<u64> {
 fn forget(pair: &mut Pair, n: usize) -> bool {
     let disk = &mut pair.nodes[n].disk;
     let (bytes, me, peer) = (disk.0.len() as u64, NodeId(n as u8), NodeId(1 - n as u8));
-    metadata::forget_peer(disk, Placement::Internal, bytes, me, peer).unwrap()
+    metadata::forget_peer(disk, Placement::Internal, bytes, me, peer, 0x5EED).unwrap()
 }
 
 /// A write that only the Primary's disk has; then the Primary's power fails.
@@ -75,4 +75,25 @@ fn two_of_whom_one_has_forgotten_the_other_compare_everything() {
         pair.command(1, Command::Connect).unwrap();
         pair.assert_in_sync();
     }
+}
+
+/// Who is forgotten was in sync; its old disk, forced to go on, must not win over what was written since.
+#[test]
+fn a_forgotten_peer_that_goes_on_by_force_meets_a_split_brain() {
+    let mut pair = synced(Protocol::C);
+    pair.write(0, 0, 1);
+    pair.command(0, Command::Secondary).unwrap();
+    pair.link_is_down = true;
+    pair.crash(0);
+    pair.crash(1);
+    assert!(forget(&mut pair, 0));
+    // It has gone on with another peer, in whose eyes it began no generation.
+    start_again(&mut pair, 1);
+    pair.command(1, Command::Primary { force: true }).unwrap();
+    pair.write(1, 4096, 2);
+    pair.command(1, Command::Secondary).unwrap();
+    start_again(&mut pair, 0);
+    pair.heal();
+    let reason = crate::scene::peer(&pair, 0).standalone_reason.unwrap_or_default();
+    assert!(reason.starts_with(tandem_core::split_brain::SPLIT_BRAIN), "{reason}");
 }

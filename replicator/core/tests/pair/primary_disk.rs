@@ -1,6 +1,6 @@
 //! A disk comes to a Primary, or goes, while its clients are at work: named after the tests of DRBD's suite that they follow.
 
-use tandem_core::config::Protocol;
+use tandem_core::config::{Fencing, Options, Protocol};
 use tandem_core::io::{ClientOp, Command, Device, Payload};
 use tandem_core::metadata::{self, Carelessness, Placement};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -282,3 +282,23 @@ fn a_write_that_waited_for_the_undo_log_is_noted_before_it_begins() {
         assert!(!written || logged || metadata.bitmaps[0].is_set(at / 4096));
     }
 }
+
+/// DRBD refuses it as well: what the clients use would be gone.
+#[test]
+fn a_primary_does_not_leave_the_peer_that_it_works_through() {
+    for options in [Options::default(), Options { fencing: Fencing::ResourceOnly, ..Options::default() }] {
+        let mut pair = Pair::with_options(&options);
+        pair.up();
+        pair.command(0, Command::Primary { force: true }).unwrap();
+        pair.write(0, 0, 1);
+        pair.command(0, Command::Detach).unwrap();
+        let refused = pair.command(0, Command::Disconnect).unwrap_err();
+        assert_eq!((refused.to_string().lines().next(), refused.exit_code()), (Some(NO_GOOD_DISK), 17));
+        assert_eq!((status(&pair, 1).disk, peer(&pair, 0).disk), (DiskState::UpToDate, DiskState::UpToDate));
+        pair.write(0, 4096, 2);
+        // With a disk of its own it may.
+        pair.attach(0).unwrap();
+        pair.command(0, Command::Disconnect).unwrap();
+    }
+}
+const NO_GOOD_DISK: &str = "State change failed: (-2) Need access to UpToDate data";

@@ -10,6 +10,7 @@ use tandem_core::units::{BLOCK_BYTES, ByteRange};
 use tandem_core::wire::Message;
 
 use crate::harness::{DISK_BYTES, Pair};
+use crate::scene::{status, synced};
 
 /// A pair of which node 1 was away while the first half of the volume was written, and is back.
 fn resyncing(options: &Options) -> Pair {
@@ -272,4 +273,32 @@ fn resync_discard() {
     pair.command(1, Command::Connect).unwrap();
     pair.assert_in_sync();
     assert_eq!((received(&pair, 1), pair.nodes[1].disk.0[0]), (before, 0));
+}
+
+/// What the target says of the resync arrives when the source is giving its disk up.
+#[test]
+fn a_source_that_is_detached_keeps_the_connection() {
+    let late: [fn(&Message) -> bool; 3] = [
+        |m| matches!(m, Message::ResyncWritten { .. } | Message::ResyncDone),
+        |m| matches!(m, Message::ResyncDone),
+        |m| matches!(m, Message::ResyncReady | Message::ResyncRequest { .. }),
+    ];
+    for late in late {
+        let mut pair = synced(Protocol::C);
+        pair.command(1, Command::Disconnect).unwrap();
+        pair.write(0, 4096, 2);
+        pair.command(0, Command::Secondary).unwrap();
+        pair.hold = Some(late);
+        pair.command(1, Command::Connect).unwrap();
+        let lost = pair.connections_lost;
+        pair.slow_disk = Some((0, Device::Data));
+        let detach = pair.begin_command(0, Command::Detach);
+        pair.deliver();
+        pair.slow_disk = None;
+        while pair.finish_slow() > 0 {}
+        assert_eq!(pair.ended(detach), Some(Ok(())));
+        assert_eq!((status(&pair, 0).disk, pair.connections_lost), (DiskState::Diskless, lost));
+        pair.attach(0).unwrap();
+        pair.assert_in_sync();
+    }
 }

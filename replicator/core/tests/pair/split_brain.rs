@@ -435,5 +435,6 @@ fn peers_with_other_policies_are_refused_by_the_options_name() {
     pair.crash(1);
     pair.attach(1).unwrap();
     meet(&mut pair);
-    assert!(reason(&pair, 0).contains("incompatible after-sb-0pri settings"), "{}", reason(&pair, 0));
+    let text = "incompatible after-sb-0pri settings: after-sb-0pri is disconnect here and discard-zero-changes on bravo;";
+    assert!(reason(&pair, 0).contains(text), "{}", reason(&pair, 0));
 }

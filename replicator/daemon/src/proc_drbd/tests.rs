@@ -30,6 +30,9 @@ pub(crate) fn peer() -> PeerStatus {
         received_bytes: 0,
         pending: 0,
         unacked: 0,
+        congested: false,
+        in_flight_bytes: 0,
+        resync_in_flight_bytes: 0,
         out_of_sync_bytes: 0,
         resync_suspended: ResyncSuspended::default(),
         resync: None,
@@ -77,6 +80,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             disk_written_bytes: 1 << 30,
             bitmap_writes: 0,
             activity_log_writes: 64,
+            activity_log_suspended: false,
             local_pending: 0,
             client_pending: 0,
             epochs: 0,
@@ -130,11 +134,10 @@ fn the_sync_source_of_a_users_report() {
     peer.resync = Some(ResyncProgress {
         total_bytes: 952_288 << 20,
         left_bytes: 776_076 << 20,
-        equal_bytes: 0,
         elapsed_ms: 4_000_000,
         recent_bytes_per_s: 40_480 << 10,
         average_bytes_per_s: 45_110 << 10,
-        stalled: false,
+        ..ResyncProgress::default()
     });
     assert_eq!(
         rendered(&[status]),
@@ -152,11 +155,11 @@ fn a_small_resync_counts_in_kib_and_says_when_it_stalls() {
     status.engine.peers[0].resync = Some(ResyncProgress {
         total_bytes: 1 << 30,
         left_bytes: 838_860 << 10,
-        equal_bytes: 0,
         elapsed_ms: 1000,
         recent_bytes_per_s: 0,
         average_bytes_per_s: 31_104 << 10,
         stalled: true,
+        ..ResyncProgress::default()
     });
     let text = rendered(&[status]);
     assert!(text.contains("\t[===>................] sync'ed: 20.1% (838860/1048576)K\n"), "{text}");
@@ -171,11 +174,10 @@ fn the_bar_is_whole_at_both_ends() {
             total_bytes: 1 << 20,
             left_bytes,
 
-            equal_bytes: 0,
             elapsed_ms: 0,
             recent_bytes_per_s: 0,
             average_bytes_per_s: 0,
-            stalled: false,
+            ..ResyncProgress::default()
         };
         put_progress(&mut text, &progress, false).unwrap();
         text

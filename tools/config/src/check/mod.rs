@@ -22,6 +22,7 @@ use crate::options::Section;
 use crate::source::Span;
 use crate::tree::Statement;
 use claims::Claims;
+pub use places::WORDS;
 use places::unknown;
 use rules::ResyncOrder;
 use settings::Assigned;

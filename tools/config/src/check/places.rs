@@ -34,7 +34,7 @@ pub(super) fn unknown(
     let options = OPTIONS.iter().filter(|option| section.is_some_and(|here| option.sections.contains(&here)));
     let allowed = keywords.iter().copied().chain(options.map(|option| option.name));
     let everywhere =
-        OPTIONS.iter().map(|option| option.name).chain(KEYWORDS.iter().map(|&(keyword, _)| keyword));
+        OPTIONS.iter().map(|option| option.name).chain(WORDS.iter().map(|&(keyword, _)| keyword));
     let error = match spelling::nearest(name, allowed).or_else(|| spelling::nearest(name, everywhere)) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None if keywords.is_empty() => error,
@@ -48,14 +48,12 @@ fn homes(name: &str) -> String {
     let options = OPTIONS.iter().filter(|option| option.name == name || option.formerly == Some(name));
     let sections = options.flat_map(|option| option.sections).filter(|&&one| one != Section::Syncer);
     let mut places: Vec<String> = sections.map(|section| section.place()).collect();
-    places.extend(
-        KEYWORDS.iter().filter(|(keyword, _)| *keyword == name).map(|(_, place)| (*place).to_owned()),
-    );
+    places.extend(WORDS.iter().filter(|(keyword, _)| *keyword == name).map(|(_, place)| (*place).to_owned()));
     places.join(" or ")
 }
 
-/// The words that are not options, and their places.
-const KEYWORDS: &[(&str, &str)] = &[
+/// The words of the grammar that are no options, and their places.
+pub const WORDS: &[(&str, &str)] = &[
     ("global", "the top level"),
     ("common", "the top level"),
     ("resource", "the top level"),

@@ -9,8 +9,6 @@ const AT_GLOBAL: &[Section] = &[Section::Global];
 const NO_MODULE: &str = "there is no kernel module to adjust";
 const NO_PHONE: &str = "Tandem never reports to anybody";
 const NO_COMMAND: &str = "no kernel command is waited for";
-pub(super) const NO_WAIT: &str =
-    "nothing is promoted at boot by itself, so nothing waits; use `tandemadm wait-connect`";
 
 const fn module(name: &'static str, help: &'static str) -> OptionDef {
     text(name, AT_TOP, help).since("9.0").ignored(NO_MODULE)
@@ -55,8 +53,13 @@ pub(super) const GLOBAL: &[OptionDef] = &[
     .fixed(),
     choice("usage-count", AT_GLOBAL, &["no", "yes", "ask"], "Take part in DRBD's count of users")
         .ignored(NO_PHONE),
-    number("dialog-refresh", AT_GLOBAL, Unit::Seconds, (1, 0, 600), "Refresh of the countdown at boot")
-        .ignored(NO_WAIT),
+    number(
+        "dialog-refresh",
+        AT_GLOBAL,
+        Unit::Seconds,
+        (1, 0, 600),
+        "How often `wait-con-int` redraws its countdown; 0: never",
+    ),
     number("minor-count", AT_GLOBAL, Unit::Count, (32, 1, (1 << 20) - 1), "Number of devices").ignored(NO_MODULE),
     flag(
         "disable-ip-verification",

@@ -1,6 +1,5 @@
 //! `options {}`, `startup {}` and `handlers {}`: the resource as a whole.
 
-use super::node::NO_WAIT;
 use super::{BUFFERS, choice, flag, number, option, text};
 use crate::options::{Kind, OptionDef, Section, Unit};
 
@@ -15,13 +14,15 @@ const NO_AUTO_PROMOTE: &str = "opening the device never changes the role";
 const VOTES: Kind = Kind::ChoiceOrCount { words: &["off", "majority", "all"], min: 1, max: 32 };
 /// 68 years: DRBD has no limit.
 const MAX_WAIT_S: u64 = 1 << 31;
+const WHO_WAITS: &str = "`wait-con-int`, `wait-connect` and `wait-sync` do, so that a unit that comes after one of them at boot \
+                         does too. Nothing is promoted by itself.";
 
 const fn handler(name: &'static str, help: &'static str) -> OptionDef {
     text(name, AT_HANDLERS, help)
 }
 
 const fn wait(name: &'static str, help: &'static str) -> OptionDef {
-    number(name, AT_STARTUP, Unit::Seconds, (0, 0, MAX_WAIT_S), help).ignored(NO_WAIT)
+    number(name, AT_STARTUP, Unit::Seconds, (0, 0, MAX_WAIT_S), help).more(WHO_WAITS)
 }
 
 pub(super) const OPTIONS: &[OptionDef] = &[
@@ -93,10 +94,11 @@ pub(super) const OPTIONS: &[OptionDef] = &[
 ];
 
 pub(super) const STARTUP: &[OptionDef] = &[
-    wait("wfc-timeout", "Wait for the peer at boot"),
-    wait("degr-wfc-timeout", "The same, if alone before"),
-    wait("outdated-wfc-timeout", "The same, if the peer is outdated"),
-    flag("wait-after-sb", AT_STARTUP, false, "Wait even after a split brain").ignored(NO_WAIT),
+    wait("wfc-timeout", "Wait this long for the peers at boot; 0: for ever"),
+    wait("degr-wfc-timeout", "The same for a node that was alone already when it went down"),
+    wait("outdated-wfc-timeout", "The same if the peers are known to be outdated: none was promoted since"),
+    flag("wait-after-sb", AT_STARTUP, false, "Wait on after a split brain, until it is resolved")
+        .more(WHO_WAITS),
     flag("stacked-timeouts", AT_STARTUP, false, "Time limits of stacked resources").refused(
         &["no"],
         "stacked resources are not supported",

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use tandem_control::{NodeSpec, ResourceSpec};
 use tandem_core::layout::SLOT_BYTES;
-use tandem_core::metadata::{self, LoadError, MetaIo};
+use tandem_core::metadata::{self, LoadError, MetaIo, Superblock};
 use tandem_core::units::NodeId;
 
-use super::metadata::describe;
-use crate::create_md;
+use super::metadata::{describe, random_id};
+use crate::create_md::{self, Objection};
 use crate::device::{Access, OpenError, Target};
 use crate::failure::Failure;
 use crate::md_text::{self, Image};
@@ -60,22 +60,61 @@ pub(crate) fn restore_md(session: &Session, specs: &[ResourceSpec], file: &Path,
         let image = md_text::parse(&text, room_bytes)
             .map_err(|error| Failure::Config(format!("{}: {error}", file.display()), 10))?;
         check_owner(spec, &image)?;
+        let placement = target.placement();
+        let stale = metadata::staleness(target.metadata_device(), placement, &image.superblock)?;
+        if let Some(stale) = stale.as_ref().filter(|stale| !stale.may_be_restored()) {
+            let text = format!(
+                "{stale}. If what the disk holds may be overwritten, 'tandemadm create-md --force {0}' makes it new, and the peer's \
+                 data follows",
+                spec.name
+            );
+            return Err(Failure::Config(text, 10));
+        }
         if session.dry_run {
             outln!("restore-md {} from {}", describe(spec), file.display());
             return Ok(());
         }
         let max_peers = image.superblock.peers.len() as u8;
         let objections = create_md::objections(&mut target, spec, max_peers, &image.superblock.layout)?;
-        objections.iter().for_each(|objection| errln!("{}: {objection}\n", spec.name));
+        objections.iter().for_each(|objection| errln!("{}: {}\n", spec.name, restore_text(objection)));
+        stale.iter().for_each(|stale| errln!("{}: {stale}\n", spec.name));
         if !force {
-            let question = objections.first().map_or("Do you want to proceed?", |first| first.question());
-            session.confirm(question)?;
+            session.confirm(match stale {
+                Some(_) => "Do you really want to restore an older dump, and have every block sent anew?",
+                None => "Do you really want to restore the meta-data from the dump?",
+            })?;
         }
         let Image { superblock, volume_bytes, bitmaps } = image;
+        restamp(&mut target, spec, &superblock)?;
         metadata::restore(target.metadata_device(), &disks, volume_bytes, superblock, bitmaps)?;
         outln!("Successfully restored meta data");
         Ok(())
     })
+}
+
+/// What was found in the metadata's place, as far as it matters for a dump, which has its own bitmaps.
+fn restore_text(objection: &Objection) -> String {
+    match objection {
+        Objection::Metadata(superblock) => format!(
+            "Found tandem meta-data with device id {:016X}, current generation {:016X}, sequence {}; the dump takes its place.",
+            superblock.device_id, superblock.generations.current, superblock.sequence
+        ),
+        Objection::DamagedMetadata { .. } | Objection::Drbd(_) | Objection::Data(_) => objection.to_string(),
+    }
+}
+
+/// The other volumes' disks must be those that the dump knows, or those of the fresh metadata that it takes the place of; then
+/// they belong to the dump's.
+fn restamp(target: &mut Target, spec: &ResourceSpec, dumped: &Superblock) -> Result<(), Failure> {
+    let placement = target.placement();
+    let now = metadata::probe(target.metadata_device(), placement).map_or(0, |now| now.device_id);
+    for (disk, number) in target.stamped(spec) {
+        if metadata::check_stamp(disk, dumped.device_id, number).is_err() {
+            metadata::check_stamp(disk, now, number)?;
+            metadata::stamp(disk, dumped.device_id, number)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_owner(spec: &ResourceSpec, image: &Image) -> Result<(), Failure> {
@@ -153,7 +192,7 @@ pub(crate) fn forget_peer(session: &Session, wanted: &Forgotten) -> u8 {
                 continue;
             }
             let device = target.metadata_device();
-            if !metadata::forget_peer(device, placement, backing_bytes, spec.node.id, *peer)? {
+            if !metadata::forget_peer(device, placement, backing_bytes, spec.node.id, *peer, random_id()?)? {
                 outln!("{}: the meta-data knows nothing of {name}", spec.name);
             }
         }

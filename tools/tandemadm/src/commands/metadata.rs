@@ -28,6 +28,16 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
             session.confirm(first.question())?;
         }
         let geometry = create_md::create(&mut target, spec, max_peers, random_id()?, layout)?;
+        let alike = create_md::indistinguishable(&target, spec);
+        if !alike.is_empty() {
+            let numbers: Vec<String> = alike.iter().map(u16::to_string).collect();
+            errln!(
+                "{}: the disks of volumes {} are equally large, and with an external 'meta-disk' there is no room on them for a \
+                 mark: name them by what is theirs for ever (/dev/disk/by-id), for if two are swapped nothing can tell.",
+                spec.name,
+                numbers.join(", ")
+            );
+        }
         out!("{}", create_md::success_text(&geometry));
         Ok(())
     })
@@ -71,8 +81,17 @@ pub(crate) fn outdate(session: &Session, specs: &[ResourceSpec]) -> u8 {
 }
 
 /// Through the daemon if the resource is up, else on the disk.
-pub(crate) fn invalidate(session: &Session, specs: &[ResourceSpec], reset_bitmap: bool) -> u8 {
+pub(crate) fn invalidate(
+    session: &Session,
+    specs: &[ResourceSpec],
+    reset_bitmap: bool,
+    source: Option<u8>,
+) -> u8 {
     session.for_each("invalidate", specs, |spec| {
+        if source.is_some_and(|id| spec.peers.iter().all(|peer| peer.id.0 != id)) {
+            let text = format!("{}: Failure: (171) Invalid peer-node-id", spec.name);
+            return Err(Failure::Config(text, 10));
+        }
         let action = Action::Invalidate { reset_bitmap };
         act_or_edit(session, spec, "invalidate", action, |target, placement| {
             let backing_bytes = target.data.size_bytes();
@@ -149,7 +168,7 @@ pub(super) fn describe(spec: &ResourceSpec) -> String {
     format!("{} for {} ({placement:?})", metadata.display(), disks.join(", "))
 }
 
-fn random_id() -> Result<u64, Failure> {
+pub(super) fn random_id() -> Result<u64, Failure> {
     let mut bytes = [0; 8];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|e| Failure::System("reading /dev/urandom", e))?;

@@ -1,6 +1,7 @@
 //! The commands: each takes its resources in the order of the configuration and returns an exit code.
 
 mod change;
+mod countdown;
 mod md_image;
 mod metadata;
 mod restore;
@@ -9,15 +10,20 @@ mod show;
 mod split_brain;
 mod undo;
 mod wait;
+mod waiting;
 
 use std::path::Path;
 
+use clap::CommandFactory;
 use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
-use crate::cli::{Cli, Command, Invalidation, Names, SplitBrain, YesNo};
+use crate::address::Address;
+use crate::cli::{Cli, Command, Invalidation, Names, Script, SplitBrain, YesNo};
+use crate::completion;
 use crate::config::Config;
 use crate::daemon_start;
 use crate::failure::Failure;
+use crate::man;
 use crate::output::{errln, out};
 use crate::session::Session;
 
@@ -25,13 +31,33 @@ use md_image::Forgotten;
 
 pub(crate) use scripts::Local;
 
-/// Does what the command line asks. Returns the exit code.
-pub fn run(cli: Cli) -> u8 {
-    let session = Session { run: RuntimeDir::from_env(), config_file: cli.config_file, dry_run: cli.dry_run };
-    dispatch(&session, cli.command).unwrap_or_else(|failure| {
+/// Does what the command line asks; `verb` is the command's word. Returns the exit code.
+pub fn run(cli: Cli, verb: &str) -> u8 {
+    let result = check_usage(&cli).and_then(|()| {
+        let Cli { config_file, config_to_test, dry_run, verbose, command, .. } = cli;
+        let run = RuntimeDir::from_env();
+        dispatch(&Session { run, config_file, config_to_test, dry_run, verbose }, command)
+    });
+    result.unwrap_or_else(|failure| {
+        if let Failure::AllVolumes(_) = failure {
+            errln!("{verb} operates on whole resources, but you specified a specific volume!");
+        }
         errln!("{failure}");
         failure.exit_code()
     })
+}
+
+/// What drbdadm knows and the definition of the command line does not say.
+fn check_usage(cli: &Cli) -> Result<(), Failure> {
+    let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+    let only_checks = matches!(cli.command, Command::Dump(_) | Command::Script(Script::ShNop));
+    if cli.stacked {
+        return usage("stacked resources are not supported: give a third node its own copy with other means");
+    }
+    if cli.config_to_test.is_some() && !only_checks {
+        return usage("The --config-to-test (-t) option is only allowed with the dump and sh-nop commands");
+    }
+    Ok(())
 }
 
 fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
@@ -74,16 +100,22 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Connect { names, discard_my_data, tentative } => {
             Ok(change::connect(session, &specs(&names)?, discard_my_data, tentative))
         }
-        Command::Disconnect(names) => act("disconnect", &names, Action::Disconnect),
+        Command::Disconnect { names, force: _ } => act("disconnect", &names, Action::Disconnect),
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary { names, force } => act("secondary", &names, Action::Secondary { force }),
         Command::Verify(options) => {
             let chosen = config(session)?.specs_with_volume(&options.names.names)?;
             Ok(change::verify(session, chosen, &options))
         }
-        Command::Invalidate(Invalidation { names, reset_bitmap }) => {
-            Ok(metadata::invalidate(session, &specs(&names)?, reset_bitmap == YesNo::Yes))
-        }
+        Command::Invalidate {
+            invalidation: Invalidation { names, reset_bitmap },
+            sync_from_peer_node_id,
+        } => Ok(metadata::invalidate(
+            session,
+            &specs(&names)?,
+            reset_bitmap == YesNo::Yes,
+            sync_from_peer_node_id,
+        )),
         Command::InvalidateRemote(Invalidation { names, reset_bitmap }) => act(
             "invalidate-remote",
             &names,
@@ -99,18 +131,28 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),
         Command::SuspendIo(names) => act("suspend-io", &names, Action::SuspendIo),
         Command::ResumeIo(names) => act("resume-io", &names, Action::ResumeIo),
-        Command::Status { names, json } if names.names.is_empty() => show::status_of_all(session, json),
-        Command::Status { names, json } => {
-            Ok(show::status(session, &config(session)?.specs(&names.names)?, json))
+        Command::Status { names, options } if names.names.is_empty() => {
+            show::status_of_all(session, &options)
+        }
+        Command::Status { names, options } => {
+            Ok(show::status(session, &config(session)?.specs(&names.names)?, &options))
         }
         Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
         Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),
-        Command::Dstate(names) => Ok(show::dstate(session, &specs(&names)?)),
-        Command::WaitConnect(options) => {
-            Ok(wait::connect(session, &specs(&options.names)?, options.wfc_timeout))
+        Command::Dstate(names) => {
+            Ok(show::dstate(session, config(session)?.specs_with_volume(&names.names)?))
         }
+        Command::WaitConInt(limits) => {
+            let config = config(session)?;
+            Ok(wait::at_boot(session, &waiting::all(&config, &[], &limits)?, config.dialog_refresh()))
+        }
+        Command::WaitConnect(options) => Ok(wait::connect(
+            session,
+            &waiting::all(&config(session)?, &options.names.names, &options.limits)?,
+        )),
         Command::WaitSync { wait, progress } => {
-            Ok(wait::sync(session, &specs(&wait.names)?, wait.wfc_timeout, progress))
+            let waiting = waiting::all(&config(session)?, &wait.names.names, &wait.limits)?;
+            Ok(wait::sync(session, &waiting, progress))
         }
         Command::Dump(names) => {
             let config = config(session)?;
@@ -122,6 +164,16 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             print(&tandem_config::help_about(&word).map_err(|unknown| Failure::Config(unknown, 1))?)
         }
         Command::DumpXml(names) => print(&config(session)?.dump_xml(&names.names)?),
+        Command::Completion { shell } => {
+            print(&completion::script(shell).map_err(|e| Failure::System("writing the script", e))?)
+        }
+        Command::Man { folder } => {
+            let write = |page: &tandem_man::Page| page.write_below(&folder);
+            man::pages().iter().try_for_each(write).map_err(|e| Failure::System("writing the pages", e))?;
+            Ok(0)
+        }
+        Command::HiddenCommands => print(&hidden_commands()),
+        Command::Syncer(_) => Err(Failure::Usage(SYNCER.to_owned())),
         Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
         Command::ShExecDetached { program } => Err(exec_failure(&program)),
     }
@@ -132,16 +184,34 @@ fn forget_peers(session: &Session, names: &[String]) -> Result<u8, Failure> {
     let config = config(session)?;
     let mut wanted = Vec::new();
     for name in names {
-        let (resource, peer) = name.split_once(':').map_or((name.as_str(), None), |(r, p)| (r, Some(p)));
-        for spec in config.specs(&[resource.to_owned()])? {
-            wanted.push(Forgotten::new(spec, peer)?);
+        let address = Address::parse(name);
+        let volume = address.volume.map_or(String::new(), |volume| format!("/{volume}"));
+        for spec in config.specs(&[format!("{}{volume}", address.resource)])? {
+            wanted.push(Forgotten::new(spec, address.peer)?);
         }
     }
     Ok(wanted.iter().map(|wanted| md_image::forget_peer(session, wanted)).max().unwrap_or(0))
 }
 
+const SYNCER: &str = "there is no 'syncer' any more, as in DRBD since 8.4: write its options into 'disk { }', 'net { }' and \
+                      'options { }'";
+
+/// drbdadm has those that scripts use apart, too.
+fn hidden_commands() -> String {
+    let mut text = "These additional commands are for scripts:\n\n".to_owned();
+    for command in Cli::command().get_subcommands().filter(|command| command.is_hide_set()) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        text += &format!("  {:<18} {about}\n", command.get_name());
+    }
+    text
+}
+
 fn config(session: &Session) -> Result<Config, Failure> {
-    Config::load(session.config_file.as_deref())
+    let main = session.config_file.as_deref();
+    match &session.config_to_test {
+        Some(more) => Config::load_with(main, more),
+        None => Config::load(main),
+    }
 }
 
 fn print(text: &str) -> Result<u8, Failure> {

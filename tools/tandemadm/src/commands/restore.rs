@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use tandem_control::ResourceSpec;
+use tandem_core::layout::Layout;
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::status::Status;
 use tandem_core::units::ByteRange;
@@ -39,7 +40,7 @@ pub(super) fn restore(
     );
     let resource = session.require_status(name)?;
     let status = &resource.engine;
-    check_that_it_fits(spec, file, &header, status)?;
+    check_that_it_fits(spec, file, &header, status, &resource.layout())?;
     check_that_it_may_be_written(spec, status)?;
     if session.dry_run {
         outln!("{name}: {} would be written to the device; nothing was changed", size(header.data_bytes));
@@ -80,10 +81,18 @@ fn check_that_it_fits(
     file: &Path,
     header: &Header,
     status: &Status,
+    layout: &Layout,
 ) -> Result<(), Failure> {
     if header.resource != spec.name {
         let (of, path) = (&header.resource, file.display());
         return Err(Failure::NotResolved(format!("{path} was saved from {of}, not from {}", spec.name)));
+    }
+    if !lies_where_it_was(&header.layout, layout) {
+        let text = format!(
+            "the volumes are not those that {} was saved from: what is in it belongs elsewhere",
+            file.display()
+        );
+        return Err(Failure::NotResolved(text));
     }
     if status.size_bytes < header.volume_bytes {
         let text = format!(
@@ -95,6 +104,14 @@ fn check_that_it_fits(
         return Err(Failure::NotResolved(text));
     }
     Ok(())
+}
+
+/// Every volume begins where it began, and is no smaller.
+fn lies_where_it_was(then: &Layout, now: &Layout) -> bool {
+    let numbers = |layout: &Layout| -> Vec<u16> { layout.volumes().iter().map(|v| v.number).collect() };
+    let mut places = then.ranges(0).into_iter().zip(now.ranges(0));
+    numbers(then) == numbers(now)
+        && places.all(|(then, now)| then.offset == now.offset && then.length <= now.length)
 }
 
 fn check_that_it_may_be_written(spec: &ResourceSpec, status: &Status) -> Result<(), Failure> {
@@ -134,4 +151,33 @@ fn node_name(spec: &ResourceSpec, header: &Header) -> String {
     let mut nodes = std::iter::once(&spec.node).chain(&spec.peers);
     let known = nodes.find(|node| node.id == header.node).map(|node| node.name.clone());
     known.unwrap_or_else(|| format!("node {}", header.node))
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::layout::VolumeSize;
+
+    use super::*;
+
+    fn layout(volumes: &[(u16, u64)]) -> Layout {
+        let sizes = volumes.iter().map(|&(number, mib)| VolumeSize { number, bytes: mib << 20 });
+        Layout::new(sizes.collect()).unwrap()
+    }
+
+    #[test]
+    fn a_volume_that_begins_elsewhere_gets_nothing_of_another() {
+        let then = layout(&[(0, 4), (1, 8)]);
+        for (now, fits) in [
+            (then.clone(), true),
+            (layout(&[(0, 4), (1, 9)]), true),
+            (layout(&[(0, 5), (1, 8)]), false),
+            (layout(&[(0, 4), (1, 7)]), false),
+            (layout(&[(0, 4), (2, 8)]), false),
+            (layout(&[(0, 4), (1, 8), (2, 8)]), false),
+            (Layout::default(), false),
+        ] {
+            assert_eq!(lies_where_it_was(&then, &now), fits, "{now:?}");
+        }
+        assert!(lies_where_it_was(&Layout::default(), &Layout::default()));
+    }
 }

@@ -38,6 +38,11 @@ pub(crate) fn answer(config: &Config, script: &Script) -> Result<String, Failure
             })
         })?,
         Script::ShIp(names) => config.locals(&names.names)?.iter().flat_map(Local::addresses).collect(),
+        Script::ShUdev(names) => of_volumes(config, &names.names, |local, volume| {
+            let device = volume.device.file_name().unwrap_or_default().to_string_lossy();
+            let link = format!("drbd/by-res/{}/{}", local.resource.name, volume.number);
+            Ok(format!("DEVICE={device}\nSYMLINK={link}\nSYMLINK_BY_RES={link}"))
+        })?,
         Script::ShLrOf(_) => {
             let text = "stacked resources are not supported, so that there is no lower resource".to_owned();
             return Err(Failure::Config(text, 1));

@@ -1,38 +1,50 @@
 //! Commands that show a resource's state.
 
-use tandem_control::ResourceSpec;
+use tandem_control::{ResourceSpec, ResourceStatus};
 use tandem_core::metadata;
 
+use crate::cli::StatusOptions;
 use crate::device::{Access, Target};
 use crate::failure::Failure;
 use crate::gi_text;
 use crate::output::{out, outln};
 use crate::session::Session;
 use crate::status_json;
-use crate::status_text;
+use crate::status_text::{self, Look};
+use crate::terminal;
 
 /// Every resource that is up, whatever the configuration says.
-pub(crate) fn status_of_all(session: &Session, json: bool) -> Result<u8, Failure> {
+pub(crate) fn status_of_all(session: &Session, options: &StatusOptions) -> Result<u8, Failure> {
     let all = session.status(None)?;
-    match all.as_slice() {
-        all if json => out!("{}", status_json::resources(all)),
-        [] => out!("{}", status_text::NONE_CONFIGURED),
-        all => all.iter().for_each(|status| out!("{}", status_text::resource(status))),
+    match all.is_empty() && !options.json {
+        true => out!("{}", status_text::NONE_CONFIGURED),
+        false => print_status(session, &all, options),
     }
     Ok(0)
 }
 
-pub(crate) fn status(session: &Session, specs: &[ResourceSpec], json: bool) -> u8 {
+pub(crate) fn status(session: &Session, specs: &[ResourceSpec], options: &StatusOptions) -> u8 {
     let mut found = Vec::new();
     let code = session.for_each("status", specs, |spec| {
         found.push(session.require_status(&spec.name)?);
         Ok(())
     });
-    match json {
-        true => out!("{}", status_json::resources(&found)),
-        false => found.iter().for_each(|status| out!("{}", status_text::resource(status))),
-    }
+    print_status(session, &found, options);
     code
+}
+
+fn print_status(session: &Session, all: &[ResourceStatus], options: &StatusOptions) {
+    if options.json {
+        return out!("{}", status_json::resources(all));
+    }
+    let look = Look {
+        verbose: session.verbose,
+        statistics: options.statistics,
+        colours: terminal::colours(options.color),
+        is_terminal: terminal::is_reader(),
+        columns: terminal::columns(),
+    };
+    all.iter().for_each(|status| out!("{}", status_text::resource(status, &look)));
 }
 
 /// The own role only, as DRBD 9 prints it.
@@ -52,22 +64,25 @@ pub(crate) fn cstate(session: &Session, specs: &[ResourceSpec]) -> u8 {
     })
 }
 
-/// The own disk's state and the peers'; of a resource that is not up, what the metadata says of the own disk.
-pub(crate) fn dstate(session: &Session, specs: &[ResourceSpec]) -> u8 {
-    session.for_each("dstate", specs, |spec| {
+/// A line for each volume that is meant: the own disk's state and the peers'; of a resource that is not up, what the metadata says of the own disk.
+pub(crate) fn dstate(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>) -> u8 {
+    let (specs, numbers): (Vec<ResourceSpec>, Vec<Option<u16>>) = chosen.into_iter().unzip();
+    let mut numbers = numbers.into_iter();
+    session.for_each("dstate", &specs, |spec| {
+        let volumes = numbers.next().flatten().map_or(spec.volumes().count(), |_| 1);
         match session.find_status(&spec.name)? {
             Some(status) => {
                 let peers = status.engine.peers.iter().map(|peer| peer.disk);
                 let states: Vec<&str> =
                     std::iter::once(status.engine.disk).chain(peers).map(|d| d.as_str()).collect();
-                // A line for each volume: they are as their resource is.
-                status.spec.volumes().for_each(|_| outln!("{}", states.join("/")));
+                // The volumes are as their resource is.
+                (0..volumes).for_each(|_| outln!("{}", states.join("/")));
             }
             None => {
                 let mut target = Target::open(spec, Access::Look)?;
                 let placement = target.placement();
                 let state = gi_text::disk_state(&metadata::probe(target.metadata_device(), placement)?);
-                spec.volumes().for_each(|_| outln!("{state}"));
+                (0..volumes).for_each(|_| outln!("{state}"));
             }
         }
         Ok(())

@@ -100,8 +100,7 @@ fn give_up(
     peer: &NodeSpec,
     save: Option<&Path>,
 ) -> Result<(), Failure> {
-    let really =
-        Session { run: session.run.clone(), config_file: session.config_file.clone(), dry_run: false };
+    let really = Session { dry_run: false, ..session.clone() };
     check_that_it_may_give_up(&really, spec, peer)?;
     let (divergence, meeting) = ask(&really, spec, peer)?;
     let overwritten = overwritten(&divergence, &meeting, peer)?;
@@ -221,9 +220,13 @@ fn save_blocks(
     meeting: &Meeting,
     overwritten: &[ByteRange],
 ) -> Result<Header, Failure> {
+    // As it was brought up, whatever the configuration says now.
+    let status = session.require_status(&spec.name)?;
+    let (layout, target) = (status.layout(), Target::open_all(&status.spec, Access::Look)?);
     let header = Header {
         resource: spec.name.clone(),
         volume_bytes: divergence.volume_bytes,
+        layout: layout.clone(),
         common: meeting.common,
         generation: divergence.here.current,
         kept_generation: meeting.there.current,
@@ -232,9 +235,6 @@ fn save_blocks(
         pieces: 0,
         data_bytes: 0,
     };
-    // As it was brought up, whatever the configuration says now.
-    let status = session.require_status(&spec.name)?;
-    let (layout, target) = (status.layout(), Target::open_all(&status.spec, Access::Look)?);
     saved_blocks::save(path, &header, overwritten, |range| Ok(target.read_space(&layout, range)?))
 }
 

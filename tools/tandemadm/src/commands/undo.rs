@@ -33,7 +33,8 @@ pub(crate) fn resync_undo(session: &Session, specs: &[ResourceSpec], force: bool
 fn put_back(session: &Session, spec: &ResourceSpec, path: &Path, force: bool) -> Result<(), Failure> {
     let mut target = Target::open_all(spec, Access::Exclusive)?;
     let (placement, backing_bytes, node) = (target.placement(), target.data.size_bytes(), spec.node.id);
-    let loaded = metadata::load(target.metadata_device(), placement, backing_bytes, node)?;
+    let mut loaded = metadata::load(target.metadata_device(), placement, backing_bytes, node)?;
+    target.check(spec, &mut loaded)?;
     let (superblock, volume_bytes) = (&loaded.superblock, loaded.volume_bytes());
     if superblock.flags.consistent || superblock.undo_id == 0 {
         let text = "there is nothing to undo: the data is no target's of a resync that was interrupted, or was given up since.";

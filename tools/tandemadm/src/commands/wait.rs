@@ -7,6 +7,8 @@ use tandem_control::{ResourceSpec, ResourceStatus};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
 use tandem_core::status::PeerStatus;
 
+use super::countdown::Countdown;
+use super::waiting::Waiting;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
 use crate::progress;
@@ -15,61 +17,116 @@ use crate::status_text::standalone_reason;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-pub(crate) fn connect(session: &Session, specs: &[ResourceSpec], timeout_s: u64) -> u8 {
-    let deadline = deadline(timeout_s);
-    session.for_each("wait-connect", specs, |spec| until(session, spec, deadline, false, is_connected))
+/// What the operator sees meanwhile.
+pub(super) trait Watched {
+    /// Called at every look; the error ends the wait.
+    fn look(&mut self, status: &ResourceStatus) -> Result<(), Failure>;
+    /// What is written next begins a line of its own.
+    fn end(&mut self);
 }
 
-pub(crate) fn sync(session: &Session, specs: &[ResourceSpec], timeout_s: u64, progress: bool) -> u8 {
-    let deadline = deadline(timeout_s);
-    let bar = progress || std::io::stderr().is_terminal();
-    session.for_each("wait-sync", specs, |spec| until(session, spec, deadline, bar, is_in_sync))
+pub(crate) fn connect(session: &Session, waiting: &[Waiting]) -> u8 {
+    each(session, "wait-connect", waiting, &mut Bar::new(false), is_connected)
 }
 
-/// One for all resources, as if they were waited for at the same time; 0 is never, and so is what no clock can tell.
-fn deadline(timeout_s: u64) -> Option<Instant> {
-    match timeout_s {
-        0 => None,
-        seconds => Instant::now().checked_add(Duration::from_secs(seconds)),
-    }
+pub(crate) fn sync(session: &Session, waiting: &[Waiting], progress: bool) -> u8 {
+    let mut bar = Bar::new(progress || std::io::stderr().is_terminal());
+    each(session, "wait-sync", waiting, &mut bar, is_in_sync)
+}
+
+/// For all resources, with a countdown if somebody looks at it.
+pub(crate) fn at_boot(session: &Session, waiting: &[Waiting], refresh: Duration) -> u8 {
+    let somebody = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let (mut countdown, mut nothing) = (None, Bar::new(false));
+    let watched: &mut dyn Watched = match somebody && !session.dry_run && !waiting.is_empty() {
+        true => countdown.insert(Countdown::begin(waiting, refresh)),
+        false => &mut nothing,
+    };
+    each(session, "wait-con-int", waiting, watched, is_connected)
+}
+
+/// The time of all begins now, as if they were waited for at the same time.
+fn each(
+    session: &Session,
+    word: &str,
+    waiting: &[Waiting],
+    watched: &mut dyn Watched,
+    holds: impl Fn(&ResourceStatus) -> bool,
+) -> u8 {
+    let begun = Instant::now();
+    let specs: Vec<ResourceSpec> = waiting.iter().map(|one| one.spec.clone()).collect();
+    let mut turns = waiting.iter();
+    session.for_each(word, &specs, |_| {
+        let Some(one) = turns.next() else { return Ok(()) };
+        let result = until(session, one, begun, watched, &holds);
+        watched.end();
+        result
+    })
 }
 
 fn until(
     session: &Session,
-    spec: &ResourceSpec,
-    deadline: Option<Instant>,
-    bar: bool,
+    waiting: &Waiting,
+    begun: Instant,
+    watched: &mut dyn Watched,
     holds: impl Fn(&ResourceStatus) -> bool,
 ) -> Result<(), Failure> {
+    let name = &waiting.spec.name;
     if session.dry_run {
-        outln!("wait for {}", spec.name);
+        outln!("wait for {name}, {}", waiting.limit());
         return Ok(());
     }
-    let mut drawn = false;
-    let result = loop {
-        let status = session.require_status(&spec.name)?;
-        if let Some(line) = progress::line(&spec.name, &status.engine.peers).filter(|_| bar) {
-            draw(&line);
-            drawn = true;
-        }
+    // What no clock can tell is for ever, too.
+    let limit = Some(Duration::from_secs(waiting.limit_s)).filter(|limit| !limit.is_zero());
+    let deadline = limit.and_then(|limit| begun.checked_add(limit));
+    loop {
+        let status = session.require_status(name)?;
+        let peers = &status.engine.peers;
         if holds(&status) {
-            break Ok(());
+            return Ok(());
         }
-        if let Some(peer) =
-            status.engine.peers.iter().find(|peer| peer.connection == ConnectionState::StandAlone)
+        if let Some(peer) = peers.iter().find(|peer| peer.connection == ConnectionState::StandAlone)
+            && !waiting.after_split_brain
         {
             let reason = standalone_reason(peer).map_or(String::new(), |reason| format!(": {reason}"));
-            break Err(Failure::WaitStandAlone(spec.name.clone(), reason));
+            return Err(Failure::WaitStandAlone(name.clone(), reason));
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            break Err(Failure::WaitTimeout(spec.name.clone(), describe(&status.engine.peers)));
+            let text = format!("{} ({})", describe(peers), waiting.limit());
+            return Err(Failure::WaitTimeout(name.clone(), text));
         }
+        watched.look(&status)?;
         std::thread::sleep(POLL_INTERVAL);
-    };
-    if drawn {
-        errln!("");
     }
-    result
+}
+
+/// How far a resync is, if that is to be seen.
+struct Bar {
+    wanted: bool,
+    drawn: bool,
+}
+
+impl Bar {
+    fn new(wanted: bool) -> Bar {
+        Bar { wanted, drawn: false }
+    }
+}
+
+impl Watched for Bar {
+    fn look(&mut self, status: &ResourceStatus) -> Result<(), Failure> {
+        let line = progress::line(&status.engine.resource, &status.engine.peers);
+        if let Some(line) = line.filter(|_| self.wanted) {
+            draw(&line);
+            self.drawn = true;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            errln!("");
+        }
+    }
 }
 
 fn is_connected(status: &ResourceStatus) -> bool {
@@ -93,7 +150,7 @@ fn describe(peers: &[PeerStatus]) -> String {
 }
 
 /// Redraws the line; a stderr that is gone is no reason to stop waiting.
-fn draw(line: &str) {
+pub(super) fn draw(line: &str) {
     let mut stderr = std::io::stderr();
     let _ = write!(stderr, "\r{line}\x1b[K");
     let _ = stderr.flush();

@@ -13,6 +13,8 @@ pub(super) struct Package {
     pub(super) suggests: &'static str,
     /// To `/usr/sbin`, as cargo has built them.
     pub(super) programs: &'static [&'static str],
+    /// What the programs themselves write.
+    pub(super) written: &'static [Written],
     /// From the repository, as programs.
     pub(super) scripts: &'static [(&'static str, &'static str)],
     /// From the repository, a folder with what is in it. What goes to `/etc` is the administrator's from then on.
@@ -21,6 +23,21 @@ pub(super) struct Package {
     pub(super) folders: &'static [&'static str],
     /// What dpkg runs, in `packaging/debian`.
     pub(super) hooks: &'static [&'static str],
+}
+
+/// What a program writes when it is called: into the folder that takes the place of `{}`, otherwise to its output.
+pub(super) struct Written {
+    pub(super) program: &'static str,
+    pub(super) arguments: &'static [&'static str],
+    pub(super) to: &'static str,
+}
+
+const fn man(program: &'static str, argument: &'static [&'static str]) -> Written {
+    Written { program, arguments: argument, to: "usr/share/man" }
+}
+
+const fn completion(shell: &'static [&'static str], to: &'static str) -> Written {
+    Written { program: "tandemadm", arguments: shell, to }
 }
 
 /// All of them, in the order in which they can be installed.
@@ -35,6 +52,13 @@ pub(super) const PACKAGES: &[Package] = &[
         recommends: "kmod",
         suggests: "nfs-failover, libnbd-bin",
         programs: &["tandemd", "tandem-device", "tandemadm"],
+        written: &[
+            man("tandemd", &["--man", "{}"]),
+            man("tandemadm", &["man", "{}"]),
+            completion(&["completion", "bash"], "usr/share/bash-completion/completions/tandemadm"),
+            completion(&["completion", "zsh"], "usr/share/zsh/vendor-completions/_tandemadm"),
+            completion(&["completion", "fish"], "usr/share/fish/vendor_completions.d/tandemadm.fish"),
+        ],
         scripts: &[("packaging/ocf/tandem", "usr/lib/ocf/resource.d/tandem/tandem")],
         files: &[
             ("packaging/tandem.conf", "etc/tandem.conf"),
@@ -58,6 +82,7 @@ pub(super) const PACKAGES: &[Package] = &[
         recommends: "nfs-kernel-server | nfs-ganesha, rpcbind",
         suggests: "ucarp, keepalived, haproxy, pacemaker",
         programs: &["nfs-failover"],
+        written: &[man("nfs-failover", &["man", "{}"])],
         scripts: &[
             ("packaging/ucarp/vip-up", "usr/lib/tandem/vip-up"),
             ("packaging/ucarp/vip-down", "usr/lib/tandem/vip-down"),

@@ -1,4 +1,4 @@
-//! `cargo xtask deb`: Debian packages of what is shipped, made with `dpkg-deb` of a staged tree.
+//! `cargo xtask deb` and `man`: Debian packages of what is shipped, made with `dpkg-deb` of a staged tree.
 
 mod contents;
 mod stage;
@@ -21,6 +21,18 @@ pub(crate) fn run_build() -> Result<()> {
     for package in build(&binaries, &folder)? {
         println!("{}", package.display());
     }
+    Ok(())
+}
+
+/// Builds what is shipped and writes its manual pages; prints where they lie.
+pub(crate) fn run_man() -> Result<()> {
+    repo::build_release()?;
+    let binaries = repo::release_dir()?;
+    let tree = binaries.with_file_name("pages");
+    for written in PACKAGES.iter().flat_map(|package| package.written) {
+        stage::write(written, &binaries, &tree)?;
+    }
+    println!("{}", tree.display());
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::contents::Package;
+use super::contents::{Package, Written};
 use crate::process::{Result, run, stdout};
 use crate::repo;
 
@@ -22,6 +22,10 @@ pub(super) fn stage(package: &Package, binaries: &Path, architecture: &str, tree
     for program in package.programs {
         copy(&binaries.join(program), &tree.join("usr/sbin").join(program), PROGRAM)?;
     }
+    for written in package.written {
+        write(written, binaries, tree)?;
+    }
+    in_tree(tree, "find usr/share/man -type f -exec gzip -9n {} +")?;
     for (from, to) in package.scripts {
         copy(&repo::root().join(from), &tree.join(to), PROGRAM)?;
     }
@@ -49,6 +53,19 @@ pub(super) fn stage(package: &Package, binaries: &Path, architecture: &str, tree
     }
     // Whatever the umask was.
     in_tree(tree, "find . -type d -exec chmod 755 {} +").map(drop)
+}
+
+/// What a program says of itself.
+pub(super) fn write(written: &Written, binaries: &Path, tree: &Path) -> Result<()> {
+    let mut command = Command::new(binaries.join(written.program));
+    let to = tree.join(written.to);
+    if written.arguments.contains(&"{}") {
+        let folder = to.display().to_string();
+        return run(command.args(written.arguments.iter().map(|word| word.replace("{}", &folder))));
+    }
+    fs::create_dir_all(to.parent().unwrap_or(&to))?;
+    fs::write(&to, stdout(command.args(written.arguments))?)?;
+    Ok(fs::set_permissions(&to, Permissions::from_mode(FILE))?)
 }
 
 /// A file, or a folder with what is in it.

@@ -38,6 +38,16 @@ impl Root {
     }
 }
 
+/// Of the manual pages as they are installed.
+fn groff_has_nothing_to_say(root: &Root) {
+    let pages = stdout(Command::new("find").arg(root.0.join("usr/share/man")).args(["-type", "f"])).unwrap();
+    assert_eq!(pages.lines().count(), 5, "{pages}");
+    for page in pages.lines() {
+        let check = "zcat \"$1\" | groff -ww -man -Tutf8 -z 2>&1";
+        assert_eq!(stdout(Command::new("sh").args(["-c", check, "sh", page])).unwrap(), "", "{page}");
+    }
+}
+
 #[test]
 #[ignore = "needs root and the release binaries"]
 fn packages_are_built_installed_tried_and_removed() {
@@ -57,6 +67,14 @@ fn packages_are_built_installed_tried_and_removed() {
         ("-rwxr-xr-x", "usr/lib/tandem/vip-up"),
         ("-rwxr-xr-x", "usr/lib/tandem/hooks/postgresql"),
         ("-rwxr-xr-x", "usr/lib/ocf/resource.d/tandem/tandem"),
+        ("-rw-r--r--", "usr/share/man/man8/tandemd.8.gz"),
+        ("-rw-r--r--", "usr/share/man/man8/tandemadm.8.gz"),
+        ("-rw-r--r--", "usr/share/man/man5/tandem.conf.5.gz"),
+        ("-rw-r--r--", "usr/share/man/man8/nfs-failover.8.gz"),
+        ("-rw-r--r--", "usr/share/man/man5/nfs-failover.conf.5.gz"),
+        ("-rw-r--r--", "usr/share/bash-completion/completions/tandemadm"),
+        ("-rw-r--r--", "usr/share/zsh/vendor-completions/_tandemadm"),
+        ("-rw-r--r--", "usr/share/fish/vendor_completions.d/tandemadm.fish"),
         ("-rw-r--r--", "etc/tandem.conf"),
         ("-rw-r--r--", "usr/lib/systemd/system/tandemd.service"),
         ("-rw-r--r--", "usr/share/doc/tandem/docs/guarantees.md"),
@@ -71,6 +89,7 @@ fn packages_are_built_installed_tried_and_removed() {
     let root = Root::new(sandbox.join("root"));
     let files: Vec<&str> = packages.iter().map(|package| package.to_str().unwrap()).collect();
     run(root.dpkg(&["--install"]).args(&files)).unwrap();
+    groff_has_nothing_to_say(&root);
     for (program, says) in [
         ("tandemd", "tandemd "),
         ("tandem-device", "tandem-device "),

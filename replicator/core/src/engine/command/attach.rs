@@ -11,7 +11,7 @@ use crate::refusal::{
     CommandError, DATA_NOT_CURRENT, DISK_TOO_SMALL, HAS_DISK, INVALID_REQUEST, StateChangeRefusal,
 };
 use crate::seeded;
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::CommandId;
 
 impl Engine {
@@ -197,6 +197,9 @@ impl Engine {
             }
             for peer in self.peer_ids() {
                 self.abort_resync(peer);
+                if self.peer(peer).is_some_and(|p| p.is_connected()) {
+                    self.set_replication(peer, ReplicationState::Established);
+                }
             }
             // Peers are told and stop sending; what has begun is applied first, what comes late is dropped.
             self.disk.leaving = true;
@@ -210,12 +213,12 @@ impl Engine {
         self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::DetachFlush);
     }
 
-    /// With fencing, a disk that is given up while a Primary goes on without it says that its data grows old before
-    /// anybody hears of it. True once that is durable, or need not be.
+    /// With fencing or quorum, a disk that is given up while a Primary goes on without it says that its data grows old
+    /// before anybody hears of it. True once that is durable, or need not be.
     fn notes_that_it_is_left_behind(&mut self) -> bool {
         let goes_on = self.role == Role::Primary
             || self.peers.iter().any(|p| p.is_connected() && p.role == Role::Primary);
-        let left_behind = self.fences() && goes_on;
+        let left_behind = (self.fences() || self.config.options.quorum.is_needed()) && goes_on;
         if left_behind
             && let Some(metadata) = self.disk.metadata.as_mut()
             && std::mem::take(&mut metadata.superblock.flags.up_to_date)

@@ -63,6 +63,11 @@ impl Engine {
         if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
             return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
         }
+        let relied_on = self.role == Role::Primary && self.disk.state < DiskState::UpToDate;
+        if let Some(peer) = self.peers.iter().find(|p| relied_on && p.has_good_data()) {
+            let detail = format!("{} has the only good data that this Primary can reach", peer.config.name);
+            return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
+        }
         let quorum = self.config.options.quorum.is_needed();
         // With quorum, a Secondary may go on alone whom all others have left as outdated.
         let goes_on =

@@ -92,13 +92,11 @@ impl Engine {
         id: NodeId,
         range: ByteRange,
     ) -> Result<(), String> {
-        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        let Some(peer) = self.peer(id) else { return Ok(()) };
         if peer.target.as_ref().is_some_and(|target| !target.compares()) {
             return Err(format!("{range} is said to be equal, and was not to be compared"));
         }
-        if let Some(progress) = peer.progress.as_mut() {
-            progress.note_equal(range.length);
-        }
+        self.note_equal(id, range);
         self.resync_answer(id, range, What::ResyncInSync)
     }
 
@@ -137,9 +135,7 @@ impl Engine {
             let end = (offset + run.len() * BLOCK_BYTES as usize).min(data.len());
             let part = ByteRange::new(range.offset + offset as u64, (end - offset) as u64);
             if run[0] {
-                if let Some(progress) = self.peer_mut(id).and_then(|p| p.progress.as_mut()) {
-                    progress.note_equal(part.length);
-                }
+                self.note_equal(id, part);
                 self.note_sent(id, part);
                 self.send(id, Message::ResyncInSync { range: part });
             } else {

@@ -110,6 +110,15 @@ impl Controller {
         }
     }
 
+    /// What the window lets through if every request takes as long as on an idle link and waits as long as it may, or the
+    /// pace, if that is less; 0 while nothing is known.
+    pub(super) fn wanted_bytes_per_s(&self, options: &ResyncOptions, clients_active: bool) -> u64 {
+        let round_us = self.shortest_us.saturating_add(options.delay_target_ms.saturating_mul(1000)).max(1);
+        let by_window = u128::from(self.window_bytes) * 1_000_000 / u128::from(round_us);
+        let by_window = (self.shortest_us < u64::MAX).then_some(by_window.min(u128::from(u64::MAX)) as u64);
+        [by_window, target_limit(options, clients_active)].into_iter().flatten().min().unwrap_or(0)
+    }
+
     /// Bytes asked for and not written.
     pub(super) fn outstanding_bytes(&self) -> u64 {
         self.outstanding_bytes

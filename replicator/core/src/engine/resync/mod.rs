@@ -31,7 +31,7 @@ use crate::wire::{Handshake, Message};
 pub(super) use compare::ResyncRead;
 pub(super) use controller::{Controller, Turn};
 pub(super) use pause::{OwnPause, PeerPause};
-pub(super) use progress::Progress;
+pub(super) use progress::{Progress, VolumeBlocks};
 pub(super) use source::SourceState;
 pub(super) use target::TargetState;
 
@@ -201,10 +201,10 @@ impl Engine {
     }
 
     fn begin_resync(&mut self, id: NodeId, as_target: bool) {
-        let blocks = self.dirty_blocks(id);
-        let now = self.now;
+        let by_volume = self.dirty_by_volume(id);
+        let (now, blocks) = (self.now, by_volume.total());
         if let Some(peer) = self.peer_mut(id) {
-            peer.progress = Some(Progress::new(now, blocks));
+            peer.progress = Some(Progress::new(now, by_volume));
         }
         let (role, kib) = (if as_target { "SyncTarget" } else { "SyncSource" }, blocks * BLOCK_BYTES / 1024);
         let text = format!("Began resync as {role} (will sync {kib} KB [{blocks} bits set]).");
@@ -216,9 +216,9 @@ impl Engine {
         }
     }
 
-    /// The peer speaks of a resync that our disk's failure has ended; it had not heard of that.
+    /// The peer speaks of a resync that the end of our disk has ended; it had not heard of that.
     pub(super) fn is_of_the_past(&self, id: NodeId) -> bool {
-        !self.disk.is_usable() || self.peer(id).is_some_and(|p| p.in_round)
+        !self.disk.is_usable() || self.disk.leaving || self.peer(id).is_some_and(|p| p.in_round)
     }
 
     /// True as the target, false as the source.
@@ -248,6 +248,17 @@ impl Engine {
             [self.next_request_at(p), p.source.next_read_at(), self.next_piece_at(p)].into_iter().flatten()
         };
         self.peers.iter().flat_map(of_peer).min()
+    }
+
+    /// What the target of a resync asks for per second, or the node that walks in a verify.
+    fn wanted_bytes_per_s(&self, peer: &Peer) -> u64 {
+        controller(peer)
+            .map_or(0, |c| c.wanted_bytes_per_s(&self.config.options.resync, self.clients_are_active()))
+    }
+
+    /// Bytes of a resync or a verify that are under way with a peer.
+    pub(super) fn resync_in_flight_bytes(&self, peer: &Peer) -> u64 {
+        controller(peer).map_or(0, Controller::outstanding_bytes) + peer.source.sent_bytes()
     }
 
     /// A client's request has come, here or on the Primary that sends it on.
@@ -293,6 +304,11 @@ impl Engine {
             metadata.bitmaps[slot].clear_range(range, volume_bytes);
         }
     }
+}
+
+/// What decides how fast this node asks, as a target or in a verify that it walks.
+fn controller(peer: &Peer) -> Option<&Controller> {
+    peer.target.as_ref().map(TargetState::controller).or_else(|| peer.verify.as_ref()?.controller())
 }
 
 /// Takes a peer's piece of a bitmap over.

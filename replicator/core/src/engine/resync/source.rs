@@ -43,6 +43,11 @@ impl SourceState {
         SourceState { id, ..SourceState::default() }
     }
 
+    /// Bytes sent and not written by the target.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent.values().sum()
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -55,6 +60,14 @@ impl SourceState {
 }
 
 impl Engine {
+    /// The target's disk says that it is one, whether or not it may ask for anything yet.
+    pub(in crate::engine) fn resync_ready_received(&mut self, id: NodeId) -> Result<(), String> {
+        if let Some(peer) = self.peer_mut(id).filter(|p| p.replication.is_source()) {
+            peer.target_is_marked = true;
+        }
+        Ok(())
+    }
+
     pub(in crate::engine) fn resync_requested(&mut self, id: NodeId, range: ByteRange) -> Result<(), String> {
         self.resync_asked(id, Asked { range, digests: None })
     }
@@ -71,7 +84,6 @@ impl Engine {
         if peer.source.asked_bytes + asked.range.length > MAX_WINDOW_BYTES {
             return Err("the target asks for more than its window allows".into());
         }
-        peer.target_is_marked = true;
         peer.source.asked_bytes += asked.range.length;
         peer.source.waiting.push_back(asked);
         Ok(())

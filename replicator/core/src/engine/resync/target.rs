@@ -39,6 +39,11 @@ pub(in crate::engine) struct TargetState {
 }
 
 impl TargetState {
+    /// How fast it asks.
+    pub(super) fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
     pub(super) fn new(id: u64, source: Generations, csums: Option<DigestAlgorithm>, now: Timestamp) -> Self {
         TargetState {
             source,
@@ -96,6 +101,7 @@ impl Engine {
         let Some(peer) = self.peer_mut(id).filter(|p| p.session == session && p.link_up) else { return };
         let Some(target) = peer.target.as_mut() else { return };
         target.ready = true;
+        self.send(id, Message::ResyncReady);
         self.set_replication(id, ReplicationState::SyncTarget);
     }
 

@@ -15,10 +15,11 @@ use crate::handler::Handler;
 use crate::io::{Event, Level};
 use crate::seeded;
 use crate::state::ReplicationState;
+use crate::status::VerifyPosition;
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
 use crate::wire::Message;
 
-use super::resync::Progress;
+use super::resync::{Controller, Progress, VolumeBlocks};
 pub(super) use compare::Step;
 pub(super) use walk::Walk;
 
@@ -34,7 +35,7 @@ pub(super) struct Verify {
     algorithm: DigestAlgorithm,
     /// What is verified, from a block's start on.
     range: ByteRange,
-    left_blocks: u64,
+    left: VolumeBlocks,
     found_blocks: u64,
     /// Found blocks that lie side by side are reported together.
     run: Option<ByteRange>,
@@ -54,23 +55,34 @@ impl Engine {
     ) {
         let now = self.now;
         let state = if walk.is_some() { ReplicationState::VerifyS } else { ReplicationState::VerifyT };
-        let touched = range.blocks_touched();
-        let left_blocks = touched.end - touched.start;
+        let left = self.blocks_by_volume(range);
         let text = format!("Starting Online Verify from sector {}", range.offset / SECTOR_BYTES);
         self.note(Some(peer), Level::Info, text);
         if let Some(p) = self.peer_mut(peer) {
             p.verify_from_bytes = range.offset;
-            p.progress = Some(Progress::new(now, left_blocks));
-            p.verify = Some(Verify { id, algorithm, range, left_blocks, found_blocks: 0, run: None, walk });
+            p.progress = Some(Progress::new(now, left.clone()));
+            p.verify = Some(Verify { id, algorithm, range, left, found_blocks: 0, run: None, walk });
         }
         self.set_replication(peer, state);
+    }
+
+    /// The blocks of a range, by volume, without the pads.
+    fn blocks_by_volume(&self, range: ByteRange) -> VolumeBlocks {
+        let layout = self.layout();
+        let mut by_volume = vec![0; layout.count()];
+        for (volume, part) in layout.parts(range) {
+            let blocks = part.blocks_touched();
+            by_volume[volume] += blocks.end - blocks.start;
+        }
+        VolumeBlocks::new(by_volume)
     }
 
     /// The result for a piece; with bit `n` of `differing`, its block `n` differs.
     fn piece_compared(&mut self, id: NodeId, range: ByteRange, differing: u64) {
         let blocks = range.blocks_touched();
+        let compared = self.blocks_by_volume(range);
         let Some(verify) = self.verify_mut(id) else { return };
-        verify.left_blocks = verify.left_blocks.saturating_sub(blocks.end - blocks.start);
+        verify.left.subtract(&compared);
         for (n, block) in blocks.enumerate() {
             if differing >> n & 1 == 1 {
                 self.found_out_of_sync(id, block);
@@ -167,7 +179,23 @@ impl Verify {
     }
 
     /// Blocks not yet compared.
-    pub(super) fn left_blocks(&self) -> u64 {
-        self.left_blocks
+    pub(super) fn left(&self) -> &VolumeBlocks {
+        &self.left
+    }
+
+    /// How fast it goes, on the node that walks.
+    pub(super) fn controller(&self) -> Option<&Controller> {
+        self.walk.as_ref().map(Walk::controller)
+    }
+
+    /// The node that does not walk sees no more than how much is done.
+    pub(super) fn position(&self) -> VerifyPosition {
+        let touched = self.range.blocks_touched();
+        let seen = (touched.end - touched.start).saturating_sub(self.left.total()) * BLOCK_BYTES;
+        VerifyPosition {
+            start_bytes: self.range.offset,
+            stop_bytes: self.range.end(),
+            reached_bytes: self.walk.as_ref().map_or(self.range.offset + seen, Walk::reached),
+        }
     }
 }

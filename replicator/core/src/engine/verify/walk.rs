@@ -42,6 +42,10 @@ impl Walk {
         }
     }
 
+    pub(super) fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
     /// Everything before this was compared.
     pub(super) fn reached(&self) -> u64 {
         let waiting = self.outstanding.values().chain(&self.again).map(|range| range.offset);

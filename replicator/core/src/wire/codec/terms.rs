@@ -1,9 +1,10 @@
-//! What both sides must have chosen alike, in bytes.
+//! What both sides must or should have chosen alike, in bytes.
 
 use bytes::{BufMut, BytesMut};
 
-use super::Body;
+use super::{Body, put_text};
 use crate::config::{Protocol, Terms};
+use crate::settings::{MAX_SETTINGS, Settings};
 use crate::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use crate::units::NodeId;
 
@@ -62,4 +63,19 @@ pub(super) fn take_terms(b: &mut Body<'_>) -> Option<Terms> {
     };
     let after_split_brain = AfterSplitBrain { no_primary, one_primary, two_primaries, always: b.flag()? };
     Some(Terms { protocol, after_split_brain })
+}
+
+/// How many, then the name and the value of each.
+pub(super) fn put_settings(settings: &Settings, out: &mut BytesMut) {
+    out.put_u8(settings.iter().len() as u8);
+    for (name, value) in settings.iter() {
+        put_text(name, out);
+        put_text(value, out);
+    }
+}
+
+pub(super) fn take_settings(b: &mut Body<'_>) -> Option<Settings> {
+    let count = Some(usize::from(b.u8()?)).filter(|count| *count <= MAX_SETTINGS)?;
+    let options = (0..count).map(|_| Some((b.text()?, b.text()?)));
+    Some(Settings::new(options.collect::<Option<_>>()?))
 }

@@ -1,0 +1,122 @@
+//! The manual pages, from the definition of the command line and the table of the configuration's options.
+
+use clap::CommandFactory;
+use tandem_config::{Kind, OPTIONS, OptionDef, Section, WORDS};
+use tandem_man::{Page, Term};
+
+use crate::cli::Cli;
+
+/// What every command looks at in its environment.
+const ENVIRONMENT: [(&str, &str); 2] = [
+    ("TANDEM_RUN_DIR", "Where tandemd has its sockets and its status file, instead of `/run/tandem`."),
+    ("TANDEM_NODE", "The node's name in the configuration, instead of what `uname -n` prints."),
+];
+
+/// All of them.
+pub fn pages() -> [Page; 2] {
+    [tandemadm(), tandem_conf()]
+}
+
+fn tandemadm() -> Page {
+    let mut page = Page::of_command(&Cli::command(), 8);
+    page.section("environment");
+    for (name, text) in ENVIRONMENT {
+        page.entry(&Term::default().literal(name), text);
+    }
+    page.section("files");
+    page.entry(&Term::default().literal(tandem_config::DEFAULT_PATH), "The configuration.");
+    page.entry(
+        &Term::default().literal("/run/tandem/tandemd.log"),
+        "The log of a daemon that `up` has started.",
+    );
+    page.see_also(&[("tandemd", 8), ("tandem.conf", 5), ("nfs-failover", 8)]);
+    page
+}
+
+const GRAMMAR: &str = "\
+The language is that of `drbd.conf`, of DRBD 9 and of 8.4: the files of a cluster that runs DRBD are understood as they are. A \
+file is statements; a statement is words that end in `;` or in a body between `{` and `}`. `#` begins a comment, quotes keep \
+blanks in a word, `skip` before a section makes it as if it were not there, and `include \"GLOB\";` at the top level stands for \
+the files that it names, relative to the including file and sorted.
+
+The same file belongs on all nodes: a node finds its `on` sections by the name that `uname -n` prints. What `common` says holds \
+for every resource, what a resource says for its connections and volumes, unless they say otherwise.
+
+Numbers take the suffixes K, M, G and T for powers of 1024 and s for sectors of 512 bytes, unless they count seconds or parts of \
+them. What is true or false is written as `option;`, `option yes;` or `option no;`, and in the manner of 8.4 as `no-option;`.";
+
+const EXAMPLE: &str = "\
+resource r0 {
+  net { protocol C; verify-alg sha256; }
+  volume 0 { device minor 0; disk /dev/vg/r0; meta-disk internal; }
+  on node1 { address 192.168.100.101:7789; }
+  on node2 { address 192.168.100.102:7789; }
+}";
+
+fn tandem_conf() -> Page {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = Page::new("tandem.conf", 5, version, "the configuration of Tandem's replicated resources");
+    page.section("description");
+    page.paragraphs(GRAMMAR);
+    page.section("example");
+    page.verbatim(EXAMPLE);
+    page.section("sections and statements");
+    for (word, place) in WORDS {
+        page.entry(&Term::default().literal(word), &format!("In {place}."));
+    }
+    for section in Section::ALL {
+        let title = match section {
+            Section::Top => "options at the top level".to_owned(),
+            section => format!("options of {}", section.keyword()),
+        };
+        page.section(&title);
+        for option in OPTIONS.iter().filter(|option| option.home() == section) {
+            page.entry(&term(option), &explanation(option));
+        }
+    }
+    page.section("files");
+    page.entry(&Term::default().literal(tandem_config::DEFAULT_PATH), "Read unless `-c` names another.");
+    page.see_also(&[("tandemadm", 8), ("tandemd", 8)]);
+    page
+}
+
+fn term(option: &OptionDef) -> Term {
+    let term = Term::default().literal(option.name).plain(" ");
+    match option.kind {
+        Kind::Flag { .. } => term.plain("[").literal("yes").plain(" | ").literal("no").plain("]"),
+        Kind::Number { .. } => term.placeholder("NUMBER"),
+        Kind::Choice(words) => choice(term, words),
+        Kind::ChoiceOrCount { words, .. } => choice(term, words).plain(" | ").placeholder("NUMBER"),
+        Kind::Text { .. } => term.placeholder("TEXT"),
+        Kind::Address => term.placeholder("IP:PORT"),
+    }
+}
+
+fn choice(term: Term, words: &[&str]) -> Term {
+    let mut words = words.iter();
+    let first = words.next().map_or(term.clone(), |first| term.literal(first));
+    words.fold(first, |term, word| term.plain(" | ").literal(word))
+}
+
+/// What `tandemadm options` says of it, and where else it may stand.
+fn explanation(option: &OptionDef) -> String {
+    let said = option.long_help();
+    let mut text: Vec<String> = said.lines().skip(1).map(|line| line.trim().to_owned()).collect();
+    let mut values = match option.kind {
+        Kind::Flag { .. } => String::new(),
+        kind => format!("{}. ", capital(&kind.expected())),
+    };
+    values += &option.kind.default_value().map_or("No default.".to_owned(), |v| format!("Default: `{v}`."));
+    text.insert(1, values);
+    let elsewhere: Vec<String> =
+        option.sections.iter().skip(1).map(|section| format!("`{}`", section.keyword())).collect();
+    if !elsewhere.is_empty() {
+        text.push(format!("Also understood in {}.", elsewhere.join(" and ")));
+    }
+    text.join("\n\n")
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
