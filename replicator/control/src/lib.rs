@@ -1,8 +1,10 @@
 //! What `tandemadm` and `tandemd` say to each other: one JSON object per line on a Unix socket, a reply to each request.
 
+mod difference;
 mod paths;
 mod promotion;
 
+pub use difference::Difference;
 pub use paths::RuntimeDir;
 pub use promotion::Promotion;
 
@@ -50,6 +52,11 @@ pub enum Request {
         resource: String,
         /// What to do.
         action: Action,
+    },
+    /// From now on a resource that is up is as this says; refused if that cannot be so yet.
+    Change {
+        /// The whole resource.
+        spec: Box<ResourceSpec>,
     },
     /// Snapshots of one resource or of all.
     Status {
@@ -288,7 +295,7 @@ pub struct Reply {
 /// A resource's snapshot with what the daemon knows of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ResourceStatus {
-    /// As it was brought up.
+    /// As it was brought up, or changed since.
     pub spec: ResourceSpec,
     /// What the engine says.
     pub engine: Status,

@@ -325,7 +325,106 @@ impl Default for ResyncOptions {
     }
 }
 
+/// When a changed option counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    /// At once.
+    AtOnce,
+    /// With the next connection: both sides must have it alike, or what is on its way would be taken for something else.
+    WithNextConnection,
+    /// With the next attach: the disk is opened with it, or the activity log is made for it.
+    WithNextAttach,
+    /// When the resource is brought up the next time.
+    WithNextUp,
+}
+
+impl Takes {
+    /// Why these cannot change now, and what to do about it.
+    pub fn refusal(self, names: &[&str]) -> String {
+        let (when, first) = match self {
+            Takes::AtOnce => ("at once", "try again"),
+            Takes::WithNextConnection => {
+                ("with the next connection only", "'disconnect' first, or use 'adjust'")
+            }
+            Takes::WithNextAttach => ("with the next attach only", "'detach' first, or use 'adjust'"),
+            Takes::WithNextUp => ("when the resource is brought up only", "'down' and 'up'"),
+        };
+        format!("changes {when}: {}; {first}", names.join(", "))
+    }
+}
+
 impl Options {
+    /// What `new` changes, in the configuration's words, and when that counts. The configuration's table says the same of each.
+    pub fn changes(&self, new: &Options) -> Vec<(&'static str, Takes)> {
+        use Takes::{AtOnce, WithNextAttach, WithNextConnection};
+        // Nothing may be forgotten here.
+        let Options {
+            protocol,
+            after_split_brain,
+            rr_conflict,
+            write_ordering,
+            timeout_ms,
+            ping_interval_ms,
+            ping_timeout_ms,
+            ko_count,
+            max_epoch_size,
+            fencing,
+            quorum,
+            verify_algorithm,
+            resync,
+            al_extents,
+            al_updates,
+            congestion,
+            on_io_error,
+            disk_timeout_ms,
+        } = self;
+        let (mine, other) = (after_split_brain, &new.after_split_brain);
+        let flushes = |ordering: WriteOrdering| ordering == WriteOrdering::Flush;
+        // What waits for its turn must not be overtaken by what comes later and waits no more.
+        let drains = |ordering: WriteOrdering| ordering != WriteOrdering::None;
+        let changes = [
+            (*protocol != new.protocol, "protocol", WithNextConnection),
+            (mine.no_primary != other.no_primary, "after-sb-0pri", WithNextConnection),
+            (mine.one_primary != other.one_primary, "after-sb-1pri", WithNextConnection),
+            (mine.two_primaries != other.two_primaries, "after-sb-2pri", WithNextConnection),
+            (mine.always != other.always, "always-asbp", WithNextConnection),
+            (*rr_conflict != new.rr_conflict, "rr-conflict", AtOnce),
+            (*timeout_ms != new.timeout_ms, "timeout", AtOnce),
+            (*ping_interval_ms != new.ping_interval_ms, "ping-int", AtOnce),
+            (*ping_timeout_ms != new.ping_timeout_ms, "ping-timeout", AtOnce),
+            (*ko_count != new.ko_count, "ko-count", AtOnce),
+            (*max_epoch_size != new.max_epoch_size, "max-epoch-size", AtOnce),
+            (*fencing != new.fencing, "fencing", AtOnce),
+            (*verify_algorithm != new.verify_algorithm, "verify-alg", AtOnce),
+            (resync.csums_algorithm != new.resync.csums_algorithm, "csums-alg", AtOnce),
+            (
+                resync.csums_after_crash_only != new.resync.csums_after_crash_only,
+                "csums-after-crash-only",
+                AtOnce,
+            ),
+            (congestion.policy != new.congestion.policy, "on-congestion", AtOnce),
+            (congestion.fill_bytes != new.congestion.fill_bytes, "congestion-fill", AtOnce),
+            (congestion.extents != new.congestion.extents, "congestion-extents", AtOnce),
+            (congestion.send_buffer_bytes != new.congestion.send_buffer_bytes, "sndbuf-size", AtOnce),
+            (flushes(*write_ordering) != flushes(new.write_ordering), "disk-flushes", AtOnce),
+            (drains(*write_ordering) != drains(new.write_ordering), "disk-drain", WithNextConnection),
+            (*on_io_error != new.on_io_error, "on-io-error", AtOnce),
+            (*disk_timeout_ms != new.disk_timeout_ms, "disk-timeout", AtOnce),
+            (quorum.votes != new.quorum.votes, "quorum", AtOnce),
+            (quorum.minimum_redundancy != new.quorum.minimum_redundancy, "quorum-minimum-redundancy", AtOnce),
+            (quorum.on_loss != new.quorum.on_loss, "on-no-quorum", AtOnce),
+            (*al_extents != new.al_extents, "al-extents", WithNextAttach),
+            (*al_updates != new.al_updates, "al-updates", WithNextAttach),
+            (resync.fixed_bytes_per_s != new.resync.fixed_bytes_per_s, "resync-rate", AtOnce),
+            (resync.plan_ahead_ms != new.resync.plan_ahead_ms, "c-plan-ahead", AtOnce),
+            (resync.delay_target_ms != new.resync.delay_target_ms, "c-delay-target", AtOnce),
+            (resync.fill_target_bytes != new.resync.fill_target_bytes, "c-fill-target", AtOnce),
+            (resync.max_bytes_per_s != new.resync.max_bytes_per_s, "c-max-rate", AtOnce),
+            (resync.min_bytes_per_s != new.resync.min_bytes_per_s, "c-min-rate", AtOnce),
+        ];
+        changes.into_iter().filter(|change| change.0).map(|(_, name, takes)| (name, takes)).collect()
+    }
+
     /// What the peer must have chosen alike.
     pub const fn terms(&self) -> Terms {
         Terms { protocol: self.protocol, after_split_brain: self.after_split_brain }

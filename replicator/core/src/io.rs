@@ -1,8 +1,11 @@
 //! What goes into the engine and what comes out.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Options;
 use crate::handler::{Handler, HandlerOutcome};
 use crate::metadata::Metadata;
 use crate::refusal::CommandError;
@@ -219,6 +222,13 @@ pub enum Command {
     SuspendIo,
     /// Let clients' requests go on, whatever they wait for.
     ResumeIo,
+    /// What the administrator chooses from now on.
+    SetOptions {
+        /// All options.
+        options: Box<Options>,
+        /// The handlers that are configured.
+        handlers: BTreeSet<Handler>,
+    },
 }
 
 /// Which disk an operation is for.

@@ -146,6 +146,15 @@ pub const HAS_NET: (u16, &str) = (125, "Device has a net-config (use disconnect 
 pub const NO_DISK: (u16, &str) = (138, "Device does not have a disk-config");
 /// `new-current-uuid` while the peer is there, or may come.
 pub const NEED_STANDALONE: (u16, &str) = (151, "Need to be StandAlone");
+/// Requests cannot wait for a peer to be fenced that completed before it had them.
+pub const STONITH_NEEDS_B_OR_C: (u16, &str) =
+    (154, "Fencing policy resource-and-stonith only with prot B or C allowed");
+/// Only with protocol A do writes go on without the peer.
+pub const AHEAD_NEEDS_A: (u16, &str) = (155, "on-congestion policy pull-ahead only with prot A allowed");
+/// A target asks by the digest that the resync began with.
+pub const CSUMS_IN_USE: (u16, &str) = (148, "Can not change csums-alg while resync is in progress");
+/// Both sides compare by the digest that the verify began with.
+pub const VERIFY_IN_USE: (u16, &str) = (149, "Can not change verify-alg while online verify runs");
 /// `pause-sync` twice.
 pub const PAUSE_IS_SET: (u16, &str) = (134, "Sync-pause flag is already set");
 /// `resume-sync` without a pause.

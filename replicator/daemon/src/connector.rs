@@ -15,7 +15,8 @@ use tandem_control::{NodeSpec, ResourceSpec};
 use tandem_core::units::NodeId;
 use tandem_core::wire::{Message, Preamble, Stream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -40,7 +41,11 @@ const MAX_HANDSHAKES: usize = 32;
 /// Connects and accepts for one resource, until stopped.
 pub(crate) struct Connector {
     task: JoinHandle<()>,
+    changes: UnboundedSender<Change>,
 }
+
+/// The resource has changed; the answer is whether it is listened for where it is now.
+type Change = (Rc<ResourceSpec>, oneshot::Sender<Result<(), Failure>>);
 
 impl Connector {
     /// Listens on the resource's address and does what its thread wishes.
@@ -50,18 +55,26 @@ impl Connector {
         wishes: UnboundedReceiver<Wish>,
     ) -> Result<Connector, Failure> {
         let listener = listen(spec.node.address)?;
+        let (changes, orders) = unbounded_channel();
         let hub = Hub {
-            spec: spec.clone(),
+            spec: RefCell::new(Rc::new(spec.clone())),
             mailbox,
             accepting: RefCell::new(HashSet::new()),
             halves: RefCell::new(HashMap::new()),
             strangers: LogLimit::new(),
         };
-        Ok(Connector { task: tokio::task::spawn_local(Rc::new(hub).run(listener, wishes)) })
+        let task = tokio::task::spawn_local(Rc::new(hub).run(listener, wishes, orders));
+        Ok(Connector { task, changes })
     }
-}
 
-impl Connector {
+    /// The resource has changed. What is refused is an address where nobody can listen: then nothing has.
+    pub(crate) fn tell(&self, spec: Rc<ResourceSpec>) -> oneshot::Receiver<Result<(), Failure>> {
+        let (done, answer) = oneshot::channel();
+        // It fails only when the connector has ended; then there is no answer.
+        let _ = self.changes.send((spec, done));
+        answer
+    }
+
     /// Ends it, and frees its address.
     pub(crate) async fn stop(self) {
         stop(self.task).await;
@@ -69,7 +82,7 @@ impl Connector {
 }
 
 struct Hub {
-    spec: ResourceSpec,
+    spec: RefCell<Rc<ResourceSpec>>,
     mailbox: Mailbox,
     /// Peers that may connect.
     accepting: RefCell<HashSet<NodeId>>,
@@ -99,7 +112,12 @@ impl From<io::Error> for AttemptError {
 }
 
 impl Hub {
-    async fn run(self: Rc<Self>, listener: TcpListener, mut wishes: UnboundedReceiver<Wish>) {
+    async fn run(
+        self: Rc<Self>,
+        mut listener: TcpListener,
+        mut wishes: UnboundedReceiver<Wish>,
+        mut changes: UnboundedReceiver<Change>,
+    ) {
         // Dropped, and with it whatever is under way, when this task is aborted.
         let mut tasks = JoinSet::new();
         let mut attempts: HashMap<NodeId, AbortHandle> = HashMap::new();
@@ -109,7 +127,8 @@ impl Hub {
                     None => return,
                     Some(Wish::Connect { peer, attempt }) => {
                         self.accepting.borrow_mut().insert(peer);
-                        if self.spec.node.id < peer && let Some(node) = self.peer(peer) {
+                        let spec = self.spec();
+                        if spec.node.id < peer && let Some(node) = find(&spec, peer) {
                             let task = tasks.spawn_local(self.clone().keep_connecting(node.clone(), attempt));
                             if let Some(older) = attempts.insert(peer, task) {
                                 older.abort();
@@ -125,31 +144,49 @@ impl Hub {
                     }
                 },
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) if tasks.len() < MAX_HANDSHAKES + self.spec.peers.len() => {
+                    Ok((stream, remote)) if tasks.len() < MAX_HANDSHAKES + self.spec().peers.len() => {
                         tasks.spawn_local(self.clone().greet(stream, remote));
                     }
-                    Ok((_, remote)) => debug!(resource = self.spec.name, %remote, "too many handshakes at once"),
+                    Ok((_, remote)) => debug!(resource = self.spec().name, %remote, "too many handshakes at once"),
                     Err(error) => accept_failed(&error).await,
                 },
                 Some(_) = tasks.join_next() => (),
+                Some((spec, done)) = changes.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = done.send(self.become_like(spec, &mut listener));
+                }
             }
         }
     }
 
-    fn peer(&self, id: NodeId) -> Option<&NodeSpec> {
-        self.spec.peers.iter().find(|peer| peer.id == id)
+    /// As the resource is now.
+    fn spec(&self) -> Rc<ResourceSpec> {
+        self.spec.borrow().clone()
     }
+
+    fn become_like(&self, spec: Rc<ResourceSpec>, listener: &mut TcpListener) -> Result<(), Failure> {
+        if spec.node.address != self.spec().node.address {
+            *listener = listen(spec.node.address)?;
+        }
+        self.spec.replace(spec);
+        Ok(())
+    }
+}
+
+fn find(spec: &ResourceSpec, id: NodeId) -> Option<&NodeSpec> {
+    spec.peers.iter().find(|peer| peer.id == id)
 }
 
 /// The connecting side.
 impl Hub {
     async fn keep_connecting(self: Rc<Self>, peer: NodeSpec, attempt: u64) {
-        let (resource, name) = (self.spec.name.as_str(), peer.name.as_str());
-        let longest =
-            LONGEST_PAUSE.min(Duration::from_millis(self.spec.connect_interval_ms)).max(FIRST_PAUSE);
+        let name = peer.name.as_str();
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.connect(&peer).await {
+            let spec = self.spec();
+            let resource = spec.name.as_str();
+            let longest = LONGEST_PAUSE.min(Duration::from_millis(spec.connect_interval_ms)).max(FIRST_PAUSE);
+            match connect(&spec, &peer).await {
                 Ok((data, control)) => {
                     debug!(resource, peer = name, address = %peer.address, "connected");
                     self.mailbox.peer_connected(peer.id, Attempt::Ours(attempt), data, control);
@@ -168,33 +205,33 @@ impl Hub {
             pause = (pause * 2).min(longest);
         }
     }
+}
 
-    async fn connect(&self, peer: &NodeSpec) -> Result<(OwnedFd, OwnedFd), AttemptError> {
-        let mut data = self.dial(peer).await?;
-        let mut control = self.dial(peer).await?;
-        let session = crate::entropy::draw()?;
-        let handshake = async {
-            let ours = |stream| preamble(&self.spec, peer.id, stream, session);
-            send(&mut data, &Message::Preamble(ours(Stream::Data))).await?;
-            send(&mut control, &Message::Preamble(ours(Stream::Control))).await?;
-            for (stream, kind) in [(&mut data, Stream::Data), (&mut control, Stream::Control)] {
-                check_answer(stream, &ours(kind)).await?;
-            }
-            Ok::<(), AttemptError>(())
-        };
-        timeout(HANDSHAKE_LIMIT, handshake).await.map_err(too_slow)??;
-        Ok((into_fd(data)?, into_fd(control)?))
-    }
-
-    /// Connects from this node's own address, so that the peer can tell who calls.
-    async fn dial(&self, peer: &NodeSpec) -> io::Result<TcpStream> {
-        let own = self.spec.node.address.ip();
-        let socket = if peer.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if !own.is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
-            socket.bind(SocketAddr::new(own, 0))?;
+async fn connect(spec: &ResourceSpec, peer: &NodeSpec) -> Result<(OwnedFd, OwnedFd), AttemptError> {
+    let mut data = dial(spec, peer).await?;
+    let mut control = dial(spec, peer).await?;
+    let session = crate::entropy::draw()?;
+    let handshake = async {
+        let ours = |stream| preamble(spec, peer.id, stream, session);
+        send(&mut data, &Message::Preamble(ours(Stream::Data))).await?;
+        send(&mut control, &Message::Preamble(ours(Stream::Control))).await?;
+        for (stream, kind) in [(&mut data, Stream::Data), (&mut control, Stream::Control)] {
+            check_answer(stream, &ours(kind)).await?;
         }
-        timeout(CONNECT_LIMIT, socket.connect(peer.address)).await.map_err(too_slow)?
+        Ok::<(), AttemptError>(())
+    };
+    timeout(HANDSHAKE_LIMIT, handshake).await.map_err(too_slow)??;
+    Ok((into_fd(data)?, into_fd(control)?))
+}
+
+/// Connects from this node's own address, so that the peer can tell who calls.
+async fn dial(spec: &ResourceSpec, peer: &NodeSpec) -> io::Result<TcpStream> {
+    let own = spec.node.address.ip();
+    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if !own.is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
+        socket.bind(SocketAddr::new(own, 0))?;
     }
+    timeout(CONNECT_LIMIT, socket.connect(peer.address)).await.map_err(too_slow)?
 }
 
 async fn check_answer(stream: &mut TcpStream, ours: &Preamble) -> Result<(), AttemptError> {
@@ -216,8 +253,9 @@ async fn check_answer(stream: &mut TcpStream, ours: &Preamble) -> Result<(), Att
 impl Hub {
     /// Whatever goes wrong here concerns this stream alone: an existing connection is not touched.
     async fn greet(self: Rc<Self>, mut stream: TcpStream, remote: SocketAddr) {
-        let resource = self.spec.name.as_str();
-        if !self.spec.peers.iter().any(|peer| peer.address.ip() == remote.ip()) {
+        let spec = self.spec();
+        let resource = spec.name.as_str();
+        if !spec.peers.iter().any(|peer| peer.address.ip() == remote.ip()) {
             self.complain(remote, "closed a connection from an address that is no peer's");
             return;
         }
@@ -256,23 +294,24 @@ impl Hub {
     /// Logs what a stranger did, but not each time.
     fn complain(&self, remote: SocketAddr, what: &str) {
         if let Some(permit) = self.strangers.permit() {
-            warn!(resource = self.spec.name, %remote, "{what}{permit}");
+            warn!(resource = self.spec().name, %remote, "{what}{permit}");
         }
     }
 
     /// Which peer has introduced itself; or what is wrong with it, and which peer it should have been.
     fn recognise(&self, theirs: &Preamble, remote: SocketAddr) -> Result<NodeId, (Option<NodeId>, String)> {
+        let spec = self.spec();
         let lives_there = |peer: &&NodeSpec| peer.address.ip() == remote.ip();
-        let claimed = self.peer(theirs.from).filter(lives_there);
-        let Some(peer) = claimed.or_else(|| self.spec.peers.iter().find(lives_there)) else {
+        let claimed = find(&spec, theirs.from).filter(lives_there);
+        let Some(peer) = claimed.or_else(|| spec.peers.iter().find(lives_there)) else {
             return Err((None, "the address is no peer's".into()));
         };
-        let ours = preamble(&self.spec, peer.id, theirs.stream, theirs.session);
+        let ours = preamble(&spec, peer.id, theirs.stream, theirs.session);
         // Only a peer that means this resource can have a say in whether we go on trying to reach it.
-        let concerned = (theirs.resource == self.spec.name).then_some(peer.id);
+        let concerned = (theirs.resource == spec.name).then_some(peer.id);
         ours.accept(theirs).map_err(|reason| (concerned, reason))?;
-        if peer.id > self.spec.node.id {
-            let reason = format!("node {} waits to be connected to by node {}", peer.id, self.spec.node.id);
+        if peer.id > spec.node.id {
+            let reason = format!("node {} waits to be connected to by node {}", peer.id, spec.node.id);
             return Err((None, reason));
         }
         Ok(peer.id)
@@ -291,10 +330,12 @@ impl Hub {
         };
         match self.answer(peer, theirs.session, data, control).await {
             Ok((data, control)) => {
-                info!(resource = self.spec.name, peer = theirs.node_name, "accepted");
+                info!(resource = self.spec().name, peer = theirs.node_name, "accepted");
                 self.mailbox.peer_connected(peer, Attempt::Theirs, data, control);
             }
-            Err(error) => debug!(resource = self.spec.name, peer = theirs.node_name, "not accepted: {error}"),
+            Err(error) => {
+                debug!(resource = self.spec().name, peer = theirs.node_name, "not accepted: {error}")
+            }
         }
     }
 
@@ -306,7 +347,7 @@ impl Hub {
         mut control: TcpStream,
     ) -> io::Result<(OwnedFd, OwnedFd)> {
         for (stream, kind) in [(&mut data, Stream::Data), (&mut control, Stream::Control)] {
-            send(stream, &Message::Preamble(preamble(&self.spec, peer, kind, session))).await?;
+            send(stream, &Message::Preamble(preamble(&self.spec(), peer, kind, session))).await?;
         }
         Ok((into_fd(data)?, into_fd(control)?))
     }

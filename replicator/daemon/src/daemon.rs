@@ -46,7 +46,8 @@ const UNKNOWN_RESOURCE: (u16, &str) = (158, "Unknown resource");
 
 /// A resource that is up.
 pub(crate) struct Entry {
-    pub(crate) spec: ResourceSpec,
+    /// As it was brought up, or changed since.
+    spec: RefCell<Rc<ResourceSpec>>,
     pub(crate) resource: Resource,
     pub(crate) devices: Devices,
     /// One `up` or `down` at a time.
@@ -88,6 +89,13 @@ impl Daemon {
                 let name = spec.name.clone();
                 match self.up(spec).await {
                     Ok(detail) => Reply { detail, ..Reply::default() },
+                    Err(failure) => failure.reply(&name),
+                }
+            }
+            Request::Change { spec } => {
+                let name = spec.name.clone();
+                match self.change(*spec).await {
+                    Ok(()) => Reply::default(),
                     Err(failure) => failure.reply(&name),
                 }
             }
@@ -159,7 +167,7 @@ impl Daemon {
     /// The resource of this name.
     pub(crate) fn entry(&self, name: &str) -> Result<Rc<Entry>, Failure> {
         let entry = self.entries.borrow().get(name).cloned();
-        entry.ok_or_else(|| Failure::numbered(UNKNOWN_RESOURCE.0, UNKNOWN_RESOURCE.1))
+        entry.ok_or_else(unknown_resource)
     }
 
     async fn act(self: &Rc<Self>, name: &str, action: Action) -> Result<(), Failure> {
@@ -192,6 +200,45 @@ impl Daemon {
     }
 }
 
+/// Changes while a resource is up.
+impl Daemon {
+    async fn change(self: &Rc<Self>, wanted: ResourceSpec) -> Result<(), Failure> {
+        let entry = self.entry(&wanted.name)?;
+        let _admin = entry.admin.lock().await;
+        if !self.is_current(&entry) {
+            return Err(unknown_resource());
+        }
+        let changed = self.become_like(&entry, wanted).await;
+        self.stop_unused_listeners().await;
+        self.changed.notify_one();
+        changed
+    }
+
+    async fn become_like(self: &Rc<Self>, entry: &Entry, wanted: ResourceSpec) -> Result<(), Failure> {
+        if let Some(address) = wanted.nbd_listen {
+            self.listen_for_clients(address)?;
+        }
+        let running = entry.spec();
+        entry.resource.change(&wanted).await?;
+        let options = running.options.changes(&wanted.options);
+        info!(resource = wanted.name, ?options, others = ?running.differences(&wanted), "changed");
+        let wanted = Rc::new(wanted);
+        entry.spec.replace(wanted.clone());
+        let told = match entry.connector.borrow().as_ref() {
+            Some(connector) => connector.tell(wanted),
+            None => return Ok(()),
+        };
+        // It ends only with the resource.
+        let Ok(Err(failure)) = told.await else { return Ok(()) };
+        // It still listens where it did.
+        let node = running.node.clone();
+        let listening = ResourceSpec { node, ..ResourceSpec::clone(&entry.spec()) };
+        entry.resource.change(&listening).await?;
+        entry.spec.replace(Rc::new(listening));
+        Err(failure)
+    }
+}
+
 /// Up and down.
 impl Daemon {
     /// Brings a resource up as far as it is not; returns what the operator should know.
@@ -207,15 +254,14 @@ impl Daemon {
             if !self.is_current(&entry) {
                 continue; // It was taken down while we waited.
             }
-            if entry.spec != spec && entry.is_unconfigured().await {
+            if *entry.spec() != spec && entry.is_unconfigured().await {
                 self.remove(&entry).await;
                 continue;
             }
-            if entry.spec != spec {
+            if *entry.spec() != spec {
                 let name = &spec.name;
                 let text = format!(
-                    "{name}: the configuration has changed; it takes effect after 'tandemadm down {name}' and \
-                     'tandemadm up {name}'"
+                    "{name}: the configuration has changed; it takes effect with 'tandemadm adjust {name}'"
                 );
                 warn!(resource = spec.name, "{text}");
                 detail.push(text);
@@ -295,11 +341,11 @@ impl Daemon {
         };
         if !matches!(timeout(FORCE_LIMIT, in_good_order).await, Ok(Ok(()))) {
             warn!(
-                resource = entry.spec.name,
+                resource = entry.spec().name,
                 "not demoted within {FORCE_LIMIT:?}: begins anew, as after a crash"
             );
             self.remove(entry).await;
-            let entry = self.create(&entry.spec).await?;
+            let entry = self.create(&entry.spec()).await?;
             entry.resource.attach().await?;
             let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
             unless(entry.resource.command(connect).await, &[Kind::Refused(StateChangeRefusal::NoNetConfig)])?;
@@ -314,17 +360,17 @@ impl Daemon {
             connector.stop().await;
         }
         entry.resource.end(THREAD_END_LIMIT).await;
-        self.entries.borrow_mut().remove(&entry.spec.name);
+        self.entries.borrow_mut().remove(&entry.spec().name);
         if self.entries.borrow().is_empty() {
             self.spare.dismiss();
         }
         self.stop_unused_listeners().await;
-        info!(resource = entry.spec.name, "removed");
+        info!(resource = entry.spec().name, "removed");
         self.changed.notify_one();
     }
 
     fn is_current(&self, entry: &Rc<Entry>) -> bool {
-        self.entries.borrow().get(&entry.spec.name).is_some_and(|current| Rc::ptr_eq(current, entry))
+        self.entries.borrow().get(&entry.spec().name).is_some_and(|current| Rc::ptr_eq(current, entry))
     }
 
     fn listen_for_clients(self: &Rc<Self>, address: SocketAddr) -> Result<(), Failure> {
@@ -337,7 +383,8 @@ impl Daemon {
     }
 
     async fn stop_unused_listeners(&self) {
-        let used: Vec<SocketAddr> = self.entries().iter().filter_map(|entry| entry.spec.nbd_listen).collect();
+        let used: Vec<SocketAddr> =
+            self.entries().iter().filter_map(|entry| entry.spec().nbd_listen).collect();
         let unused: Vec<JoinHandle<()>> = {
             let mut listeners = self.nbd_listeners.borrow_mut();
             listeners.extract_if(|address, _| !used.contains(address)).map(|(_, listener)| listener).collect()
@@ -346,6 +393,10 @@ impl Daemon {
             sockets::stop(listener).await;
         }
     }
+}
+
+fn unknown_resource() -> Failure {
+    Failure::numbered(UNKNOWN_RESOURCE.0, UNKNOWN_RESOURCE.1)
 }
 
 const NOT_CONNECTED: [Kind; 2] =
@@ -370,7 +421,8 @@ impl Daemon {
 }
 
 async fn shut_down(entry: Rc<Entry>) {
-    let resource = entry.spec.name.as_str();
+    let spec = entry.spec();
+    let resource = spec.name.as_str();
     if timeout(SHUTDOWN_LIMIT, take_down(&entry)).await.is_err() {
         error!(resource, "not down after {SHUTDOWN_LIMIT:?}; the next start treats it as crashed");
     }
@@ -379,7 +431,8 @@ async fn shut_down(entry: Rc<Entry>) {
 }
 
 async fn take_down(entry: &Entry) {
-    let resource = entry.spec.name.as_str();
+    let spec = entry.spec();
+    let resource = spec.name.as_str();
     if let Err(failure) = entry.devices.close().await {
         info!(resource, "the device stays, its requests wait for the next start: {}", failure.text);
         if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients(Clients::All)).await.is_err() {
@@ -421,7 +474,7 @@ impl Entry {
         connector: Option<Connector>,
     ) -> Entry {
         Entry {
-            spec: spec.clone(),
+            spec: RefCell::new(Rc::new(spec.clone())),
             resource,
             devices: Devices::new(spec, run, spare),
             admin: Mutex::new(()),
@@ -430,14 +483,19 @@ impl Entry {
         }
     }
 
+    /// As it is now.
+    pub(crate) fn spec(&self) -> Rc<ResourceSpec> {
+        self.spec.borrow().clone()
+    }
+
     async fn status(&self) -> Option<ResourceStatus> {
         match self.resource.status().await {
             Some(status) => *self.last_status.borrow_mut() = Some(status),
-            None if self.resource.has_ended() => *self.last_status.borrow_mut() = Some(dead(&self.spec)),
+            None if self.resource.has_ended() => *self.last_status.borrow_mut() = Some(dead(&self.spec())),
             None => (),
         }
         let engine = self.last_status.borrow().clone()?;
-        Some(ResourceStatus { spec: self.spec.clone(), engine })
+        Some(ResourceStatus { spec: ResourceSpec::clone(&self.spec()), engine })
     }
 
     /// True if it is Secondary without disk and connections: nothing is lost by making it anew.

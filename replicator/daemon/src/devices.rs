@@ -145,7 +145,7 @@ impl Entry {
             open => open,
         };
         match demoted {
-            Ok(()) => Err(failure.because(format_args!("{} is Secondary again", self.spec.name))),
+            Ok(()) => Err(failure.because(format_args!("{} is Secondary again", self.spec().name))),
             Err(stays) => Err(failure.because(format_args!("and it stays Primary: {}", stays.text))),
         }
     }
@@ -184,7 +184,7 @@ impl Entry {
         if demoted.is_err() && self.role() == Role::Primary {
             let appeared = self.devices.appear().await;
             if let Err(failure) = appeared {
-                error!(resource = self.spec.name, "{}", failure.text);
+                error!(resource = self.spec().name, "{}", failure.text);
             }
         }
         demoted
@@ -201,16 +201,16 @@ pub(crate) async fn resume(entry: Weak<Entry>) {
         let Some(entry) = entry.upgrade() else { return };
         let Some(device) = entry.devices.adopted() else { return };
         if state.others_wrote {
-            error!(resource = entry.spec.name, "{}", device.is_open_with_other_data().text);
+            error!(resource = entry.spec().name, "{}", device.is_open_with_other_data().text);
             return entry.devices.fail().await;
         }
         if let Some(why) = entry.must_wait(&state).await {
             if waiting != why {
-                warn!(resource = entry.spec.name, "{} waits: {why}", device.path().display());
+                warn!(resource = entry.spec().name, "{} waits: {why}", device.path().display());
                 waiting = why;
             }
         } else {
-            info!(resource = entry.spec.name, "{} goes on here", device.path().display());
+            info!(resource = entry.spec().name, "{} goes on here", device.path().display());
             return;
         }
         drop(entry);
@@ -225,7 +225,7 @@ impl Entry {
     async fn must_wait(self: &Rc<Self>, state: &ExportState) -> Option<String> {
         let alone = self.adopted().is_some_and(|(_, reign)| reign.alone);
         if !alone && !state.all_connected {
-            let name = &self.spec.name;
+            let name = &self.spec().name.clone();
             return Some(format!(
                 "a peer may be Primary by now; 'tandemadm primary {name}' if you know that it is not, 'tandemadm secondary \
                  --force {name}' if it is"
@@ -251,7 +251,7 @@ async fn end_with_reign(entry: Weak<Entry>) {
     // Whoever has asked for it takes the device away, too.
     let _turn = entry.devices.turn.lock().await;
     if entry.devices.all.iter().any(Device::has_keeper) && entry.role() != Role::Primary {
-        error!(resource = entry.spec.name, "no longer Primary: every request of the device fails");
+        error!(resource = entry.spec().name, "no longer Primary: every request of the device fails");
         entry.devices.fail().await;
     }
 }

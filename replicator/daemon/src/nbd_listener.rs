@@ -200,9 +200,10 @@ impl Daemon {
             None => (export, None),
         };
         let entry = self.entry(name).ok()?;
+        let spec = entry.spec();
         let index = match number {
-            Some(number) => entry.spec.volumes().position(|volume| volume.number == number)?,
-            None if entry.spec.more_volumes.is_empty() => 0,
+            Some(number) => spec.volumes().position(|volume| volume.number == number)?,
+            None if spec.more_volumes.is_empty() => 0,
             None => return None,
         };
         Some((entry, index))
@@ -213,18 +214,20 @@ impl Daemon {
 impl ExportCatalog for Daemon {
     fn list(&self) -> Vec<ExportSummary> {
         let summaries = |entry: &Rc<Entry>| -> Vec<ExportSummary> {
+            let spec = entry.spec();
             let summary = |volume| ExportSummary {
-                name: entry.spec.export_name(volume),
+                name: spec.export_name(volume),
                 description: volume.device.display().to_string(),
             };
-            entry.spec.volumes().map(summary).collect()
+            spec.volumes().map(summary).collect()
         };
         self.entries().iter().flat_map(summaries).collect()
     }
 
     fn open(&self, export: &str) -> Result<ExportInfo, OpenError> {
         let (entry, index) = self.volume(export).ok_or(OpenError::Unknown)?;
-        let name = entry.spec.name.as_str();
+        let spec = entry.spec();
+        let name = spec.name.as_str();
         if self.clients.available_permits() == 0 {
             return Err(OpenError::Refused("too many clients are connected to this daemon".into()));
         }
@@ -240,11 +243,7 @@ impl ExportCatalog for Daemon {
             ))),
             (Role::Primary, _, size_bytes) => Ok(ExportInfo {
                 name: export.to_owned(),
-                description: entry
-                    .spec
-                    .volumes()
-                    .nth(index)
-                    .map_or("".into(), |v| v.device.display().to_string()),
+                description: spec.volumes().nth(index).map_or("".into(), |v| v.device.display().to_string()),
                 size_bytes,
                 flags: TransmissionFlags::SEND_FLUSH
                     | TransmissionFlags::SEND_FUA
@@ -256,11 +255,11 @@ impl ExportCatalog for Daemon {
             }),
             (_, Some(primary), _) => Err(OpenError::Refused(format!(
                 "{name} is Secondary on {}: connect to {primary}, where it is Primary",
-                entry.spec.node.name
+                spec.node.name
             ))),
             (_, None, _) => Err(OpenError::Refused(format!(
                 "{name} is Secondary on {}: make one node Primary with 'tandemadm primary {name}'",
-                entry.spec.node.name
+                spec.node.name
             ))),
         }
     }

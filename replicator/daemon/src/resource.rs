@@ -10,6 +10,7 @@ mod peer_conn;
 mod ring;
 mod send_queue;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tandem_control::ResourceSpec;
 use tandem_core::Engine;
 use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, PeerConfig};
 use tandem_core::divergence::Divergence;
+use tandem_core::handler::Handler;
 use tandem_core::status::Status;
 use tandem_core::units::Timestamp;
 use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
@@ -92,6 +94,13 @@ impl Resource {
     pub(crate) async fn command(&self, command: AdminCommand) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Mail::Command(command, reply));
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// From now on it is as this says.
+    pub(crate) async fn change(&self, spec: &ResourceSpec) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Mail::Change(Box::new(spec.clone()), reply));
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
@@ -188,6 +197,10 @@ fn engine_config(spec: &ResourceSpec) -> EngineConfig {
         peers: spec.peers.iter().map(|peer| PeerConfig { id: peer.id, name: peer.name.clone() }).collect(),
         al_extent_bytes: AL_EXTENT_BYTES,
         options: spec.options.clone(),
-        handlers: spec.handlers.commands.keys().copied().collect(),
+        handlers: handlers_of(spec),
     }
+}
+
+fn handlers_of(spec: &ResourceSpec) -> BTreeSet<Handler> {
+    spec.handlers.commands.keys().copied().collect()
 }

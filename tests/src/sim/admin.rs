@@ -488,6 +488,7 @@ impl World {
                 let doubtful = [resuming, Step::Do(1 - any, Errand::PauseSync)][self.prng.below(2) as usize];
                 vec![pausing, pause, doubtful, pause]
             }
+            Kind::Options => vec![Step::Do(any, Errand::SetOptions)],
             Kind::DetachSecondary => detach(1 - primary?),
             Kind::DetachPrimary if self.prng.chance(1, 4) => {
                 let p = primary?;

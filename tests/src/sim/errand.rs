@@ -1,9 +1,11 @@
 //! What the administrator can ask of one node.
 
+use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol};
 use tandem_core::io::{Command, Repair};
 use tandem_core::metadata;
 use tandem_core::units::NodeId;
 
+use super::faults::{draw_congestion, draw_resync};
 use super::oracle::Violation;
 use super::world::World;
 
@@ -46,6 +48,8 @@ pub(super) enum Errand {
     PauseSync,
     /// Let them go on.
     ResumeSync,
+    /// Resyncs, epochs and congestion go otherwise from now on.
+    SetOptions,
 }
 
 impl World {
@@ -75,7 +79,23 @@ impl World {
             Errand::Outdate => Command::Outdate,
             Errand::SuspendIo => Command::SuspendIo,
             Errand::ResumeIo => Command::ResumeIo,
+            Errand::SetOptions => Command::SetOptions {
+                options: Box::new(self.other_options()),
+                handlers: self.plan.handlers.configured.clone(),
+            },
         })
+    }
+
+    fn other_options(&mut self) -> Options {
+        let options = self.configured_options();
+        let congestion = draw_congestion(&mut self.prng);
+        let policy = if options.protocol == Protocol::A { congestion.policy } else { OnCongestion::Block };
+        Options {
+            resync: draw_resync(&mut self.prng),
+            congestion: CongestionOptions { policy, ..congestion },
+            max_epoch_size: self.prng.between(1, 40) as u32,
+            ..options
+        }
     }
 
     fn attach_command(&mut self, n: usize) -> Result<Command, Violation> {

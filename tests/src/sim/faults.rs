@@ -76,6 +76,8 @@ kinds! {
     Truck,
     /// Resyncs are paused, and go on.
     PauseSync,
+    /// What was chosen for a resource that is up changes.
+    Options,
     /// Requests are suspended, and resumed.
     Suspension,
     /// A node is disconnected and outdated, and connected again.
@@ -304,7 +306,7 @@ impl Plan {
 }
 
 /// Links are slow enough, and writes large enough, that the small bounds are reached often.
-fn draw_congestion(prng: &mut Prng) -> CongestionOptions {
+pub(super) fn draw_congestion(prng: &mut Prng) -> CongestionOptions {
     CongestionOptions {
         policy: if prng.chance(1, 2) { OnCongestion::PullAhead } else { OnCongestion::Block },
         fill_bytes: [0, 4 << 10, 32 << 10][prng.below(3) as usize],
@@ -325,7 +327,7 @@ fn draw_quorum(prng: &mut Prng, fencing: Fencing) -> Quorum {
 }
 
 /// A volume has 256 KiB: at the slowest, a resync of all of it takes two seconds.
-fn draw_resync(prng: &mut Prng) -> ResyncOptions {
+pub(super) fn draw_resync(prng: &mut Prng) -> ResyncOptions {
     const KIB: u64 = 1 << 10;
     ResyncOptions {
         fixed_bytes_per_s: [128 * KIB, 4096 * KIB][prng.below(2) as usize],

@@ -351,26 +351,7 @@ impl World {
             node_name: format!("node{n}"),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: format!("node{}", 1 - n) }],
             al_extent_bytes: self.plan.al_extent_bytes,
-            options: Options {
-                after_split_brain: self.plan.after_split_brain,
-                rr_conflict: Default::default(),
-                protocol: self.protocol,
-                write_ordering: self.plan.write_ordering,
-                timeout_ms: 100,
-                ping_interval_ms: 150,
-                ping_timeout_ms: 50,
-                ko_count: 3,
-                verify_algorithm: Some(DigestAlgorithm::Sha1),
-                max_epoch_size: 20,
-                resync: self.plan.resync.clone(),
-                al_extents: self.plan.al_extents,
-                al_updates: self.plan.al_updates,
-                congestion: self.plan.congestion.clone(),
-                on_io_error: self.plan.on_io_error,
-                disk_timeout_ms: self.plan.disk_timeout_ms,
-                fencing: self.fencing(),
-                quorum: self.quorum(),
-            },
+            options: self.configured_options(),
             handlers: self.plan.handlers.configured.clone(),
         };
         let entropy = self.prng.next_u64();
@@ -384,6 +365,30 @@ impl World {
         node.want_net = true;
         self.reset_broken_connection(n);
         self.trace(Some(n), "starts", String::new);
+    }
+
+    /// What every process starts with.
+    pub(super) fn configured_options(&self) -> Options {
+        Options {
+            after_split_brain: self.plan.after_split_brain,
+            rr_conflict: Default::default(),
+            protocol: self.protocol,
+            write_ordering: self.plan.write_ordering,
+            timeout_ms: 100,
+            ping_interval_ms: 150,
+            ping_timeout_ms: 50,
+            ko_count: 3,
+            verify_algorithm: Some(DigestAlgorithm::Sha1),
+            max_epoch_size: 20,
+            resync: self.plan.resync.clone(),
+            al_extents: self.plan.al_extents,
+            al_updates: self.plan.al_updates,
+            congestion: self.plan.congestion.clone(),
+            on_io_error: self.plan.on_io_error,
+            disk_timeout_ms: self.plan.disk_timeout_ms,
+            fencing: self.fencing(),
+            quorum: self.quorum(),
+        }
     }
 
     /// The process is gone. What its disk keeps is the caller's to say.

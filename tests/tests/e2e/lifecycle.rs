@@ -194,7 +194,7 @@ fn a_changed_configuration_counts_after_down_and_up() {
     fs::write(&pair.alpha.config, text.replace(&format!(":{old};"), &format!(":{new};"))).unwrap();
     for node in pair.nodes() {
         let said = node.adm(&["up", RESOURCE]).ok();
-        assert!(said.stderr.contains("it takes effect after 'tandemadm down r0'"), "{said:?}");
+        assert!(said.stderr.contains("it takes effect with 'tandemadm adjust r0'"), "{said:?}");
     }
     assert!(pair.is_healed(), "the running pair was disturbed");
     for node in pair.nodes() {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod activity_log;
+mod adjust;
 mod bad_config;
 mod bad_input;
 mod bad_peer;

@@ -225,6 +225,35 @@ pub enum Support {
     },
 }
 
+/// When a new value counts for a resource that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// At once.
+    AtOnce,
+    /// With the next connection.
+    WithNextConnection,
+    /// With the next attach.
+    WithNextAttach,
+    /// When the resource is brought up the next time.
+    WithNextUp,
+}
+
+impl Takes {
+    /// How to make it count, as a sentence.
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::AtOnce => "A new value counts at once, with `adjust`.",
+            Self::WithNextConnection => {
+                "A new value counts with the next connection: `adjust` disconnects, and connects again."
+            }
+            Self::WithNextAttach => {
+                "A new value counts with the next attach: on a secondary, `adjust` detaches, and attaches again."
+            }
+            Self::WithNextUp => "A new value counts from the next `up` on.",
+        }
+    }
+}
+
 /// One option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionDef {
@@ -240,8 +269,8 @@ pub struct OptionDef {
     pub support: Support,
     /// The version of DRBD that had it first; none for Tandem's own.
     pub since: Option<&'static str>,
-    /// Whether a resource that is up can be given a new value, as in DRBD; otherwise it counts from the next `up` on.
-    pub live: bool,
+    /// When a new value counts for a resource that is up.
+    pub takes: Takes,
     /// What it means, in one line.
     pub help: &'static str,
     /// What else there is to know; may be empty.
@@ -279,7 +308,17 @@ impl OptionDef {
 
     /// A new value counts from the next `up` on.
     pub(crate) const fn fixed(self) -> Self {
-        Self { live: false, ..self }
+        Self { takes: Takes::WithNextUp, ..self }
+    }
+
+    /// A new value counts with the next connection.
+    pub(crate) const fn with_connection(self) -> Self {
+        Self { takes: Takes::WithNextConnection, ..self }
+    }
+
+    /// A new value counts with the next attach.
+    pub(crate) const fn with_attach(self) -> Self {
+        Self { takes: Takes::WithNextAttach, ..self }
     }
 
     pub(crate) const fn formerly(self, name: &'static str) -> Self {
@@ -300,13 +339,16 @@ impl OptionDef {
             Some(version) => format!("DRBD has it since {version}."),
             None => "DRBD does not have it.".to_owned(),
         };
-        let change = match (self.live, self.since) {
-            (true, Some(_)) => {
-                "DRBD takes a new value while the resource is up, this version from the next `up` on."
-            }
-            _ => "A new value counts from the next `up` on.",
+        let _ = write!(text, "\n    {origin}");
+        let has_effect = match self.support {
+            Support::Supported => true,
+            Support::Ignored { .. } => false,
+            // Where only one value is accepted, nothing can change.
+            Support::Refused { accepted, .. } => accepted.len() > 1,
         };
-        let _ = write!(text, "\n    {origin} {change}");
+        if has_effect {
+            let _ = write!(text, " {}", self.takes.sentence());
+        }
         if let Some(former) = self.formerly {
             let _ = write!(text, " It was called `{former}` before.");
         }
@@ -453,7 +495,7 @@ mod tests {
         for part in [
             "al-extents <a number from 67 to 65534>, default 1237\n",
             "More than 6433 count as 6433",
-            "DRBD has it since 8.0. DRBD takes a new value while the resource is up, this version",
+            "DRBD has it since 8.0. A new value counts with the next attach",
             "It stands in disk {} or syncer {}.\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -134,6 +134,19 @@ pub struct Verify {
     pub from: Option<String>,
 }
 
+/// Which options, and of which resources.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Changes {
+    /// The resources, and the options: `--ping-int=5`; with --set-defaults, those not named get their defaults.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "RES|all|--OPTION=VALUE|--set-defaults"
+    )]
+    pub words: Vec<String>,
+}
+
 /// A position on a device in bytes. A plain number counts sectors, as for drbdadm.
 fn position(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -250,6 +263,16 @@ pub enum Command {
     },
     /// Bring a resource up: start tandemd if it does not run, attach the disk, connect to the peers.
     Up(Names),
+    /// Bring a resource that is up in line with the configuration: only what differs is changed. With `--dry-run`, print it.
+    Adjust(Names),
+    /// Change options of `net {}` of a resource that is up; without any, to those of the configuration.
+    NetOptions(Changes),
+    /// Change options of `disk {}` that are not about resync.
+    DiskOptions(Changes),
+    /// Change options of `disk {}` that are about resync.
+    PeerDeviceOptions(Changes),
+    /// Change options of `options {}`.
+    ResourceOptions(Changes),
     /// Take a resource down: Secondary, disconnected, detached, forgotten.
     Down(Names),
     /// Take the disk into use.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tandem_config::{
-    CannotRun, ConfigError, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions, OnCongestion, Pair,
-    Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
+    CannotRun, ConfigError, Diagnostic, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions,
+    OnCongestion, Pair, Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
 };
 use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
@@ -58,9 +58,20 @@ impl Config {
         Ok(Config { config, file: main.to_owned(), node: tandem_config::node_name() })
     }
 
+    /// A text as if it were the file `path`, as `node` sees it.
+    pub fn parse(path: &Path, text: &str, node: &str) -> Result<Config, Failure> {
+        let config = tandem_config::Config::parse(path, text).map_err(|error| failure(&error))?;
+        Ok(Config { config, file: path.to_owned(), node: node.to_owned() })
+    }
+
     /// What was accepted but has no effect, for the operator.
     pub fn print_warnings(&self) {
         self.config.warnings.iter().for_each(|warning| errln!("{warning}\n"));
+    }
+
+    /// The same.
+    pub fn into_warnings(self) -> Vec<Diagnostic> {
+        self.config.warnings
     }
 
     /// The names of this node's resources.

@@ -17,6 +17,7 @@ mod invalidate;
 mod lifecycle;
 mod meetings;
 mod offline;
+mod options;
 mod outdated;
 mod primary_disk;
 mod quorum;

@@ -29,7 +29,7 @@ fn a_dead_resource_does_not_keep_its_last_state() {
     *entry.last_status.borrow_mut() = Some(Status {
         role: Role::Primary,
         disk: DiskState::UpToDate,
-        ..resource::initial_status(&entry.spec)
+        ..resource::initial_status(&entry.spec())
     });
     let status = tokio_uring::start(daemon.statuses()).remove(0).engine;
     assert_eq!((status.role, status.disk), (Role::Primary, DiskState::UpToDate), "it may only be busy");

@@ -3,6 +3,7 @@
 //! A turn: mail, what has ended on the ring, timers, clients' requests; each input to the engine is followed by all
 //! its outputs. Then sends and receives are started, and one system call submits everything and waits.
 
+mod change;
 mod peers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -74,7 +75,16 @@ struct PendingCommand {
     reply: CommandReply,
     /// When it is reported as timed out; it may still take effect later.
     limit: Instant,
-    attaches: bool,
+    effect: Effect,
+}
+
+/// What the end of a command means for the loop.
+enum Effect {
+    Nothing,
+    /// The disks are in use, or are let go again.
+    Attaches,
+    /// The resource is as this says.
+    Changes(Box<ResourceSpec>),
 }
 
 /// A resource while it is up.
@@ -240,8 +250,10 @@ impl EventLoop {
 
     fn command_done(&mut self, id: CommandId, result: Result<(), CommandError>) {
         let Some(command) = self.commands.remove(&id) else { return };
-        if command.attaches && result.is_err() {
-            self.disks = None;
+        match command.effect {
+            Effect::Attaches if result.is_err() => self.disks = None,
+            Effect::Changes(spec) if result.is_ok() => self.spec = *spec,
+            Effect::Nothing | Effect::Attaches | Effect::Changes(_) => {}
         }
         // Whoever asked may have gone.
         let _ = command.reply.send(result.map_err(Failure::from));
@@ -274,7 +286,8 @@ impl EventLoop {
     fn open(&mut self, mail: Mail) {
         match mail {
             Mail::Attach(reply) => self.attach(reply),
-            Mail::Command(command, reply) => self.command(command.into(), false, reply),
+            Mail::Command(command, reply) => self.command(command.into(), Effect::Nothing, reply),
+            Mail::Change(spec, reply) => self.change(spec, reply),
             Mail::Nbd(client) if client.is_device => self.admit_device(client),
             Mail::Nbd(client) => self.admit(client),
             Mail::PeerConnected { peer, attempt, data, control } => {
@@ -326,14 +339,14 @@ impl EventLoop {
         status
     }
 
-    fn command(&mut self, command: Command, attaches: bool, reply: CommandReply) {
+    fn command(&mut self, command: Command, effect: Effect, reply: CommandReply) {
         let id = CommandId(self.number());
         let mut limit = Instant::now() + STEP_LIMIT;
         if matches!(command, Command::Primary { .. }) {
             // It may wait for fence-peer.
             limit += Duration::from_millis(self.spec.handlers.limit_ms);
         }
-        self.commands.insert(id, PendingCommand { reply, limit, attaches });
+        self.commands.insert(id, PendingCommand { reply, limit, effect });
         self.feed(Input::Command { id, command });
     }
 
@@ -345,7 +358,7 @@ impl EventLoop {
         match opened {
             Ok((disks, metadata)) => {
                 self.disks = Some(disks);
-                self.command(Command::Attach { metadata: Box::new(metadata) }, true, reply);
+                self.command(Command::Attach { metadata: Box::new(metadata) }, Effect::Attaches, reply);
             }
             Err(failure) => {
                 let _ = reply.send(Err(failure));

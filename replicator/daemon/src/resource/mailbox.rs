@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tandem_control::ResourceSpec;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{Command, Repair};
@@ -25,6 +26,8 @@ pub(crate) enum Mail {
     Attach(CommandReply),
     /// Do this.
     Command(AdminCommand, CommandReply),
+    /// Be like this from now on.
+    Change(Box<ResourceSpec>, CommandReply),
     /// Serve this client.
     Nbd(NbdClient),
     /// Both streams to a peer stand. `attempt` is the number of the wish that this answers.

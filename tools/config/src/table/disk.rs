@@ -35,6 +35,7 @@ pub(super) const DISK: &[OptionDef] = &[
         (1237, 67, 65_534),
         "Extents of 4 MiB that may be hot at once: a primary that crashed is resynced where its hot extents are",
     )
+    .with_attach()
     .more("More than 6433 count as 6433, as in DRBD: the log on the disk has room for no more."),
     flag(
         "al-updates",
@@ -42,7 +43,8 @@ pub(super) const DISK: &[OptionDef] = &[
         true,
         "Keep the activity log; without it a primary that crashed is resynced in full",
     )
-    .since("8.4"),
+    .since("8.4")
+    .with_attach(),
     flag("disk-barrier", AT_DISK, false, "Order writes by barriers")
         .ignored("flushes order writes; no kernel has barriers any more"),
     flag(
@@ -50,7 +52,8 @@ pub(super) const DISK: &[OptionDef] = &[
         AT_DISK,
         true,
         "Without flushes, wait for completion to order writes; `no` needs storage that keeps every order it is given",
-    ),
+    )
+    .with_connection(),
     flag("md-flushes", AT_DISK, true, "Flush the metadata device").ignored("metadata is always flushed"),
     number("disk-timeout", AT_DISK, Unit::Tenths, (0, 0, 6000), "Detach a disk that does not answer; 0: never")
         .since("8.3.12")
@@ -84,7 +87,7 @@ pub(super) const DISK: &[OptionDef] = &[
         "File that keeps what a resync overwrites here, so that it can be undone if its source is lost",
     )
     .own()
-    .fixed(),
+    .with_attach(),
     number("rs-discard-granularity", AT_DISK, Unit::Bytes, (0, 0, 1 << 20), "Resync zeroes as discards")
         .since("8.4.7")
         .ignored(ZEROES),

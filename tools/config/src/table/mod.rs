@@ -9,7 +9,7 @@ mod resource;
 
 use std::sync::LazyLock;
 
-use crate::options::{Kind, OptionDef, Section, Support, Unit};
+use crate::options::{Kind, OptionDef, Section, Support, Takes, Unit};
 
 /// Every option that is known, grouped by section.
 pub static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
@@ -44,7 +44,7 @@ const fn option(
         kind,
         support: Support::Supported,
         since: Some("8.0"),
-        live: true,
+        takes: Takes::AtOnce,
         help,
         more: "",
     }

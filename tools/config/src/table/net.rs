@@ -28,6 +28,7 @@ pub(super) const NET: &[OptionDef] = &[
         &["C", "A", "B"],
         "A write completes: A with the local write, B when the peer has received it, C when the peer has written it",
     )
+    .with_connection()
     .more("Only C loses nothing that was acknowledged when the primary is lost. Until DRBD 8.3 it stood directly in the resource."),
     number("timeout", AT_NET, Unit::Tenths, (60, 1, 600), "The peer must answer within this time")
         .more("Must be less than connect-int and ping-int."),
@@ -66,25 +67,29 @@ pub(super) const NET: &[OptionDef] = &[
         ],
         "Who gives up its data after a split brain with no primary left",
     )
+    .with_connection()
     .more("Everything but disconnect and discard-zero-changes throws away writes that were acknowledged."),
     choice(
         "after-sb-1pri",
         AT_NET,
         &["disconnect", "consensus", "violently-as0p", "discard-secondary", "call-pri-lost-after-sb"],
         "Who gives up its data after a split brain with one primary left",
-    ),
+    )
+    .with_connection(),
     choice(
         "after-sb-2pri",
         AT_NET,
         &["disconnect", "violently-as0p", "call-pri-lost-after-sb"],
         "What is done after a split brain with two primaries",
-    ),
+    )
+    .with_connection(),
     flag(
         "always-asbp",
         AT_NET,
         false,
         "Apply the after-sb policies also where the bitmaps do not tell, with a full resync",
-    ),
+    )
+    .with_connection(),
     choice(
         "rr-conflict",
         AT_NET,

@@ -31,7 +31,6 @@ pub(super) const GLOBAL: &[OptionDef] = &[
         "Address at which devices are exported over NBD; default: none",
     )
     .own()
-    .fixed()
     .more("Every resource that is Primary is an export of its own name. Anybody who reaches the address may read and write."),
     choice(
         "device-driver",

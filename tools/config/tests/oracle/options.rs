@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tandem_config::{Kind, OPTIONS, OptionDef, Section, Unit, Value};
+use tandem_config::{Kind, OPTIONS, OptionDef, Section, Takes, Unit, Value};
 
 /// drbdsetup's commands that set options, where these stand in the file, and whether a resource that is up takes them.
 const COMMANDS: &[(&str, Section, bool)] = &[
@@ -107,7 +107,7 @@ fn every_option_of_drbdsetup_is_in_the_table_with_its_range_and_default() {
                 wrong.push(format!("{} is missing in {}", theirs.name, section.keyword()));
                 continue;
             };
-            if live && !ours.live && ours.name != "bitmap" {
+            if live && ours.takes == Takes::WithNextUp && ours.name != "bitmap" {
                 wrong.push(format!("{} can be changed live", ours.name));
             }
             if !DIFFERENT.iter().any(|(name, _)| *name == ours.name) {

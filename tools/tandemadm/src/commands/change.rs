@@ -80,15 +80,17 @@ fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {
 
 /// The only command that starts the daemon.
 pub(crate) fn up(session: &Session, specs: &[ResourceSpec]) -> u8 {
-    session.for_each("up", specs, |spec| {
-        if let Some(note) = quorum::note(spec) {
-            errln!("{note}");
-        }
-        if !session.dry_run {
-            daemon_start::ensure_running(&session.run)?;
-        }
-        session.change(&Request::Up { spec: spec.clone() })
-    })
+    session.for_each("up", specs, |spec| bring_up(session, spec))
+}
+
+pub(super) fn bring_up(session: &Session, spec: &ResourceSpec) -> Result<(), Failure> {
+    if let Some(note) = quorum::note(spec) {
+        errln!("{note}");
+    }
+    if !session.dry_run {
+        daemon_start::ensure_running(&session.run)?;
+    }
+    session.change(&Request::Up { spec: spec.clone() })
 }
 
 /// What is not up is down already: where no daemon runs, every resource.

@@ -1,9 +1,11 @@
 //! The commands: each takes its resources in the order of the configuration and returns an exit code.
 
+mod adjust;
 mod change;
 mod countdown;
 mod md_image;
 mod metadata;
+mod options;
 mod restore;
 mod scripts;
 mod show;
@@ -15,6 +17,7 @@ mod waiting;
 use std::path::Path;
 
 use clap::CommandFactory;
+use tandem_config::Section;
 use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
 use crate::address::Address;
@@ -85,14 +88,20 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::ShowGi(names) => Ok(metadata::show_gi(session, &specs(&names)?)),
         Command::GetGi(names) => Ok(metadata::get_gi(session, &specs(&names)?)),
         Command::Up(names) => {
-            let config = config(session)?;
-            config.print_warnings();
-            let specs = config.specs(&names.names)?;
-            config.print_missing_addresses(&specs);
-            let left_out = config.left_out(&names.names);
-            left_out.iter().for_each(|why| errln!("{why}\n"));
-            let code = left_out.iter().map(Failure::exit_code).max().unwrap_or(0);
+            let (specs, code) = runnable(session, &names)?;
             Ok(change::up(session, &specs).max(code))
+        }
+        Command::Adjust(names) => {
+            let (specs, code) = runnable(session, &names)?;
+            Ok(adjust::adjust(session, &specs).max(code))
+        }
+        Command::NetOptions(changes) => options::change(session, "net-options", Section::Net, &changes),
+        Command::DiskOptions(changes) => options::change(session, "disk-options", Section::Disk, &changes),
+        Command::PeerDeviceOptions(changes) => {
+            options::change(session, "peer-device-options", Section::PeerDevice, &changes)
+        }
+        Command::ResourceOptions(changes) => {
+            options::change(session, "resource-options", Section::Options, &changes)
         }
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
@@ -177,6 +186,18 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
         Command::ShExecDetached { program } => Err(exec_failure(&program)),
     }
+}
+
+/// The resources named that this version can run, and the exit code that says whether that is all of them. What is to be said of
+/// the configuration is said.
+fn runnable(session: &Session, names: &Names) -> Result<(Vec<ResourceSpec>, u8), Failure> {
+    let config = config(session)?;
+    config.print_warnings();
+    let specs = config.specs(&names.names)?;
+    config.print_missing_addresses(&specs);
+    let left_out = config.left_out(&names.names);
+    left_out.iter().for_each(|why| errln!("{why}\n"));
+    Ok((specs, left_out.iter().map(Failure::exit_code).max().unwrap_or(0)))
 }
 
 /// Each `RES`, `RES:PEER` or `all` in turn; the highest exit code counts.

@@ -2,13 +2,14 @@
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
 //! [`attach`] (the disk), [`connect`] (the peers), [`generation`] (beginning a new one),
-//! [`invalidate`] (giving a copy up), [`role`] (Primary and Secondary),
+//! [`invalidate`] (giving a copy up), [`options`] (what was chosen is changed), [`role`] (Primary and Secondary),
 //! [`suspend`] (clients' requests), [`verify`] (comparing the copies).
 
 mod attach;
 mod connect;
 mod generation;
 mod invalidate;
+mod options;
 mod role;
 mod suspend;
 mod verify;
@@ -205,6 +206,7 @@ impl Engine {
             Command::Outdate => self.outdate(id),
             Command::SuspendIo => self.start_suspension(id),
             Command::ResumeIo => self.resume_io(id),
+            Command::SetOptions { options, handlers } => self.set_options(id, *options, handlers),
         }
     }
 

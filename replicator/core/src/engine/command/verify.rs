@@ -64,7 +64,7 @@ impl Engine {
             return Err((StateChangeRefusal::NeedConnection, Vec::new()));
         };
         let Some(algorithm) = self.config.options.verify_algorithm else {
-            let text = "set 'verify-alg sha256;' in net {} on both nodes, and take the resource down and up";
+            let text = "set 'verify-alg sha256;' in net {} on both nodes, and run 'tandemadm adjust'";
             return Err((StateChangeRefusal::NoVerifyAlgorithm, vec![text.into()]));
         };
         self.may_verify_with(peer)?;
