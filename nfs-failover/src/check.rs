@@ -23,7 +23,7 @@ const NFS_PORT: u16 = 2049;
 const PEER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every service needs.
-const PROGRAMS: &[&str] = &["nft", "ss", "mount"];
+const PROGRAMS: &[&str] = &["nft", "mount"];
 const GANESHA_PROGRAMS: &[&str] = &["ganesha.nfsd", "rpcbind"];
 const KERNEL_PROGRAMS: &[&str] = &["exportfs", "rpc.mountd", "nfsdcld", "rpc.statd", "sm-notify", "rpcbind"];
 

@@ -31,9 +31,10 @@ pub fn established(addresses: &[IpAddr], ports: &[u16]) -> io::Result<Vec<Connec
     Ok(found)
 }
 
-/// Whether any socket has one of these addresses, be it only about to go.
-pub fn any_left(addresses: &[IpAddr]) -> io::Result<bool> {
-    Ok(sockets()?.iter().any(|(one, _)| addresses.contains(&one.server.ip())))
+/// Every socket that has one of these addresses, be it only about to go.
+pub fn of(addresses: &[IpAddr]) -> io::Result<Vec<Connection>> {
+    let all = sockets()?.into_iter().map(|(one, _)| one);
+    Ok(all.filter(|one| addresses.contains(&one.server.ip())).collect())
 }
 
 /// The ends of every TCP socket, and whether they are connected.

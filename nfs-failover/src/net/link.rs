@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, recv,
-    send, sendto, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, recvfrom,
+    sendto, socket,
 };
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -27,6 +27,7 @@ const ETHERNET_IPV6: u16 = 0x86dd;
 pub struct Link {
     socket: OwnedFd,
     mac: Mac,
+    interface: LinkAddr,
 }
 
 impl Link {
@@ -42,8 +43,8 @@ impl Link {
         if of.is_ipv6() {
             socket.attach_filter(&neighbours_only())?;
         }
-        bind(socket.as_raw_fd(), &address)?;
-        Ok(Self { socket: socket.into(), mac })
+        // Nor is it bound: to take it from all interfaces to one, the kernel waits until no packet is on its way to it.
+        Ok(Self { socket: socket.into(), mac, interface: address })
     }
 
     /// Says to everybody that the address is here now.
@@ -60,8 +61,9 @@ impl Link {
     pub fn other_owner(&self, address: IpAddr) -> io::Result<Option<Mac>> {
         let mut frame = [0; FRAME_BYTES];
         loop {
-            match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-                Ok(length) => match owner(&frame[..length.min(FRAME_BYTES)], address) {
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut frame) {
+                Ok((_, from)) if from.is_none_or(|from| from.ifindex() != self.interface.ifindex()) => {}
+                Ok((length, _)) => match owner(&frame[..length.min(FRAME_BYTES)], address) {
                     Some(mac) if mac != self.mac => return Ok(Some(mac)),
                     _ => {}
                 },
@@ -73,7 +75,7 @@ impl Link {
     }
 
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        send(self.socket.as_raw_fd(), frame, MsgFlags::empty())?;
+        sendto(self.socket.as_raw_fd(), frame, &self.interface, MsgFlags::empty())?;
         Ok(())
     }
 }

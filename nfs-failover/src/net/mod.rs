@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod closed;
 pub mod connections;
+pub mod destroy;
 pub mod link;
 pub mod netlink;
 pub mod nfs3;

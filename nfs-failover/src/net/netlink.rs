@@ -2,7 +2,8 @@
 //! at once, and no program is started for it. The header's numbers are the machine's own.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -100,12 +101,18 @@ pub fn ask(
     }
     behind.iter().for_each(|message| datagram.extend(message.bytes(0, 0)));
     send(socket.as_raw_fd(), &datagram, MsgFlags::empty())?;
+    let answered = hear(&socket, last as u32);
+    // Before the kernel closes a socket by which rules were deleted, it waits until no packet is looked at that has met them.
+    let _ = thread::Builder::new().spawn(move || drop(socket));
+    answered
+}
+
+fn hear(socket: &OwnedFd, last: u32) -> io::Result<()> {
     let mut answer = vec![0; ANSWER_BYTES];
     loop {
         let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        match outcome(&answer[..length.min(ANSWER_BYTES)], last as u32) {
-            Some(result) => return Ok(result?),
-            None => continue,
+        if let Some(result) = outcome(&answer[..length.min(ANSWER_BYTES)], last) {
+            return Ok(result?);
         }
     }
 }

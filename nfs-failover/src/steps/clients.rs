@@ -1,16 +1,15 @@
 //! The clients' connections: saved on the volume while they last, so that the next server can make them come back.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Scene, block};
 use crate::config::Service;
-use crate::net::connections::{Connection, any_left, established, read, to_text};
+use crate::net::connections::{self, Connection, established, read, to_text};
+use crate::net::destroy::destroy;
 use crate::net::link::tickle_all;
 use crate::plan::{Step, Trouble, Turn, trouble};
-use crate::system::program::{program, run};
 use crate::system::{filesystem, mounts};
 
 /// On a volume that hangs, nobody waits for the list.
@@ -95,7 +94,8 @@ impl Step for Save {
         let mut clients = [saved(service)?, connections(service)?].concat();
         clients.sort();
         clients.dedup();
-        filesystem::replace(&list(service), to_text(&clients).as_bytes())
+        // What unmounts the volume next writes it to the disk; should that never come, what was saved before is there.
+        filesystem::put(&list(service), to_text(&clients).as_bytes())
             .map_err(trouble("saving the clients"))?;
         Ok(format!("{} connections", clients.len()))
     }
@@ -111,34 +111,22 @@ impl Step for Drop {
     }
 
     fn intention(&self) -> String {
-        "drop what is left of the clients' connections: ss -K".into()
+        "drop what is left of the clients' connections".into()
     }
 
     fn optional(&self) -> bool {
         true
     }
 
-    fn check(&self) -> Result<Option<String>, Trouble> {
-        let left = any_left(&block::addresses(&self.0.service));
-        Ok((!left.map_err(trouble(LOOKING))?).then(|| "none is left".into()))
-    }
-
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        drop_sockets(&self.0.service, turn).map(|()| "dropped".into())
+        // Looking for them takes the kernel its time: it is done once.
+        Ok(format!("{} dropped", drop_sockets(&self.0.service, turn)?))
     }
 }
 
-/// Drops the service's connections. Clients are told so, unless their ports are blocked.
-pub(super) fn drop_sockets(service: &Service, turn: &Turn) -> Result<(), Trouble> {
-    let mut filter: Vec<String> = Vec::new();
-    for vip in &service.vips {
-        let address = match vip.address {
-            IpAddr::V4(ip) => [format!("src {ip}"), format!("src [::ffff:{ip}]")].join(" or "),
-            IpAddr::V6(ip) => format!("src [{ip}]"),
-        };
-        filter.push(address);
-    }
-    let filter = format!("( {} )", filter.join(" or "));
-    let arguments: Vec<&str> = ["-K", "-n", "-t", "-a"].into_iter().chain(filter.split(' ')).collect();
-    run(program("ss", &arguments), turn.left())
+/// Drops the service's connections; how many there were. Clients are told so, unless their ports are blocked.
+pub(super) fn drop_sockets(service: &Service, turn: &Turn) -> Result<usize, Trouble> {
+    let left = connections::of(&block::addresses(service)).map_err(trouble(LOOKING))?;
+    destroy(&left, turn.left()).map_err(trouble("dropping the clients' connections"))?;
+    Ok(left.len())
 }

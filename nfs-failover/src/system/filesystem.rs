@@ -48,19 +48,24 @@ fn uuid_in(head: &[u8]) -> Option<String> {
     Some([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
 }
 
-/// Writes a file of no value to its end on the disk: what shows that the filesystem takes writes.
+/// Writes a file to its end on the disk.
 pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Writes a file in place of another, durable before it is seen.
+/// Writes a file in place of another.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, bytes)?;
+    fs::rename(&fresh, path)
+}
+
+/// The same, durable before it is seen.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    write_through(&fresh, bytes)?;
     fs::rename(&fresh, path)?;
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
