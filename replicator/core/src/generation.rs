@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, Terms};
+use crate::parting::{BOTH_PRIMARY, DATA_NOT_THERE, I_AM_PRIMARY, NO_SOURCE, PEER_IS_PRIMARY, UNRELATED};
 use crate::seeded;
 use crate::split_brain::{Outcome, SPLIT_BRAIN, SplitBrain, resolve};
 use crate::state::{DiskState, Role};
@@ -152,8 +153,7 @@ impl Decision {
 /// Decides what the two copies need.
 pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides) -> Decision {
     if lacks_exposed_data(mine, theirs) || lacks_exposed_data(theirs, mine) {
-        let text = "the peer does not have the data that this diskless Primary has exposed";
-        let verdict = Verdict::Refuse(text.into());
+        let verdict = Verdict::Refuse(DATA_NOT_THERE.into());
         return Decision { verdict, rule: "diskless-primary", split_brain: None, conflict: None };
     }
     if mine.disk < DiskState::Negotiating || theirs.disk < DiskState::Negotiating {
@@ -183,7 +183,7 @@ pub fn decide(mine: &Handshake, theirs: &Handshake, terms: &Terms, sides: Sides)
             let settled = inconsistent(mine) != inconsistent(theirs);
             (verdict, Some(SplitBrain { common, bitmaps_tell, outcome }).filter(|_| !settled))
         }
-        Relation::Unrelated => (Verdict::Refuse("Unrelated data, aborting!".into()), None),
+        Relation::Unrelated => (Verdict::Refuse(UNRELATED.into()), None),
     };
     if seeded!(sides, SyncsFromInconsistent) {
         let (verdict, conflict) = respect_roles(verdict, mine, theirs);
@@ -373,7 +373,7 @@ fn follow_disk_states(
     theirs: &Handshake,
 ) -> (Verdict, &'static str) {
     use Verdict::{InSync, Refuse, Source, Target};
-    let refusal = || Refuse("I shall become SyncSource, but I am inconsistent!".into());
+    let refusal = || Refuse(NO_SOURCE.into());
     match (exposes_other_data(mine, theirs), exposes_other_data(theirs, mine)) {
         // What clients have seen is the peer's: whatever else the identifiers say, nothing but all of it will do.
         (true, false) if matches!(verdict, Source { .. }) => {
@@ -407,16 +407,12 @@ fn inconsistent(h: &Handshake) -> bool {
 fn respect_roles(verdict: Verdict, mine: &Handshake, theirs: &Handshake) -> (Verdict, Option<RoleConflict>) {
     let exposed = |h: &Handshake| h.role == Role::Primary && h.disk >= DiskState::Consistent;
     let (text, conflict) = match verdict {
-        Verdict::Target { .. } if exposed(mine) => {
-            ("I shall become SyncTarget, but I am primary!", RoleConflict::IAmTarget)
-        }
-        Verdict::Source { .. } if exposed(theirs) => {
-            ("The peer shall become SyncTarget, but it is primary!", RoleConflict::PeerIsTarget)
-        }
+        Verdict::Target { .. } if exposed(mine) => (I_AM_PRIMARY, RoleConflict::IAmTarget),
+        Verdict::Source { .. } if exposed(theirs) => (PEER_IS_PRIMARY, RoleConflict::PeerIsTarget),
         Verdict::InSync | Verdict::BothFresh | Verdict::Begin { .. }
             if mine.role == Role::Primary && theirs.role == Role::Primary =>
         {
-            ("Multiple primaries not allowed by config", RoleConflict::BothPrimary)
+            (BOTH_PRIMARY, RoleConflict::BothPrimary)
         }
         verdict => return (verdict, None),
     };

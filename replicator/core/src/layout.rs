@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::AL_EXTENT_BYTES;
+use crate::parting::{SIZES_DIFFER, VOLUMES_DIFFER};
 use crate::units::{BLOCK_BYTES, ByteRange};
 
 /// Most volumes of a resource.
@@ -175,7 +176,7 @@ impl Layout {
             self.0.len() == theirs.0.len() && self.0.iter().zip(&theirs.0).all(|(a, b)| a.number == b.number);
         if !same_numbers {
             return Some(format!(
-                "the volumes differ: the meta-data here is for {}, the peer's for {}; correct the configuration, and run \
+                "{VOLUMES_DIFFER}: the meta-data here is for {}, the peer's for {}; correct the configuration, and run \
                  'tandemadm create-md' on the node whose data may be overwritten",
                 numbers(self),
                 numbers(theirs)
@@ -184,7 +185,7 @@ impl Layout {
         let (ours, theirs) = self.0.iter().zip(&theirs.0).find(|(a, b)| a.bytes != b.bytes)?;
         let smaller = ours.bytes.min(theirs.bytes);
         Some(format!(
-            "the sizes differ: volume {} has {} bytes here, {} bytes on the peer. Of a resource with several volumes each \
+            "{SIZES_DIFFER}: volume {} has {} bytes here, {} bytes on the peer. Of a resource with several volumes each \
              must be as large on both nodes: where it is larger, set 'volume {} {{ disk {{ size {}k; }} }}' and run \
              'tandemadm create-md'",
             ours.number,

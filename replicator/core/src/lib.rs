@@ -17,6 +17,7 @@ pub mod layout;
 pub mod metadata;
 #[cfg(feature = "mutations")]
 pub mod mutation;
+pub mod parting;
 mod range_lock;
 pub mod refusal;
 pub mod settings;

@@ -7,6 +7,7 @@
 
 mod activity_log;
 mod adjust;
+mod attention;
 mod bad_config;
 mod bad_input;
 mod bad_peer;

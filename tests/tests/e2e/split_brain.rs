@@ -7,7 +7,7 @@ use crate::pair::{Pair, Setup};
 use crate::wait;
 
 /// Both were Primary without the other, and have written: alpha one block, bravo two. Both are Secondary now.
-fn diverged(net: &'static str) -> Pair {
+pub(crate) fn diverged(net: &'static str) -> Pair {
     let pair = Pair::synced(Setup { net, ..Setup::default() });
     let Pair { alpha, bravo, .. } = &pair;
     alpha.adm(&["disconnect", RESOURCE]).ok();
@@ -31,7 +31,7 @@ fn reason(node: &Node) -> String {
     node.peer().and_then(|peer| peer.standalone_reason).unwrap_or_default()
 }
 
-fn blocks(node: &Node) -> [u8; 3] {
+pub(crate) fn blocks(node: &Node) -> [u8; 3] {
     let bytes = node.disk_bytes(12288);
     [bytes[0], bytes[4096], bytes[8192]]
 }
@@ -50,7 +50,7 @@ fn the_administrator_asks_and_then_discards_one_sides_data() {
         })
     });
     assert!(reason(alpha).contains("at most 4 KiB here (Secondary), 8 KiB on bravo"), "{}", reason(alpha));
-    assert!(bravo.adm(&["status", RESOURCE]).ok().stdout.contains("Last common generation"));
+    assert!(bravo.adm(&["status", "--why", RESOURCE]).ok().stdout.contains("# T101 split brain (alpha)"));
     let shown = alpha.adm(&["split-brain", "show", RESOURCE]).ok().stdout;
     for part in
         ["was Primary when they parted", "4 KiB (4096 bytes), in 1 range", "8 KiB (8192 bytes), in 1 range"]

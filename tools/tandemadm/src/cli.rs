@@ -216,6 +216,22 @@ pub struct Resolve {
     pub restore: Option<PathBuf>,
 }
 
+/// What `status` looks at, and how often.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Attention {
+    /// Only what is not as it should be, with why and the next command; also of resources that are not up. Exits 0 if all is well,
+    /// 1 if something is degraded, 2 if something needs a hand. With --json, a list of what was found.
+    #[arg(short = 'x', long)]
+    pub exceptions: bool,
+    /// Say why, and what to do next, even if stdout is no terminal: in lines that begin with `#`.
+    #[arg(long)]
+    pub why: bool,
+    /// Look again every so many seconds, until interrupted.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub watch: Option<u64>,
+}
+
 /// One command.
 #[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
 pub enum Command {
@@ -386,6 +402,18 @@ pub enum Command {
         /// What to show of them, and how.
         #[command(flatten)]
         options: StatusOptions,
+        /// What is looked at, and how often.
+        #[command(flatten)]
+        attention: Attention,
+    },
+    /// Explain what `status` remarks: what happened, what it means, what to do.
+    Explain {
+        /// Its code, as T101; without, all are listed.
+        #[arg(value_name = "CODE")]
+        code: Option<String>,
+        /// All pages, as docs/troubles.md has them.
+        #[arg(long, hide = true)]
+        markdown: bool,
     },
     /// Show this node's role.
     Role(Names),

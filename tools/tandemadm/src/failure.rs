@@ -3,6 +3,7 @@
 use tandem_control::{ClientError, Reply};
 use tandem_core::io::DiskError;
 use tandem_core::metadata::LoadError;
+use tandem_core::refusal::StateChangeRefusal;
 use thiserror::Error;
 
 use crate::create_md::CreateMdError;
@@ -106,6 +107,24 @@ impl Failure {
             Failure::CreateMd(CreateMdError::WouldTruncate(_)) => 40,
             Failure::CreateMd(_) | Failure::Open(_) | Failure::Disk(_) | Failure::Saved(_) => 20,
             Failure::Client(_) | Failure::Start(_) | Failure::System(..) => 20,
+        }
+    }
+}
+
+impl Failure {
+    /// The code of the trouble that explains it, if one does.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let refused = |reply: &Reply, refusal: StateChangeRefusal| {
+            reply.error.as_ref().is_some_and(|text| text.contains(&refusal.to_string()))
+        };
+        match self {
+            Failure::Client(ClientError::NotRunning(_)) => Some("T001"),
+            Failure::Client(_) => Some("T002"),
+            Failure::NotUp(_) => Some("T004"),
+            Failure::Load(LoadError::NotFound) => Some("T006"),
+            Failure::Refused(reply) if refused(reply, StateChangeRefusal::HeldOpen) => Some("T307"),
+            Failure::Refused(reply) if refused(reply, StateChangeRefusal::NoQuorum) => Some("T305"),
+            _ => None,
         }
     }
 }

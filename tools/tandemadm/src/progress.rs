@@ -15,6 +15,14 @@ pub fn line(resource: &str, peers: &[PeerStatus]) -> Option<String> {
     Some(format!("{resource} [{}] {percent:5.1}%  {speed} KiB/s  {}", bar(percent), finish(slowest)))
 }
 
+/// The same of one peer, for a sentence: `37.5%, 123,456 KiB/s, finish: 0:00:25`.
+pub fn of_peer(peer: &PeerStatus) -> Option<String> {
+    let resync = peer.resync.as_ref()?;
+    let percent = (percent_done(resync) * 10.0).floor() / 10.0;
+    let speed = thousands(resync.recent_bytes_per_s / 1024);
+    Some(format!("{percent:.1}%, {speed} KiB/s, {}", finish(resync)))
+}
+
 fn bar(percent: f64) -> String {
     let filled = ((percent / 100.0 * WIDTH as f64) as usize).min(WIDTH);
     let head = if filled < WIDTH { ">" } else { "" };

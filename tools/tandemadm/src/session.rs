@@ -55,14 +55,19 @@ impl Session {
 
     /// Every resource that is up, or the one named; none if the daemon does not run or does not know it.
     pub fn status(&self, resource: Option<&str>) -> Result<Vec<ResourceStatus>, Failure> {
-        let request = Request::Status { resource: resource.map(str::to_owned) };
-        match ask(&self.run.control_socket(), &request, STATUS_LIMIT) {
+        match self.ask_status(resource) {
             Ok(reply) if reply.exit_code == 0 => Ok(reply.status),
             Ok(_) if resource.is_some() => Ok(Vec::new()),
             Ok(reply) => Err(Failure::Refused(Box::new(reply))),
             Err(ClientError::NotRunning(_)) => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Asks for snapshots, of all resources or the one named.
+    pub fn ask_status(&self, resource: Option<&str>) -> Result<Reply, ClientError> {
+        let request = Request::Status { resource: resource.map(str::to_owned) };
+        ask(&self.run.control_socket(), &request, STATUS_LIMIT)
     }
 
     /// The resource's snapshot; `None` if it is not up.
@@ -115,6 +120,9 @@ impl Session {
             let code = failure.exit_code();
             eprint_lines(&failure.to_string());
             errln!("Command '{command} {}' terminated with exit code {code}", spec.name);
+            if let Some(trouble) = failure.trouble().filter(|_| std::io::stderr().is_terminal()) {
+                errln!("# tandemadm explain {trouble}");
+            }
             worst = worst.max(code);
             if code >= GIVE_UP_CODE {
                 break;

@@ -1,4 +1,4 @@
-//! `status`, byte for byte as DRBD 9 prints it (reference/drbd.md, C3), with comment lines where a script needs none.
+//! `status`, byte for byte as DRBD 9 prints it (reference/drbd.md, C3).
 
 use tandem_control::ResourceStatus;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -41,11 +41,6 @@ pub fn resource(status: &ResourceStatus, look: &Look) -> String {
     page.resource(&view);
     view.devices.iter().for_each(|device| page.device(device));
     view.connections.iter().for_each(|connection| page.connection(connection));
-    for peer in &status.engine.peers {
-        if let Some(reason) = standalone_reason(peer) {
-            page.comment(&format!("# {}: {reason}", peer.name));
-        }
-    }
     page.text.end_line();
     page.text.into_text()
 }
@@ -192,12 +187,6 @@ impl Page<'_> {
         if disk == DiskState::Diskless && (self.look.verbose > 0 || !self.look.is_terminal) {
             self.text.put(indent, &format!("{key}:no"));
         }
-    }
-
-    /// A line that is not broken.
-    fn comment(&mut self, line: &str) {
-        self.text.put(2, line);
-        self.text.end_line();
     }
 }
 

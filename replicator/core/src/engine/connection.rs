@@ -7,6 +7,7 @@ use super::receiver::Burden;
 use super::resync::PeerPause;
 use crate::config::Terms;
 use crate::io::{Event, Level, Output};
+use crate::parting::{PEER_REFUSES, TERMS_DIFFER};
 use crate::settings::Settings;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, Timestamp};
@@ -72,15 +73,12 @@ impl Engine {
             .into_iter()
             .partition(|(name, _)| must.contains(name));
         for (_, sentence) in unwise {
-            let text = format!("{sentence}: make the configuration files equal on both nodes");
+            let text = format!("{sentence}: {TERMS_DIFFER}");
             self.note(Some(id), Level::Warn, text);
         }
         if let Some(option) = must.first() {
             let sentences: Vec<String> = forbidden.into_iter().map(|(_, sentence)| sentence).collect();
-            let text = format!(
-                "incompatible {option} settings: {}; make the configuration files equal on both nodes",
-                sentences.join(", ")
-            );
+            let text = format!("incompatible {option} settings: {}; {TERMS_DIFFER}", sentences.join(", "));
             // It reads our options before our handshake, and refuses as well.
             self.note_what_peer_makes_of_it(id, DiskState::Outdated, false);
             self.refuse(id, text);
@@ -103,7 +101,7 @@ impl Engine {
         if self.take_refusal(id) {
             return Ok(());
         }
-        self.stand_alone(id, ConnectionState::TearDown, Some(format!("the peer refuses: {reason}")));
+        self.stand_alone(id, ConnectionState::TearDown, Some(format!("{PEER_REFUSES}{reason}")));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
+use crate::parting::{BOTH_DISCARD, LOCAL_TOO_SMALL, PEER_TOO_SMALL, SIZES_DIFFER};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, SECTOR_BYTES};
@@ -162,8 +163,7 @@ impl Engine {
         self.note_handshake(id, &mine, &theirs);
         if mine.discard_my_data && theirs.discard_my_data {
             self.note_what_peer_makes_of_it(id, theirs.disk, false);
-            let text = "incompatible discard-my-data settings: only one node can give up its data";
-            return self.refuse(id, text.into());
+            return self.refuse(id, BOTH_DISCARD.into());
         }
         let agreed_bytes = match agreed_size(&mine, &theirs) {
             Ok(agreed_bytes) => agreed_bytes,
@@ -439,22 +439,18 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, Stri
         (a, b) if a == b => a,
         (a, _) if theirs.generations.is_fresh() => a,
         (_, b) if mine.generations.is_fresh() => b,
-        (a, b) => return Err(format!("the sizes differ: {a} bytes here, {b} bytes on the peer")),
+        (a, b) => return Err(format!("{SIZES_DIFFER}: {a} bytes here, {b} bytes on the peer")),
     };
     if !agreed.is_multiple_of(SECTOR_BYTES) {
         return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));
     }
     if theirs.disk_bytes < agreed {
         let room = theirs.disk_bytes;
-        return Err(format!(
-            "The peer's disk size is too small! It has room for {room} bytes of data, {agreed} are needed"
-        ));
+        return Err(format!("{PEER_TOO_SMALL} It has room for {room} bytes of data, {agreed} are needed"));
     }
     if mine.disk_bytes < agreed {
         let room = mine.disk_bytes;
-        return Err(format!(
-            "The local disk size is too small! It has room for {room} bytes of data, the peer has {agreed}"
-        ));
+        return Err(format!("{LOCAL_TOO_SMALL} It has room for {room} bytes of data, the peer has {agreed}"));
     }
     Ok(Some(agreed))
 }

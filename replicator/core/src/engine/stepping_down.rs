@@ -8,6 +8,7 @@ use crate::config::RrConflict;
 use crate::generation::{Decision, RoleConflict};
 use crate::handler::Handler;
 use crate::io::{Level, Output};
+use crate::parting::JUST_OPENED;
 use crate::seeded;
 use crate::split_brain::{Outcome, SPLIT_BRAIN};
 use crate::state::{ConnectionState, DiskState, Role};
@@ -60,10 +61,7 @@ impl Engine {
         }
         if !step.forced && self.is_held_open() {
             self.tell_handler(Handler::PriLostAfterSb, Some(id));
-            let text = format!(
-                "{SPLIT_BRAIN} This node should give up its data, and its device has just been opened"
-            );
-            return self.refuse(id, text);
+            return self.refuse(id, format!("{SPLIT_BRAIN} {JUST_OPENED}"));
         }
         let session = self.peer(id).map_or(0, |p| p.session);
         let gives_up = step.gives_up;

@@ -15,6 +15,7 @@ use crate::digest::DigestAlgorithm;
 use crate::generation::Generations;
 use crate::io::Payload;
 use crate::layout::Layout;
+use crate::parting::{NODE_IDS_DIFFER, OTHER_RESOURCE, RELEASES_DIFFER};
 use crate::settings::Settings;
 use crate::state::{DiskState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
@@ -61,7 +62,7 @@ impl Preamble {
     pub fn accept(&self, theirs: &Preamble) -> Result<(), String> {
         if theirs.version_max < self.version_min || theirs.version_min > self.version_max {
             return Err(format!(
-                "incompatible wire protocol versions: {} speaks {} to {}, {} speaks {} to {}; \
+                "{RELEASES_DIFFER}: {} speaks {} to {}, {} speaks {} to {}; \
                  install the same release of Tandem on both nodes",
                 self.node_name,
                 self.version_min,
@@ -73,14 +74,14 @@ impl Preamble {
         }
         if theirs.resource != self.resource {
             return Err(format!(
-                "the peer speaks of resource '{}', this port serves '{}'; compare the addresses in both \
+                "{OTHER_RESOURCE} '{}', this port serves '{}'; compare the addresses in both \
                  configuration files",
                 theirs.resource, self.resource
             ));
         }
         if theirs.from != self.to || theirs.to != self.from {
             return Err(format!(
-                "node ids disagree: '{}' says it is node {} talking to node {}, here it should be node {} \
+                "{NODE_IDS_DIFFER}: '{}' says it is node {} talking to node {}, here it should be node {} \
                  talking to node {}; the configuration files differ",
                 theirs.node_name, theirs.from, theirs.to, self.to, self.from
             ));

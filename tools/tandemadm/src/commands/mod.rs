@@ -1,6 +1,7 @@
 //! The commands: each takes its resources in the order of the configuration and returns an exit code.
 
 mod adjust;
+mod attention;
 mod change;
 mod countdown;
 mod md_image;
@@ -25,6 +26,7 @@ use crate::cli::{Cli, Command, Invalidation, Names, Script, SplitBrain, YesNo};
 use crate::completion;
 use crate::config::Config;
 use crate::daemon_start;
+use crate::diagnosis::{self, page};
 use crate::failure::Failure;
 use crate::man;
 use crate::output::{errln, out};
@@ -140,11 +142,15 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),
         Command::SuspendIo(names) => act("suspend-io", &names, Action::SuspendIo),
         Command::ResumeIo(names) => act("resume-io", &names, Action::ResumeIo),
-        Command::Status { names, options } if names.names.is_empty() => {
-            show::status_of_all(session, &options)
+        Command::Status { names, options, attention } => {
+            attention::status(session, &names.names, &options, &attention)
         }
-        Command::Status { names, options } => {
-            Ok(show::status(session, &config(session)?.specs(&names.names)?, &options))
+        Command::Explain { markdown: true, .. } => print(&page::markdown()),
+        Command::Explain { code: None, .. } => print(&page::list()),
+        Command::Explain { code: Some(code), .. } => {
+            let unknown =
+                || Failure::Config(format!("{code} is no trouble's code; 'tandemadm explain' lists them"), 1);
+            print(&page::text(diagnosis::find(&code).ok_or_else(unknown)?))
         }
         Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
         Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),

@@ -5,46 +5,70 @@ use tandem_core::metadata;
 
 use crate::cli::StatusOptions;
 use crate::device::{Access, Target};
+use crate::diagnosis::{self, Finding};
 use crate::failure::Failure;
 use crate::gi_text;
-use crate::output::{out, outln};
+use crate::output::outln;
 use crate::session::Session;
 use crate::status_json;
 use crate::status_text::{self, Look};
 use crate::terminal;
 
-/// Every resource that is up, whatever the configuration says.
-pub(crate) fn status_of_all(session: &Session, options: &StatusOptions) -> Result<u8, Failure> {
-    let all = session.status(None)?;
-    match all.is_empty() && !options.json {
-        true => out!("{}", status_text::NONE_CONFIGURED),
-        false => print_status(session, &all, options),
-    }
-    Ok(0)
+/// How `status` is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// With drbdsetup's keys.
+    Json,
+    /// As DRBD prints it.
+    Plain(Look),
+    /// The same, with why and what to do in lines of comment.
+    Remarks(Look),
 }
 
-pub(crate) fn status(session: &Session, specs: &[ResourceSpec], options: &StatusOptions) -> u8 {
+/// Every resource that is up, whatever the configuration says; and the exit code.
+pub(crate) fn status_of_all(session: &Session, format: Format) -> Result<(String, u8), Failure> {
+    let all = session.status(None)?;
+    let none = all.is_empty() && format != Format::Json;
+    Ok((if none { status_text::NONE_CONFIGURED.to_owned() } else { text(&all, format) }, 0))
+}
+
+pub(crate) fn status(session: &Session, specs: &[ResourceSpec], format: Format) -> (String, u8) {
     let mut found = Vec::new();
     let code = session.for_each("status", specs, |spec| {
         found.push(session.require_status(&spec.name)?);
         Ok(())
     });
-    print_status(session, &found, options);
-    code
+    (text(&found, format), code)
 }
 
-fn print_status(session: &Session, all: &[ResourceStatus], options: &StatusOptions) {
-    if options.json {
-        return out!("{}", status_json::resources(all));
+fn text(all: &[ResourceStatus], format: Format) -> String {
+    match format {
+        Format::Json => status_json::resources(all),
+        Format::Plain(look) => all.iter().map(|status| status_text::resource(status, &look)).collect(),
+        Format::Remarks(look) => {
+            all.iter().map(|status| with_remarks(status, &diagnosis::of_resource(status), &look)).collect()
+        }
     }
-    let look = Look {
+}
+
+/// One resource, its empty line at the end included.
+pub(crate) fn with_remarks(status: &ResourceStatus, findings: &[Finding], look: &Look) -> String {
+    let mut text = status_text::resource(status, look);
+    text.pop();
+    text.extend(findings.iter().map(Finding::remark));
+    text.push('\n');
+    text
+}
+
+/// How the reader wants to see it.
+pub(crate) fn look(session: &Session, options: &StatusOptions) -> Look {
+    Look {
         verbose: session.verbose,
         statistics: options.statistics,
         colours: terminal::colours(options.color),
         is_terminal: terminal::is_reader(),
         columns: terminal::columns(),
-    };
-    all.iter().for_each(|status| out!("{}", status_text::resource(status, &look)));
+    }
 }
 
 /// The own role only, as DRBD 9 prints it.
