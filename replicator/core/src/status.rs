@@ -118,6 +118,9 @@ pub struct PeerStatus {
     pub disk: DiskState,
     /// Why the connection is StandAlone, if it is and the operator should know; or why it was given up, until the next attempt.
     pub standalone_reason: Option<String>,
+    /// Options that it has chosen otherwise than this node, a sentence each, as of the last meeting.
+    #[serde(default)]
+    pub differing_options: Vec<String>,
     /// Payload bytes sent to it.
     pub sent_bytes: u64,
     /// Payload bytes received from it.

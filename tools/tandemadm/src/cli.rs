@@ -406,6 +406,17 @@ pub enum Command {
         #[command(flatten)]
         attention: Attention,
     },
+    /// Look at what lies under the resources: whether disks flush, how far the peers are and how large packets may be, whether both
+    /// nodes have chosen alike, what losing one of them would do. Exits 0 if all is well, 1 if something is worth a look, 2 if
+    /// something is to be mended.
+    Doctor {
+        /// The resources; all if none is named.
+        #[command(flatten)]
+        names: OptionalNames,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Explain what `status` remarks: what happened, what it means, what to do.
     Explain {
         /// Its code, as T101; without, all are listed.

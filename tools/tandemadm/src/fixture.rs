@@ -46,6 +46,7 @@ pub(crate) fn connected() -> ResourceStatus {
                 role: Role::Secondary,
                 disk: DiskState::UpToDate,
                 standalone_reason: None,
+                differing_options: Vec::new(),
                 sent_bytes: 0,
                 received_bytes: 0,
                 pending: 0,

@@ -13,6 +13,7 @@ pub mod device;
 pub mod diagnosis;
 pub mod divergence_json;
 pub mod divergence_text;
+pub mod doctor;
 pub mod failure;
 #[cfg(test)]
 mod fixture;

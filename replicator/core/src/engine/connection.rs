@@ -68,10 +68,10 @@ impl Engine {
         peer.options_known = true;
         peer.peer_is_tentative = tentative;
         let must = ours.differences(&theirs);
-        let (forbidden, unwise): (Vec<_>, Vec<_>) = chosen
-            .differences(settings, &peer.config.name)
-            .into_iter()
-            .partition(|(name, _)| must.contains(name));
+        let differences = chosen.differences(settings, &peer.config.name);
+        peer.differing_options = differences.iter().map(|(_, sentence)| sentence.clone()).collect();
+        let (forbidden, unwise): (Vec<_>, Vec<_>) =
+            differences.into_iter().partition(|(name, _)| must.contains(name));
         for (_, sentence) in unwise {
             let text = format!("{sentence}: {TERMS_DIFFER}");
             self.note(Some(id), Level::Warn, text);

@@ -29,6 +29,8 @@ pub(super) struct Peer {
     /// Counts the connections, so that late disk completions are told apart.
     pub(super) session: u32,
     pub(super) standalone_reason: Option<String>,
+    /// What it has chosen otherwise, as it last said.
+    pub(super) differing_options: Vec<String>,
     /// The administrator gives our data up for the peer's.
     pub(super) discard_my_data: bool,
     /// We only want to know what would happen.
@@ -156,6 +158,7 @@ impl Peer {
             link_up: false,
             session: 0,
             standalone_reason: None,
+            differing_options: Vec::new(),
             discard_my_data: false,
             tentative: false,
             peer_is_tentative: false,

@@ -69,6 +69,7 @@ impl Engine {
             role: peer.role,
             disk: peer.disk,
             standalone_reason: peer.standalone_reason.clone(),
+            differing_options: peer.differing_options.clone(),
             sent_bytes: peer.sent.total(),
             received_bytes: peer.received.total(),
             pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64,

@@ -26,6 +26,7 @@ pub(crate) fn peer() -> PeerStatus {
         role: Role::Secondary,
         disk: DiskState::UpToDate,
         standalone_reason: None,
+        differing_options: Vec::new(),
         sent_bytes: 1 << 30,
         received_bytes: 0,
         pending: 0,

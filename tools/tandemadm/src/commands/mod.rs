@@ -4,6 +4,7 @@ mod adjust;
 mod attention;
 mod change;
 mod countdown;
+mod doctor;
 mod md_image;
 mod metadata;
 mod options;
@@ -145,6 +146,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Status { names, options, attention } => {
             attention::status(session, &names.names, &options, &attention)
         }
+        Command::Doctor { names, json } => doctor::doctor(session, &names.names, json),
         Command::Explain { markdown: true, .. } => print(&page::markdown()),
         Command::Explain { code: None, .. } => print(&page::list()),
         Command::Explain { code: Some(code), .. } => {

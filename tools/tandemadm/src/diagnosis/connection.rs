@@ -55,7 +55,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
                        resource is not up, the network between them is cut, or a firewall drops the replication port.",
             data: "The copy here is safe. A Primary goes on and marks what the peer lacks, unless fencing or quorum says otherwise. There is no \
                    second copy that is as good until the peer is back.",
-            look: "From here, whether the peer's machine answers:\n    ping -c 3 192.168.100.102\nOn the peer:\n    tandemadm status r0\n    \
+            look: "From here, whether the peer's address and port answer:\n    tandemadm doctor r0\nOn the peer:\n    tandemadm status r0\n    \
                    tail -n 50 /run/tandem/tandemd.log",
             act: "On the peer:\n    tandemadm up r0\nThey connect by themselves as soon as they can; the resync follows by itself. If the peer is \
                   StandAlone, 'tandemadm connect r0' there.",
@@ -352,7 +352,11 @@ fn not_reached(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     let (resource, name) = (&status.spec.name, &peer.name);
     let sign =
         Sign::new(format!("{name} does not answer at {} ({})", address(status, peer), peer.connection));
-    Some(sign.on(name, format!("tandemadm up {resource}")))
+    Some(sign.on(name, format!("tandemadm up {resource}")).case(
+        "if it is up there",
+        Place::Here,
+        format!("tandemadm doctor {resource}"),
+    ))
 }
 
 fn disks_do_not_fit(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {

@@ -1,3 +1,5 @@
+//! Every trouble in the states in which it is there, and none where all is well.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

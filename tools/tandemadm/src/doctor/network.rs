@@ -1,0 +1,185 @@
+//! The way to each peer: whether it is there, how long it takes, how large packets may be.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{getsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
+use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus};
+use tandem_core::state::ConnectionState;
+
+use super::Finding;
+
+const NETWORK: &str = "network";
+const MTU: &str = "mtu";
+const PORT: &str = "port";
+const ROUNDS: usize = 5;
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+const ANSWER_LIMIT: Duration = Duration::from_millis(300);
+/// Beyond it each write with protocol C takes noticeably longer than the disk needs.
+const FAR: Duration = Duration::from_millis(5);
+/// A packet's headers: IPv4 and UDP.
+const HEADERS: usize = 28;
+const MAX_DATAGRAM: usize = 65_507;
+
+/// What was measured on the way to a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Way {
+    pub(super) peer: String,
+    pub(super) address: SocketAddr,
+    /// How long it takes to connect, or why that failed.
+    pub(super) round_trip: Result<Duration, String>,
+    /// What the kernel takes for the largest packet.
+    pub(super) mtu: Option<usize>,
+    /// Whether a packet of that size arrives.
+    pub(super) whole: Arrival,
+    /// Replication goes over it right now.
+    pub(super) connected: bool,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Arrival {
+    /// The other side answered that nobody wants it.
+    Arrived,
+    /// A small one was answered, and this one was not.
+    Lost,
+    /// Nothing is answered there.
+    Unknown,
+}
+
+pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> Vec<Finding> {
+    let mut findings = vec![judge_port(&own_port(spec), spec, status.is_some())];
+    for peer in &spec.peers {
+        let known = status.and_then(|status| status.engine.peers.iter().find(|p| p.id == peer.id));
+        let connected = known.is_some_and(|p| p.connection == ConnectionState::Connected);
+        findings.extend(judge(&measure(spec, peer, connected), &spec.name));
+    }
+    findings
+}
+
+pub(super) fn judge(way: &Way, resource: &str) -> Vec<Finding> {
+    let Way { peer, address, .. } = way;
+    let first = match &way.round_trip {
+        Err(error) => {
+            Finding::bad(NETWORK, format!("{peer} is not reached at {address}: {error}")).todo(format!(
+                "on {peer}: tandemadm up {resource}; if it is up there, a firewall or a cable: ping {}",
+                address.ip()
+            ))
+        }
+        Ok(time) if *time > FAR => {
+            Finding::warn(NETWORK, format!("{peer} at {address} is {} away", millis(*time)))
+                .todo("with protocol C every write takes that much longer; protocol A does not wait for it")
+        }
+        Ok(time) => Finding::ok(NETWORK, format!("{peer} at {address} is {} away", millis(*time))),
+    };
+    let connected = match way.connected {
+        true => Finding::ok(NETWORK, format!("{peer} is connected")),
+        false => Finding::warn(NETWORK, format!("{peer} is not connected"))
+            .todo(format!("tandemadm status -x {resource}")),
+    };
+    let mut findings = vec![first, connected];
+    if let Some(mtu) = way.mtu {
+        findings.push(match way.whole {
+            Arrival::Arrived => Finding::ok(MTU, format!("packets of {mtu} bytes reach {peer} in one piece")),
+            Arrival::Unknown => Finding::ok(
+                MTU,
+                format!("packets to {peer} have up to {mtu} bytes; whether those arrive is not answered there"),
+            ),
+            Arrival::Lost => Finding::bad(
+                MTU,
+                format!("packets of {mtu} bytes to {peer} vanish, small ones arrive: the connection will hang"),
+            )
+            .todo("set the same MTU on both nodes and on every switch between them, or a smaller one on both nodes"),
+        });
+    }
+    findings
+}
+
+fn millis(time: Duration) -> String {
+    format!("{}.{:03} ms", time.as_millis(), time.as_micros() % 1000)
+}
+
+/// What became of an attempt to listen where the resource does.
+pub(super) fn judge_port(listened: &io::Result<()>, spec: &ResourceSpec, is_up: bool) -> Finding {
+    let address = spec.node.address;
+    match (listened.as_ref().map_err(io::Error::kind), is_up) {
+        (Err(io::ErrorKind::AddrInUse), true) => Finding::ok(PORT, format!("tandemd listens on {address}")),
+        (Err(io::ErrorKind::AddrInUse), false) => {
+            Finding::bad(PORT, format!("{address} is taken, and not by {}, which is not up", spec.name))
+                .todo(format!("who is it? ss -tlnp 'sport = :{}'", address.port()))
+        }
+        (Ok(()), true) => {
+            Finding::bad(PORT, format!("nobody listens on {address}, though {} is up", spec.name))
+                .todo("look into tandemd's log; peers with a lower node id cannot connect")
+        }
+        (Ok(()), false) => Finding::ok(PORT, format!("{address} is free, {} is not up", spec.name)),
+        (Err(io::ErrorKind::AddrNotAvailable), _) => {
+            Finding::bad(PORT, format!("this machine does not have the address {}", address.ip())).todo(
+                "correct the address in the configuration, or configure the interface: ip -brief address",
+            )
+        }
+        (Err(kind), _) => Finding::warn(PORT, format!("{address} cannot be tried: {kind}")),
+    }
+}
+
+fn own_port(spec: &ResourceSpec) -> io::Result<()> {
+    TcpListener::bind(spec.node.address).map(drop)
+}
+
+fn measure(spec: &ResourceSpec, peer: &NodeSpec, connected: bool) -> Way {
+    let own = SocketAddr::new(spec.node.address.ip(), 0);
+    let tries: Vec<io::Result<(Duration, TcpStream)>> =
+        (0..ROUNDS).map(|_| dial(own, peer.address)).collect();
+    let mut times = Vec::new();
+    let (mut error, mut mtu) = (None, None);
+    for one in tries {
+        match one {
+            Ok((time, stream)) => {
+                times.push(time);
+                mtu = getsockopt(&stream, sockopt::IpMtu).ok().and_then(|mtu| usize::try_from(mtu).ok());
+            }
+            Err(why) => error = Some(why.to_string()),
+        }
+    }
+    times.sort();
+    let round_trip = match (times.get(times.len() / 2), error) {
+        (Some(median), None) => Ok(*median),
+        (Some(_), Some(error)) => Err(format!("only {} of {ROUNDS} attempts arrive: {error}", times.len())),
+        (None, error) => Err(error.unwrap_or_default()),
+    };
+    let whole = mtu.map_or(Arrival::Unknown, |mtu| arrival(own, peer.address, mtu));
+    Way { peer: peer.name.clone(), address: peer.address, round_trip, mtu, whole, connected }
+}
+
+/// From this node's own address: the peer listens to no other.
+fn dial(own: SocketAddr, to: SocketAddr) -> io::Result<(Duration, TcpStream)> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    if !own.ip().is_unspecified() && own.is_ipv4() == to.is_ipv4() {
+        socket.bind(&own.into())?;
+    }
+    let begin = Instant::now();
+    socket.connect_timeout(&to.into(), CONNECT_LIMIT)?;
+    Ok((begin.elapsed(), socket.into()))
+}
+
+/// A datagram that no router may cut: the kernel forbids it while it does not exceed the MTU that it knows.
+fn arrival(own: SocketAddr, to: SocketAddr, mtu: usize) -> Arrival {
+    let answered = |length: usize| (0..3).any(|_| is_answered(own, to, length).unwrap_or(false));
+    match answered(1) {
+        false => Arrival::Unknown,
+        true if answered((mtu - HEADERS.min(mtu)).min(MAX_DATAGRAM)) => Arrival::Arrived,
+        true => Arrival::Lost,
+    }
+}
+
+/// Nobody listens there: the answer is that nobody does.
+fn is_answered(own: SocketAddr, to: SocketAddr, length: usize) -> io::Result<bool> {
+    let socket = UdpSocket::bind(own)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(ANSWER_LIMIT))?;
+    socket.send(&vec![0; length])?;
+    let answer = socket.recv(&mut [0; 1]);
+    Ok(answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+}
