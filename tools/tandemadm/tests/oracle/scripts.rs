@@ -1,6 +1,7 @@
 //! What scripts ask for, and the elements of the XML: of every fixture the same as drbdadm's.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use crate::fixtures::{Drbdadm, Fixture, Tandem, fixtures};
@@ -24,8 +25,12 @@ const OURS_ALONE: &[&str] = &["host/volume/section", "global/option", "global/ud
 const TWICE: &str = "mesh-and-connection";
 
 fn run(program: &str, fixture: &Fixture, arguments: &[&str]) -> (bool, String) {
+    of_file(program, &fixture.path, arguments)
+}
+
+fn of_file(program: &str, file: &Path, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(program);
-    command.arg("-c").arg(&fixture.path).args(arguments);
+    command.arg("-c").arg(file).args(arguments);
     let output = command.env("__DRBD_NODE__", NODE).env("TANDEM_NODE", NODE).output().unwrap();
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
@@ -60,6 +65,20 @@ fn scripts_get_the_answers_that_drbdadm_gives() {
     }
     println!("{compared} answers compared");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The tree of files that `import` tries, and what the package itself installs.
+#[test]
+#[ignore = "needs drbd-utils"]
+fn a_whole_tree_is_what_it_is_for_drbdadm() {
+    let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/debian/drbd.conf");
+    for file in [tree, "/etc/drbd.conf"] {
+        for arguments in VERBS.iter().filter(|verb| file == tree || verb.len() == 1) {
+            let [theirs, ours] = ["drbdadm", env!("CARGO_BIN_EXE_tandemadm")]
+                .map(|program| of_file(program, file.as_ref(), arguments));
+            assert_eq!(theirs, ours, "{file} {arguments:?}");
+        }
+    }
 }
 
 /// The paths of the elements of an XML document, with the names of their attributes. A connection's only path may stand
