@@ -64,6 +64,16 @@ fn check_all(cases: &[(String, &[&[&str]])], stage: Stage) {
     }
 }
 
+/// DRBD 8.4 had the option in `disk`, and each volume has a `disk` of its own.
+#[test]
+fn fencing_is_not_ignored_where_it_cannot_hold() {
+    let error = refuse(&host_with("disk { fencing resource-and-stonith; }")).to_string();
+    for part in ["`fencing` is no volume's or host's own", "3 | disk { fencing", "write it into its `net {}`"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 #[test]
 fn an_error_shows_file_line_column_and_the_line_with_a_caret() {
     let error = refuse(&resource_with("  net { timeout 700; }"));

@@ -9,7 +9,7 @@ use super::unknown;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::language::{body, missing_semicolon, section_body, words};
 use crate::model::{MetaDisk, Volume};
-use crate::options::Section;
+use crate::options::{self, Section};
 use crate::source::Span;
 use crate::tree::{Statement, Word};
 use crate::value;
@@ -38,6 +38,11 @@ pub(super) struct VolumeParts {
     pub(super) options: Assigned,
 }
 
+/// DRBD 8.4 had options of the connection in `disk`.
+fn concerns_all(option: &Statement) -> bool {
+    options::find(Section::Disk, option.name()).is_some_and(|(_, option)| option.home() != Section::Disk)
+}
+
 impl VolumeParts {
     /// Reads one statement; false if it does not concern a volume.
     fn read(&mut self, statement: &Statement, diagnostics: &mut Diagnostics) -> bool {
@@ -52,6 +57,11 @@ impl VolumeParts {
             "disk" => {
                 if let Some(body) = section_body(statement, diagnostics) {
                     settings::section(Section::Disk, body, &mut self.options, diagnostics);
+                    body.iter().filter(|option| concerns_all(option)).for_each(|option| {
+                        let text = format!("`{}` is no volume's or host's own", option.name());
+                        let error = Diagnostic::error(option.span(), text);
+                        diagnostics.push(error.help("it holds for the resource: write it into its `net {}`"));
+                    });
                 }
             }
             _ => return false,
