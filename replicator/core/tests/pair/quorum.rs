@@ -1,14 +1,14 @@
 //! Quorum of two nodes: who has it, what a Primary without it does, and what brings it back.
 
-use tandem_core::config::{Fencing, OnNoQuorum, Options, Quorum, Votes};
+use tandem_core::config::{Fencing, OnNoQuorum, Options, Protocol, Quorum, Votes};
 use tandem_core::handler::Handler::{FencePeer, QuorumLost, UnfencePeer};
 use tandem_core::handler::HandlerOutcome::Exited;
-use tandem_core::io::{ClientError, ClientOp, Command};
+use tandem_core::io::{ClientError, ClientOp, Command, Device};
 use tandem_core::state::{DiskState, Role};
 use tandem_core::units::{ByteRange, RequestId};
 use tandem_core::wire::Message;
 
-use crate::harness::Pair;
+use crate::harness::{EXTENT_BYTES, Pair};
 use crate::scene::{PROMOTE, peer, read, roles, start_again, status};
 
 fn pair_with(votes: Votes, on_loss: OnNoQuorum, fencing: Fencing) -> Pair {
@@ -226,4 +226,37 @@ fn a_frozen_primary_dies() {
     pair.assert_in_sync();
     pair.command(1, PROMOTE).unwrap();
     assert_eq!(roles(&pair)[1], Role::Primary);
+}
+
+/// Simulator: seed 2189 A. A write that was let in with quorum begins without: the peer is there, and has not yet noted that
+/// it lacks data. It fails, and with it its epoch ends, or the peer would never say that it is durable.
+#[test]
+fn a_write_that_fails_ends_its_epoch() {
+    let quorum = Quorum { votes: Votes::Majority, on_loss: OnNoQuorum::IoError, ..Quorum::default() };
+    let options = Options { protocol: Protocol::A, quorum, al_extents: 7, ..Options::default() };
+    let mut pair = Pair::with_handlers(&options, &[]);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 0, 1);
+    // Every extent of the activity log is in use, and one more is wanted.
+    pair.slow_disk = Some((0, Device::Data));
+    let extents = u64::from(options.al_extents);
+    let writes: Vec<RequestId> = (0..=extents).map(|n| pair.begin_write(0, n * EXTENT_BYTES, 2)).collect();
+    // The peer may have our handshake, and is lost again.
+    pair.hold = Some(|m| matches!(m, Message::Handshake(_)));
+    pair.command(1, Command::Connect).unwrap();
+    pair.drop_held();
+    part(&mut pair);
+    assert!(!status(&pair, 0).quorum);
+    pair.hold = Some(|m| matches!(m, Message::ResyncReady));
+    pair.heal();
+    assert!(peer(&pair, 0).replication.is_source() && !status(&pair, 0).quorum);
+    pair.barriers.clear();
+    pair.slow_disk = None;
+    while pair.finish_slow() > 0 {}
+    assert!(writes.into_iter().all(|write| pair.answered(write) == Some(Err(ClientError::Io))));
+    assert_eq!(pair.barriers, [(1, false)], "the last write was sent, and its epoch has ended");
+    pair.deliver();
+    assert!(status(&pair, 0).quorum);
 }
