@@ -15,7 +15,7 @@ use crate::units::{BLOCK_BYTES, ByteRange};
 
 /// Most volumes of a resource.
 pub const MAX_VOLUMES: usize = 64;
-/// Every volume begins at a multiple of this.
+/// Every volume begins at a multiple of this, but on small simulated disks.
 pub const SLOT_BYTES: u64 = AL_EXTENT_BYTES;
 /// DRBD's largest device.
 const MAX_SPACE_BYTES: u64 = 1 << 50;
@@ -29,9 +29,18 @@ pub struct VolumeSize {
     pub bytes: u64,
 }
 
-/// The volumes of a resource that has several, by ascending number; empty if it has one.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Layout(Vec<VolumeSize>);
+/// The volumes of a resource that has several, by ascending number; none if it has one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Layout {
+    volumes: Vec<VolumeSize>,
+    slot_bytes: u64,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Layout { volumes: Vec::new(), slot_bytes: SLOT_BYTES }
+    }
+}
 
 /// What cannot be a layout.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -45,6 +54,9 @@ pub enum LayoutError {
     /// Nothing, or not whole blocks.
     #[error("volume {0} cannot have {1} bytes: a size is a multiple of {BLOCK_BYTES}")]
     Size(u16, u64),
+    /// No extent of an activity log fits.
+    #[error("volumes cannot begin at multiples of {0} bytes")]
+    Slots(u64),
     /// Larger than any device.
     #[error("the volumes have more than 1 PiB together")]
     TooLarge,
@@ -64,6 +76,14 @@ pub struct Place {
 impl Layout {
     /// The layout of these volumes; one needs none.
     pub fn new(volumes: Vec<VolumeSize>) -> Result<Layout, LayoutError> {
+        Layout::with_slots(volumes, SLOT_BYTES)
+    }
+
+    /// The same, each from a multiple of `slot_bytes` on, a power of two.
+    pub fn with_slots(volumes: Vec<VolumeSize>, slot_bytes: u64) -> Result<Layout, LayoutError> {
+        if !slot_bytes.is_power_of_two() || !(BLOCK_BYTES..=SLOT_BYTES).contains(&slot_bytes) {
+            return Err(LayoutError::Slots(slot_bytes));
+        }
         if volumes.len() > MAX_VOLUMES {
             return Err(LayoutError::TooMany(volumes.len()));
         }
@@ -77,26 +97,31 @@ impl Layout {
             }
             space = space.saturating_add(volume.bytes);
         }
-        let pads = volumes.len() as u64 * SLOT_BYTES;
+        let pads = volumes.len() as u64 * slot_bytes;
         if space.saturating_add(pads) > MAX_SPACE_BYTES && volumes.len() > 1 {
             return Err(LayoutError::TooLarge);
         }
-        Ok(Layout(if volumes.len() > 1 { volumes } else { Vec::new() }))
+        Ok(if volumes.len() > 1 { Layout { volumes, slot_bytes } } else { Layout::default() })
+    }
+
+    /// Every volume begins at a multiple of this.
+    pub fn slot_bytes(&self) -> u64 {
+        self.slot_bytes
     }
 
     /// Several volumes; none if the resource has one.
     pub fn volumes(&self) -> &[VolumeSize] {
-        &self.0
+        &self.volumes
     }
 
     /// The resource has one volume.
     pub fn is_single(&self) -> bool {
-        self.0.is_empty()
+        self.volumes.is_empty()
     }
 
     /// Number of volumes.
     pub fn count(&self) -> usize {
-        self.0.len().max(1)
+        self.volumes.len().max(1)
     }
 
     /// Where the volumes lie, in order; a single one is all of the space.
@@ -110,8 +135,8 @@ impl Layout {
     /// The same of several volumes, none of a single one.
     fn several(&self) -> impl Iterator<Item = ByteRange> {
         let mut next: u64 = 0;
-        self.0.iter().map(move |volume| {
-            let range = ByteRange::new(next.next_multiple_of(SLOT_BYTES), volume.bytes);
+        self.volumes.iter().map(move |volume| {
+            let range = ByteRange::new(next.next_multiple_of(self.slot_bytes), volume.bytes);
             next = range.end();
             range
         })
@@ -124,7 +149,7 @@ impl Layout {
 
     /// What the slots behind the first one take.
     pub fn bytes_behind_first(&self) -> u64 {
-        self.0.iter().skip(1).map(|volume| volume.bytes.next_multiple_of(SLOT_BYTES)).sum()
+        self.volumes.iter().skip(1).map(|volume| volume.bytes.next_multiple_of(self.slot_bytes)).sum()
     }
 
     /// The volume, counted from 0, in which or in whose pad a byte lies.
@@ -135,7 +160,7 @@ impl Layout {
     /// Where the slot of a byte ends: its volume and the pad.
     pub fn slot_end(&self, offset: u64) -> u64 {
         let (index, range) = self.slot_at(offset);
-        if index + 1 < self.0.len() { range.end().next_multiple_of(SLOT_BYTES) } else { u64::MAX }
+        if index + 1 < self.volumes.len() { range.end().next_multiple_of(self.slot_bytes) } else { u64::MAX }
     }
 
     /// Where a range lies; `None` if it touches two volumes.
@@ -168,12 +193,15 @@ impl Layout {
         let numbers = |layout: &Layout| match layout.is_single() {
             true => "one volume".to_owned(),
             false => {
-                let numbers: Vec<String> = layout.0.iter().map(|volume| volume.number.to_string()).collect();
+                let numbers: Vec<String> =
+                    layout.volumes.iter().map(|volume| volume.number.to_string()).collect();
                 format!("volumes {}", numbers.join(", "))
             }
         };
-        let same_numbers =
-            self.0.len() == theirs.0.len() && self.0.iter().zip(&theirs.0).all(|(a, b)| a.number == b.number);
+        let pairs = || self.volumes.iter().zip(&theirs.volumes);
+        let same_numbers = self.volumes.len() == theirs.volumes.len()
+            && self.slot_bytes == theirs.slot_bytes
+            && pairs().all(|(a, b)| a.number == b.number);
         if !same_numbers {
             return Some(format!(
                 "{VOLUMES_DIFFER}: the meta-data here is for {}, the peer's for {}; correct the configuration, and run \
@@ -182,7 +210,7 @@ impl Layout {
                 numbers(theirs)
             ));
         }
-        let (ours, theirs) = self.0.iter().zip(&theirs.0).find(|(a, b)| a.bytes != b.bytes)?;
+        let (ours, theirs) = pairs().find(|(a, b)| a.bytes != b.bytes)?;
         let smaller = ours.bytes.min(theirs.bytes);
         Some(format!(
             "{SIZES_DIFFER}: volume {} has {} bytes here, {} bytes on the peer. Of a resource with several volumes each \
@@ -235,6 +263,9 @@ mod tests {
         assert_eq!(sizes(&[(0, 4096), (1, 0)]), Err(LayoutError::Size(1, 0)));
         assert_eq!(sizes(&[(0, 4096), (1, 512)]), Err(LayoutError::Size(1, 512)));
         assert_eq!(sizes(&[(0, 1 << 62), (1, 1 << 62)]), Err(LayoutError::TooLarge));
+        for slot_bytes in [0, 2048, 5000, 8 << 20] {
+            assert_eq!(Layout::with_slots(Vec::new(), slot_bytes), Err(LayoutError::Slots(slot_bytes)));
+        }
         let many: Vec<_> = (0..65).map(|number| (number, 4096)).collect();
         assert_eq!(sizes(&many), Err(LayoutError::TooMany(65)));
     }

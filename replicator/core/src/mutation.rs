@@ -40,6 +40,8 @@ mutations! {
     ForgetsAtWriteAck,
     /// A superblock is written without a flush.
     SuperblockWithoutFlush,
+    /// A flush of the metadata's device counts for the disks of all volumes.
+    FlushesOneVolumeForAll,
     /// Only one of the two superblock copies is ever written.
     OneSuperblockCopy,
     /// A write completes before the new generation is on disk.

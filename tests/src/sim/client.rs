@@ -120,7 +120,16 @@ impl World {
         self.feed(n, Input::Client { id: RequestId(id), op })
     }
 
+    /// A client's device is one volume.
     fn draw_range(&mut self) -> ByteRange {
+        let range = self.draw_in_space();
+        match self.plan.two_volumes && range.offset < DATA_BYTES / 2 {
+            true => ByteRange::new(range.offset, range.end().min(DATA_BYTES / 2) - range.offset),
+            false => range,
+        }
+    }
+
+    fn draw_in_space(&mut self) -> ByteRange {
         let w = &self.plan.workload;
         let blocks = if self.prng.chance(w.heat, 100) { w.hot_blocks } else { DATA_BYTES / BLOCK };
         let block = self.prng.below(blocks);

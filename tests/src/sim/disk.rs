@@ -25,6 +25,8 @@ pub struct Layout {
     pub meta_bytes: u64,
     /// Data and metadata share one device, the data first, and one cache.
     pub internal: bool,
+    /// Of a resource with two volumes, where the second one begins: it has a device of its own, with a cache of its own.
+    pub second_at: Option<u64>,
     /// The cache is volatile: a completed write is durable only after a flush.
     pub volatile: bool,
 }
@@ -33,6 +35,20 @@ impl Layout {
     /// Size of the device that holds the data.
     pub fn backing_bytes(&self) -> u64 {
         self.data_bytes + if self.internal { self.meta_bytes } else { 0 }
+    }
+
+    /// The sectors of data that share a cache with internal metadata end here.
+    fn shared_sectors(&self) -> usize {
+        self.second_at.map_or(usize::MAX, |at| (at / SECTOR_BYTES) as usize)
+    }
+
+    /// How much of the data `device` is a flush of: up to which sector.
+    fn flushed_below(&self, device: Device) -> usize {
+        match device {
+            Device::Data => usize::MAX,
+            Device::Meta if self.internal => self.shared_sectors(),
+            Device::Meta | Device::Undo => 0,
+        }
     }
 
     fn meta_start(&self) -> u64 {
@@ -157,8 +173,22 @@ impl SimDisk {
 
     /// An operation begins.
     pub fn begin(&mut self, op: DiskOp) {
+        self.check_volume(&op);
         self.clock += 1;
         self.in_flight.push(InFlight { op, began: self.clock });
+    }
+
+    /// No operation on data touches two devices.
+    fn check_volume(&self, op: &DiskOp) {
+        let range = match (op.device, &op.kind) {
+            (Device::Data, DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. }) => *range,
+            (Device::Data, DiskOpKind::Write { offset, data, .. }) => {
+                ByteRange::new(*offset, data.len() as u64)
+            }
+            _ => return,
+        };
+        let crosses = self.layout.second_at.is_some_and(|at| range.offset < at && range.end() > at);
+        assert!(!crosses, "an operation on two volumes: {range}");
     }
 
     /// An operation ends; `None` if it is not in flight.
@@ -204,16 +234,15 @@ impl SimDisk {
         let mut lost = false;
         if op.device == Device::Undo {
             if flushes {
-                self.undo.lose(began, || prng.chance(odds, 100));
+                self.undo.lose(began, usize::MAX, || prng.chance(odds, 100));
             }
             return false;
         }
         if flushes {
-            if op.device == Device::Data || self.layout.internal {
-                lost |= self.data.lose(began, || prng.chance(odds, 100));
-            }
+            let below = self.layout.flushed_below(op.device);
+            lost |= self.data.lose(began, below, || prng.chance(odds, 100));
             if op.device == Device::Meta || self.layout.internal {
-                lost |= self.meta.lose(began, || prng.chance(odds, 100));
+                lost |= self.meta.lose(began, usize::MAX, || prng.chance(odds, 100));
             }
         }
         lost
@@ -286,13 +315,11 @@ impl SimDisk {
     /// Everything that completed before `began` becomes durable.
     fn settle(&mut self, device: Device, began: u64) {
         if device == Device::Undo {
-            return self.undo.settle(began);
+            return self.undo.settle(began, usize::MAX);
         }
-        if device == Device::Data || self.layout.internal {
-            self.data.settle(began);
-        }
+        self.data.settle(began, self.layout.flushed_below(device));
         if device == Device::Meta || self.layout.internal {
-            self.meta.settle(began);
+            self.meta.settle(began, usize::MAX);
         }
     }
 
@@ -415,7 +442,8 @@ pub fn token_at(data: &[u8], i: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { data_bytes: 8 * 512, meta_bytes: 4096, internal: true, volatile: true };
+    const LAYOUT: Layout =
+        Layout { data_bytes: 8 * 512, meta_bytes: 4096, internal: true, second_at: None, volatile: true };
 
     fn op(id: u64, kind: DiskOpKind) -> DiskOp {
         DiskOp { id: DiskOpId(id), device: Device::Data, kind }

@@ -169,6 +169,8 @@ pub struct Plan {
     pub al_extents: u16,
     /// Bytes of an extent.
     pub al_extent_bytes: u64,
+    /// The resource has two volumes of half the size.
+    pub two_volumes: bool,
     /// An activity log is kept.
     pub al_updates: bool,
     /// What is done about a disk that fails.
@@ -272,6 +274,7 @@ impl Plan {
             handlers: Handlers::draw(prng, fencing),
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
+            two_volumes: prng.chance(1, 4),
             al_updates: prng.chance(15, 16),
             on_io_error: [OnIoError::Detach, OnIoError::CallLocalIoError, OnIoError::PassOn]
                 [prng.below(3) as usize],
@@ -287,7 +290,19 @@ impl Plan {
         if prng.chance(1, 3) {
             plan.churn(prng);
         }
+        if plan.two_volumes && prng.chance(1, 2) {
+            plan.part_volumes(prng);
+        }
         plan
+    }
+
+    /// The metadata shares a cache with the first volume only, and nobody but the activity log flushes the second: the loss
+    /// of power tells whether it does.
+    fn part_volumes(&mut self, prng: &mut Prng) {
+        self.churn(prng);
+        (self.internal_metadata, self.write_ordering) = (true, WriteOrdering::Flush);
+        (self.workload.mix[3], self.workload.fua) = (0, 0);
+        self.weights[Kind::PowerLoss as usize] += 6;
     }
 
     /// Writes everywhere, and few extents to hold them: every write takes another's place in the activity log.

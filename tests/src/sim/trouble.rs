@@ -7,7 +7,6 @@
 
 use tandem_core::config::OnIoError;
 use tandem_core::io::{self, Device, DiskError, DiskOp, DiskOpKind, Input};
-use tandem_core::metadata;
 use tandem_core::state::{DiskState, ReplicationState, Role};
 use tandem_core::units::{DiskOpId, Timestamp};
 
@@ -175,13 +174,11 @@ impl World {
     pub(super) fn replace_disk(&mut self, n: usize) {
         self.counts.note(Kind::NewDisk);
         self.trace(Some(n), "new disk", String::new);
-        let layout = self.nodes[n].disk.layout();
-        let mut disk = self.nodes[n].disk.successor();
-        let (device_id, placement) = (self.prng.next_u64(), self.placement());
-        let created = metadata::create(&mut disk, placement, layout.backing_bytes(), 1, device_id);
+        self.nodes[n].disk = self.nodes[n].disk.successor();
+        let device_id = self.prng.next_u64();
+        let created = self.create_metadata(n, device_id);
         assert!(created.is_ok(), "the simulated disk takes no metadata");
         let node = &mut self.nodes[n];
-        node.disk = disk;
         node.bits = None;
         node.snapshot = None;
         node.mixed = false;

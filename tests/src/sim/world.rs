@@ -9,7 +9,8 @@ use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, WriteOrde
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{self, Input, Output};
-use tandem_core::metadata::{self, Placement};
+use tandem_core::layout::{Layout as VolumeLayout, VolumeSize};
+use tandem_core::metadata::{self, CreateError, Geometry, Placement};
 use tandem_core::mutation::Mutation;
 use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, Timestamp};
 use tandem_core::wire::Message;
@@ -147,6 +148,7 @@ impl World {
             data_bytes: DATA_BYTES,
             meta_bytes: META_BYTES,
             internal: plan.internal_metadata,
+            second_at: plan.two_volumes.then_some(DATA_BYTES / 2),
             volatile: plan.write_ordering == WriteOrdering::Flush,
         };
         World {
@@ -233,7 +235,6 @@ impl World {
             println!("{:#?}", self.plan);
         }
         for n in 0..2 {
-            let layout = self.nodes[n].disk.layout();
             if self.plan.diverged {
                 for sector in 0..(DATA_BYTES / 512) as usize {
                     if self.prng.chance(1, 2) {
@@ -241,9 +242,8 @@ impl World {
                     }
                 }
             }
-            let (device_id, placement) = (self.prng.next_u64(), self.placement());
-            let created =
-                metadata::create(&mut self.nodes[n].disk, placement, layout.backing_bytes(), 1, device_id);
+            let device_id = self.prng.next_u64();
+            let created = self.create_metadata(n, device_id);
             assert!(
                 created.is_ok_and(|g| g.data_bytes == DATA_BYTES),
                 "the simulated disk has another layout"
@@ -255,6 +255,19 @@ impl World {
             let first = self.prng.below(2 * self.plan.fault_interval);
             self.at(first, Event::Fault);
         }
+    }
+
+    /// As `create-md` does.
+    pub(super) fn create_metadata(&mut self, n: usize, device_id: u64) -> Result<Geometry, CreateError> {
+        let placement = self.placement();
+        let disk = &mut self.nodes[n].disk;
+        let backing_bytes = disk.layout().backing_bytes();
+        let half = |number| VolumeSize { number, bytes: DATA_BYTES / 2 };
+        let volumes = match disk.layout().second_at {
+            Some(at) => VolumeLayout::with_slots(vec![half(0), half(1)], at).unwrap_or_default(),
+            None => VolumeLayout::default(),
+        };
+        metadata::create_for_volumes(disk, placement, backing_bytes, 1, device_id, volumes)
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {

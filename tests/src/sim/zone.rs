@@ -36,18 +36,25 @@ impl<T: Clone> Zone<T> {
         }
     }
 
-    pub(super) fn settle(&mut self, began: u64) {
-        let covered = self.unflushed.partition_point(|u| u.completed < began);
-        for u in self.unflushed.drain(..covered) {
+    /// What completed before `began` in the sectors below this one becomes durable.
+    pub(super) fn settle(&mut self, began: u64, below: usize) {
+        for u in self.take_covered(began, below) {
             self.durable[u.sector] = u.value;
         }
     }
 
-    /// A flush failed: of what it covers, each sector became durable all the same, or is lost. True if any is lost.
-    pub(super) fn lose(&mut self, began: u64, mut survives: impl FnMut() -> bool) -> bool {
+    fn take_covered(&mut self, began: u64, below: usize) -> Vec<Unflushed<T>> {
         let covered = self.unflushed.partition_point(|u| u.completed < began);
+        let covered = self.unflushed.drain(..covered);
+        let (taken, left): (Vec<_>, Vec<_>) = covered.partition(|u| u.sector < below);
+        self.unflushed.splice(0..0, left);
+        taken
+    }
+
+    /// A flush failed: of what it covers, each sector became durable all the same, or is lost. True if any is lost.
+    pub(super) fn lose(&mut self, began: u64, below: usize, mut survives: impl FnMut() -> bool) -> bool {
         let mut lost = false;
-        for u in self.unflushed.drain(..covered) {
+        for u in self.take_covered(began, below) {
             if survives() {
                 self.durable[u.sector] = u.value;
             } else {

@@ -164,8 +164,10 @@ impl Engine {
     pub(super) fn start_disk_op(&mut self, device: Device, kind: DiskOpKind, work: DiskWork) {
         self.disk.next_op += 1;
         let id = DiskOpId(self.disk.next_op);
-        let shares =
-            |m: &Metadata| m.geometry.placement == Placement::Internal && m.superblock.layout.is_single();
+        let for_all = seeded!(self, FlushesOneVolumeForAll);
+        let shares = |m: &Metadata| {
+            m.geometry.placement == Placement::Internal && (m.superblock.layout.is_single() || for_all)
+        };
         let shared = self.disk.metadata.as_ref().is_some_and(shares);
         let volume = match (device, &kind) {
             (Device::Data, DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. }) => {

@@ -20,7 +20,8 @@
 //! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run, 4: a split brain was decided for it, 8: the bitmap marks more than was written), zero |
 //! | 1072..1080 | undo log that holds what a resync has overwritten since it began; 0: none |
 //! | 1080..1082 | number of volumes, 0 if there is one |
-//! | 1082..1088 | zero |
+//! | 1082 | log2 of what the volumes begin at multiples of; 0 for 22, 4 MiB: another only on simulated disks |
+//! | 1083..1088 | zero |
 //! | 1088..2112 | 64 volumes of 16 bytes, by ascending number: size in bytes, number (2 bytes), zero |
 //! | 2112..4096 | zero |
 //!
@@ -31,7 +32,7 @@ use thiserror::Error;
 
 use super::{MAX_PEERS, Placement};
 use crate::generation::{Generations, HISTORY_SLOTS, JUST_CREATED, parting_identifier};
-use crate::layout::{Layout, MAX_VOLUMES, VolumeSize};
+use crate::layout::{Layout, MAX_VOLUMES, SLOT_BYTES, VolumeSize};
 use crate::units::NodeId;
 
 /// Length of a superblock copy.
@@ -45,6 +46,7 @@ const PEERS: usize = 328;
 const PEER_BYTES: usize = 24;
 const UNDO: usize = 1072;
 const VOLUME_COUNT: usize = 1080;
+const SLOTS: usize = 1082;
 const VOLUMES: usize = 1088;
 const VOLUME_BYTES: usize = 16;
 const NO_NODE: u8 = 255;
@@ -241,6 +243,9 @@ impl Superblock {
         }
         put(&mut b, UNDO, self.undo_id);
         b[VOLUME_COUNT] = self.layout.volumes().len() as u8;
+        if self.layout.slot_bytes() != SLOT_BYTES {
+            b[SLOTS] = self.layout.slot_bytes().ilog2() as u8;
+        }
         for (i, volume) in self.layout.volumes().iter().enumerate() {
             let at = VOLUMES + i * VOLUME_BYTES;
             put(&mut b, at, volume.bytes);
@@ -295,7 +300,11 @@ impl Superblock {
                 overcounted: bytes[at + 17] & 8 != 0,
             })
         });
-        // More than there is room for are refused by `Layout::new`.
+        let slot_bytes = match bytes[SLOTS] {
+            0 => SLOT_BYTES,
+            log2 => 1u64.checked_shl(log2.into()).ok_or(SuperblockError::Field("volumes"))?,
+        };
+        // More than there is room for are refused by `Layout::with_slots`.
         let volumes = (0..usize::from(bytes[VOLUME_COUNT]).min(MAX_VOLUMES + 1)).map(|i| {
             let at = VOLUMES + i * VOLUME_BYTES;
             VolumeSize { number: u64_at(at + 8) as u16, bytes: u64_at(at) }
@@ -325,7 +334,8 @@ impl Superblock {
             },
             generations: Generations { current: u64_at(64), history },
             undo_id: u64_at(UNDO),
-            layout: Layout::new(volumes.collect()).map_err(|_| SuperblockError::Field("volumes"))?,
+            layout: Layout::with_slots(volumes.collect(), slot_bytes)
+                .map_err(|_| SuperblockError::Field("volumes"))?,
             peers: peers.collect::<Result<_, _>>()?,
         })
     }
