@@ -3,10 +3,13 @@
 mod difference;
 mod paths;
 mod promotion;
+pub mod utc;
+mod watch;
 
 pub use difference::Difference;
 pub use paths::RuntimeDir;
 pub use promotion::Promotion;
+pub use watch::{HelperEvent, Watch};
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -65,6 +68,11 @@ pub enum Request {
     },
     /// The same but for who has the devices open, which takes a search through every process of the machine.
     BriefStatus {
+        /// The resource's name, or all.
+        resource: Option<String>,
+    },
+    /// Snapshots of one resource or of all, now and whenever they change, and the handlers that are run.
+    Watch {
         /// The resource's name, or all.
         resource: Option<String>,
     },
@@ -287,6 +295,9 @@ pub struct Reply {
     pub detail: Vec<String>,
     /// The snapshots asked for.
     pub status: Vec<ResourceStatus>,
+    /// Handlers that were started or have ended, if they are watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub helpers: Vec<HelperEvent>,
     /// One entry per peer, if they were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub divergences: Vec<Divergence>,

@@ -62,6 +62,10 @@ async fn converse(daemon: &Rc<Daemon>, stream: UnixStream) -> io::Result<()> {
             return answer(&mut stream, &error("the request is too long or not complete")).await;
         }
         match serde_json::from_slice::<Request>(&line) {
+            Ok(Request::Watch { resource }) => {
+                let ask = || daemon.changed.notify_one();
+                return daemon.watchers.serve(stream.get_mut(), resource.as_deref(), ask).await;
+            }
             Ok(request) => answer(&mut stream, &daemon.handle(request).await).await?,
             Err(e) => {
                 let text = format!(

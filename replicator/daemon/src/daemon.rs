@@ -22,9 +22,11 @@ use crate::devices::{self, Devices};
 use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
+use crate::openers::Openers;
 use crate::resource::{self, AdminCommand, Clients, Resource};
 use crate::sockets;
 use crate::spare::Spare;
+use crate::watchers::Watchers;
 
 /// NBD clients at once, all resources together.
 const MAX_CLIENTS: usize = 256;
@@ -65,6 +67,8 @@ pub(crate) struct Daemon {
     entries: RefCell<BTreeMap<String, Rc<Entry>>>,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
+    /// Told of what has changed.
+    pub(crate) watchers: Rc<Watchers>,
     /// Admits NBD clients.
     pub(crate) clients: Arc<Semaphore>,
     nbd_listeners: RefCell<HashMap<SocketAddr, JoinHandle<()>>>,
@@ -77,6 +81,7 @@ impl Daemon {
             run,
             entries: RefCell::default(),
             changed: Arc::new(Notify::new()),
+            watchers: Rc::new(Watchers::new()),
             clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
             nbd_listeners: RefCell::default(),
         })
@@ -109,6 +114,8 @@ impl Daemon {
                 reply
             }
             Request::BriefStatus { resource } => self.brief_status(resource).await,
+            // Not a matter of one reply.
+            Request::Watch { .. } => Reply::default(),
             Request::Divergences { resource, from_bytes } => {
                 match self.divergences(&resource, from_bytes).await {
                     Ok(divergences) => Reply { divergences, ..Reply::default() },
@@ -148,15 +155,17 @@ impl Daemon {
 
     /// Who has opened a device, besides the clients that the engine knows.
     async fn add_openers(&self, statuses: &mut [ResourceStatus]) {
-        for status in statuses {
-            let Ok(entry) = self.entry(&status.spec.name) else { continue };
-            for (volume, openers) in entry.devices.openers().await.into_iter().enumerate() {
-                if let Some(volume) = status.engine.volumes.get_mut(volume) {
-                    volume.openers.extend(openers.clone());
-                }
-                status.engine.openers.extend(openers);
-            }
+        self.openers(statuses).await.add_to(statuses);
+    }
+
+    /// The same of these resources, for later.
+    pub(crate) async fn openers(&self, statuses: &[ResourceStatus]) -> Openers {
+        let mut found = Openers::default();
+        for name in statuses.iter().map(|status| &status.spec.name) {
+            let Ok(entry) = self.entry(name) else { continue };
+            found.0.insert(name.clone(), entry.devices.openers().await);
         }
+        found
     }
 
     /// Every resource, by name.
@@ -302,7 +311,8 @@ impl Daemon {
         match Connector::start(spec, resource.mailbox().clone(), wishes) {
             Ok(connector) => {
                 // Ends with the resource's thread.
-                spawn_local(handlers::serve(spec.name.clone(), resource.mailbox().clone(), handlers));
+                let (name, mailbox) = (spec.name.clone(), resource.mailbox().clone());
+                spawn_local(handlers::serve(name, mailbox, self.watchers.clone(), handlers));
                 Ok(Rc::new(Entry::new(spec, &self.run, &self.spare, resource, Some(connector))))
             }
             Err(failure) => {

@@ -16,6 +16,7 @@ mod handshake;
 mod log_limit;
 mod man;
 mod nbd_listener;
+mod openers;
 mod proc_drbd;
 mod resource;
 mod resync_order;
@@ -24,7 +25,7 @@ mod slab;
 mod sockets;
 mod spare;
 mod status_file;
-mod utc;
+mod watchers;
 
 use std::io;
 use std::path::PathBuf;

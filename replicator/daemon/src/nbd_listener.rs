@@ -23,7 +23,6 @@ use crate::daemon::{Daemon, Entry};
 use crate::log_limit::LogLimit;
 use crate::resource::NbdClient;
 use crate::sockets::accept_failed;
-use crate::utc;
 
 /// For the whole handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -142,7 +141,7 @@ where
     let fd = into_fd(stream)?;
     // The ring waits for what would block; with O_NONBLOCK it would not.
     nix::fcntl::fcntl(&fd, nix::fcntl::F_SETFL(nix::fcntl::OFlag::empty()))?;
-    let name = format!("{} at {}", who.name, utc::format(SystemTime::now()));
+    let name = format!("{} at {}", who.name, tandem_control::utc::format(SystemTime::now()));
     let is_device = entry.devices.is_kept_by(volume, who.pid);
     if is_device && entry.devices.are_adopted() {
         return Err(io::Error::other("the resource has just been brought up anew"));

@@ -1,16 +1,17 @@
 //! Keeps the status file: written when a state changes and each second, if its content differs. What is looked at then
-//! also tells which resyncs must wait for others.
+//! also tells which resyncs must wait for others, and is told to those who watch.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use tokio_uring::fs::{File, rename};
 use tracing::warn;
 
 use crate::daemon::Daemon;
+use crate::openers::Openers;
 use crate::{proc_drbd, resync_order};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,8 +20,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
     let mut written = None;
     let mut complained = false;
+    // A search through every process is not for every change.
+    let (mut openers, mut searched) = (Openers::default(), None::<Instant>);
     loop {
-        let statuses = daemon.statuses().await;
+        let mut statuses = daemon.statuses().await;
         resync_order::keep(&daemon, &statuses);
         let text = proc_drbd::render(&statuses);
         if written.as_ref() != Some(&text) {
@@ -32,6 +35,14 @@ pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
                 }
                 Err(_) => (),
             }
+        }
+        if daemon.watchers.any() {
+            if searched.is_none_or(|at| at.elapsed() >= INTERVAL) {
+                openers = daemon.openers(&statuses).await;
+                searched = Some(Instant::now());
+            }
+            openers.add_to(&mut statuses);
+            daemon.watchers.tell(statuses);
         }
         // Either way it is time to look.
         let _ = timeout(INTERVAL, daemon.changed.notified()).await;

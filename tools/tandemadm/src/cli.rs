@@ -74,6 +74,33 @@ pub struct StatusOptions {
     pub color: When,
 }
 
+/// What `events2` prints.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct EventOptions {
+    /// Only the state as it is now.
+    #[arg(short, long)]
+    pub now: bool,
+    /// Read stdin: an `n` asks for the state anew, anything else ends the program.
+    #[arg(short, long)]
+    pub poll: bool,
+    /// Begin every line with the time, in UTC.
+    #[arg(short = 'T', long)]
+    pub timestamps: bool,
+    /// Counters, too.
+    #[arg(long)]
+    pub statistics: bool,
+    /// The state before each change as well.
+    #[arg(short = 'i', long)]
+    pub diff: bool,
+    /// Everything about what has changed, counters included.
+    #[arg(short, long)]
+    pub full: bool,
+    /// Colours: on a terminal, if nothing is said.
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true,
+        default_value_t = When::Auto, default_missing_value = "always")]
+    pub color: When,
+}
+
 /// When there are colours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum When {
@@ -425,6 +452,16 @@ pub enum Command {
         /// All pages, as docs/troubles.md has them.
         #[arg(long, hide = true)]
         markdown: bool,
+    },
+    /// Print the state of the resources, and then every change, in drbdsetup's words.
+    #[command(name = "events2")]
+    Events2 {
+        /// The resource; all if none is named.
+        #[arg(value_name = "RES|all")]
+        name: Option<String>,
+        /// What to print, and how.
+        #[command(flatten)]
+        options: EventOptions,
     },
     /// Show this node's role.
     Role(Names),

@@ -14,6 +14,8 @@ pub mod diagnosis;
 pub mod divergence_json;
 pub mod divergence_text;
 pub mod doctor;
+pub mod drbdsetup;
+pub mod events;
 pub mod failure;
 #[cfg(test)]
 mod fixture;

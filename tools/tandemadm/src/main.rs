@@ -1,27 +1,45 @@
-//! `tandemadm`: administers Tandem's replicated resources.
+//! `tandemadm`: administers Tandem's replicated resources. Under the names of drbdadm and drbdsetup it is what they are.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use tandemadm::cli::Cli;
-use tandemadm::{commands, completion, legacy};
+use tandemadm::{commands, completion, drbdsetup, legacy};
 
 /// What drbdadm ends with if it is called wrongly.
 const USAGE_CODE: u8 = 1;
+/// And drbdsetup.
+const DRBDSETUP_USAGE_CODE: u8 = 20;
 
 fn main() -> ExitCode {
     completion::answer(Cli::command);
-    let line = legacy::without_separator(std::env::args_os().collect());
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let name = line.first().and_then(|program| Path::new(program).file_name());
+    if name.is_none_or(|name| name != "drbdsetup") {
+        return run(legacy::without_separator(line), USAGE_CODE);
+    }
+    match drbdsetup::as_tandemadm(line) {
+        Ok(line) => run(line, DRBDSETUP_USAGE_CODE),
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::from(DRBDSETUP_USAGE_CODE)
+        }
+    }
+}
+
+fn run(line: Vec<OsString>, usage_code: u8) -> ExitCode {
     let parsed = Cli::command().try_get_matches_from(line).and_then(|matches| {
         Ok((Cli::from_arg_matches(&matches)?, matches.subcommand_name().unwrap_or_default().to_owned()))
     });
     match parsed {
         Ok((cli, verb)) => ExitCode::from(commands::run(cli, &verb)),
         Err(error) => {
-            let code = if error.use_stderr() { USAGE_CODE } else { 0 };
+            let code = if error.use_stderr() { usage_code } else { 0 };
             match error.print() {
                 Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::from(USAGE_CODE),
+                Err(_) => ExitCode::from(usage_code),
             }
         }
     }

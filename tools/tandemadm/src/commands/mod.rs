@@ -5,6 +5,7 @@ mod attention;
 mod change;
 mod countdown;
 mod doctor;
+mod events2;
 mod md_image;
 mod metadata;
 mod options;
@@ -153,6 +154,9 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             let unknown =
                 || Failure::Config(format!("{code} is no trouble's code; 'tandemadm explain' lists them"), 1);
             print(&page::text(diagnosis::find(&code).ok_or_else(unknown)?))
+        }
+        Command::Events2 { name, options } => {
+            events2::events2(session, name.as_deref().filter(|name| *name != "all"), &options)
         }
         Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
         Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),

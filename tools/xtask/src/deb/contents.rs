@@ -19,6 +19,8 @@ pub(super) struct Package {
     pub(super) scripts: &'static [(&'static str, &'static str)],
     /// From the repository, a folder with what is in it. What goes to `/etc` is the administrator's from then on.
     pub(super) files: &'static [(&'static str, &'static str)],
+    /// Where a symbolic link lies, and what it leads to.
+    pub(super) links: &'static [(&'static str, &'static str)],
     /// Empty ones.
     pub(super) folders: &'static [&'static str],
     /// What dpkg runs, in `packaging/debian`.
@@ -69,6 +71,11 @@ pub(super) const PACKAGES: &[Package] = &[
             ("README.md", "usr/share/doc/tandem/README.md"),
             ("docs", "usr/share/doc/tandem/docs"),
         ],
+        // Names that tools call, apart from where drbd-utils has its own.
+        links: &[
+            ("usr/lib/tandem/bin/drbdadm", "/usr/sbin/tandemadm"),
+            ("usr/lib/tandem/bin/drbdsetup", "/usr/sbin/tandemadm"),
+        ],
         folders: &[],
         hooks: &["tandem.prerm"],
     },
@@ -106,6 +113,7 @@ pub(super) const PACKAGES: &[Package] = &[
             ("packaging/haproxy", "usr/share/doc/nfs-failover/examples/haproxy"),
             ("packaging/debian/copyright", "usr/share/doc/nfs-failover/copyright"),
         ],
+        links: &[],
         folders: &["etc/tandem/ucarp"],
         hooks: &["nfs-failover.prerm"],
     },

@@ -1,7 +1,7 @@
 //! The tree that becomes a package, and what dpkg wants to know about it.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -31,6 +31,11 @@ pub(super) fn stage(package: &Package, binaries: &Path, architecture: &str, tree
     }
     for (from, to) in package.files {
         copy(&repo::root().join(from), &tree.join(to), FILE)?;
+    }
+    for (at, to) in package.links {
+        let at = tree.join(at);
+        fs::create_dir_all(at.parent().unwrap_or(tree))?;
+        symlink(to, at)?;
     }
     for folder in package.folders {
         fs::create_dir_all(tree.join(folder))?;

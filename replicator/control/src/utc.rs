@@ -3,13 +3,25 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `2026-11-21 04:02:08.123`, in UTC.
-pub(crate) fn format(time: SystemTime) -> String {
+pub fn format(time: SystemTime) -> String {
+    let (date, clock, micros) = parts(time);
+    format!("{date} {clock}.{:03}", micros / 1000)
+}
+
+/// `2026-11-21T04:02:08.123456+00:00`.
+pub fn iso8601(time: SystemTime) -> String {
+    let (date, clock, micros) = parts(time);
+    format!("{date}T{clock}.{micros:06}+00:00")
+}
+
+/// The date, the time of the day and what is left in microseconds.
+fn parts(time: SystemTime) -> (String, String, u32) {
     let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since_epoch.as_secs();
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let millisecond = since_epoch.subsec_millis();
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millisecond:03}")
+    let clock = format!("{hour:02}:{minute:02}:{second:02}");
+    (format!("{year}-{month:02}-{day:02}"), clock, since_epoch.subsec_micros())
 }
 
 /// The Gregorian date that lies `days` after 1970-01-01. Years are counted from March, so that the leap day is the
@@ -42,5 +54,7 @@ mod tests {
         assert_eq!(at(951_782_400), "2000-02-29 00:00:00.000");
         assert_eq!(at(951_868_800), "2000-03-01 00:00:00.000");
         assert_eq!(at(1_798_761_599), "2026-12-31 23:59:59.000");
+        let moment = UNIX_EPOCH + Duration::from_micros(1_798_761_599_012_345);
+        assert_eq!(iso8601(moment), "2026-12-31T23:59:59.012345+00:00");
     }
 }

@@ -1,0 +1,194 @@
+//! `events2`: the state of the resources, and then what changes, until the reader is gone.
+
+use std::io::{self, Write, stdin, stdout};
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tandem_control::{ClientError, Reply, ResourceStatus, Watch, utc};
+
+use crate::cli::EventOptions;
+use crate::events::{self, Detail};
+use crate::failure::Failure;
+use crate::output::errln;
+use crate::session::Session;
+use crate::terminal;
+use crate::view::ResourceView;
+
+/// How often it is looked whether a tandemd that has gone is back.
+const RETURN_INTERVAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// What is said of a resource at the beginning, and of one that comes later.
+const EXISTS: &str = "exists";
+const CREATE: &str = "create";
+
+pub(crate) fn events2(
+    session: &Session,
+    resource: Option<&str>,
+    options: &EventOptions,
+) -> Result<u8, Failure> {
+    let events = Events { session, resource, options, printed: Vec::new() };
+    match if options.now { events.now() } else { events.follow() } {
+        // Who has closed our stdout has heard enough.
+        Err(Ended::Reader) => Ok(0),
+        Err(Ended::Failure(failure)) => Err(failure),
+        Ok(()) => Ok(0),
+    }
+}
+
+/// Why nothing more is printed.
+enum Ended {
+    Reader,
+    Failure(Failure),
+}
+
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Ended::Reader
+    }
+}
+
+struct Events<'a> {
+    session: &'a Session,
+    resource: Option<&'a str>,
+    options: &'a EventOptions,
+    /// What the reader knows.
+    printed: Vec<ResourceView>,
+}
+
+/// What there is to do.
+struct Ready {
+    news: bool,
+    wish: bool,
+}
+
+impl Events<'_> {
+    fn now(mut self) -> Result<(), Ended> {
+        loop {
+            self.printed.clear();
+            let statuses = self.ask()?;
+            self.print(&statuses, EXISTS)?;
+            self.say(&["exists -".to_owned()])?;
+            if !self.options.poll || !wants_next()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn follow(mut self) -> Result<(), Ended> {
+        let mut watch = self.begin()?;
+        // Without tandemd there is nothing, and that is known.
+        let mut knows_all = watch.is_none();
+        if knows_all {
+            errln!("tandemd is not running: waiting for it");
+            self.say(&["exists -".to_owned()])?;
+        }
+        loop {
+            let ready = self.wait(watch.as_ref())?;
+            if ready.wish {
+                if !wants_next()? {
+                    return Ok(());
+                }
+                let statuses = self.ask()?;
+                self.print(&statuses, CREATE)?;
+            }
+            let Some(open) = watch.as_mut() else {
+                watch = self.begin()?;
+                continue;
+            };
+            match if ready.news { open.take() } else { Ok(Vec::new()) } {
+                Ok(replies) => {
+                    for reply in replies {
+                        self.print_reply(reply, &mut knows_all)?;
+                    }
+                }
+                Err(_) => {
+                    errln!("tandemd has ended: waiting for it to come back");
+                    watch = None;
+                    self.print(&[], CREATE)?;
+                }
+            }
+        }
+    }
+
+    fn print_reply(&mut self, reply: Reply, knows_all: &mut bool) -> Result<(), Ended> {
+        if reply.error.is_some() {
+            return Err(Ended::Failure(Failure::Refused(Box::new(reply))));
+        }
+        let helpers: Vec<String> =
+            reply.helpers.iter().map(|event| events::helper(event, &self.printed)).collect();
+        self.say(&helpers)?;
+        self.print(&reply.status, if *knows_all { CREATE } else { EXISTS })?;
+        if !std::mem::replace(knows_all, true) {
+            self.say(&["exists -".to_owned()])?;
+        }
+        Ok(())
+    }
+
+    /// `None` if tandemd does not run.
+    fn begin(&self) -> Result<Option<Watch>, Ended> {
+        match Watch::begin(&self.session.run.control_socket(), self.resource) {
+            Ok(watch) => Ok(Some(watch)),
+            Err(ClientError::NotRunning(_)) => Ok(None),
+            // It is just ending.
+            Err(ClientError::Io { .. }) if !self.printed.is_empty() => Ok(None),
+            Err(error) => Err(Ended::Failure(error.into())),
+        }
+    }
+
+    fn ask(&self) -> Result<Vec<ResourceStatus>, Ended> {
+        self.session.status(self.resource).map_err(Ended::Failure)
+    }
+
+    /// Until tandemd has news or the reader a wish; for a while only if tandemd is not there.
+    fn wait(&self, watch: Option<&Watch>) -> Result<Ready, Ended> {
+        let (stdin, stdout) = (stdin(), stdout());
+        let stdout = PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty());
+        let mut polled = vec![stdout];
+        if self.options.poll {
+            polled.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+        }
+        polled.extend(watch.map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)));
+        let limit = watch.is_none().then_some(&RETURN_INTERVAL);
+        match poll(&mut polled, limit) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => (),
+            Err(error) => return Err(Ended::Failure(Failure::System("waiting for news", error.into()))),
+        }
+        let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
+        if ready.next().unwrap_or_default() {
+            return Err(Ended::Reader);
+        }
+        let wish = self.options.poll && ready.next().unwrap_or_default();
+        Ok(Ready { wish, news: ready.next().unwrap_or_default() })
+    }
+
+    /// What must be said for the reader to know this state.
+    fn print(&mut self, statuses: &[ResourceStatus], appear: &str) -> Result<(), Ended> {
+        let EventOptions { statistics, full, diff, color, .. } = *self.options;
+        let detail = Detail { statistics, full, diff, colours: terminal::colours(color) };
+        let mut views: Vec<ResourceView> = statuses.iter().map(ResourceView::new).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        let lines = events::changes(&self.printed, &views, appear, detail);
+        self.printed = views;
+        self.say(&lines)
+    }
+
+    fn say(&self, lines: &[String]) -> Result<(), Ended> {
+        let time = utc::iso8601(SystemTime::now());
+        let prefix = if self.options.timestamps { time + " " } else { String::new() };
+        let text: String = lines.iter().map(|line| format!("{prefix}{line}\n")).collect();
+        let mut stdout = stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// Waits for the reader's word: true for `n`, next; anything else is the end, as is the end of stdin.
+fn wants_next() -> Result<bool, Ended> {
+    let mut word = [b'\n'];
+    while word == [b'\n'] {
+        if rustix::io::read(stdin(), &mut word).map_err(io::Error::from)? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(word == [b'n'])
+}
