@@ -51,6 +51,14 @@ pub fn answers(server: SocketAddr, version: u32, limit: Duration) -> io::Result<
     })
 }
 
+/// Asks `rpc.mountd` for the exports, whatever they are.
+pub fn exports(mountd: SocketAddr, limit: Duration) -> io::Result<()> {
+    const VERSION: u32 = 3;
+    const EXPORT: u32 = 5;
+    let mut caller = Caller::new(TcpStream::connect_timeout(&mountd, limit)?, limit)?;
+    caller.call(MOUNT, VERSION, EXPORT, Credential::None, &[]).map(drop)
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Caller {

@@ -23,8 +23,8 @@ pub const SMALL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at something that only time changes: at least so long, and as many times as long as the look took, for
 /// what is waited for may need this very processor; but at most so long.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-const POLL_SHARE: u32 = 5;
-const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_SHARE: u32 = 3;
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// One step of a plan. Whatever a step does must be harmless if it is done already.
 pub trait Step: Send + Sync {

@@ -96,6 +96,9 @@ pub fn keep(scene: &Scene) -> Result<(), Trouble> {
     let (former, began) = (clients::saved(service)?, Instant::now());
     let mut saved = None;
     loop {
+        // First, too: the addresses have just been announced and the clients woken, who are to have the processors and the
+        // disk for themselves.
+        thread::sleep(INTERVAL);
         let present = clients::connections(service)?;
         let mut missing = former.clone();
         missing.retain(|one| began.elapsed() < WAKING_LIMIT && !present.contains(one));
@@ -118,7 +121,6 @@ pub fn keep(scene: &Scene) -> Result<(), Trouble> {
                 .map_err(trouble("saving the clients"))?;
             saved = Some(all);
         }
-        thread::sleep(INTERVAL);
     }
 }
 

@@ -2,6 +2,8 @@
 //! volume; `rpc.mountd` answers what the kernel asks.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +14,7 @@ use nix::unistd::sethostname;
 use super::super::PROGRAM_LIMIT;
 use super::{STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
 use crate::config::{Client, Export, Service};
+use crate::net::rpc;
 use crate::plan::{Cancel, Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, run, start as start_program};
@@ -31,7 +34,7 @@ const THREADS: &str = "8";
 /// What `exportfs` notes for `rpc.mountd`.
 const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
 /// Fixed ports, so that they can be closed and opened.
-const MOUNTD_PORT: &str = "20048";
+const MOUNTD_PORT: u16 = 20048;
 const STATD_PORT: &str = "662";
 /// Remembers which NFSv4 clients have opens and locks.
 const TRACKER: &str = "nfsdcld";
@@ -77,7 +80,7 @@ pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
     mount_once("nfsd", NFSD_FOLDER)?;
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
     ensure_portmapper()?;
-    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", MOUNTD_PORT])?;
+    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", &MOUNTD_PORT.to_string()])?;
     export(scene)
 }
 
@@ -147,9 +150,30 @@ fn await_client_tracking(scene: &Scene, name: &str, turn: &Turn) -> Result<(), T
     }
 }
 
+/// Tries what a promotion will need.
+pub(super) fn rehearse(scene: &Scene) -> Result<(), Trouble> {
+    let listed = ask_for_exports();
+    rehearse_client_tracking(scene).and(listed)
+}
+
+/// `rpc.mountd` reads the exports when it is asked for something for the first time.
+fn ask_for_exports() -> Result<(), Trouble> {
+    let mountd = SocketAddr::from((Ipv4Addr::LOCALHOST, MOUNTD_PORT));
+    let mut said = Ok(());
+    Turn::new(PROGRAM_LIMIT, Cancel::default()).until(|| {
+        said = match rpc::exports(mountd, PROGRAM_LIMIT) {
+            // One for NFSv4 alone does not tell.
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(()),
+            said => said,
+        };
+        said.is_ok().then_some(())
+    });
+    said.map_err(trouble(format_args!("asking rpc.mountd on {mountd}")))
+}
+
 /// Starts `nfsdcld` once far from the kernel and the volume, and ends it: that it cannot be started is not found out by a
 /// promotion, and none waits until it is read from the disk.
-pub(super) fn rehearse(scene: &Scene) -> Result<(), Trouble> {
+fn rehearse_client_tracking(scene: &Scene) -> Result<(), Trouble> {
     let folder = scene.here.file(&scene.service.name, REHEARSAL);
     if folder.exists() {
         return Ok(());
