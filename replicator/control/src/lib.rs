@@ -1,12 +1,14 @@
 //! What `tandemadm` and `tandemd` say to each other: one JSON object per line on a Unix socket, a reply to each request.
 
 mod difference;
+mod last_seen;
 mod paths;
 mod promotion;
 pub mod utc;
 mod watch;
 
 pub use difference::Difference;
+pub use last_seen::LastSeen;
 pub use paths::RuntimeDir;
 pub use promotion::Promotion;
 pub use watch::{HelperEvent, Watch};
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tandem_core::config::Options;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
-use tandem_core::io::Repair;
+use tandem_core::io::{Repair, Resize};
 use tandem_core::layout::{Layout, VolumeSize};
 use tandem_core::metadata::{Placement, VolumeDisk};
 use tandem_core::status::{PeerStatus, PeerVolumeStatus, Status, VolumeStatus};
@@ -139,6 +141,8 @@ pub enum Action {
         /// Nothing counts as different.
         clear_bitmap: bool,
     },
+    /// Grow the volume.
+    Resize(Resize),
     /// Let resyncs wait.
     PauseSync,
     /// Let them go on.

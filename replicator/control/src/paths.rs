@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+const DEFAULT: &str = "/run/tandem";
+
 /// Where the daemon keeps its sockets and its status file: `/run/tandem`, or `TANDEM_RUN_DIR`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RuntimeDir(PathBuf);
@@ -11,7 +13,7 @@ pub struct RuntimeDir(PathBuf);
 impl RuntimeDir {
     /// The folder that the environment names, or the default.
     pub fn from_env() -> Self {
-        RuntimeDir(std::env::var_os("TANDEM_RUN_DIR").map_or_else(|| "/run/tandem".into(), PathBuf::from))
+        RuntimeDir(std::env::var_os("TANDEM_RUN_DIR").map_or_else(|| DEFAULT.into(), PathBuf::from))
     }
 
     /// This folder.
@@ -22,6 +24,11 @@ impl RuntimeDir {
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Where is kept what must outlive the machine's restart: `/var/lib/tandem`; another folder than the default keeps it itself.
+    pub fn kept(&self) -> PathBuf {
+        if self.0 == Path::new(DEFAULT) { "/var/lib/tandem".into() } else { self.0.clone() }
     }
 
     /// Where `tandemadm` talks to the daemon.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::metadata::{FREE, MAX_CHANGES, encode_transaction};
+use crate::metadata::{FREE, MAX_CHANGES, WHOLE_BLOCKS, encode_transaction, ring_offset};
 use crate::units::ByteRange;
 
 /// The end of a list.
@@ -171,6 +171,18 @@ impl ActivityLog {
     /// True if a transaction has something to change.
     pub(crate) fn has_changes(&self) -> bool {
         !self.changes.is_empty()
+    }
+
+    /// Writes the whole log anew into an empty ring: as many transactions that change nothing as tell the whole table. Returns
+    /// the first one's number. Not while a transaction has something to change.
+    pub(crate) fn write_anew(&mut self, ring: &mut [u8]) -> u64 {
+        let first = self.next_number();
+        for _ in 0..WHOLE_BLOCKS {
+            let (number, block) = self.begin_transaction();
+            let at = ring_offset(number) as usize;
+            ring[at..at + block.len()].copy_from_slice(&block);
+        }
+        first
     }
 
     /// The transaction's number and block.

@@ -47,6 +47,18 @@ impl Bitmap {
         cut
     }
 
+    /// From now on of a volume of `bytes`, which has no fewer blocks: the bits of the new ones are clear. The disk has none of
+    /// them yet.
+    pub fn grow_to(&mut self, bytes: u64) {
+        let grown = Bitmap::new(bytes);
+        let first_page = (self.blocks / PAGE_BITS) as usize;
+        self.blocks = grown.blocks;
+        self.words.resize(grown.words.len(), 0);
+        self.set_in_page.resize(grown.set_in_page.len(), 0);
+        self.unwritten_pages.resize(grown.unwritten_pages.len(), true);
+        self.unwritten_pages.iter_mut().skip(first_page).for_each(|unwritten| *unwritten = true);
+    }
+
     /// Number of blocks.
     pub fn blocks(&self) -> u64 {
         self.blocks
@@ -272,6 +284,20 @@ mod tests {
         assert_eq!((cut.blocks(), cut.set_count()), (121, 4));
         assert!([0, 63, 64, 120].iter().all(|block| cut.is_set(*block)));
         assert_eq!(bitmap.cut_to(300 * BLOCK_BYTES).words(), bitmap.words());
+    }
+
+    #[test]
+    fn a_larger_volume_keeps_its_bits_and_the_disk_gets_the_new_ones() {
+        let mut bitmap = Bitmap::new(PAGE_BITS * BLOCK_BYTES + 512);
+        bitmap.set_range(ByteRange::new(PAGE_BITS * BLOCK_BYTES, 512));
+        bitmap.mark_written();
+        bitmap.grow_to(3 * PAGE_BITS * BLOCK_BYTES);
+        assert_eq!((bitmap.blocks(), bitmap.pages(), bitmap.set_count()), (3 * PAGE_BITS, 3, 1));
+        assert!(bitmap.is_set(PAGE_BITS) && !bitmap.is_set(PAGE_BITS + 1));
+        let unwritten: Vec<bool> = (0..3).map(|page| bitmap.take_unwritten_page(page)).collect();
+        assert_eq!(unwritten, [false, true, true]);
+        bitmap.set_all();
+        assert_eq!(bitmap.set_count(), 3 * PAGE_BITS);
     }
 
     #[test]

@@ -139,6 +139,9 @@ pub enum Input {
         /// How it ended.
         outcome: HandlerOutcome,
     },
+    /// How large the disk is now: to be given on [`Output::MeasureDisk`], and before [`Input::PeerConnected`], for the disk may
+    /// have grown meanwhile. Not without a disk.
+    DiskMeasured(Measured),
     /// `resync-after`: the resync of another resource comes first, or no longer.
     ResyncMustWait(bool),
     /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.
@@ -155,6 +158,28 @@ pub struct DiskError(pub String);
 pub struct Repair {
     /// The node whose copy is right, where no Primary says so.
     pub from: Option<NodeId>,
+}
+
+/// How large the attached disk is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Measured {
+    /// The data's device.
+    pub backing_bytes: u64,
+    /// The metadata's; the same one if it is internal.
+    pub meta_bytes: u64,
+    /// No more than this is to be used.
+    pub limit_bytes: Option<u64>,
+}
+
+/// How large the volume shall be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Resize {
+    /// This large; if not given, as large as both disks let it be.
+    pub size_bytes: Option<u64>,
+    /// The peer, which is not there, has room.
+    pub assume_peer_has_space: bool,
+    /// What is new is the same on both disks.
+    pub assume_clean: bool,
 }
 
 /// What an administrator asks of a resource.
@@ -212,6 +237,8 @@ pub enum Command {
         /// Nothing counts as different; required for two fresh copies.
         clear_bitmap: bool,
     },
+    /// Grow the volume.
+    Resize(Resize),
     /// Let resyncs wait.
     PauseSync,
     /// Let them go on.
@@ -322,6 +349,8 @@ pub enum Output {
         /// The peer that it is about, if one.
         peer: Option<NodeId>,
     },
+    /// Tell how large the disk is now, with [`Input::DiskMeasured`].
+    MeasureDisk,
     /// End every client's connection at once; [`crate::Engine::close`] tells of each when its requests have ended.
     DropClients,
     /// Close the backing device: it was detached or failed. No disk operation is in flight.

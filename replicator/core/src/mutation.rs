@@ -174,6 +174,14 @@ mutations! {
     StepsDownUnderClients,
     /// What the other side of a split brain says that it has written is not kept.
     ForgetsWhatPeerMarked,
+    /// Metadata that moves is cleared at its old place before it is at the new one.
+    WipesBeforeMoving,
+    /// Metadata that moves leaves the activity log behind.
+    MovesWithoutLog,
+    /// What is new of a volume that has grown is not marked.
+    GrowsWithoutBits,
+    /// Clients see a new size before it is on disk.
+    ShowsSizeEarly,
     /// Two disks that never held data count as copies of each other.
     FreshDisksAreRelated,
 }

@@ -155,6 +155,12 @@ pub const AHEAD_NEEDS_A: (u16, &str) = (155, "on-congestion policy pull-ahead on
 pub const CSUMS_IN_USE: (u16, &str) = (148, "Can not change csums-alg while resync is in progress");
 /// Both sides compare by the digest that the verify began with.
 pub const VERIFY_IN_USE: (u16, &str) = (149, "Can not change verify-alg while online verify runs");
+/// `resize` while the copies are compared, or one is being sent.
+pub const RESIZE_DURING_RESYNC: (u16, &str) = (130, "Resize not allowed during resync.");
+/// `resize` while no node's data is in use.
+pub const NEED_PRIMARY: (u16, &str) = (131, "Need one Primary node to resize.");
+/// `resize` to less than there is.
+pub const SHRINKS: (u16, &str) = (170, "Implicit device shrinking not allowed. See kernel log.");
 /// `pause-sync` twice.
 pub const PAUSE_IS_SET: (u16, &str) = (134, "Sync-pause flag is already set");
 /// `resume-sync` without a pause.

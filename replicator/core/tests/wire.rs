@@ -108,6 +108,8 @@ fn one_of_each() -> Vec<Message> {
         },
         Message::VerifyResult { id: 10, range, compared: true, differing: 5 },
         Message::VerifyEnd { id: 9, complete: true },
+        Message::ResizeRequest { id: 11, assume_clean: true },
+        Message::ResizeReply { id: 11, room_bytes: 1 << 40 },
     ]
 }
 

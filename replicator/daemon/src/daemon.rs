@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_control::{Action, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
+use tandem_control::{Action, LastSeen, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
 use tandem_core::divergence::Divergence;
 use tandem_core::refusal::{HAS_DISK, HAS_NET, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
@@ -199,6 +199,7 @@ impl Daemon {
             }
             Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
             Action::NewCurrentUuid { clear_bitmap } => AdminCommand::NewCurrentUuid { clear_bitmap },
+            Action::Resize(wish) => return entry.grow(wish).await,
             Action::PauseSync => AdminCommand::PauseSync,
             Action::ResumeSync => AdminCommand::ResumeSync,
             Action::Outdate => AdminCommand::Outdate,
@@ -307,13 +308,16 @@ impl Daemon {
         if let Some(address) = spec.nbd_listen {
             self.listen_for_clients(address)?;
         }
-        let (resource, wishes, handlers) = Resource::start(spec, self.changed.clone())?;
+        let (resource, wishes, handlers) =
+            Resource::start(spec, LastSeen::of(&self.run), self.changed.clone())?;
         match Connector::start(spec, resource.mailbox().clone(), wishes) {
             Ok(connector) => {
                 // Ends with the resource's thread.
                 let (name, mailbox) = (spec.name.clone(), resource.mailbox().clone());
                 spawn_local(handlers::serve(name, mailbox, self.watchers.clone(), handlers));
-                Ok(Rc::new(Entry::new(spec, &self.run, &self.spare, resource, Some(connector))))
+                let entry = Rc::new(Entry::new(spec, &self.run, &self.spare, resource, Some(connector)));
+                spawn_local(devices::follow_size(Rc::downgrade(&entry)));
+                Ok(entry)
             }
             Err(failure) => {
                 resource.end(THREAD_END_LIMIT).await;

@@ -141,6 +141,20 @@ impl Device {
         }
     }
 
+    /// The volume has grown: the device becomes as large, if it is there.
+    pub(crate) async fn grow(&self) -> Result<(), Failure> {
+        if !self.has_keeper() {
+            return Ok(());
+        }
+        let why = match self.ask(Request::Resize, STEP_LIMIT).await {
+            None | Some(Ok(Reply { error: None, .. })) => return Ok(()),
+            Some(Ok(reply)) => reply.error.unwrap_or_default(),
+            Some(Err(error)) => error.to_string(),
+        };
+        let text = format!("the volume has grown, its device {} has not: {why}", self.path().display());
+        Err(Failure::unnumbered(text))
+    }
+
     /// Who has the device open.
     pub(crate) async fn openers(&self) -> Vec<String> {
         match self.ask(Request::Openers, ANSWER_LIMIT).await {

@@ -4,6 +4,7 @@
 use std::rc::{Rc, Weak};
 
 use tandem_control::{ResourceSpec, RuntimeDir};
+use tandem_core::io::Resize;
 use tandem_core::state::Role;
 use tokio::sync::Mutex;
 use tokio::task::spawn_local;
@@ -72,6 +73,14 @@ impl Devices {
     async fn appear(&self) -> Result<(), Failure> {
         for device in &self.all {
             device.appear().await?;
+        }
+        Ok(())
+    }
+
+    /// They become as large as their volumes.
+    async fn grow(&self) -> Result<(), Failure> {
+        for device in &self.all {
+            device.grow().await?;
         }
         Ok(())
     }
@@ -188,6 +197,35 @@ impl Entry {
             }
         }
         demoted
+    }
+}
+
+/// The volume, and the device on it.
+impl Entry {
+    /// The volume is larger when this returns, and so is its device.
+    pub(crate) async fn grow(&self, wish: Resize) -> Result<(), Failure> {
+        self.resource.command(AdminCommand::Resize(wish)).await?;
+        let Some(status) = self.resource.status().await else { return Ok(()) };
+        let mut states = self.resource.export().watch();
+        // What the device's keeper is told when it asks.
+        if states.wait_for(|state| state.size_bytes >= status.size_bytes).await.is_err() {
+            return Ok(());
+        }
+        self.devices.grow().await
+    }
+}
+
+/// Lets the devices grow with a volume that has grown because of the other node.
+pub(crate) async fn follow_size(entry: Weak<Entry>) {
+    let Some(mut states) = entry.upgrade().map(|entry| entry.resource.export().watch()) else { return };
+    let mut known_bytes = states.borrow_and_update().size_bytes;
+    while states.changed().await.is_ok() {
+        let size_bytes = states.borrow_and_update().size_bytes;
+        let has_grown = size_bytes > std::mem::replace(&mut known_bytes, size_bytes);
+        let Some(entry) = entry.upgrade().filter(|_| has_grown) else { continue };
+        if let Err(failure) = entry.devices.grow().await {
+            error!(resource = entry.spec().name, "{}", failure.text);
+        }
     }
 }
 

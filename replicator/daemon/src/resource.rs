@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_control::ResourceSpec;
+use tandem_control::{LastSeen, ResourceSpec};
 use tandem_core::Engine;
 use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, PeerConfig};
 use tandem_core::divergence::Divergence;
@@ -54,6 +54,7 @@ impl Resource {
     /// the handlers to be run.
     pub(crate) fn start(
         spec: &ResourceSpec,
+        last_seen: LastSeen,
         changed: Arc<Notify>,
     ) -> Result<(Resource, UnboundedReceiver<Wish>, UnboundedReceiver<handlers::Run>), Failure> {
         let failure = |e: io::Error| Failure::unnumbered(format_args!("the resource cannot be started: {e}"));
@@ -62,7 +63,7 @@ impl Resource {
         let (wishes, wishes_receiver) = unbounded_channel();
         let (handlers, handlers_receiver) = unbounded_channel();
         let export = SharedExport::new();
-        let links = Links { mail, bell, wishes, handlers, export: export.clone(), changed };
+        let links = Links { mail, bell, wishes, handlers, export: export.clone(), last_seen, changed };
         let (alive_sender, alive) = oneshot::channel();
         let thread_spec = spec.clone();
         let thread = move || {

@@ -434,7 +434,12 @@ impl Pair {
             Output::Event(Event::Replication { new: ReplicationState::WFBitMapT, .. }) => {
                 self.seen.chosen = Some(n);
             }
-            Output::DropClients | Output::ReleaseDisk | Output::RunHandler { .. } | Output::Event(_) => {}
+            // Its disks never grow.
+            Output::DropClients
+            | Output::ReleaseDisk
+            | Output::MeasureDisk
+            | Output::RunHandler { .. }
+            | Output::Event(_) => {}
         }
     }
 

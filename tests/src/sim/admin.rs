@@ -55,6 +55,8 @@ pub(super) enum Step {
     Do(usize, Errand),
     /// A command, not to be waited for.
     Start(usize, Errand),
+    /// Both disks grow.
+    GrowDisks,
     /// Wait for the answer.
     Await(usize),
     /// From now on the node shall (not) be connected.
@@ -434,6 +436,7 @@ impl World {
                 self.die(n, false);
                 self.script = script;
             }
+            Step::GrowDisks => self.grow_disks(),
             Step::Load(n) => self.load(n),
             Step::Carry { from, part } => self.carry(from, part),
             Step::Unload(n) => self.unload(n)?,
@@ -527,6 +530,7 @@ impl World {
                 ];
                 if primary == Some(any) { [demotion(any), leave].concat() } else { leave }
             }
+            Kind::Grow => self.grow_script()?,
             // resume-io thaws without fencing: who relies on that does not say it.
             Kind::Suspension if self.is_trusting() => return None,
             Kind::Suspension => {

@@ -13,14 +13,15 @@ use super::link::End;
 use super::network::peer_of;
 use super::node::Node;
 use super::oracle::{Violation, undamaged};
-use super::world::{DATA_BYTES, Event, World};
+use super::resize::MOST_BYTES;
+use super::world::{Event, World};
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
 const CUT_EVERY: u64 = 8;
 
 /// A set of sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Mask([u64; (DATA_BYTES / 512 / 64) as usize]);
+pub(super) struct Mask([u64; (MOST_BYTES / 512 / 64) as usize]);
 
 impl Mask {
     fn add(&mut self, range: ByteRange) {
@@ -33,7 +34,7 @@ impl Mask {
 
     /// Everything.
     pub(super) fn all() -> Self {
-        Mask([!0; (DATA_BYTES / 512 / 64) as usize])
+        Mask([!0; (MOST_BYTES / 512 / 64) as usize])
     }
 
     fn union(mut self, other: Mask) -> Mask {
@@ -273,7 +274,7 @@ impl World {
             let peer = &status.peers[0];
             let agreed = self.holders(n) == [true; 2] && peer.replication == ReplicationState::Established;
             // But for what a verify has found and nobody has repaired.
-            if agreed && peer.out_of_sync_bytes > self.open_bytes() {
+            if agreed && !self.hides_size(n) && peer.out_of_sync_bytes > self.open_bytes() {
                 let text =
                     format!("both UpToDate and Established with blocks out of sync: {}", self.describe());
                 return Err(Violation::new("K6", text));
@@ -360,7 +361,7 @@ impl World {
             let mut mask = Mask::default();
             if let Some(engine) = &self.nodes[n].engine {
                 engine.may_differ(peer_of(n), |range| {
-                    mask.add(ByteRange::new(range.offset, range.end().min(DATA_BYTES) - range.offset));
+                    mask.add(ByteRange::new(range.offset, range.end().min(MOST_BYTES) - range.offset));
                 });
             }
             return mask;
@@ -383,8 +384,8 @@ impl World {
 
     /// The metadata of a disk says that the data is no mixture.
     pub(super) fn disk_is_consistent(&mut self, n: usize) -> bool {
-        let placement = self.placement();
-        metadata::probe(&mut self.nodes[n].disk, placement).is_ok_and(|s| s.flags.consistent)
+        let probed = self.look_at_metadata(n, |disk, placement, _| metadata::probe(disk, placement));
+        probed.is_ok_and(|s| s.flags.consistent)
     }
 
     /// All that the node lacked has come: it writes down that it is complete.
@@ -394,11 +395,11 @@ impl World {
 
     /// What the metadata of a disk says.
     fn written_down(&mut self, n: usize) -> Mask {
-        let placement = self.placement();
-        let disk = &mut self.nodes[n].disk;
-        let backing_bytes = disk.layout().backing_bytes();
+        let loaded = self.look_at_metadata(n, |disk, placement, bytes| {
+            metadata::load(disk, placement, bytes, NodeId(n as u8))
+        });
         // Metadata that cannot be read is found at the next attach.
-        let Ok(metadata) = metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) else {
+        let Ok(metadata) = loaded else {
             return Mask::all();
         };
         let sb = &metadata.superblock;
@@ -410,9 +411,9 @@ impl World {
         };
         let mut mask = Mask::default();
         for range in metadata.hot_ranges(metadata::Carelessness::default()) {
-            mask.add(ByteRange::new(range.offset, range.end().min(DATA_BYTES) - range.offset));
+            mask.add(ByteRange::new(range.offset, range.end().min(MOST_BYTES) - range.offset));
         }
-        for block in 0..DATA_BYTES / BLOCK_BYTES {
+        for block in 0..MOST_BYTES / BLOCK_BYTES {
             if metadata.bitmaps[slot].is_set(block) {
                 mask.add(ByteRange::new(block * BLOCK_BYTES, BLOCK_BYTES));
             }
@@ -427,6 +428,7 @@ impl World {
             let text = format!("at rest: sector {sector} differs; {}", self.describe());
             return Err(Violation::new("K6", text));
         }
+        self.check_sizes_at_rest()?;
         (0..2).try_for_each(|n| self.oracle.promoted(n, n, true, [&self.nodes[0].disk, &self.nodes[1].disk]))
     }
 

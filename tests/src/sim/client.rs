@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
+use tandem_core::Engine;
 use tandem_core::io::{ClientError, ClientOp, Input, Payload};
 use tandem_core::state::{ConnectionState, ReplicationState};
 use tandem_core::status::Status;
@@ -89,7 +90,7 @@ impl World {
     }
 
     fn submit_one(&mut self, n: usize) -> Result<(), Violation> {
-        let range = self.draw_range();
+        let range = self.draw_range(n);
         let kind = self.prng.weighted(&self.plan.workload.mix);
         let fua = self.prng.chance(self.plan.workload.fua, 100);
         let Some(client) = self.nodes[n].client.as_ref() else { return Ok(()) };
@@ -121,24 +122,25 @@ impl World {
     }
 
     /// A client's device is one volume.
-    fn draw_range(&mut self) -> ByteRange {
-        let range = self.draw_in_space();
+    fn draw_range(&mut self, n: usize) -> ByteRange {
+        let range = self.draw_in_space(n);
         match self.plan.two_volumes && range.offset < DATA_BYTES / 2 {
             true => ByteRange::new(range.offset, range.end().min(DATA_BYTES / 2) - range.offset),
             false => range,
         }
     }
 
-    fn draw_in_space(&mut self) -> ByteRange {
+    fn draw_in_space(&mut self, n: usize) -> ByteRange {
+        let size = self.nodes[n].engine.as_ref().map_or(DATA_BYTES, Engine::shown_bytes);
         let w = &self.plan.workload;
-        let blocks = if self.prng.chance(w.heat, 100) { w.hot_blocks } else { DATA_BYTES / BLOCK };
+        let blocks = if self.prng.chance(w.heat, 100) { w.hot_blocks } else { size / BLOCK };
         let block = self.prng.below(blocks);
         if self.prng.chance(1, 2) {
-            let count = self.prng.between(1, w.max_blocks).min(DATA_BYTES / BLOCK - block);
+            let count = self.prng.between(1, w.max_blocks).min(size / BLOCK - block);
             return ByteRange::new(block * BLOCK, count * BLOCK);
         }
         let sector = block * 8 + self.prng.below(8);
-        let count = self.prng.between(1, 16).min(DATA_BYTES / SECTOR_BYTES - sector);
+        let count = self.prng.between(1, 16).min(size / SECTOR_BYTES - sector);
         ByteRange::new(sector * SECTOR_BYTES, count * SECTOR_BYTES)
     }
 

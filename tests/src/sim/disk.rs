@@ -13,7 +13,7 @@ use super::prng::Prng;
 use super::zone::Zone;
 
 /// Room for a header, and a record for each of 64 blocks with some to spare.
-const UNDO_BYTES: usize = 768 << 10;
+pub(super) const UNDO_BYTES: usize = 768 << 10;
 pub(super) const SECTOR: usize = SECTOR_BYTES as usize;
 
 /// Where the metadata of a simulated disk is kept.
@@ -29,12 +29,21 @@ pub struct Layout {
     pub second_at: Option<u64>,
     /// The cache is volatile: a completed write is durable only after a flush.
     pub volatile: bool,
+    /// The device has grown by so many bytes since it was made.
+    pub grown_bytes: u64,
+    /// It never grows by more.
+    pub most_growth_bytes: u64,
 }
 
 impl Layout {
     /// Size of the device that holds the data.
     pub fn backing_bytes(&self) -> u64 {
-        self.data_bytes + if self.internal { self.meta_bytes } else { 0 }
+        self.data_bytes + self.grown_bytes + if self.internal { self.meta_bytes } else { 0 }
+    }
+
+    /// Size of the device that holds the metadata.
+    pub fn meta_device_bytes(&self) -> u64 {
+        if self.internal { self.backing_bytes() } else { self.meta_bytes }
     }
 
     /// The sectors of data that share a cache with internal metadata end here.
@@ -59,16 +68,20 @@ impl Layout {
 /// The simulated disk.
 #[derive(Debug)]
 pub struct SimDisk {
-    layout: Layout,
+    pub(super) layout: Layout,
+    /// Sectors of data that clients may know.
+    pub(super) visible: usize,
+    /// For whoever reads metadata, the device ends here.
+    pub(super) ends_at: Option<u64>,
     data: Zone<u64>,
     meta: Zone<Bytes>,
     /// The file for undo logs, on a device of its own.
-    undo: Zone<Bytes>,
+    pub(super) undo: Zone<Bytes>,
     in_flight: Vec<InFlight>,
     /// Counts beginnings and completions, to tell what completed before what began.
     clock: u64,
     /// Change whenever the view of the data, or of the metadata, does; they begin with 1.
-    data_version: u64,
+    pub(super) data_version: u64,
     meta_version: u64,
 }
 
@@ -81,10 +94,14 @@ struct InFlight {
 impl SimDisk {
     /// A disk of zeroes.
     pub fn new(layout: Layout) -> Self {
+        let sectors = |bytes: u64| (bytes / SECTOR_BYTES) as usize;
+        let meta_growth = if layout.internal { layout.most_growth_bytes } else { 0 };
         SimDisk {
             layout,
-            data: Zone::new((layout.data_bytes / SECTOR_BYTES) as usize, 0),
-            meta: Zone::new((layout.meta_bytes / SECTOR_BYTES) as usize, Bytes::from_static(&[0; SECTOR])),
+            visible: sectors(layout.data_bytes),
+            ends_at: None,
+            data: Zone::new(sectors(layout.data_bytes + layout.most_growth_bytes), 0),
+            meta: Zone::new(sectors(layout.meta_bytes + meta_growth), Bytes::from_static(&[0; SECTOR])),
             undo: Zone::new(UNDO_BYTES / SECTOR, Bytes::from_static(&[0; SECTOR])),
             in_flight: Vec::new(),
             clock: 0,
@@ -96,7 +113,7 @@ impl SimDisk {
     /// A disk of zeroes in the place of this one.
     pub fn successor(&self) -> Self {
         let (data_version, meta_version) = (self.data_version + 1, self.meta_version + 1);
-        SimDisk { data_version, meta_version, ..SimDisk::new(self.layout) }
+        SimDisk { data_version, meta_version, visible: self.visible, ..SimDisk::new(self.layout) }
     }
 
     /// The layout.
@@ -106,6 +123,11 @@ impl SimDisk {
 
     /// What reads see of the data, a token per sector.
     pub fn tokens(&self) -> &[u64] {
+        &self.data.view[..self.visible]
+    }
+
+    /// The same, also of what clients do not know.
+    pub fn all_tokens(&self) -> &[u64] {
         &self.data.view
     }
 
@@ -340,6 +362,7 @@ impl SimDisk {
         match op.device {
             Device::Data => {
                 self.data_version += 1;
+                self.overwrite_old_metadata(range);
                 for (i, sector) in sectors(range).enumerate() {
                     if lands(i) {
                         let token = data.map_or(0, |d| token_at(d, i));
@@ -356,6 +379,17 @@ impl SimDisk {
         }
     }
 
+    /// Data that is written to where the metadata was leaves nothing of it.
+    fn overwrite_old_metadata(&mut self, range: ByteRange) {
+        let start = self.layout.meta_start();
+        if self.layout.internal && range.end() > start {
+            let from = range.offset.max(start);
+            for sector in sectors(ByteRange::new(from - start, range.end() - from)) {
+                self.meta.write(sector, Bytes::from_static(&[0xda; SECTOR]), true, self.clock);
+            }
+        }
+    }
+
     fn meta_sectors(&self, range: ByteRange) -> std::ops::Range<usize> {
         let start = self.layout.meta_start();
         assert!(range.offset >= start, "a metadata operation at {range} reaches into the data");
@@ -366,7 +400,7 @@ impl SimDisk {
 /// Reading and creating metadata while no engine uses the disk; what is written is durable at once.
 impl MetaIo for SimDisk {
     fn size_bytes(&self) -> u64 {
-        self.layout.meta_start() + self.layout.meta_bytes
+        self.ends_at.unwrap_or(self.layout.meta_device_bytes())
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
@@ -384,31 +418,6 @@ impl MetaIo for SimDisk {
             self.meta.write(sector, Bytes::copy_from_slice(bytes), true, self.clock);
         }
         Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), DiskError> {
-        Ok(())
-    }
-}
-
-/// The file for undo logs.
-pub struct UndoFile<'a>(pub &'a mut SimDisk);
-
-impl MetaIo for UndoFile<'_> {
-    fn size_bytes(&self) -> u64 {
-        UNDO_BYTES as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let range = sectors(ByteRange::new(offset, buffer.len() as u64));
-        for (target, source) in buffer.chunks_exact_mut(SECTOR).zip(&self.0.undo.view[range]) {
-            target.copy_from_slice(source);
-        }
-        Ok(())
-    }
-
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), DiskError> {
-        Err(DiskError("only the engine writes undo logs".into()))
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
@@ -442,8 +451,15 @@ pub fn token_at(data: &[u8], i: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout =
-        Layout { data_bytes: 8 * 512, meta_bytes: 4096, internal: true, second_at: None, volatile: true };
+    const LAYOUT: Layout = Layout {
+        data_bytes: 8 * 512,
+        meta_bytes: 4096,
+        internal: true,
+        second_at: None,
+        volatile: true,
+        grown_bytes: 0,
+        most_growth_bytes: 0,
+    };
 
     fn op(id: u64, kind: DiskOpKind) -> DiskOp {
         DiskOp { id: DiskOpId(id), device: Device::Data, kind }

@@ -1,8 +1,7 @@
 //! What the administrator can ask of one node.
 
 use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol};
-use tandem_core::io::{Command, Repair};
-use tandem_core::metadata;
+use tandem_core::io::{Command, Repair, Resize};
 use tandem_core::units::NodeId;
 
 use super::faults::{draw_congestion, draw_resync};
@@ -42,6 +41,8 @@ pub(super) enum Errand {
     Invalidate { reset_bitmap: bool },
     /// Give up the other node's copy.
     InvalidateRemote { reset_bitmap: bool },
+    /// Grow the volume.
+    Resize { assume_peer_has_space: bool },
     /// Begin a new generation.
     NewCurrentUuid { clear_bitmap: bool },
     /// Let resyncs wait.
@@ -74,6 +75,9 @@ impl World {
             Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             Errand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
+            Errand::Resize { assume_peer_has_space } => {
+                Command::Resize(Resize { assume_peer_has_space, ..Resize::default() })
+            }
             Errand::PauseSync => Command::PauseSync,
             Errand::ResumeSync => Command::ResumeSync,
             Errand::Outdate => Command::Outdate,
@@ -99,10 +103,7 @@ impl World {
     }
 
     fn attach_command(&mut self, n: usize) -> Result<Command, Violation> {
-        let placement = self.placement();
-        let disk = &mut self.nodes[n].disk;
-        let backing_bytes = disk.layout().backing_bytes();
-        match metadata::load(disk, placement, backing_bytes, NodeId(n as u8)) {
+        match self.open_metadata(n) {
             Ok(mut metadata) => {
                 if self.plan.undo_logs {
                     metadata.undo = Some(self.load_undo_log(n, &metadata));

@@ -78,6 +78,8 @@ kinds! {
     PauseSync,
     /// What was chosen for a resource that is up changes.
     Options,
+    /// Both disks grow, and the volume.
+    Grow,
     /// Requests are suspended, and resumed.
     Suspension,
     /// A node is disconnected and outdated, and connected again.
@@ -100,6 +102,8 @@ kinds! {
     ClockStop,
     /// Not drawn, but counted: a survivor was promoted while its peer was away.
     Failover,
+    /// Not drawn, but counted: clients saw a larger volume.
+    Grown,
     /// Not drawn, but counted: a fault was timed to hit a state change.
     Ambush,
     /// Not drawn, but counted: a Primary pulled ahead of its peer.
@@ -293,6 +297,7 @@ impl Plan {
         if plan.two_volumes && prng.chance(1, 2) {
             plan.part_volumes(prng);
         }
+        plan.draw_growth(prng);
         plan
     }
 
@@ -303,6 +308,19 @@ impl Plan {
         (self.internal_metadata, self.write_ordering) = (true, WriteOrdering::Flush);
         (self.workload.mix[3], self.workload.fua) = (0, 0);
         self.weights[Kind::PowerLoss as usize] += 6;
+    }
+
+    /// A copy of a disk is as large as the disk, and whoever resolves a split brain has a volume of one size.
+    fn draw_growth(&mut self, prng: &mut Prng) {
+        let grows = !self.split_brain && !self.two_volumes && self.weights[Kind::Truck as usize] == 0;
+        self.weights[Kind::Grow as usize] = match grows && prng.chance(1, 3) {
+            true => prng.between(1, 8),
+            false => 0,
+        };
+        if grows && self.weights[Kind::Grow as usize] > 4 {
+            self.weights[Kind::PowerLoss as usize] += 4;
+            self.weights[Kind::PowerLossBoth as usize] += 2;
+        }
     }
 
     /// Writes everywhere, and few extents to hold them: every write takes another's place in the activity log.

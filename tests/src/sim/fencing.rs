@@ -173,11 +173,10 @@ impl World {
         if !self.is_trusting() || self.split || !apart || excused {
             return Ok(());
         }
-        let placement = self.placement();
-        let disk = &mut self.nodes[m].disk;
-        let backing_bytes = disk.layout().backing_bytes();
-        let flags =
-            metadata::load(disk, placement, backing_bytes, NodeId(m as u8)).map(|m| m.superblock.flags);
+        let loaded = self.look_at_metadata(m, |disk, placement, bytes| {
+            metadata::load(disk, placement, bytes, NodeId(m as u8))
+        });
+        let flags = loaded.map(|m| m.superblock.flags);
         if flags.is_ok_and(|f| f.consistent && f.up_to_date) {
             let text =
                 format!("node {n} completes a write, and node {m} may go on without it: {}", self.describe());

@@ -56,6 +56,7 @@ mod node;
 pub mod oracle;
 pub mod prng;
 mod report;
+mod resize;
 mod rot;
 mod split;
 mod trouble;

@@ -65,6 +65,7 @@ impl World {
         s.ends[n] = End::Open;
         self.link.wanted[n] = false;
         self.trace(Some(n), "connected", || format!("session {session}"));
+        self.tell_size(n)?;
         self.feed(n, Input::PeerConnected(peer_of(n)))
     }
 

@@ -1,6 +1,7 @@
 //! One node: its engine, its disk, its clock, its client, and what the administrator wants of it.
 
 use tandem_core::Engine;
+use tandem_core::metadata::LastPlace;
 use tandem_core::status::Status;
 use tandem_core::units::{CommandId, HandlerId};
 
@@ -22,6 +23,8 @@ pub(super) struct Node {
     pub(super) disk: SimDisk,
     /// An engine has the disk.
     pub(super) disk_in_use: bool,
+    /// Where its metadata may be if it is not at the end.
+    pub(super) last_place: Option<LastPlace>,
     /// How many times slower the disk is than usual.
     pub(super) disk_slowness: u64,
     /// What is wrong with the disk.
@@ -75,6 +78,7 @@ impl Node {
             incarnation: 0,
             disk: SimDisk::new(layout),
             disk_in_use: false,
+            last_place: None,
             disk_slowness: 1,
             holders_before: [false; 2],
             trouble: Trouble::default(),

@@ -186,6 +186,17 @@ impl Oracle {
         }
     }
 
+    /// Clients see a larger volume. Nobody has written to what is new: it holds what is on either disk.
+    pub fn grown(&mut self, disks: [&SimDisk; 2]) {
+        let first = self.sectors.len();
+        for (&here, &there) in disks[0].tokens()[first..].iter().zip(&disks[1].tokens()[first..]) {
+            let version = |token| Version { write: 0, token, void: false, settled: 0 };
+            let versions =
+                if here == there { vec![version(here)] } else { vec![version(there), version(here)] };
+            self.sectors.push(versions);
+        }
+    }
+
     /// True once there is data to speak of.
     pub fn has_begun(&self) -> bool {
         !self.writes.is_empty()

@@ -10,7 +10,7 @@ use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{self, Input, Output};
 use tandem_core::layout::{Layout as VolumeLayout, VolumeSize};
-use tandem_core::metadata::{self, CreateError, Geometry, Placement};
+use tandem_core::metadata::{self, CreateError, Geometry, LastPlace, Placement};
 use tandem_core::mutation::Mutation;
 use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, Timestamp};
 use tandem_core::wire::Message;
@@ -27,11 +27,12 @@ use super::node::Node;
 use super::oracle::{Oracle, Violation};
 use super::prng::Prng;
 use super::report::{self, Counts};
+use super::resize::MOST_GROWTH_BYTES;
 use super::rot::Condemned;
 use super::split::Act;
 use super::verify::Watch;
 
-/// Bytes of data on each disk: 64 blocks, a bit for each in one word.
+/// Bytes of data on each disk at first: 64 blocks, a bit for each in one word.
 pub(super) const DATA_BYTES: u64 = 64 * 4096;
 /// Bytes of metadata for one peer: a page of bitmap, the ring with the second superblock, the superblock.
 const META_BYTES: u64 = 40 << 10;
@@ -69,6 +70,8 @@ pub(super) enum Event {
     Strike { kind: Kind, node: usize },
     /// A handler ends.
     HandlerDone { node: usize, incarnation: u32, id: HandlerId, handler: Handler, outcome: HandlerOutcome },
+    /// A driver has found out how large a disk is.
+    Measured { node: usize, incarnation: u32 },
     /// A dead node comes back.
     Restart { node: usize },
     /// The network recovers.
@@ -98,6 +101,8 @@ pub(super) struct World {
     pub(super) epochs: [EpochLog; 2],
     pub(super) oracle: Oracle,
     pub(super) script: Option<Script>,
+    /// The largest volume that clients have seen.
+    pub(super) size_bytes: u64,
     pub(super) requests_left: u64,
     pub(super) next_id: u64,
     /// Writes that completed on each node while it was not connected.
@@ -150,6 +155,8 @@ impl World {
             internal: plan.internal_metadata,
             second_at: plan.two_volumes.then_some(DATA_BYTES / 2),
             volatile: plan.write_ordering == WriteOrdering::Flush,
+            grown_bytes: 0,
+            most_growth_bytes: MOST_GROWTH_BYTES,
         };
         World {
             now: 0,
@@ -163,6 +170,7 @@ impl World {
             epochs: Default::default(),
             oracle: Oracle::new(protocol, plan.write_ordering, (DATA_BYTES / 512) as usize),
             script: None,
+            size_bytes: DATA_BYTES,
             requests_left: plan.workload.requests,
             next_id: 1,
             served_alone: [0; 2],
@@ -260,8 +268,9 @@ impl World {
     /// As `create-md` does.
     pub(super) fn create_metadata(&mut self, n: usize, device_id: u64) -> Result<Geometry, CreateError> {
         let placement = self.placement();
+        let backing_bytes = self.nodes[n].disk.layout().backing_bytes();
+        self.nodes[n].last_place = Some(LastPlace { device_id, ends: vec![backing_bytes] });
         let disk = &mut self.nodes[n].disk;
-        let backing_bytes = disk.layout().backing_bytes();
         let half = |number| VolumeSize { number, bytes: DATA_BYTES / 2 };
         let volumes = match disk.layout().second_at {
             Some(at) => VolumeLayout::with_slots(vec![half(0), half(1)], at).unwrap_or_default(),
@@ -305,6 +314,13 @@ impl World {
             Event::HandlerDone { node, incarnation, id, handler, outcome } => {
                 if self.nodes[node].incarnation == incarnation {
                     self.handler_done(node, id, handler, outcome)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Measured { node, incarnation } => {
+                if self.nodes[node].incarnation == incarnation {
+                    self.tell_size(node)
                 } else {
                     Ok(())
                 }
@@ -448,6 +464,7 @@ impl World {
         self.nodes[n].holders_before = holders_before;
         self.schedule_tick(n, deadline);
         self.observe(n, before)?;
+        self.check_size(n)?;
         while let Some(completion) = self.completions.pop() {
             self.completed(completion)?;
         }
@@ -505,6 +522,7 @@ impl World {
             Output::ClosePeer(_) => self.close(n),
             Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
             Output::RunHandler { id, handler, .. } => self.run_handler(n, id, handler)?,
+            Output::MeasureDisk => self.asked_to_measure(n),
             Output::DropClients => self.drop_client(n),
             Output::ReleaseDisk => {
                 if self.nodes[n].disk.in_flight() > 0 {

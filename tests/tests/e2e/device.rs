@@ -289,12 +289,12 @@ pub(crate) fn demote(node: &Node, device: &Path) {
 }
 
 /// A file system on a device, until it is dropped.
-struct Mounted {
-    point: PathBuf,
+pub(crate) struct Mounted {
+    pub(crate) point: PathBuf,
 }
 
 impl Mounted {
-    fn new(device: &Path, folder: &Path) -> Mounted {
+    pub(crate) fn new(device: &Path, folder: &Path) -> Mounted {
         let point = folder.join("mnt");
         fs::create_dir_all(&point).unwrap();
         run("mount", &["-t", "ext4", text(device), text(&point)]);
@@ -313,12 +313,12 @@ impl Drop for Mounted {
     }
 }
 
-fn size_bytes(device: &Path) -> u64 {
+pub(crate) fn size_bytes(device: &Path) -> u64 {
     run("blockdev", &["--getsize64", text(device)]).stdout.trim().parse().unwrap()
 }
 
 #[track_caller]
-fn run(program: &str, args: &[&str]) -> Outcome {
+pub(crate) fn run(program: &str, args: &[&str]) -> Outcome {
     outcome(program, args).ok()
 }
 
@@ -328,6 +328,6 @@ fn outcome(program: &str, args: &[&str]) -> Outcome {
     Outcome::of(command)
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

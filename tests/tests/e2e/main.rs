@@ -33,6 +33,7 @@ mod outcome;
 mod pair;
 mod postgres;
 mod random;
+mod resize;
 mod resync;
 mod split_brain;
 mod split_brain_undo;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 
+use crate::commands::ResizeOptions;
 use crate::completion::{self, Shell};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
@@ -175,7 +176,7 @@ pub struct Changes {
 }
 
 /// A position on a device in bytes. A plain number counts sectors, as for drbdadm.
-fn position(text: &str) -> Result<u64, String> {
+pub(crate) fn position(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit_bytes: u64 = match &text[digits.len()..] {
         "" | "s" | "S" => 512,
@@ -411,6 +412,9 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Grow a volume while it is in use, when the disks of both nodes have grown: what is new is sent by the Primary, and the
+    /// device grows with it.
+    Resize(ResizeOptions),
     /// Let resyncs wait, from this side, until `resume-sync` or the next start of the daemon.
     PauseSync(Names),
     /// Let paused resyncs go on.

@@ -73,6 +73,9 @@ fn missing_kib(filesystem_bytes: u64, data_bytes: u64) -> u64 {
     filesystem_bytes.saturating_sub(data_bytes).div_ceil(1024)
 }
 
+/// What the operator is asked of metadata that is there.
+pub const OVERWRITE: &str = "Do you really want to overwrite the existing meta-data?";
+
 /// Something found where metadata is to be written; only the operator knows whether it may go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Objection {
@@ -95,9 +98,7 @@ impl Objection {
     /// What the operator is asked.
     pub fn question(&self) -> &'static str {
         match self {
-            Objection::Metadata(_) | Objection::DamagedMetadata { .. } => {
-                "Do you really want to overwrite the existing meta-data?"
-            }
+            Objection::Metadata(_) | Objection::DamagedMetadata { .. } => OVERWRITE,
             Objection::Drbd(_) | Objection::Data(_) => "Do you want to proceed?",
         }
     }

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use tandem_control::ResourceSpec;
+use tandem_control::{LastSeen, ResourceSpec, RuntimeDir};
 use tandem_core::io::DiskError;
 use tandem_core::layout::Layout;
-use tandem_core::metadata::{LoadError, MetaIo, Metadata, Placement, VolumeDisk, check_stamp, check_volumes};
+use tandem_core::metadata::{
+    LoadError, MetaIo, Metadata, Placement, VolumeDisk, bytes_until_metadata_ends, check_stamp,
+    check_volumes, wipe,
+};
 use tandem_core::units::ByteRange;
 use thiserror::Error;
 
@@ -81,6 +84,28 @@ impl Device {
         Ok(Device { file, path: path.to_owned(), size_bytes })
     }
 
+    /// If its metadata lies where it ended before it grew, that counts as its end.
+    fn end_with_metadata(&mut self) {
+        let last = LastSeen::of(&RuntimeDir::from_env()).read(&self.path);
+        // What cannot be read is found by whoever wants the metadata.
+        self.size_bytes = bytes_until_metadata_ends(self, last.as_ref()).unwrap_or(self.size_bytes);
+    }
+
+    /// From now on all of it counts. Where it ended for its metadata, if that was elsewhere.
+    pub fn use_all(&mut self) -> Result<Option<u64>, DiskError> {
+        let end = self.file().seek(SeekFrom::End(0)).map_err(|e| self.failed("the size of", 0, &e))?;
+        let before = std::mem::replace(&mut self.size_bytes, end);
+        Ok((before < end).then_some(before))
+    }
+
+    /// Destroys the superblocks of metadata that ended there.
+    pub fn wipe_metadata_before(&mut self, end: u64) -> Result<(), DiskError> {
+        let all = std::mem::replace(&mut self.size_bytes, end);
+        let wiped = wipe(self, Placement::Internal);
+        self.size_bytes = all;
+        wiped
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -148,7 +173,11 @@ impl Target {
     pub fn open(spec: &ResourceSpec, access: Access) -> Result<Target, OpenError> {
         let volume = &spec.volume;
         let external = volume.meta_disk.as_deref().map(|path| Device::open(path, access)).transpose()?;
-        Ok(Target { data: Device::open(&volume.disk, access)?, more_data: Vec::new(), external })
+        let mut data = Device::open(&volume.disk, access)?;
+        if external.is_none() {
+            data.end_with_metadata();
+        }
+        Ok(Target { data, more_data: Vec::new(), external })
     }
 
     /// Opens the disks of all volumes.

@@ -38,6 +38,11 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// The table, if a log is kept.
+    pub(super) fn table_mut(&mut self) -> Option<&mut ActivityLog> {
+        self.table.as_mut()
+    }
+
     /// Nobody holds an extent or waits for one.
     fn is_idle(&self) -> bool {
         self.waiting.is_empty()
@@ -211,7 +216,8 @@ impl Engine {
     /// Lets those who wait take part in the next transaction, as far as there is room.
     pub(super) fn progress_log(&mut self) {
         self.close_log_if_over();
-        if !self.disk.is_usable() || self.disk.log.waiting.is_empty() || self.disk.persist.is_running() {
+        let waits = self.disk.persist.is_running() || self.disk.growth.is_moving();
+        if !self.disk.is_usable() || self.disk.log.waiting.is_empty() || waits {
             return;
         }
         if !self.log_is_open() {

@@ -123,7 +123,7 @@ impl Engine {
 
     /// What a request may name: whole sectors of one volume.
     pub(super) fn is_addressable(&self, range: ByteRange) -> bool {
-        self.lies_inside(range) && self.layout().place(range).is_some()
+        self.lies_inside(range) && range.end() <= self.shown_bytes() && self.layout().place(range).is_some()
     }
 
     /// Whole sectors, of whatever volumes.

@@ -51,6 +51,7 @@ impl Engine {
         peer.ping_answered = false;
         peer.options_known = false;
         peer.peer_is_tentative = false;
+        peer.assumes_clean = false;
         let tentative = peer.tentative;
         self.send(id, Message::Options { terms, settings, tentative });
         self.begin_handshake(id);

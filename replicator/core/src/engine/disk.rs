@@ -8,6 +8,7 @@ use super::activity::Log;
 use super::peer::Peer;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
+use super::resize::Growth;
 use super::resync::ResyncRead;
 use super::undo::{Undo, UndoStep};
 use super::{Engine, Locked};
@@ -29,6 +30,7 @@ pub(super) struct Disk {
     pub(super) persist: Persist,
     pub(super) log: Log,
     pub(super) undo: Undo,
+    pub(super) growth: Growth,
     pub(super) operations: BTreeMap<DiskOpId, Operation>,
     /// Operations that were given up and have not come back: what they say counts for nothing.
     pub(super) abandoned: BTreeSet<DiskOpId>,
@@ -66,6 +68,7 @@ impl Default for Disk {
             persist: Persist::default(),
             log: Log::default(),
             undo: Undo::default(),
+            growth: Growth::default(),
             operations: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             attachment: 0,
@@ -131,6 +134,16 @@ impl Disk {
         self.metadata.is_some()
     }
 
+    /// Its data is the newest.
+    pub(super) fn is_good(&self) -> bool {
+        self.state == DiskState::UpToDate
+    }
+
+    /// Its data is complete, and may be the newest.
+    pub(super) fn is_good_alone(&self) -> bool {
+        matches!(self.state, DiskState::UpToDate | DiskState::Consistent)
+    }
+
     /// Data was written that no completed flush covers.
     pub(super) fn has_unflushed_data(&self) -> bool {
         self.is_usable() && !self.is_durable(self.writes_done)
@@ -150,6 +163,7 @@ impl Disk {
     pub(super) fn begin_attachment(&mut self, mut metadata: Metadata, attachment: u64) {
         self.open = true;
         self.undo = Undo::attached(metadata.undo.take());
+        self.growth = Growth::default();
         self.metadata = Some(metadata);
         self.attachment = attachment;
         self.generation_version = 0;
@@ -391,12 +405,14 @@ impl Engine {
 
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
+        let shown_bytes = self.shown_bytes();
         if let Some(metadata) = self.disk.metadata.take() {
-            self.last_size_bytes = metadata.volume_bytes();
+            self.last_size_bytes = shown_bytes;
             self.last_generations = metadata.superblock.generations;
             self.last_layout = metadata.superblock.layout;
         }
         self.forget_log();
+        self.disk.growth = Growth::default();
         self.disk.leaving = false;
         self.disk.told_instead = None;
         for peer in &mut self.peers {

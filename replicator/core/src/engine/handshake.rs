@@ -14,7 +14,7 @@ use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
 use crate::generation::{Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
-use crate::parting::{BOTH_DISCARD, LOCAL_TOO_SMALL, PEER_TOO_SMALL, SIZES_DIFFER};
+use crate::parting::{BOTH_DISCARD, LOCAL_TOO_SMALL, PEER_TOO_SMALL};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{NodeId, SECTOR_BYTES};
@@ -199,9 +199,8 @@ impl Engine {
                 None => self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason)),
             };
         }
-        if let Some(agreed_bytes) = agreed_bytes {
-            self.set_size(agreed_bytes);
-        }
+        self.learn_size_without_disk(&theirs);
+        let has_grown = agreed_bytes.is_some_and(|agreed_bytes| self.learn_size(id, agreed_bytes));
         self.restart_receiver_if_stale(id);
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
@@ -238,6 +237,7 @@ impl Engine {
             slot.gave_up = true;
             self.disk.persist.request(false);
         }
+        let is_in_sync = verdict == Verdict::InSync;
         match verdict {
             Verdict::Source { full } => self.become_source(id, full, &theirs),
             Verdict::Target { full } => self.become_target(id, full, &mine, &theirs),
@@ -248,8 +248,9 @@ impl Engine {
             }
         }
         self.hear_early_question(id);
+        // What has grown here is to be sent, and neither has looked at it.
         if let Some(peer) = self.peer_mut(id)
-            && std::mem::take(&mut peer.round_again)
+            && (std::mem::take(&mut peer.round_again) || has_grown && is_in_sync)
         {
             self.begin_handshake(id);
         }
@@ -416,7 +417,8 @@ impl Engine {
     }
 }
 
-/// The smaller disk decides while there is no data; afterwards the size stands.
+/// The smaller disk decides while there is no data; afterwards the size stands, until both disks have room for more and somebody
+/// has said that they shall have it: the larger size is the later.
 fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, String> {
     let has_disk = |h: &Handshake| h.disk >= DiskState::Negotiating;
     // The clients of a Primary without a disk use the volumes of the one that it had.
@@ -439,7 +441,7 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, Stri
         (a, b) if a == b => a,
         (a, _) if theirs.generations.is_fresh() => a,
         (_, b) if mine.generations.is_fresh() => b,
-        (a, b) => return Err(format!("{SIZES_DIFFER}: {a} bytes here, {b} bytes on the peer")),
+        (a, b) => a.max(b),
     };
     if !agreed.is_multiple_of(SECTOR_BYTES) {
         return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));

@@ -7,7 +7,7 @@
 //! [`stepping_down`], [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk
 //! is kept in spite of), [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log),
 //! [`persist`] (metadata), [`undo`] (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its
-//! programs), [`fencing`], [`quorum`], [`report`] (status).
+//! programs), [`fencing`], [`quorum`], [`resize`] (a disk that grows), [`report`] (status).
 
 mod activity;
 mod client;
@@ -30,6 +30,7 @@ mod read;
 mod receiver;
 mod replication;
 mod report;
+mod resize;
 mod resync;
 mod split_brain;
 mod stepping_down;
@@ -246,6 +247,7 @@ impl Engine {
             Input::Command { id, command } => self.commands.push_back((id, command)),
             Input::CancelCommand { id } => self.cancel_command(id),
             Input::HandlerDone { id, outcome } => self.handler_done(id, outcome),
+            Input::DiskMeasured(measured) => self.disk_measured(measured),
             Input::ResyncMustWait(wait) => self.resync_must_wait(wait),
             Input::Tick => self.check_disk_time(),
         }
@@ -306,6 +308,7 @@ impl Engine {
         self.admit_requests();
         self.tell_of_degradation();
         self.progress_undo();
+        self.progress_growth();
         self.progress_log();
         self.start_persist();
         self.release_disk_if_idle();
@@ -383,6 +386,8 @@ impl Engine {
             Message::ReadReply { id, payload } => self.read_answered(peer, id, payload),
             Message::Behind { id, round } => self.behind_received(peer, id, round),
             Message::BehindAck { id } => self.behind_answered(peer, id),
+            Message::ResizeRequest { id, assume_clean } => self.resize_requested(peer, id, assume_clean),
+            Message::ResizeReply { id, room_bytes } => self.resize_answered(peer, id, room_bytes),
             Message::ReceiveAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::B, true),
             Message::WriteAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, true),
             Message::NegativeAck { seq, disk_stays } => self.negative_ack_received(peer, seq, disk_stays),

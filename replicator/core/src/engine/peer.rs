@@ -120,6 +120,11 @@ pub(super) struct Peer {
     pub(super) writes_sent: u64,
     pub(super) writes_received: u64,
 
+    /// Its volume's size, as the last handshake has left it.
+    pub(super) volume_bytes: u64,
+    /// It wants to grow, and what is new is the same on both disks.
+    pub(super) assumes_clean: bool,
+
     pub(super) sent: VolumeBytes,
     pub(super) received: VolumeBytes,
 }
@@ -212,6 +217,8 @@ impl Peer {
             verify_from_bytes: 0,
             writes_sent: 0,
             writes_received: 0,
+            volume_bytes: 0,
+            assumes_clean: false,
 
             sent: VolumeBytes::default(),
             received: VolumeBytes::default(),

@@ -10,6 +10,9 @@
 //!    or damaged, so that one is whole at every moment;
 //! 4. the activity log's transaction, durable.
 //!
+//! A run that moves internal metadata to the end of a disk that has grown writes all of it at the new place first, and then
+//! clears the old one ([`super::resize`]).
+//!
 //! Each stage only if there is a reason.
 
 use std::collections::VecDeque;
@@ -119,6 +122,7 @@ impl Engine {
         let with_transaction = self.disk.log.has_changes();
         let persist = &self.disk.persist;
         let with_superblock = persist.durable != persist.requested;
+        let moves = self.disk.growth.is_moving() && !with_transaction;
         if !self.disk.is_usable() || persist.is_running() || !(with_superblock || with_transaction) {
             return;
         }
@@ -126,8 +130,13 @@ impl Engine {
         if let Some(data) = self.disk.undo.take_header() {
             stages.push_back(vec![(Device::Undo, DiskOpKind::Write { offset: 0, data, fua: true })]);
         }
-        self.add_bitmap(&mut stages);
-        if with_superblock {
+        if moves {
+            self.disk.persist.bitmap_requested = false;
+            stages.extend(self.relocation_stages().into_iter().flatten());
+        } else {
+            self.add_bitmap(&mut stages);
+        }
+        if with_superblock && !moves {
             self.add_superblock(&mut stages);
         }
         if with_transaction {

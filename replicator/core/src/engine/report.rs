@@ -20,7 +20,7 @@ impl Engine {
                 WriteOrdering::Drain => 'd',
                 WriteOrdering::None => 'n',
             },
-            size_bytes: self.size_bytes(),
+            size_bytes: self.shown_bytes(),
             volumes: self.volumes_status(),
             disk_read_bytes: self.counters.disk_read.total(),
             disk_written_bytes: self.counters.disk_written.total(),

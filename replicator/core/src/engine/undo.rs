@@ -70,6 +70,11 @@ impl Undo {
         std::mem::take(&mut self.waiting).into_iter().map(|(_, work, _)| work)
     }
 
+    /// The log being kept.
+    pub(super) fn log_mut(&mut self) -> Option<&mut UndoLog> {
+        self.log.as_mut()
+    }
+
     pub(super) fn take_header(&mut self) -> Option<Bytes> {
         self.header.take()
     }

@@ -41,7 +41,7 @@ const RING_BLOCKS: usize = 7;
 /// The same for every piece of metadata: what a disk writes whole, or tears.
 const BLOCK: usize = SUPERBLOCK_BYTES;
 /// Blocks that are whole after a crash tore one.
-const WHOLE_BLOCKS: u64 = RING_BLOCKS as u64 - 1;
+pub(crate) const WHOLE_BLOCKS: u64 = RING_BLOCKS as u64 - 1;
 const EXTENT_BITS: usize = 28;
 const MAGIC: [u8; 8] = *b"TANDEMAL";
 const CRC: std::ops::Range<usize> = 8..12;

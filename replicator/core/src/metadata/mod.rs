@@ -7,6 +7,7 @@ mod geometry;
 mod log_ring;
 mod offline;
 mod plan;
+mod relocation;
 mod stamp;
 mod store;
 mod superblock;
@@ -16,9 +17,10 @@ pub use geometry::{ACTIVITY_LOG_BYTES, Geometry, GeometryError, Placement};
 pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
-pub(crate) use log_ring::{FREE, MAX_CHANGES, ring_offset};
+pub(crate) use log_ring::{FREE, MAX_CHANGES, WHOLE_BLOCKS, ring_offset};
 pub use offline::{Stale, apply_log, forget_peer, restore, staleness};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
+pub use relocation::{LastPlace, NotMoved, bring_to_end, bytes_until_metadata_ends};
 pub use stamp::{check_stamp, stamp};
 pub use store::{
     CreateError, LoadError, MetaIo, adopt, create, create_for_volumes, invalidate, load, outdate, probe,

@@ -102,7 +102,7 @@ pub fn probe(io: &mut dyn MetaIo, placement: Placement) -> Result<Superblock, Lo
 }
 
 /// The newest valid superblock, and which copy it is.
-fn newest(io: &mut dyn MetaIo, placement: Placement) -> Result<(Superblock, usize), LoadError> {
+pub(super) fn newest(io: &mut dyn MetaIo, placement: Placement) -> Result<(Superblock, usize), LoadError> {
     let offsets = superblock_offsets(io, placement).ok_or(LoadError::NotFound)?;
     if io.size_bytes() < offsets[0].max(offsets[1]) + SUPERBLOCK_BYTES as u64 {
         return Err(LoadError::NotFound);

@@ -8,7 +8,7 @@
 //! | 16..24 | sequence number; the valid copy with the higher one counts |
 //! | 24..32 | device identifier, random at creation |
 //! | 32..40 | size in bytes agreed with the peers, 0 if never |
-//! | 40..48 | size in bytes of the backing device at creation |
+//! | 40..48 | size in bytes of the backing device when the metadata was put there |
 //! | 48..52 | flags: 1 consistent, 2 was UpToDate, 4 Primary, 8 crashed Primary, 16 failed under a Primary |
 //! | 52 | node id, 255 while unknown |
 //! | 53 | bitmap slots |
@@ -131,7 +131,7 @@ pub struct Superblock {
     pub device_id: u64,
     /// Size in bytes agreed with the peers, 0 if never.
     pub agreed_bytes: u64,
-    /// Size in bytes of the backing device at creation.
+    /// Size in bytes of the backing device when the metadata was put there.
     pub backing_bytes: u64,
     /// Disk state.
     pub flags: Flags,

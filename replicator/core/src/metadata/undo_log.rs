@@ -67,6 +67,13 @@ impl UndoLog {
         UndoLog { id, end: PAGE as u64, next: 0, unsaved }
     }
 
+    /// The volume has grown: of what is new nothing is saved.
+    pub(crate) fn grow_to(&mut self, volume_bytes: u64) {
+        let old_bytes = self.unsaved.blocks() * BLOCK_BYTES;
+        self.unsaved.grow_to(volume_bytes);
+        self.unsaved.set_range(ByteRange::new(old_bytes, volume_bytes.saturating_sub(old_bytes)));
+    }
+
     /// The next record, and where it goes.
     pub(crate) fn append(&mut self, offset: u64, content: &[u8]) -> (u64, Bytes) {
         let mut record = vec![0; PAGE + content.len().next_multiple_of(PAGE)];
@@ -117,10 +124,11 @@ pub fn read_undo_log(
     let crc = u32_at(&header, 12);
     let said = [16, 24, 32, 40].map(|at| u64_at(&header, at));
     header[12..16].fill(0);
-    let expected = [id, superblock.device_id, superblock.generations.current, volume_bytes];
+    let expected = [id, superblock.device_id, superblock.generations.current];
     let whole =
         header[0..8] == HEADER_MAGIC && u32_at(&header, 8) == VERSION && crc32fast::hash(&header) == crc;
-    if id == 0 || !whole || said != expected {
+    // The volume may have grown since.
+    if id == 0 || !whole || said[..3] != expected || said[3] > volume_bytes {
         return Err(LoadError::Mismatch(
             "the file holds no undo log of this disk's interrupted resync".into(),
         ));

@@ -146,7 +146,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 38;
+const KINDS: u16 = 41;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -325,6 +325,16 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u8(u8::from(*complete));
             38
         }
+        Message::ResizeRequest { id, assume_clean } => {
+            out.put_u64_le(*id);
+            out.put_u8(u8::from(*assume_clean));
+            40
+        }
+        Message::ResizeReply { id, room_bytes } => {
+            out.put_u64_le(*id);
+            out.put_u64_le(*room_bytes);
+            41
+        }
     }
 }
 
@@ -426,6 +436,8 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         },
         38 => Message::VerifyEnd { id: b.u64()?, complete: b.flag()? },
         39 => Message::ResyncReady,
+        40 => Message::ResizeRequest { id: b.u64()?, assume_clean: b.flag()? },
+        41 => Message::ResizeReply { id: b.u64()?, room_bytes: b.u64()? },
         _ => return None,
     })
 }

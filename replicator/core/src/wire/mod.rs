@@ -274,6 +274,20 @@ pub enum Message {
         /// Everything was compared.
         complete: bool,
     },
+    /// The sender's volume shall grow: look how large your disk has become.
+    ResizeRequest {
+        /// Named in the reply.
+        id: u64,
+        /// What is new is the same on both disks.
+        assume_clean: bool,
+    },
+    /// The sender has room for so much data.
+    ResizeReply {
+        /// Names the request.
+        id: u64,
+        /// Bytes; 0 if it has no disk.
+        room_bytes: u64,
+    },
     /// The sender leaves on purpose.
     Goodbye {
         /// Its disk says that its data is old, and it is not Primary.

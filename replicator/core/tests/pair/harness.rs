@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{
-    ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event, Level, Payload,
+    ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event, Level, Measured, Payload,
 };
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{self, MetaIo, Placement, UndoLog};
@@ -209,6 +209,7 @@ impl Pair {
                 idle = false;
                 for n in 0..2 {
                     self.nodes[n].linked = true;
+                    self.tell_size(n);
                     self.nodes[n].engine.handle(self.now, Input::PeerConnected(NodeId(1 - n as u8)));
                 }
             }
@@ -267,8 +268,16 @@ impl Pair {
             Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
             Output::DropClients => self.clients_dropped[n] = true,
             Output::Event(Event::Note { level: Level::Warn, text, .. }) => self.warnings.push((n, text)),
+            Output::MeasureDisk => self.tell_size(n),
             Output::ReleaseDisk | Output::Event(_) => {}
         }
+    }
+
+    /// Tells the engine how large its disk is.
+    pub(crate) fn tell_size(&mut self, n: usize) {
+        let backing_bytes = self.nodes[n].disk.size_bytes();
+        let measured = Measured { backing_bytes, meta_bytes: backing_bytes, limit_bytes: None };
+        self.nodes[n].engine.handle(self.now, Input::DiskMeasured(measured));
     }
 
     /// The node's disk fails the operation that is so many away, and no other.

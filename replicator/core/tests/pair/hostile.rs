@@ -170,6 +170,7 @@ impl Victim {
                 Output::Complete { .. }
                 | Output::CommandDone { .. }
                 | Output::DropClients
+                | Output::MeasureDisk
                 | Output::Event(_) => {}
             }
         }

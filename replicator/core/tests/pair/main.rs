@@ -21,6 +21,7 @@ mod options;
 mod outdated;
 mod primary_disk;
 mod quorum;
+mod resize;
 mod rest;
 mod restarts;
 mod resync;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use tandem_control::ResourceSpec;
-use tandem_core::io::DiskError;
+use tandem_control::{LastSeen, ResourceSpec};
+use tandem_core::io::{DiskError, Measured};
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{
-    LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, check_stamp, check_volumes, load,
-    read_undo_log,
+    LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, bring_to_end, check_stamp, check_volumes,
+    load, read_undo_log,
 };
 use tandem_core::refusal::METADATA_IO_ERROR;
 
@@ -88,29 +88,44 @@ impl Cache {
 }
 
 /// Opens the volumes' disks and reads the metadata.
-pub(crate) fn attach(spec: &ResourceSpec, pool: &BufferPool) -> Result<(Disks, Metadata), Failure> {
+pub(crate) fn attach(
+    spec: &ResourceSpec,
+    last_seen: &LastSeen,
+    pool: &BufferPool,
+) -> Result<(Disks, Metadata), Failure> {
     let resource = spec.name.as_str();
-    let first = Rc::new(open(&spec.volume.disk, Purpose::Data, pool)?);
-    let mut data = vec![first.clone()];
+    let refused = |error| describe(error, resource);
+    let mut first = open(&spec.volume.disk, Purpose::Data, pool)?;
+    let mut others = Vec::new();
     for volume in &spec.more_volumes {
-        data.push(Rc::new(open(&volume.disk, Purpose::Data, pool)?));
+        others.push(open(&volume.disk, Purpose::Data, pool)?);
     }
+    if spec.volume.meta_disk.is_none() {
+        first.size_bytes = bring_metadata_to_end(&first, last_seen, spec, pool).map_err(refused)?;
+    }
+    let first = Rc::new(first);
     let (meta, placement) = match &spec.volume.meta_disk {
         None => (first.clone(), Placement::Internal),
         Some(path) => (Rc::new(open(path, Purpose::Meta, pool)?), Placement::External),
     };
+    let sizes = std::iter::once(first.size_bytes).chain(others.iter().map(|disk| disk.size_bytes));
     let volume_disks: Vec<VolumeDisk> =
-        spec.volumes().zip(&data).map(|(volume, disk)| volume.with_disk_of(disk.size_bytes)).collect();
+        spec.volumes().zip(sizes).map(|(volume, bytes)| volume.with_disk_of(bytes)).collect();
     let mut reader = MetadataReader { backing: &meta, pool };
     let mut metadata = load(&mut reader, placement, first.size_bytes, spec.node.id)
         .and_then(|mut metadata| check_volumes(&mut metadata, &volume_disks).map(|()| metadata))
-        .map_err(|error| describe(error, resource))?;
+        .map_err(refused)?;
+    let device_id = metadata.superblock.device_id;
     // Where the metadata would be elsewhere, the whole disk is data.
-    let stamped = spec.more_volumes.iter().zip(&data[1..]).filter(|(volume, _)| volume.meta_disk.is_none());
+    let stamped = spec.more_volumes.iter().zip(&mut others).filter(|(volume, _)| volume.meta_disk.is_none());
     for (volume, backing) in stamped {
-        check_stamp(&mut MetadataReader { backing, pool }, metadata.superblock.device_id, volume.number)
-            .map_err(|error| describe(error, resource))?;
+        find_stamp(backing, last_seen, device_id, volume.number, pool).map_err(refused)?;
+        remember(backing, last_seen, device_id);
     }
+    if placement == Placement::Internal {
+        remember(&first, last_seen, device_id);
+    }
+    let data: Vec<Rc<Backing>> = std::iter::once(first).chain(others.into_iter().map(Rc::new)).collect();
     for disk in data.iter().chain([&meta]) {
         let path = disk.path.display();
         tracing::debug!(resource, %path, bytes = disk.size_bytes, direct = disk.direct, "opened");
@@ -125,6 +140,67 @@ pub(crate) fn attach(spec: &ResourceSpec, pool: &BufferPool) -> Result<(Disks, M
     });
     let layout = metadata.superblock.layout.clone();
     Ok((Disks { data, layout, meta, undo }, metadata))
+}
+
+/// Moves internal metadata to the end of a disk that has grown. Returns how many bytes of the disk are used.
+fn bring_metadata_to_end(
+    disk: &Backing,
+    last_seen: &LastSeen,
+    spec: &ResourceSpec,
+    pool: &BufferPool,
+) -> Result<u64, LoadError> {
+    let last = last_seen.read(&disk.path);
+    let used_bytes = bring_to_end(&mut MetadataReader { backing: disk, pool }, last.as_ref(), spec.node.id)?;
+    let (resource, path, bytes) = (spec.name.as_str(), disk.path.display(), disk.size_bytes);
+    if used_bytes < bytes {
+        tracing::warn!(resource, %path, "has grown to {bytes} bytes; its meta-data stays where it ended, at {used_bytes}");
+    } else if last.is_some_and(|last| !last.ends.contains(&bytes)) {
+        tracing::info!(resource, %path, "has {bytes} bytes now; its meta-data is looked for at the end");
+    }
+    Ok(used_bytes)
+}
+
+/// Looks for the stamp where it was if it is not at the disk's end: no more of the disk is used, then.
+fn find_stamp(
+    disk: &mut Backing,
+    last_seen: &LastSeen,
+    device_id: u64,
+    volume: u16,
+    pool: &BufferPool,
+) -> Result<(), LoadError> {
+    let checked = check_stamp(&mut MetadataReader { backing: disk, pool }, device_id, volume);
+    let last = last_seen.read(&disk.path).and_then(|last| last.ends.first().copied());
+    let Some(end) = last.filter(|end| checked.is_err() && *end < disk.size_bytes) else {
+        return checked;
+    };
+    disk.size_bytes = end;
+    check_stamp(&mut MetadataReader { backing: disk, pool }, device_id, volume)
+}
+
+/// Whoever opens the disk next finds the metadata, or the stamp, where it is now, whatever becomes of the disk's size.
+fn remember(disk: &Backing, last_seen: &LastSeen, device_id: u64) {
+    if let Err(error) = last_seen.found(&disk.path, device_id, disk.size_bytes) {
+        let path = disk.path.display();
+        tracing::warn!(%path, "if the disk grows, its meta-data will not be found: where it is cannot be noted: {error}");
+    }
+}
+
+/// How large the disks are now: as large as they were, if that cannot be found out, or the metadata's next place cannot be noted.
+pub(crate) fn measure(disks: &Disks, spec: &ResourceSpec, last_seen: &LastSeen) -> Measured {
+    let size = |backing: &Backing| (&*backing.file).seek(SeekFrom::End(0));
+    let first = &disks.data[0];
+    let measured = size(first).and_then(|backing_bytes| {
+        if spec.volume.meta_disk.is_none() {
+            last_seen.may_move(&first.path, backing_bytes)?;
+        }
+        Ok((backing_bytes, size(&disks.meta)?))
+    });
+    let (backing_bytes, meta_bytes) = measured.unwrap_or_else(|error| {
+        let (resource, path) = (spec.name.as_str(), first.path.display());
+        tracing::warn!(resource, %path, "is used as large as it was: {error}");
+        (first.size_bytes, disks.meta.size_bytes)
+    });
+    Measured { backing_bytes, meta_bytes, limit_bytes: spec.volume.size_bytes }
 }
 
 /// Opens the file for undo logs, and goes on with the log of a resync that was interrupted.

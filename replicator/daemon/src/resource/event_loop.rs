@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tandem_control::{ResourceSpec, STEP_LIMIT};
+use tandem_control::{LastSeen, ResourceSpec, STEP_LIMIT};
 use tandem_core::generation::PRIMARY_BIT;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{Command, DiskError, Event};
@@ -48,6 +48,7 @@ pub(crate) struct Links {
     pub(crate) wishes: UnboundedSender<Wish>,
     pub(crate) handlers: UnboundedSender<handlers::Run>,
     pub(crate) export: SharedExport,
+    pub(crate) last_seen: LastSeen,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
 }
@@ -223,6 +224,7 @@ impl EventLoop {
             }
             Output::CommandDone { id, result } => self.command_done(id, result),
             Output::RunHandler { id, handler, peer } => self.run_handler(id, handler, peer),
+            Output::MeasureDisk => self.measure_disk(),
             Output::DropClients => self.nbd.values_mut().for_each(NbdConn::abort),
             Output::ReleaseDisk => self.disks = None,
             Output::Event(event) => {
@@ -231,6 +233,14 @@ impl EventLoop {
                 event_log::write(&self.spec, self.engine.layout(), &event);
                 self.changed = true;
             }
+        }
+    }
+
+    /// Whatever the metadata's place will be: whoever opens the disk next finds it.
+    fn measure_disk(&mut self) {
+        if let Some(disks) = &self.disks {
+            let measured = backing::measure(disks, &self.spec, &self.links.last_seen);
+            self.inputs.push_back(Input::DiskMeasured(measured));
         }
     }
 
@@ -353,7 +363,7 @@ impl EventLoop {
     fn attach(&mut self, reply: CommandReply) {
         let opened = match &self.disks {
             Some(_) => Err(Failure::numbered(HAS_DISK.0, HAS_DISK.1)),
-            None => backing::attach(&self.spec, &self.pool),
+            None => backing::attach(&self.spec, &self.links.last_seen, &self.pool),
         };
         match opened {
             Ok((disks, metadata)) => {
@@ -397,6 +407,8 @@ impl EventLoop {
                 tracing::info!(resource = self.spec.name, client = client.name, "NBD client connected");
                 let id = self.number();
                 self.nbd.insert(id, NbdConn::new(client));
+                // What it was promised may have grown while it came.
+                self.tell_clients_their_size();
                 self.changed = true;
             }
             Err(reason) => {
@@ -534,7 +546,7 @@ impl EventLoop {
 
     /// Tells the main thread what has changed.
     fn publish(&mut self) {
-        let size_bytes = self.engine.size_bytes();
+        let size_bytes = self.engine.shown_bytes();
         if !self.changed && self.is_published(size_bytes) {
             return;
         }
@@ -550,7 +562,16 @@ impl EventLoop {
             all_connected: status.peers.iter().all(|peer| peer.connection == ConnectionState::Connected),
             others_wrote: self.others_wrote,
         });
+        self.tell_clients_their_size();
         self.links.changed.notify_one();
+    }
+
+    /// A volume may have grown under its clients; who knows may use it.
+    fn tell_clients_their_size(&mut self) {
+        let export = self.links.export.get();
+        for conn in self.nbd.values_mut() {
+            conn.grow_to(export.volume(conn.volume()).length);
+        }
     }
 
     fn is_published(&self, size_bytes: u64) -> bool {

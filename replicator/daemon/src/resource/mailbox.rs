@@ -7,7 +7,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tandem_control::ResourceSpec;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
-use tandem_core::io::{Command, Repair};
+use tandem_core::io::{Command, Repair, Resize};
 use tandem_core::layout::Layout;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
@@ -73,6 +73,7 @@ pub(crate) enum AdminCommand {
     Invalidate { reset_bitmap: bool },
     InvalidateRemote { reset_bitmap: bool },
     NewCurrentUuid { clear_bitmap: bool },
+    Resize(Resize),
     PauseSync,
     ResumeSync,
     Outdate,
@@ -97,6 +98,7 @@ impl From<AdminCommand> for Command {
             AdminCommand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             AdminCommand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             AdminCommand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
+            AdminCommand::Resize(wish) => Command::Resize(wish),
             AdminCommand::PauseSync => Command::PauseSync,
             AdminCommand::ResumeSync => Command::ResumeSync,
             AdminCommand::Outdate => Command::Outdate,

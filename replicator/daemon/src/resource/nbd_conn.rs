@@ -125,6 +125,11 @@ impl NbdConn {
         self.is_device
     }
 
+    /// The volume has this size now.
+    pub(crate) fn grow_to(&mut self, bytes: u64) {
+        self.export.size_bytes = self.export.size_bytes.max(bytes);
+    }
+
     /// It keeps the block device of this volume.
     pub(crate) fn is_device_of(&self, volume: usize) -> bool {
         self.is_device && self.volume == volume

@@ -13,6 +13,10 @@ use crate::gi_text;
 use crate::output::{errln, out, outln};
 use crate::session::Session;
 
+/// What is said of a disk with metadata that is not at its end.
+const GROWN: &str = "Found tandem meta-data where the disk ended before it grew: 'tandemadm up' finds it there and moves it to the \
+                     end. Overwriting it forgets which blocks the peers lack: a full resync follows.";
+
 pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Option<u8>, force: bool) -> u8 {
     session.for_each("create-md", specs, |spec| {
         let max_peers = max_peers.unwrap_or_else(|| u8::try_from(spec.peers.len()).unwrap_or(u8::MAX).max(1));
@@ -21,13 +25,19 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
             return Ok(());
         }
         let mut target = Target::open_all(spec, Access::Exclusive)?;
+        let old_end = target.data.use_all()?;
+        if old_end.is_some() {
+            errln!("{}: {GROWN}\n", spec.name);
+        }
         let layout = create_md::plan(&mut target, spec, max_peers)?;
         let objections = create_md::objections(&mut target, spec, max_peers, &layout)?;
         objections.iter().for_each(|objection| errln!("{}: {objection}\n", spec.name));
-        if let (Some(first), false) = (objections.first(), force) {
-            session.confirm(first.question())?;
+        let question = objections.first().map(create_md::Objection::question);
+        if let (Some(question), false) = (question.or(old_end.map(|_| create_md::OVERWRITE)), force) {
+            session.confirm(question)?;
         }
         let geometry = create_md::create(&mut target, spec, max_peers, random_id()?, layout)?;
+        old_end.map_or(Ok(()), |end| target.data.wipe_metadata_before(end))?;
         let alike = create_md::indistinguishable(&target, spec);
         if !alike.is_empty() {
             let numbers: Vec<String> = alike.iter().map(u16::to_string).collect();

@@ -9,6 +9,7 @@ mod events2;
 mod md_image;
 mod metadata;
 mod options;
+mod resize;
 mod restore;
 mod scripts;
 mod show;
@@ -35,6 +36,7 @@ use crate::output::{errln, out};
 use crate::session::Session;
 
 use md_image::Forgotten;
+pub use resize::ResizeOptions;
 
 pub(crate) use scripts::Local;
 
@@ -139,6 +141,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         }
         Command::AdoptMd { names, force } => Ok(metadata::adopt(session, &specs(&names)?, force)),
         Command::ResyncUndo { names, force } => Ok(undo::resync_undo(session, &specs(&names)?, force)),
+        Command::Resize(options) => {
+            let chosen = config(session)?.specs_with_volume(&options.names.names)?;
+            Ok(resize::resize(session, chosen, &options))
+        }
         Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
         Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),

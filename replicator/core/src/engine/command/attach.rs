@@ -38,7 +38,8 @@ impl Engine {
         let attachment = self.random() | 1;
         self.disk.begin_attachment(metadata, attachment);
         if self.role == Role::Primary {
-            self.set_size(exposed_bytes);
+            self.set_size(exposed_bytes.max(self.size_agreed()));
+            self.show_later(exposed_bytes, 0);
         }
         if let Err(text) = self.assign_slots() {
             self.disk.metadata = None;
@@ -105,7 +106,7 @@ impl Engine {
                 "the volume that clients use has {exposed} bytes, the disk has room for {room}"
             ));
         }
-        if agreed != 0 && agreed != exposed {
+        if agreed != 0 && agreed < exposed {
             return Err(format!(
                 "the volume that clients use has {exposed} bytes, this disk was one of {agreed}"
             ));

@@ -2,7 +2,7 @@
 //!
 //! A command that cannot go on is looked at again after every input, until it ends well or is refused. Rooms:
 //! [`attach`] (the disk), [`connect`] (the peers), [`generation`] (beginning a new one),
-//! [`invalidate`] (giving a copy up), [`options`] (what was chosen is changed), [`role`] (Primary and Secondary),
+//! [`invalidate`] (giving a copy up), [`options`] (what was chosen is changed), [`resize`], [`role`] (Primary and Secondary),
 //! [`suspend`] (clients' requests), [`verify`] (comparing the copies).
 
 mod attach;
@@ -10,6 +10,7 @@ mod connect;
 mod generation;
 mod invalidate;
 mod options;
+mod resize;
 mod role;
 mod suspend;
 mod verify;
@@ -22,6 +23,7 @@ use crate::units::{CommandId, NodeId, Timestamp};
 use generation::Beginning;
 use invalidate::Invalidation;
 pub(super) use invalidate::PendingRepair;
+use resize::Resizing;
 use verify::Wish;
 
 /// The command that nobody has given: to become Secondary, because a policy says so.
@@ -53,6 +55,7 @@ enum Stage {
     /// Peers that were asked to outdate themselves say goodbye.
     Leaving,
     Verifying(Wish),
+    Resizing(Resizing),
     /// The disk is there; clients of the Primary end what they do first.
     Attaching,
     Detaching {
@@ -116,6 +119,7 @@ impl Engine {
                 Some((id, Stage::Suspending)) => self.progress_suspension(id),
                 Some((id, Stage::Leaving)) => self.progress_leaving(id),
                 Some((id, Stage::Verifying(_))) => self.progress_verify_command(id),
+                Some((id, Stage::Resizing(_))) => self.progress_resize(id),
                 Some((id, Stage::Attaching)) => self.progress_attach(id),
                 Some((id, Stage::Detaching { flushing: false })) => self.progress_detach(id),
                 Some((
@@ -195,6 +199,7 @@ impl Engine {
                 let wish = Wish { start_bytes, stop_bytes, repair, question: None };
                 self.begin(id, Stage::Verifying(wish));
             }
+            Command::Resize(wish) => self.begin(id, Stage::Resizing(Resizing::new(wish))),
             Command::PauseSync => {
                 let result = self.pause_sync().map_err(failure);
                 self.finish_command(id, result);
@@ -236,6 +241,7 @@ impl Engine {
         let may_end = match current.stage {
             Stage::Promoting(_) | Stage::Demoting | Stage::Leaving | Stage::Asking => true,
             Stage::Invalidating(_) | Stage::Verifying(_) => true,
+            Stage::Resizing(resizing) => resizing.may_end(),
             Stage::Suspending => {
                 self.user_suspends = false;
                 true

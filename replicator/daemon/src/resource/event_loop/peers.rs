@@ -28,6 +28,8 @@ impl EventLoop {
         let id = self.number();
         self.peers.insert(id, PeerConn::new(peer, data, control));
         self.current.insert(peer, id);
+        // Its disk may have grown, and ours too.
+        self.measure_disk();
         self.feed(Input::PeerConnected(peer));
     }
 

@@ -1,0 +1,89 @@
+//! Where the metadata of a disk was when it was last in use. Internal metadata lies at the disk's end; if the disk grows while
+//! nobody looks, it ends elsewhere.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tandem_core::metadata::LastPlace;
+
+use crate::RuntimeDir;
+
+/// A folder with a small file per disk; it outlives the machine's restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LastSeen(PathBuf);
+
+impl LastSeen {
+    /// Of the daemon with this runtime folder.
+    pub fn of(run: &RuntimeDir) -> Self {
+        LastSeen(run.kept().join("last-seen"))
+    }
+
+    /// Where the metadata of this disk may be; `None` if nothing is known that makes sense.
+    pub fn read(&self, disk: &Path) -> Option<LastPlace> {
+        let text = fs::read_to_string(self.0.join(name_of(disk))).ok()?;
+        let mut words = text.strip_suffix('\n')?.split(' ');
+        let device_id = u64::from_str_radix(words.next()?, 16).ok()?;
+        let ends = words.map(|end| end.parse().ok()).collect::<Option<_>>()?;
+        Some(LastPlace { device_id, ends })
+    }
+
+    /// The metadata was found, or put, where the disk ends that is so large: nowhere else is it.
+    pub fn found(&self, disk: &Path, device_id: u64, disk_bytes: u64) -> io::Result<()> {
+        self.write(disk, &LastPlace { device_id, ends: vec![disk_bytes] })
+    }
+
+    /// The metadata may move to where the disk ends that has grown so large.
+    pub fn may_move(&self, disk: &Path, disk_bytes: u64) -> io::Result<()> {
+        match self.read(disk) {
+            Some(mut last) if !last.ends.contains(&disk_bytes) => {
+                last.ends.push(disk_bytes);
+                self.write(disk, &last)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, disk: &Path, last: &LastPlace) -> io::Result<()> {
+        if self.read(disk).as_ref() == Some(last) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.0)?;
+        let path = self.0.join(name_of(disk));
+        let new = self.0.join(format!("new-{}", name_of(disk)));
+        let ends: Vec<String> = last.ends.iter().map(u64::to_string).collect();
+        fs::write(&new, format!("{:016x} {}\n", last.device_id, ends.join(" ")))?;
+        fs::File::open(&new)?.sync_all()?;
+        fs::rename(&new, path)?;
+        fs::File::open(&self.0)?.sync_all()
+    }
+}
+
+/// One name per path.
+fn name_of(disk: &Path) -> String {
+    disk.to_string_lossy().replace('%', "%25").replace('/', "%2F")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_one_disk_is_not_told_of_another() {
+        let folder = std::env::temp_dir().join(format!("tandem-last-seen-{}", std::process::id()));
+        let last_seen = LastSeen::of(&RuntimeDir::new(&folder));
+        let (one, other) = (Path::new("/dev/a/b"), Path::new("/dev/a%2Fb"));
+        assert_eq!(last_seen.read(one), None);
+        last_seen.found(one, 0xfedc_ba98_7654_3210, 1 << 40).unwrap();
+        last_seen.may_move(one, 1 << 41).unwrap();
+        let last = LastPlace { device_id: 0xfedc_ba98_7654_3210, ends: vec![1 << 40, 1 << 41] };
+        assert_eq!((last_seen.read(one), last_seen.read(other)), (Some(last), None));
+        last_seen.may_move(other, 4096).unwrap();
+        assert_eq!(last_seen.read(other), None, "nobody knows whose it would be");
+        last_seen.found(one, 7, 1 << 41).unwrap();
+        assert_eq!(last_seen.read(one), Some(LastPlace { device_id: 7, ends: vec![1 << 41] }));
+        fs::write(last_seen.0.join(name_of(other)), "0000000000000007 1048").unwrap();
+        assert_eq!(last_seen.read(other), None, "half a line says nothing");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,280 @@
+//! The volume grows: how much room the disk has, where internal metadata lies on it, and when clients see the new size.
+//!
+//! Three things that need nothing of each other, so that a crash between any two is nothing special. The disk is *measured*:
+//! if it has grown, internal metadata moves to its end, and the volume stays as it is. The volume is *grown* in the metadata,
+//! by the command on one node, and on the other in the handshake that follows: of two sizes the larger one counts, and the
+//! one who learns of it needs no more than room. The new size is *shown* to clients when it is durable here and no peer
+//! that is connected has another.
+
+use bytes::Bytes;
+
+use super::Engine;
+use super::persist::Version;
+use crate::io::{Device, DiskOpKind, Level, Measured, Output};
+use crate::metadata::{ActivityLogState, Geometry, Metadata, NotMoved, Placement, RING_BYTES};
+use crate::seeded;
+use crate::state::DiskState;
+use crate::units::{ByteRange, NodeId};
+use crate::wire::{Handshake, Message};
+
+/// What is under way on the attached disk.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Growth {
+    /// The driver was asked how large the disk is.
+    measuring: bool,
+    /// The version of the metadata that says what came of it.
+    measured: Version,
+    /// The metadata is to be moved there, on a device of this size.
+    relocation: Option<(Geometry, u64)>,
+    /// Why there is no more room.
+    pub(super) obstacle: Option<String>,
+    /// A peer wants to know how much room there is: who, on which connection, by which question.
+    asked_by: Option<(NodeId, u32, u64)>,
+    /// Clients still see the old size.
+    hidden: Option<Hidden>,
+}
+
+/// A size that clients do not see yet.
+#[derive(Clone, Copy, Debug)]
+struct Hidden {
+    /// What they see.
+    old_bytes: u64,
+    /// It is durable with this version of the metadata.
+    version: Version,
+}
+
+impl Growth {
+    /// Clients still see the old size.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.hidden.is_some()
+    }
+
+    /// The metadata waits to be moved.
+    pub(super) fn is_moving(&self) -> bool {
+        self.relocation.is_some()
+    }
+}
+
+impl Engine {
+    // The disk is measured.
+
+    pub(super) fn measure_disk(&mut self) {
+        if !self.disk.growth.measuring {
+            self.disk.growth.measuring = true;
+            self.outputs.push_back(Output::MeasureDisk);
+        }
+    }
+
+    /// The driver tells how large the disk is.
+    pub(super) fn disk_measured(&mut self, measured: Measured) {
+        if !self.disk.is_usable() {
+            return;
+        }
+        self.disk.growth.measuring = false;
+        self.disk.growth.obstacle = self.use_room(measured).err().map(|why| why.to_string());
+    }
+
+    fn use_room(&mut self, measured: Measured) -> Result<(), NotMoved> {
+        let Measured { backing_bytes, meta_bytes, limit_bytes } = measured;
+        let Some(metadata) = self.disk.metadata.as_mut().filter(|_| !self.disk.growth.is_moving()) else {
+            return Ok(());
+        };
+        let limited = |geometry: Geometry| {
+            let data_bytes = geometry.data_bytes.min(limit_bytes.unwrap_or(u64::MAX));
+            Geometry { data_bytes, ..geometry }
+        };
+        match metadata.geometry.placement {
+            Placement::Internal => match metadata.place_at_end_of(backing_bytes) {
+                Ok(geometry) => self.disk.growth.relocation = Some((limited(geometry), backing_bytes)),
+                Err(NotMoved::AtTheEnd) => return Ok(()),
+                Err(why) => return Err(why),
+            },
+            Placement::External if !metadata.superblock.layout.is_single() => return Err(NotMoved::Volumes),
+            Placement::External => {
+                let max_peers = metadata.geometry.max_peers;
+                let geometry =
+                    limited(Geometry::new(Placement::External, backing_bytes, meta_bytes, max_peers)?);
+                if geometry.data_bytes <= metadata.geometry.data_bytes {
+                    return Ok(());
+                }
+                metadata.use_geometry(geometry, backing_bytes);
+            }
+        }
+        self.disk.growth.measured = self.disk.persist.request(true);
+        Ok(())
+    }
+
+    /// Measured, and what came of it is durable.
+    pub(super) fn knows_its_room(&self) -> bool {
+        let growth = &self.disk.growth;
+        !growth.measuring && self.disk.persist.is_durable(growth.measured)
+    }
+
+    /// The size that the disk says was agreed on; 0 if none was.
+    pub(super) fn size_agreed(&self) -> u64 {
+        self.disk.metadata.as_ref().map_or(0, |m| m.superblock.agreed_bytes)
+    }
+
+    /// Bytes of data that the disk has room for; 0 without a disk.
+    pub(super) fn room_bytes(&self) -> u64 {
+        self.disk.metadata.as_ref().map_or(0, |m| m.geometry.data_bytes)
+    }
+
+    /// The stages of a run that moves the metadata, with everything that was asked for until now.
+    pub(super) fn relocation_stages(&mut self) -> Option<Vec<Vec<(Device, DiskOpKind)>>> {
+        let (wipes_first, forgets_log) = (seeded!(self, WipesBeforeMoving), seeded!(self, MovesWithoutLog));
+        let (geometry, device_bytes) = self.disk.growth.relocation.take()?;
+        let metadata = self.disk.metadata.as_mut()?;
+        let mut ring = vec![0; RING_BYTES];
+        if let Some(table) = self.disk.log.table_mut().filter(|_| !forgets_log) {
+            let first = table.write_anew(&mut ring);
+            if let ActivityLogState::Open(counts) = &mut metadata.superblock.activity_log {
+                *counts = first;
+            }
+        }
+        let mut steps = metadata.move_to(geometry, device_bytes, vec![(0, Bytes::from(ring))]);
+        if wipes_first {
+            steps.rotate_right(1);
+        }
+        let write = |(offset, data)| (Device::Meta, DiskOpKind::Write { offset, data, fua: false });
+        // No bit is cleared on disk before the block it stands for is durable.
+        let mut stages = vec![vec![(Device::Data, DiskOpKind::Flush)]];
+        for step in steps {
+            stages.push(step.into_iter().map(write).collect());
+            stages.push(vec![(Device::Meta, DiskOpKind::Flush)]);
+        }
+        let kib = device_bytes / 1024;
+        self.note(
+            None,
+            Level::Info,
+            format!("the disk has grown: its meta-data moves to the end of {kib} KB"),
+        );
+        Some(stages)
+    }
+
+    // A peer asks.
+
+    pub(super) fn resize_requested(
+        &mut self,
+        id: NodeId,
+        question: u64,
+        assume_clean: bool,
+    ) -> Result<(), String> {
+        if !self.disk.is_usable() || self.disk.leaving {
+            self.send(id, Message::ResizeReply { id: question, room_bytes: 0 });
+            return Ok(());
+        }
+        let Some(peer) = self.peer_mut(id) else { return Ok(()) };
+        peer.assumes_clean = assume_clean;
+        self.disk.growth.asked_by = Some((id, peer.session, question));
+        self.measure_disk();
+        Ok(())
+    }
+
+    /// Answers the peer that asks for the room, and shows clients the size that they may see.
+    pub(super) fn progress_growth(&mut self) {
+        if self.knows_its_room()
+            && let Some((id, session, question)) = self.disk.growth.asked_by.take()
+            && self.peer(id).is_some_and(|p| p.link_up && p.session == session)
+        {
+            self.send(id, Message::ResizeReply { id: question, room_bytes: self.room_bytes() });
+        }
+        if let Some(Hidden { version, .. }) = self.disk.growth.hidden
+            && self.disk.persist.is_durable(version)
+            && self.peers_agree_on_size()
+        {
+            self.disk.growth.hidden = None;
+            self.has_changed = true;
+        }
+    }
+
+    /// No write that a client may now give is beyond the end for a peer; and one that is to be sent what is new knows that it
+    /// lacks it, whatever becomes of it.
+    fn peers_agree_on_size(&self) -> bool {
+        let size_bytes = self.size_bytes();
+        let agrees = |p: &super::Peer| {
+            let same = p.lost_disk() || p.volume_bytes == size_bytes;
+            p.is_connected() && !p.in_round && same && !p.is_unmarked_target()
+        };
+        self.peers.iter().all(|p| !p.link_up || agrees(p))
+    }
+
+    // The volume grows.
+
+    /// The size that clients see: it grows when that is durable, and no peer that is connected has another.
+    pub fn shown_bytes(&self) -> u64 {
+        self.disk.growth.hidden.map_or(self.size_bytes(), |hidden| hidden.old_bytes)
+    }
+
+    /// From now on the volume is larger; what is new counts as different if it is to be sent. Returns the version of the
+    /// metadata that says so.
+    pub(super) fn grow(&mut self, bytes: u64, mark: bool) -> Version {
+        let mark = mark && !seeded!(self, GrowsWithoutBits);
+        let (old_bytes, shown_bytes) = (self.size_bytes(), self.shown_bytes());
+        if let Some(metadata) = self.disk.metadata.as_mut() {
+            metadata.superblock.agreed_bytes = bytes;
+            let slots = metadata.superblock.peers.iter();
+            for (bitmap, slot) in metadata.bitmaps.iter_mut().zip(slots) {
+                bitmap.grow_to(bytes);
+                if mark && slot.node.is_some() {
+                    bitmap.set_range(ByteRange::new(old_bytes, bytes - old_bytes));
+                }
+            }
+        }
+        if let Some(log) = self.disk.undo.log_mut() {
+            log.grow_to(bytes);
+        }
+        let version = self.disk.persist.request(true);
+        self.show_later(shown_bytes, version);
+        let text = format!("size = {} KB (was {} KB)", bytes / 1024, old_bytes / 1024);
+        self.note(None, Level::Info, text);
+        version
+    }
+
+    /// Clients go on with this size until that version of the metadata is durable.
+    pub(super) fn show_later(&mut self, old_bytes: u64, version: Version) {
+        let hidden = Some(Hidden { old_bytes, version });
+        self.disk.growth.hidden = if seeded!(self, ShowsSizeEarly) { None } else { hidden };
+    }
+
+    /// Clients of a node that works through its peer see the size that the peer has.
+    pub(super) fn learn_size_without_disk(&mut self, theirs: &Handshake) {
+        let same_volumes = self.last_layout == theirs.layout && theirs.layout.is_single();
+        let had_one = self.last_size_bytes > 0 && !self.disk.is_usable();
+        if had_one && theirs.disk >= DiskState::Negotiating && same_volumes {
+            self.last_size_bytes = self.last_size_bytes.max(theirs.agreed_bytes);
+        }
+    }
+
+    /// The peer's volume has this size from now on. True if ours has grown to it, with something to be sent.
+    pub(super) fn learn_size(&mut self, id: NodeId, bytes: u64) -> bool {
+        let Some(peer) = self.peer_mut(id) else { return false };
+        peer.volume_bytes = bytes;
+        let mark = !std::mem::take(&mut peer.assumes_clean);
+        let has_grown = |m: &Metadata| {
+            let agreed_bytes = m.superblock.agreed_bytes;
+            agreed_bytes != 0 && agreed_bytes < bytes && !m.superblock.generations.is_fresh()
+        };
+        if !self.disk.metadata.as_ref().is_some_and(has_grown) {
+            self.set_size(bytes);
+            return false;
+        }
+        let version = self.grow(bytes, mark);
+        // What it writes there must not vanish in a crash.
+        if let Some(peer) = self.peer_mut(id) {
+            peer.stalled_until = Some(version);
+        }
+        mark
+    }
+}
+
+impl Metadata {
+    /// The data has this room from now on, on a disk of this size; the metadata stays where it is.
+    fn use_geometry(&mut self, geometry: Geometry, backing_bytes: u64) {
+        self.geometry = geometry;
+        self.superblock.backing_bytes = backing_bytes;
+        let bytes = self.volume_bytes();
+        // Before any size was agreed on, the volume has all the room.
+        self.bitmaps.iter_mut().for_each(|bitmap| bitmap.grow_to(bytes));
+    }
+}

@@ -1,0 +1,128 @@
+//! Disks that grow: while nobody uses them, and under a mounted file system.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+
+use tandem_core::state::DiskState;
+
+use crate::device::{Mounted, pair_with_devices, run, size_bytes, text};
+use crate::node::{Node, RESOURCE};
+use crate::pair::{Pair, Setup};
+use crate::wait;
+
+const OLD: u64 = 32 << 20;
+const NEW: u64 = 64 << 20;
+/// What the metadata of one peer takes, at most.
+const METADATA: u64 = 64 << 10;
+
+fn grow_disk(node: &Node) {
+    OpenOptions::new().write(true).open(&node.disk).unwrap().set_len(NEW).unwrap();
+}
+
+fn volume_bytes(node: &Node) -> u64 {
+    node.status().unwrap().size_bytes
+}
+
+/// Meta-data lies at the end of the disk; the disk ends elsewhere when the node comes back.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_disk_that_has_grown_while_the_resource_was_down_keeps_its_metadata() {
+    let pair = Pair::synced(Setup::default());
+    let Pair { alpha, bravo, .. } = &pair;
+    let before = volume_bytes(bravo);
+    bravo.adm(&["down", RESOURCE]).ok();
+    alpha.client().unwrap().write(4096, &[7; 4096], true).unwrap();
+    grow_disk(bravo);
+    let looked = bravo.adm(&["dump-md", RESOURCE]).ok();
+    assert!(looked.stdout.contains(&format!("backing-bytes {OLD};")), "{looked:?}");
+    let refused = bravo.adm(&["create-md", RESOURCE]);
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("where the disk ended before it grew"), "{refused:?}");
+    bravo.adm(&["up", RESOURCE]).ok();
+    pair.wait_healed();
+    assert_eq!([volume_bytes(alpha), volume_bytes(bravo)], [before; 2], "the volume grows by command only");
+    pair.assert_identical();
+    bravo.adm(&["down", RESOURCE]).ok();
+    let looked = bravo.adm(&["dump-md", RESOURCE]).ok();
+    assert!(looked.stdout.contains(&format!("backing-bytes {NEW};")), "{looked:?}");
+    bravo.adm(&["up", RESOURCE]).ok();
+    pair.wait_healed();
+}
+
+/// The exercise: both disks grow, `resize`, `resize2fs`, and nobody has unmounted anything.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_mounted_file_system_grows() {
+    let (pair, [on_alpha, _]) = pair_with_devices();
+    let Pair { alpha, bravo, .. } = &pair;
+    run("mkfs.ext4", &["-q", text(&on_alpha)]);
+    let mounted = Mounted::new(&on_alpha, pair.folder());
+    let path = mounted.point.join("file");
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&[1; 100_000]).unwrap();
+    file.sync_all().unwrap();
+    let mut client = alpha.client().unwrap();
+
+    let refused = alpha.adm(&["resize", "--size", "48M", RESOURCE]).refused(10, "(111) Low.dev. smaller");
+    assert!(refused.stderr.contains("grow it first"), "{refused:?}");
+    alpha
+        .adm(&["resize", "--size", "8M", RESOURCE])
+        .refused(10, "(170) Implicit device shrinking not allowed");
+    pair.nodes().into_iter().for_each(grow_disk);
+    alpha.adm(&["resize", RESOURCE]).ok();
+    let grown = volume_bytes(alpha);
+    assert!((NEW - METADATA..NEW).contains(&grown), "{grown}");
+    assert_eq!(size_bytes(&on_alpha), grown, "the device grows with the volume");
+    run("resize2fs", &[text(&on_alpha)]);
+    file.write_all(&vec![2; 40 << 20]).unwrap();
+    file.sync_all().unwrap();
+    // Who stayed connected may use what is new.
+    client.write(grown - 4096, &[3; 4096], false).unwrap();
+    drop((file, client));
+    pair.wait_healed();
+    assert_eq!(volume_bytes(bravo), grown);
+    drop(mounted);
+    run("e2fsck", &["-fn", text(&on_alpha)]);
+    pair.assert_identical();
+
+    // Both come back from their disks alone.
+    for node in pair.nodes() {
+        node.kill();
+    }
+    for node in pair.nodes() {
+        node.adm(&["up", RESOURCE]).ok();
+    }
+    pair.wait_healed();
+    assert_eq!([volume_bytes(alpha), volume_bytes(bravo)], [grown; 2]);
+    alpha.promote();
+    let mounted = Mounted::new(&on_alpha, pair.folder());
+    let content = fs::read(mounted.point.join("file")).unwrap();
+    assert!(content.len() == 100_000 + (40 << 20) && content[100_000..].iter().all(|byte| *byte == 2));
+    drop(mounted);
+    alpha.adm(&["secondary", RESOURCE]).ok();
+}
+
+/// The peer is away, and learns of the new size when it comes; until its disk has grown it is refused.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_peer_that_was_away_learns_the_new_size() {
+    let pair = Pair::synced(Setup::default());
+    let Pair { alpha, bravo, .. } = &pair;
+    bravo.adm(&["disconnect", RESOURCE]).ok();
+    grow_disk(alpha);
+    let refused = alpha.adm(&["resize", RESOURCE]).refused(11, "(-15) State change requires a connection");
+    assert!(refused.stderr.contains("--assume-peer-has-space"), "{refused:?}");
+    alpha.adm(&["resize", "--assume-peer-has-space", RESOURCE]).ok();
+    let grown = volume_bytes(alpha);
+    alpha.client().unwrap().write(grown - 4096, &[9; 4096], true).unwrap();
+    bravo.adm(&["connect", RESOURCE]).ok();
+    let reason = || bravo.peer().and_then(|peer| peer.standalone_reason).unwrap_or_default();
+    wait::until("the small disk is refused", || reason().contains("disk size is too small!"));
+    grow_disk(bravo);
+    for node in pair.nodes() {
+        node.adm(&["connect", RESOURCE]).ok();
+    }
+    pair.wait_healed();
+    assert_eq!((volume_bytes(bravo), bravo.disk_state()), (grown, DiskState::UpToDate));
+    pair.assert_identical();
+}

@@ -1,0 +1,45 @@
+//! Growing a volume while it is in use.
+
+use clap::Args;
+use tandem_control::{Action, ResourceSpec};
+use tandem_core::io::Resize;
+
+use crate::cli::{Names, position};
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// How large, and what is known of the disks.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct ResizeOptions {
+    /// The resources, or their volumes.
+    #[command(flatten)]
+    pub names: Names,
+    /// This large, instead of as large as both disks let it be: sectors, or with a suffix k, M, G or s.
+    #[arg(long, value_name = "SIZE", value_parser = position)]
+    pub size: Option<u64>,
+    /// The peer is not there; its disk has grown too, and it learns of the new size when it comes.
+    #[arg(long)]
+    pub assume_peer_has_space: bool,
+    /// What is new is the same on both disks, such as zeroes: nothing is sent.
+    #[arg(long)]
+    pub assume_clean: bool,
+}
+
+pub(crate) fn resize(
+    session: &Session,
+    chosen: Vec<(ResourceSpec, Option<u16>)>,
+    options: &ResizeOptions,
+) -> u8 {
+    let specs: Vec<ResourceSpec> = chosen.into_iter().map(|(spec, _)| spec).collect();
+    let wish = Resize {
+        size_bytes: options.size,
+        assume_peer_has_space: options.assume_peer_has_space,
+        assume_clean: options.assume_clean,
+    };
+    session.for_each("resize", &specs, |spec| {
+        if session.dry_run || session.find_status(&spec.name)?.is_some() {
+            return session.act(&spec.name, Action::Resize(wish));
+        }
+        Err(Failure::NotUp(spec.name.clone()))
+    })
+}
