@@ -55,8 +55,11 @@ impl Monitor {
         if let Some(reason) = refused.filter(|_| frozen_ms.is_some_and(|ms| ms >= REFUSED_LIMIT_MS)) {
             return Some(format!("requests wait for a peer that does not talk to this node: {reason}"));
         }
-        if without_quorum_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
-            return Some("quorum is lost, and was not regained".into());
+        match without_quorum_ms {
+            // Clients are told of errors that they would not see if they had to wait.
+            Some(_) if !is_frozen => return Some("quorum is lost, and requests fail".into()),
+            Some(ms) if ms >= FROZEN_LIMIT_MS => return Some("quorum is lost, and was not regained".into()),
+            _ => {}
         }
         if frozen_ms.is_some_and(|ms| ms >= FROZEN_LIMIT_MS) {
             return Some("the peer could not be fenced: requests have waited too long".into());
@@ -126,16 +129,25 @@ mod tests {
 
     #[test]
     fn a_primary_that_has_lost_quorum_steps_down_after_a_while() {
-        for is_suspended in [true, false] {
-            let (mut monitor, mut alone) = (Monitor::default(), primary());
-            (alone.engine.quorum, alone.engine.suspended.quorum) = (false, is_suspended);
-            // What fails, or waits, does not answer.
-            assert_eq!(monitor.look(0, Some(&alone), Some(false)), None);
-            assert_eq!(monitor.look(FROZEN_LIMIT_MS - 1, Some(&primary()), None), None, "regained");
-            assert_eq!(monitor.look(FROZEN_LIMIT_MS, Some(&alone), None), None);
-            let trouble = monitor.look(2 * FROZEN_LIMIT_MS, Some(&alone), None);
-            assert!(trouble.is_some_and(|trouble| trouble.contains("quorum")));
-        }
+        let (mut monitor, mut alone) = (Monitor::default(), primary());
+        (alone.engine.quorum, alone.engine.suspended.quorum) = (false, true);
+        // Who waits does not answer.
+        assert_eq!(monitor.look(0, Some(&alone), Some(false)), None);
+        assert_eq!(monitor.look(FROZEN_LIMIT_MS - 1, Some(&primary()), None), None, "regained");
+        assert_eq!(monitor.look(FROZEN_LIMIT_MS, Some(&alone), None), None);
+        let trouble = monitor.look(2 * FROZEN_LIMIT_MS, Some(&alone), None);
+        assert!(trouble.is_some_and(|trouble| trouble.contains("quorum")));
+    }
+
+    #[test]
+    fn a_primary_whose_requests_fail_without_quorum_steps_down_at_once() {
+        let mut failing = primary();
+        failing.engine.quorum = false;
+        let trouble = Monitor::default().look(0, Some(&failing), None);
+        assert!(trouble.is_some_and(|trouble| trouble.contains("requests fail")));
+        let mut secondary = secondary();
+        secondary.engine.quorum = false;
+        assert_eq!(Monitor::default().look(0, Some(&secondary), None), None);
     }
 
     #[test]

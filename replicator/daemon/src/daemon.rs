@@ -39,6 +39,8 @@ const PEER_LIMIT: Duration = Duration::from_secs(5);
 const CLIENT_END_LIMIT: Duration = Duration::from_secs(10);
 /// For a demotion by force to be one in good order.
 const FORCE_LIMIT: Duration = Duration::from_secs(3);
+/// The same where requests wait for the peer to be fenced, for quorum or for the administrator: none of that comes in time.
+const FROZEN_FORCE_LIMIT: Duration = Duration::from_millis(200);
 /// For a resource to be taken down when the daemon stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// `detach` of a volume that has no disk.
@@ -349,15 +351,14 @@ impl Daemon {
             return Ok(());
         }
         entry.devices.fail().await;
+        let is_frozen = entry.resource.status().await.is_some_and(|status| status.suspended.any());
+        let limit = if is_frozen { FROZEN_FORCE_LIMIT } else { FORCE_LIMIT };
         let in_good_order = async {
             entry.resource.stop_clients(Clients::Present).await;
             entry.resource.command(AdminCommand::Secondary).await
         };
-        if !matches!(timeout(FORCE_LIMIT, in_good_order).await, Ok(Ok(()))) {
-            warn!(
-                resource = entry.spec().name,
-                "not demoted within {FORCE_LIMIT:?}: begins anew, as after a crash"
-            );
+        if !matches!(timeout(limit, in_good_order).await, Ok(Ok(()))) {
+            warn!(resource = entry.spec().name, "not demoted within {limit:?}: begins anew, as after a crash");
             self.remove(entry).await;
             let entry = self.create(&entry.spec()).await?;
             entry.resource.attach().await?;

@@ -25,6 +25,7 @@ mod outcome;
 mod pacemaker;
 mod partition;
 mod power_strip;
+mod quorum;
 mod scripts;
 mod servers;
 mod site;

@@ -51,6 +51,7 @@ impl Servers {
 
     fn make_file_system(&self) {
         let a = &self.lab.a;
+        wait::until("the nodes see each other", || self.adm(a, &["cstate", "r0"]).stdout == "Connected\n");
         self.adm(a, &["primary", "--force", "r0"]).ok();
         a.run("mkfs.ext4", &["-q", "-F", "/dev/drbd0"]).ok();
         a.run("mkdir", &["-p", "/srv/nfs"]).ok();

@@ -11,6 +11,7 @@ use nfs_failover::service;
 
 use crate::client::Client;
 use crate::host::Host;
+use crate::lab::Lab;
 use crate::outcome::binary;
 use crate::servers::{Servers, append};
 use crate::wait;
@@ -43,11 +44,15 @@ impl Site {
 
     /// `service` is what stands in the service's configuration besides.
     pub(crate) fn with(decider: Decider, service: &str) -> Site {
-        let word = match decider {
-            Decider::Ucarp => "ucarp",
-            Decider::Keepalived => "keepalived",
-        };
-        let servers = Servers::fenced(&format!("{PEERS} decider {word}; {service}"));
+        Site::on(Servers::fenced(&statements(decider, service)), decider)
+    }
+
+    /// One without a witness; `resource` is what stands in the resource's configuration besides.
+    pub(crate) fn unfenced(decider: Decider, resource: &str) -> Site {
+        Site::on(Servers::replicated(Lab::new(), &statements(decider, ""), resource), decider)
+    }
+
+    fn on(servers: Servers, decider: Decider) -> Site {
         let site = Site { watch: Watch::new(servers.hosts()), servers, decider };
         fs::write(site.file(PASSWORD), "secret\n").unwrap();
         // What the hooks call, with the configuration of here.
@@ -73,18 +78,24 @@ impl Site {
     /// The same, with this in the service's configuration besides.
     pub(crate) fn serving_with(decider: Decider, service: &str) -> (Site, Client) {
         let site = Site::with(decider, service);
-        let (a, b) = (&site.servers.lab.a, &site.servers.lab.b);
-        site.elect(a);
-        site.wait_up(a);
-        site.elect(b);
-        let client = site.servers.client.start(&site.servers.lab.c);
+        let client = site.serve();
+        (site, client)
+    }
+
+    /// Serves from `a`, with a client writing.
+    pub(crate) fn serve(&self) -> Client {
+        let (a, b) = (&self.servers.lab.a, &self.servers.lab.b);
+        self.elect(a);
+        self.wait_up(a);
+        self.elect(b);
+        let client = self.servers.client.start(&self.servers.lab.c);
         client.goes_on();
         // Who came within the last second is not woken by the next server.
-        site.wait("the client is on the list", || {
-            site.servers.lab.a.run("grep", &["-q", ":2049 ", "/srv/nfs/.nfs-state/clients"]).code == Some(0)
+        self.wait("the client is on the list", || {
+            a.run("grep", &["-q", ":2049 ", "/srv/nfs/.nfs-state/clients"]).code == Some(0)
         });
         client.longest_stall();
-        (site, client)
+        client
     }
 
     /// Starts whoever elects on a host.
@@ -234,8 +245,14 @@ impl Site {
     /// Waits until a host was refused the service, or has given it up.
     #[track_caller]
     pub(crate) fn wait_refused(&self, host: &Host) {
-        let is_refused = || view(host).is_some_and(|view| view.trouble.is_some());
-        self.wait(&format!("{} is refused", host.name), is_refused);
+        self.wait_trouble(host, "");
+    }
+
+    /// Waits until a host was refused the service, or has given it up, for a reason that contains this.
+    #[track_caller]
+    pub(crate) fn wait_trouble(&self, host: &Host, why: &str) {
+        let is_refused = || view(host).and_then(|view| view.trouble).is_some_and(|said| said.contains(why));
+        self.wait(&format!("{} is refused: {why}", host.name), is_refused);
     }
 
     fn program(&self) -> PathBuf {
@@ -245,6 +262,15 @@ impl Site {
     fn file(&self, name: &str) -> PathBuf {
         self.servers.lab.folder().join(name)
     }
+}
+
+/// What stands in the configuration of a service that this one elects.
+fn statements(decider: Decider, service: &str) -> String {
+    let word = match decider {
+        Decider::Ucarp => "ucarp",
+        Decider::Keepalived => "keepalived",
+    };
+    format!("{PEERS} decider {word}; {service}")
 }
 
 /// How far the service says it is on its host.
