@@ -5,18 +5,16 @@
 //! replication link is cut) all of them see the same configuration, so that the claim alone decides. Once they have lost
 //! each other, each has a configuration of its own: then nothing is claimed before the peer is known to be down.
 
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::met::must_have_met;
 use super::{Broken, Context, Verdict};
+use crate::system::pacemaker::{self, ANSWER_LIMIT, attribute};
 
 /// Noticing, electing who coordinates, and fencing with its delay; less than tandemd gives a handler.
 const LIMIT: Duration = Duration::from_secs(100);
 const PAUSE: Duration = Duration::from_millis(200);
-/// One question; the cluster does not answer while it elects who coordinates.
-const ANSWER_LIMIT: &str = "--timeout=10";
 /// One word from the peer's controller.
 const PEER_LIMIT: &str = "--timeout=3";
 
@@ -190,29 +188,12 @@ fn standing(node_state: &str) -> Standing {
     }
 }
 
-/// The first attribute of this name.
-fn attribute<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = xml.split_once(&format!(" {name}=\""))?;
-    rest.split_once('"').map(|(value, _)| value)
-}
-
-/// What the configuration or the state of the cluster holds there; nothing if nothing does.
 fn query(path: &str, how: &[&str]) -> Result<String, Broken> {
-    const NOTHING: &str = "No such device or address";
-    match ask("cibadmin", &[&["--query", "--sync-call", ANSWER_LIMIT, "--xpath", path], how].concat()) {
-        Err(Broken(error)) if error.contains(NOTHING) => Ok(String::new()),
-        result => result,
-    }
+    pacemaker::query(path, how).map_err(Broken)
 }
 
 fn ask(program: &str, arguments: &[&str]) -> Result<String, Broken> {
-    let output = Command::new(program).args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).output();
-    let output = output.map_err(|e| Broken(format!("{program}: {e}")))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(Broken(format!("{program}: {}: {}", output.status, text(&output.stderr)))),
-    }
+    pacemaker::ask(program, arguments).map_err(Broken)
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Word;
 use crate::config::{Decider, Service};
+use crate::system::pacemaker;
 
 /// What keepalived adds to the priority of an instance that must not be elected: FAULT.
 const FAULT: &str = "-254\n";
@@ -20,6 +22,7 @@ const STEP_BACK: Signal = Signal::SIGUSR2;
 /// How a service's elector is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Telling {
+    service: String,
     decider: Decider,
     addresses: Vec<String>,
     track_file: PathBuf,
@@ -29,14 +32,15 @@ impl Telling {
     /// `run` is the service's folder.
     pub(crate) fn new(service: &Service, run: &Path) -> Telling {
         Telling {
+            service: service.name.clone(),
             decider: service.decider,
             addresses: service.vips.iter().map(|vip| vip.address.to_string()).collect(),
             track_file: run.join(format!("{}.track", service.name)),
         }
     }
 
-    /// Tells it. Pacemaker finds out by its monitor, HAProxy by the health endpoint.
-    pub(crate) fn tell(&self, word: &Word) -> io::Result<()> {
+    /// Tells it, of a service that was up or not. HAProxy finds out by the health endpoint.
+    pub(crate) fn tell(&self, word: &Word, was_up: bool) -> io::Result<()> {
         match (self.decider, word) {
             (Decider::Ucarp, Word::Unfit(_)) => {
                 for pid in processes("ucarp", &self.addresses)? {
@@ -47,6 +51,17 @@ impl Telling {
             }
             (Decider::Keepalived, Word::Unfit(_)) => fs::write(&self.track_file, FAULT),
             (Decider::Keepalived, Word::Fit) => fs::write(&self.track_file, NO_FAULT),
+            // How a promotion has ended, its agent says itself.
+            (Decider::Pacemaker, Word::Unfit(_)) if was_up => {
+                let service = self.service.clone();
+                // Nothing waits for the cluster, least of all the demotion.
+                thread::spawn(move || {
+                    if let Err(error) = pacemaker::report_failure(&service) {
+                        eprintln!("{service}: the cluster finds out by its monitor: {error}");
+                    }
+                });
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -173,6 +173,7 @@ impl Keeper {
 
     fn handle(&mut self, input: Input) {
         let now_ms = self.now_ms();
+        let was_up = self.machine.phase() == Phase::Up;
         for output in self.machine.handle(now_ms, input) {
             match output {
                 Output::Spend => {
@@ -190,7 +191,7 @@ impl Keeper {
                         Word::Unfit(reason) => self.log(&format!("not fit to serve: {reason}")),
                         Word::Fit => self.log("fit to serve again"),
                     }
-                    self.report(self.telling.tell(&word), "telling whoever elects");
+                    self.report(self.telling.tell(&word, was_up), "telling whoever elects");
                 }
             }
         }

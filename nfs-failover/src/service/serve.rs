@@ -97,7 +97,7 @@ pub fn serve(
             Found::MustFence(why) => Word::Unfit(why.clone()),
             Found::Up | Found::Down | Found::Halfway | Found::Leaving => Word::Fit,
         };
-        telling.tell(&word).map_err(failed("telling whoever elects"))?;
+        telling.tell(&word, false).map_err(failed("telling whoever elects"))?;
         let mailbox = Mailbox::new(run, &service.name);
         let handle = keeper::start(view, found, Arc::clone(&mover), mailbox, telling);
         Ok(Kept { service: service.clone(), handle, mover })

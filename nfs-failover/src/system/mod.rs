@@ -1,9 +1,10 @@
-//! The machine: programs, processes, mounts, filesystems. Everything here has a time limit.
+//! The machine: programs, processes, mounts, filesystems. Everything here has a time limit, be it its own.
 
 pub mod filesystem;
 pub mod interfaces;
 pub mod logs;
 pub mod mounts;
+pub mod pacemaker;
 pub mod process;
 pub mod program;
 pub mod shut_down;
