@@ -4,12 +4,15 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Scene, server};
 use crate::config::Server;
 use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::system::within;
 
 const HOSTS: &str = "/etc/hosts";
+const KEEP_LIMIT: Duration = Duration::from_secs(2);
 
 /// The step, if the server has such locks: the kernel's.
 pub(super) fn notify(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
@@ -79,6 +82,20 @@ impl Step for Notify {
     }
 }
 
+/// Has the next server tell those who have locks now: the kernel ends these with its threads, and has `rpc.statd` forget one
+/// after the other who had them. It is told by a copy, which `sm-notify` reads, too.
+pub(super) fn keep_noted(state: &Path) {
+    let statd = state.join("statd");
+    let copy = move || {
+        for noted in fs::read_dir(statd.join("sm")).into_iter().flatten().flatten() {
+            // Whoever cannot be noted loses its locks, which is no reason to go on serving.
+            let _ = fs::copy(noted.path(), statd.join("sm.bak").join(noted.file_name()));
+        }
+    };
+    // Nor is a volume that hangs.
+    let _ = within(KEEP_LIMIT, copy);
+}
+
 /// What clients are told is the name of the server must lead back from the address, or `sm-notify` says nothing at all. So
 /// that it needs no name server, and does not wait for one, it sees the address as a name of its own, and clients know that.
 fn hosts_with(address: IpAddr, known: &str) -> String {
@@ -105,6 +122,23 @@ mod tests {
     /// What statd has noted of a client that holds locks.
     const CLIENT: &str =
         "0000000000000000 000186b5 00000003 00000010 0123456789abcdef0123456789abcdef 127.0.0.1 server\n";
+
+    #[test]
+    fn who_has_locks_is_told_by_the_next_server_although_this_one_forgets_them() {
+        let state = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-noted-XXXXXX")).unwrap();
+        // Where nothing is mounted there is nothing.
+        keep_noted(&state);
+        for folder in ["statd/sm", "statd/sm.bak"] {
+            fs::create_dir_all(state.join(folder)).unwrap();
+        }
+        fs::write(state.join("statd/sm/10.0.0.7"), CLIENT).unwrap();
+        fs::write(state.join("statd/sm.bak/10.0.0.8"), "not reached yet").unwrap();
+        keep_noted(&state);
+        fs::remove_file(state.join("statd/sm/10.0.0.7")).unwrap();
+        let kept = |name: &str| fs::read_to_string(state.join("statd/sm.bak").join(name)).unwrap();
+        assert_eq!((kept("10.0.0.7"), kept("10.0.0.8")), (CLIENT.into(), "not reached yet".into()));
+        fs::remove_dir_all(state).unwrap();
+    }
 
     #[test]
     fn the_address_is_the_first_name_for_itself() {

@@ -87,6 +87,17 @@ impl Process {
     }
 }
 
+/// Processes of this name that live in this network.
+pub fn named(name: &str) -> Vec<Process> {
+    let network = |folder: &Path| fs::read_link(folder.join("ns/net")).ok();
+    let own = network(Path::new("/proc/thread-self"));
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    all.filter(|folder| fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim_end() == name))
+        .filter(|folder| network(folder) == own)
+        .filter_map(|folder| Process::of(folder.file_name()?.to_str()?.parse().ok()?))
+        .collect()
+}
+
 /// The state and the beginning of a process, from behind its name, which may hold anything.
 fn stat(pid: i32) -> Option<(char, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -101,6 +112,20 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn processes_are_found_by_their_name() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let process = Process::of(child.id() as i32).unwrap();
+        // It has the name once it is that program.
+        Turn::new(Duration::from_secs(30), Cancel::default())
+            .until(|| named("sleep").contains(&process).then_some(()))
+            .unwrap();
+        assert!(named("no-such-program").is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!named("sleep").contains(&process));
+    }
 
     #[test]
     fn a_process_is_known_again_and_ended() {

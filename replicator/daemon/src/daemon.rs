@@ -358,7 +358,10 @@ impl Daemon {
             entry.resource.command(AdminCommand::Secondary).await
         };
         if !matches!(timeout(limit, in_good_order).await, Ok(Ok(()))) {
-            warn!(resource = entry.spec().name, "not demoted within {limit:?}: begins anew, as after a crash");
+            warn!(
+                resource = entry.spec().name,
+                "not demoted within {limit:?}: begins anew, as after a crash"
+            );
             self.remove(entry).await;
             let entry = self.create(&entry.spec()).await?;
             entry.resource.attach().await?;

@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use super::{STOP_PATIENCE, Scene, await_answer, ensure_portmapper};
+use super::{LOCKD_PORT, STOP_PATIENCE, Scene, await_answer, ensure_portmapper};
 use crate::config::{Client, Service, Squash};
 use crate::here::Here;
 use crate::plan::{Trouble, Turn, trouble};
@@ -14,7 +14,6 @@ use crate::system::program::{program, start as start_program};
 
 const PROGRAM: &str = "ganesha.nfsd";
 const MOUNTD_PORT: u16 = 20048;
-const LOCKD_PORT: u16 = 32803;
 
 pub(super) fn runs(scene: &Scene) -> bool {
     process(scene).is_some()

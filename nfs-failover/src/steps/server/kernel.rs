@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,8 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
 
-use super::super::PROGRAM_LIMIT;
-use super::{STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
+use super::super::{PROGRAM_LIMIT, notify};
+use super::foreign::{self, Exported};
+use super::listener;
+use super::{LOCKD_PORT, PORT, STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
 use crate::config::{Client, Export, Service};
 use crate::net::rpc;
 use crate::plan::{Cancel, Trouble, Turn, trouble};
@@ -27,17 +30,18 @@ const GRACE_FILE: &str = "/proc/fs/nfsd/nfsv4gracetime";
 const LEASE_FILE: &str = "/proc/fs/nfsd/nfsv4leasetime";
 const VERSIONS_FILE: &str = "/proc/fs/nfsd/versions";
 const LISTENERS_FILE: &str = "/proc/fs/nfsd/portlist";
-/// For IPv4 and IPv6.
+/// As the kernel lists one.
 const LISTENER: &str = "tcp 2049";
 const LOCK_GRACE_FILE: &str = "/proc/sys/fs/nfs/nlm_grace_period";
+const LOCK_PORT_FILES: [&str; 2] = ["/proc/sys/fs/nfs/nlm_tcpport", "/proc/sys/fs/nfs/nlm_udpport"];
 const THREADS: &str = "8";
 /// What `exportfs` notes for `rpc.mountd`.
-const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
+pub(super) const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
 /// Fixed ports, so that they can be closed and opened.
 const MOUNTD_PORT: u16 = 20048;
 const STATD_PORT: &str = "662";
 /// Remembers which NFSv4 clients have opens and locks.
-const TRACKER: &str = "nfsdcld";
+pub(super) const TRACKER: &str = "nfsdcld";
 /// The same for the sake of trying it.
 const REHEARSAL: &str = "rehearsal";
 /// Programs that keep their state on the volume, and go with it. `rpc.mountd` knows nothing without exports, and stays.
@@ -45,8 +49,17 @@ const HELPERS: &[&str] = &[TRACKER, "statd", "sm-notify"];
 /// The kernel ends threads and opens at once; writing back may take its time.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Whether it has threads.
-pub(super) fn runs() -> bool {
+/// Whether it has threads, and these are ours.
+pub(super) fn runs(scene: &Scene) -> bool {
+    has_threads() && foreign::is_ours(scene)
+}
+
+/// Whether a demotion has to end something: also what somebody else has started, if it is of use to nobody.
+pub(super) fn is_to_end(scene: &Scene) -> bool {
+    helpers_run(scene) || has_threads() && foreign::served(scene).is_none()
+}
+
+fn has_threads() -> bool {
     fs::read_to_string(THREADS_FILE).is_ok_and(|threads| threads.trim() != "0")
 }
 
@@ -62,8 +75,7 @@ pub(in crate::steps) fn watch_locks(scene: &Scene) -> Result<(), Trouble> {
     start_helper(scene, "statd", "rpc.statd", &arguments)
 }
 
-/// Whether something of it is left.
-pub(super) fn helpers_run(scene: &Scene) -> bool {
+fn helpers_run(scene: &Scene) -> bool {
     HELPERS.iter().any(|name| helper(scene, name).is_some())
 }
 
@@ -87,11 +99,11 @@ pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
 /// Tells `rpc.mountd` what is exported, which is so only while the volume is mounted: `mp`.
 fn export(scene: &Scene) -> Result<(), Trouble> {
     let service = &scene.service;
-    let known = fs::read_to_string(EXPORTED_FILE).unwrap_or_default();
+    let known = Exported::read();
     for export in &service.exports {
         for client in &export.clients {
             let options = options(export, client, &service.mount.point);
-            if !is_exported(&known, export, client, &service.mount.point) {
+            if !known.has(export, client, &options) {
                 scene.run(
                     program("exportfs", &["-o", &options, &exported(export, client)]),
                     "",
@@ -101,15 +113,6 @@ fn export(scene: &Scene) -> Result<(), Trouble> {
         }
     }
     Ok(())
-}
-
-/// Whether the list of exports has this one, as it is to be.
-fn is_exported(known: &str, export: &Export, client: &Client, point: &Path) -> bool {
-    let beginning = format!("{}\t{}(", export.path.display(), client.host);
-    let line = known.lines().find_map(|line| line.strip_prefix(&beginning)?.strip_suffix(')'));
-    let words: Vec<&str> = line.unwrap_or_default().split(',').collect();
-    let has = |option: &String| words.contains(&option.as_str());
-    options(export, client, point).split(',').map(str::to_owned).all(|option| has(&option))
 }
 
 /// What the kernel has been told of exports and clients is asked for anew.
@@ -124,13 +127,26 @@ fn forget_told() {
 pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     let service = &scene.service;
     prepare(scene)?;
+    make_room(scene)?;
     let state = |folder: &str| service.state.join(folder).to_string_lossy().into_owned();
     start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
     forget_told();
     await_client_tracking(scene, TRACKER, turn)?;
+    foreign::note_ours(scene)?;
     start_threads(service)?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
     Ok(format!("{THREADS} threads answer"))
+}
+
+/// A server that somebody else has started makes room, or it stays.
+fn make_room(scene: &Scene) -> Result<(), Trouble> {
+    if has_threads() && !foreign::is_ours(scene) {
+        if let Some(folder) = foreign::served(scene) {
+            return Err(foreign::refusal(&folder));
+        }
+        end_threads(STOP_LIMIT)?;
+    }
+    foreign::end_trackers(helper(scene, TRACKER))
 }
 
 /// The kernel looks for `nfsdcld` for one second when its threads start, and remembers clients elsewhere if it does not find
@@ -193,15 +209,20 @@ fn rehearse_client_tracking(scene: &Scene) -> Result<(), Trouble> {
 /// What `rpc.nfsd` would do. Times and versions are taken only before there is a listener, the listener only once.
 fn start_threads(service: &Service) -> Result<(), Trouble> {
     let (grace, lease) = (service.grace_s.to_string(), service.lease_s.to_string());
-    if Path::new(LOCK_GRACE_FILE).exists() {
-        tell(LOCK_GRACE_FILE, &grace)?;
+    // A kernel without NFSv3 has none of these.
+    let ports = LOCK_PORT_FILES.map(|file| (file, LOCKD_PORT.to_string()));
+    for (file, word) in [(LOCK_GRACE_FILE, grace.clone())].into_iter().chain(ports) {
+        if Path::new(file).exists() {
+            tell(file, &word)?;
+        }
     }
     if !has_listener() {
         tell(GRACE_FILE, &grace)?;
         tell(LEASE_FILE, &lease)?;
         // A kernel without this version refuses to be told so.
         let _ = tell(VERSIONS_FILE, "-2");
-        tell(LISTENERS_FILE, LISTENER)?;
+        let sockets = listener::sockets(PORT).map_err(trouble(format_args!("listening at port {PORT}")))?;
+        sockets.iter().try_for_each(|socket| tell(LISTENERS_FILE, &socket.as_raw_fd().to_string()))?;
     }
     // The kernel takes the server's scope from the name of the host on which its threads are started: this is that host, for
     // the moment.
@@ -234,11 +255,15 @@ fn end_threads(limit: Duration) -> Result<(), Trouble> {
 }
 
 pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
+    notify::keep_noted(&scene.service.state);
     // Without threads there are no opens and no locks.
-    let stopped = match runs() || has_listener() {
+    let stopped = match (has_threads() || has_listener()) && foreign::served(scene).is_none() {
         true => end_threads(STOP_LIMIT.min(turn.left())),
         false => Ok(()),
     };
+    if stopped.is_ok() {
+        foreign::forget_ours(scene);
+    }
     for export in &scene.service.exports {
         for client in &export.clients {
             // It may never have been exported.

@@ -1,7 +1,9 @@
 //! The NFS server.
 
+mod foreign;
 mod ganesha;
 mod kernel;
+mod listener;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -22,6 +24,8 @@ pub(super) use kernel::{start_helper, watch_locks, watches_locks};
 pub(super) const STATE_FOLDERS: &[&str] = &["ganesha", "nfsdcld", "statd/sm", "statd/sm.bak"];
 
 const PORT: u16 = 2049;
+/// So that it can be closed and opened.
+const LOCKD_PORT: u16 = 32803;
 /// Both servers speak it.
 const VERSION: u32 = 4;
 const PORTMAPPER: &str = "rpcbind";
@@ -91,7 +95,7 @@ impl Step for Start {
     fn check(&self) -> Result<Option<String>, Trouble> {
         let runs = match self.0.service.server {
             Server::Ganesha => ganesha::runs(&self.0),
-            _ => kernel::runs(),
+            _ => kernel::runs(&self.0),
         };
         Ok((runs && answers(&self.0.service).is_ok()).then(|| "answers".into()))
     }
@@ -134,7 +138,7 @@ impl Step for Stop {
     fn check(&self) -> Result<Option<String>, Trouble> {
         let runs = match self.0.service.server {
             Server::Ganesha => ganesha::runs(&self.0),
-            _ => kernel::runs() || kernel::helpers_run(&self.0),
+            _ => kernel::is_to_end(&self.0),
         };
         Ok((!runs).then(|| "not running".into()))
     }

@@ -47,6 +47,7 @@ const MODULES: &[&str] = &[
     "nbd",
     "nf_tables",
     "nfsd",
+    "nfsv3",
     "nfsv4",
     "nft_ct",
     "nft_reject_inet",

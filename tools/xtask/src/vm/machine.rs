@@ -12,9 +12,9 @@ use super::network::{PREFIX, address};
 use crate::process::Result;
 
 /// A machine is up within this time even when the host has much else to do.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
 /// Within this time everything ends that is said without another limit.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
 const MEMORY_MB: u32 = 512;
 /// The kernel's words: nothing that waits, a panic ends the machine, and a host with much to do may be late with the timer's
 /// interrupts.

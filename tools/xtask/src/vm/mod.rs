@@ -10,6 +10,7 @@ mod drbd;
 mod image;
 mod lab;
 mod load;
+mod locks;
 mod machine;
 mod nbd;
 mod network;
@@ -44,6 +45,8 @@ pub(crate) enum Scenario {
         #[arg(long)]
         alone: bool,
     },
+    /// An NFSv3 client's lock through a planned move and a power cut: taken again, and refused to another
+    Locks,
     /// Both sides go on without each other and meet again; one command decides, and is taken back
     Split,
     /// Boots two machines with a replicated device and takes commands for them from standard input
@@ -57,6 +60,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<()> {
         Scenario::Nbd { restarts } => nbd::run(restarts),
         Scenario::DrbdBaseline => power_cut::run_baseline(),
         Scenario::HaNfs { alone } => power_cut::run_tandem(alone),
+        Scenario::Locks => locks::run(),
         Scenario::Split => split::run(),
         Scenario::Shell => shell::run(),
     }

@@ -13,7 +13,7 @@ const RESOURCE: &str = include_str!("guest/tandem/r0.res");
 const SERVICE: &str = include_str!("guest/tandem/nfs-failover.conf");
 const VIP_UP: &str = include_str!("../../../../packaging/ucarp/vip-up");
 const VIP_DOWN: &str = include_str!("../../../../packaging/ucarp/vip-down");
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const RESYNC_LIMIT: Duration = Duration::from_secs(180);
 
 /// The stack.
