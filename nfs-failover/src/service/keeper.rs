@@ -24,6 +24,10 @@ pub trait Mover: Send + Sync + 'static {
     fn prepare(&self) {}
     /// Whether the server answers.
     fn server_answers(&self) -> bool;
+    /// What has become of the volume that the server does not notice, if anything.
+    fn volume_trouble(&self) -> Option<String> {
+        None
+    }
     /// Gives up a role that this node has while nothing is served, if it has.
     fn yield_role(&self) {}
     /// Kills the server, if there is one: a drill.

@@ -83,6 +83,12 @@ impl Mover for Plans {
         server && steps::is_content(service)
     }
 
+    fn volume_trouble(&self) -> Option<String> {
+        steps::takes_no_writes(&self.0).then(|| {
+            "the filesystem takes no writes any more: the kernel's log says why; see that it is checked (fsck)".into()
+        })
+    }
+
     fn check(&self) -> Option<Checked> {
         let Scene { here, service, .. } = self.0.as_ref();
         Some(Checked { settings: settings(service), complaints: complaints_here(service, here) })

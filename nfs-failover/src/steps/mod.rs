@@ -30,6 +30,7 @@ use crate::system::program::run_with;
 
 pub use hook::is_content;
 pub use keep::keep;
+pub use mount::takes_no_writes;
 pub use role::yield_role;
 pub use server::{answers, kill as kill_server};
 

@@ -106,6 +106,12 @@ pub(super) fn is_volume(scene: &Scene, mounted: &Mounted) -> Result<bool, Troubl
     Ok(mounted.is_of(&device::path(scene).map_err(cannot_tell)?))
 }
 
+/// Whether the volume is mounted and takes no writes: a filesystem that meets errors makes itself so (`errors=remount-ro`), and
+/// its server goes on answering.
+pub fn takes_no_writes(scene: &Scene) -> bool {
+    mounts::at(&scene.service.mount.point).is_ok_and(|mounted| mounted.is_some_and(|one| one.is_read_only))
+}
+
 fn note(scene: &Scene, mounted: &Mounted) -> Result<(), Trouble> {
     let path = noted(scene);
     fs::write(&path, shown(mounted)).map_err(trouble(path.display()))

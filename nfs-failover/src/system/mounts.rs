@@ -17,7 +17,12 @@ pub struct Mounted {
     pub device: (u64, u64),
     /// The device's name, or a word.
     pub source: PathBuf,
+    /// It takes no writes, as asked for or by itself.
+    pub is_read_only: bool,
 }
+
+/// What says so, of a mount or of its filesystem, which newer kernels have say what became of it.
+const READ_ONLY: &[&str] = &["ro", "emergency_ro", "shutdown"];
 
 /// What this process sees at a folder: the last one mounted there covers the others.
 pub fn at(point: &Path) -> Result<Option<Mounted>, Trouble> {
@@ -63,11 +68,15 @@ fn parse(line: &str) -> Option<Mounted> {
     let mut fields = before.split(' ').skip(2);
     let (major, minor) = fields.next()?.split_once(':')?;
     let point = unescaped(fields.nth(1)?);
-    let source = unescaped(after.split(' ').nth(1)?);
+    let options = fields.next()?;
+    let mut after = after.split(' ').skip(1);
+    let source = unescaped(after.next()?);
+    let mut options = options.split(',').chain(after.next().unwrap_or_default().split(','));
     Some(Mounted {
         point: point.into(),
         device: (major.parse().ok()?, minor.parse().ok()?),
         source: source.into(),
+        is_read_only: options.any(|option| READ_ONLY.contains(&option)),
     })
 }
 
@@ -95,10 +104,27 @@ mod tests {
     fn a_line_is_read_with_its_escapes() {
         let line =
             r"36 35 98:7 / /srv/my\040nfs rw,noatime master:1 - ext4 /dev/drbd\0400 rw,errors=remount-ro";
-        let expected = Mounted { point: "/srv/my nfs".into(), device: (98, 7), source: "/dev/drbd 0".into() };
+        let expected = Mounted {
+            point: "/srv/my nfs".into(),
+            device: (98, 7),
+            source: "/dev/drbd 0".into(),
+            is_read_only: false,
+        };
         assert_eq!(parse(line), Some(expected));
         assert_eq!(parse("nonsense"), None);
         assert_eq!(unescaped(r"a\b\134"), r"a\b\");
+    }
+
+    #[test]
+    fn a_filesystem_that_takes_no_writes_says_so() {
+        let is_read_only = |mount: &str, filesystem: &str| {
+            let line = format!("36 35 98:7 / /srv {mount} - ext4 /dev/drbd0 {filesystem}");
+            parse(&line).unwrap().is_read_only
+        };
+        assert!(!is_read_only("rw,noatime", "rw,errors=remount-ro"));
+        assert!(is_read_only("rw,noatime", "rw,emergency_ro,errors=remount-ro"));
+        assert!(is_read_only("rw,noatime", "ro,errors=remount-ro"));
+        assert!(is_read_only("ro,noatime", "rw"));
     }
 
     #[test]

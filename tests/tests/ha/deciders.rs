@@ -70,6 +70,25 @@ fn a_server_that_hangs_is_noticed_and_the_service_moves() {
 }
 
 #[test]
+#[ignore = "needs root, ucarp, nfs-ganesha, libnfs-dev and the release binaries"]
+fn a_filesystem_that_meets_an_error_is_noticed_and_given_up() {
+    let (site, client) = Site::serving(Decider::Ucarp);
+    // It would be told of the error.
+    let seen = client.end();
+    let [a, b] = site.servers.hosts();
+    let since = Instant::now();
+    // As if the kernel had found one: it makes the filesystem read-only.
+    let meet = "echo of-the-lab >/sys/fs/ext4/$(basename $(readlink -f /dev/drbd0))/trigger_fs_error";
+    a.run("sh", &["-c", meet]).ok();
+    site.wait_trouble(a, "takes no writes any more");
+    site.wait_down(a);
+    println!("filesystem read-only: the service is given up after {:.2?}", since.elapsed());
+    site.wait("one serves again", || site.is_up(a) != site.is_up(b));
+    site.servers.client.expect(&site.servers.lab.c, seen.acknowledged);
+    site.watch.expect_one_mount();
+}
+
+#[test]
 #[ignore = "needs root, keepalived, nfs-ganesha, libnfs-dev and the release binaries"]
 fn keepalived_moves_the_service_when_the_power_fails() {
     let (mut site, client) = Site::serving(Decider::Keepalived);

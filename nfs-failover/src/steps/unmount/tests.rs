@@ -128,7 +128,8 @@ fn of_another_filesystem_inside_only_who_uses_it_there_is_ended() {
         // As if the filesystem of the temporary folder, which everybody uses, were mounted there, too.
         let dev = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(folder).unwrap());
         let device = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
-        let mounted = Mounted { point: folder.to_owned(), device, source: "/dev/root".into() };
+        let mounted =
+            Mounted { point: folder.to_owned(), device, source: "/dev/root".into(), is_read_only: false };
         let inner = Real { scene: &scene, mounted: &mounted, is_volume: false };
         let mut child = std::process::Command::new("sleep").arg("600").current_dir(folder).spawn().unwrap();
         let mut other =
@@ -146,8 +147,12 @@ fn of_another_filesystem_inside_only_who_uses_it_there_is_ended() {
 fn the_volume_is_known_by_what_was_noted_and_nothing_else_is_taken_for_it() {
     with_folder(|folder| {
         let scene = scene(folder);
-        let mounted =
-            |device| Mounted { point: "/srv/nfs".into(), device, source: Path::new("/dev/sda1").to_owned() };
+        let mounted = |device| Mounted {
+            point: "/srv/nfs".into(),
+            device,
+            source: "/dev/sda1".into(),
+            is_read_only: false,
+        };
         let unknown = mount::is_volume(&scene, &mounted((8, 1))).unwrap_err().message;
         assert!(unknown.contains("/dev/sda1 is mounted on /srv/nfs; whether it is r0: "), "{unknown}");
         std::fs::write(scene.here.folder().unwrap().join("nfs.mounted"), "7:3").unwrap();
