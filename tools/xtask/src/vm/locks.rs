@@ -72,6 +72,7 @@ pub(super) fn run() -> Result<()> {
         expect(&mut other, "refused")
     })?;
     steps.run("the power of n2 is cut, n1 serves", || {
+        Tandem.wait_until_equal(&mut n2)?;
         n2.cut_power()?;
         promote(&mut n1)
     })?;
@@ -91,7 +92,7 @@ pub(super) fn run() -> Result<()> {
 /// Has a node serve, with the times and ports that are configured.
 fn promote(node: &mut Machine) -> Result<()> {
     let promoted = node.sh_within(LIMIT, &format!("nfs-failover promote nfs || {{ cat {LOG}; exit 1; }}"))?;
-    print!("{promoted}{}", node.sh(TIMES)?);
+    print!("{promoted}{}", node.sh(&format!("{TIMES}\ngrep ' notify ' {LOG} | tail -1; ls -C {STATE}/*"))?);
     node.wait_until("it is found at the usual ports", PORTS, LIMIT, "rpcinfo -p")
 }
 
@@ -103,7 +104,10 @@ fn mount(client: &mut Machine) -> Result<()> {
 
 /// Whether a client that asks for the lock, once the grace is over, is refused or granted it.
 fn expect(client: &mut Machine, answer: &str) -> Result<()> {
-    let script = format!("flock -n {LOCKED} true && echo granted || echo refused");
+    // Another status is another trouble.
+    let script = format!(
+        "flock -n -E 42 {LOCKED} true && echo granted || case $? in 42) echo refused;; *) echo failed;; esac"
+    );
     let said = client.sh_within(LIMIT, &script)?;
     match said.trim() == answer {
         true => Ok(()),
