@@ -107,6 +107,8 @@ pub enum Action {
     },
     /// Disconnect from the peers.
     Disconnect,
+    /// The same, also from the one that has the only good data.
+    ForceDisconnect,
     /// Become Primary.
     Primary {
         /// Consider the local data UpToDate.

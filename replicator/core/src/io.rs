@@ -194,6 +194,8 @@ pub enum Command {
     Detach,
     /// Give up the disk at once, whatever is under way on it and whoever needs it.
     ForceDetach,
+    /// Disconnect also from the peer that has the only good data.
+    ForceDisconnect,
     /// Connect to every peer.
     Connect,
     /// Connect to every peer, with a wish.

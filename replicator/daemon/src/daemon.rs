@@ -192,6 +192,7 @@ impl Daemon {
                 AdminCommand::Connect { discard_my_data, tentative }
             }
             Action::Disconnect => AdminCommand::Disconnect,
+            Action::ForceDisconnect => AdminCommand::ForceDisconnect,
             Action::Primary { force } => return entry.promote(force).await,
             Action::Secondary { force: false } => return entry.demote().await,
             Action::Secondary { force: true } => return self.demote_by_force(&entry).await,

@@ -347,7 +347,7 @@ pub enum Command {
         /// The resources.
         #[command(flatten)]
         names: Names,
-        /// For drbdadm's sake: no peer ever refuses, and one that does not answer is not waited for.
+        /// Also from the peer that a Primary without good data works through: its clients' requests fail, or wait.
         #[arg(long)]
         force: bool,
     },

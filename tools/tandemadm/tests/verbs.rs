@@ -111,7 +111,7 @@ fn spellings_of_earlier_releases_are_understood() {
         ("primary -o r0", forced),
         ("-- --clear-bitmap new-current-uuid r0", Action::NewCurrentUuid { clear_bitmap: true }),
         ("-- --discard-my-data connect r0", Action::Connect { discard_my_data: true, tentative: false }),
-        ("-s /sbin/drbdsetup -m /sbin/drbdmeta disconnect --force r0", Action::Disconnect),
+        ("-s /sbin/drbdsetup -m /sbin/drbdmeta disconnect --force r0", Action::ForceDisconnect),
     ];
     for (line, _) in &expected {
         let ran = node.adm(line);

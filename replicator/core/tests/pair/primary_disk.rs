@@ -296,7 +296,14 @@ fn a_primary_does_not_leave_the_peer_that_it_works_through() {
         assert_eq!((refused.to_string().lines().next(), refused.exit_code()), (Some(NO_GOOD_DISK), 17));
         assert_eq!((status(&pair, 1).disk, peer(&pair, 0).disk), (DiskState::UpToDate, DiskState::UpToDate));
         pair.write(0, 4096, 2);
+        pair.command(0, Command::ForceDisconnect).unwrap();
+        assert!(status(&pair, 1).disk >= DiskState::Consistent, "it was not told to grow old");
+        assert_eq!(connections(&pair)[0], ConnectionState::StandAlone);
+        if options.fencing != Fencing::DontCare {
+            continue;
+        }
         // With a disk of its own it may.
+        pair.command(0, Command::Connect).unwrap();
         pair.attach(0).unwrap();
         pair.command(0, Command::Disconnect).unwrap();
     }

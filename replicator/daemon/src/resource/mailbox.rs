@@ -67,6 +67,7 @@ pub(crate) enum AdminCommand {
     Detach { force: bool },
     Connect { discard_my_data: bool, tentative: bool },
     Disconnect,
+    ForceDisconnect,
     Primary { force: bool },
     Secondary,
     Verify { start_bytes: Option<u64>, stop_bytes: Option<u64>, repair: Option<Repair> },
@@ -90,6 +91,7 @@ impl From<AdminCommand> for Command {
                 Command::ConnectWith { discard_my_data, tentative }
             }
             AdminCommand::Disconnect => Command::Disconnect,
+            AdminCommand::ForceDisconnect => Command::ForceDisconnect,
             AdminCommand::Primary { force } => Command::Primary { force },
             AdminCommand::Secondary => Command::Secondary,
             AdminCommand::Verify { start_bytes, stop_bytes, repair } => {

@@ -115,7 +115,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Connect { names, discard_my_data, tentative } => {
             Ok(change::connect(session, &specs(&names)?, discard_my_data, tentative))
         }
-        Command::Disconnect { names, force: _ } => act("disconnect", &names, Action::Disconnect),
+        Command::Disconnect { names, force: false } => act("disconnect", &names, Action::Disconnect),
+        Command::Disconnect { names, force: true } => act("disconnect", &names, Action::ForceDisconnect),
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary { names, force } => act("secondary", &names, Action::Secondary { force }),
         Command::Verify(options) => {

@@ -63,9 +63,11 @@ impl Engine {
         if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
             return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
         }
-        let relied_on = self.role == Role::Primary && self.disk.state < DiskState::UpToDate;
-        if let Some(peer) = self.peers.iter().find(|p| relied_on && p.has_good_data()) {
-            let detail = format!("{} has the only good data that this Primary can reach", peer.config.name);
+        if let Some(peer) = self.peers.iter().find(|p| self.relies_on(p)) {
+            let detail = format!(
+                "{} has the only good data that this Primary can reach: --force leaves it all the same",
+                peer.config.name
+            );
             return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
         }
         let quorum = self.config.options.quorum.is_needed();
@@ -92,6 +94,24 @@ impl Engine {
                 self.disk.persist.request_then(false, Then::Leave(peer, id));
             }
             _ => self.finish_command(id, Ok(())),
+        }
+    }
+
+    /// This node is Primary and works through the peer's data.
+    fn relies_on(&self, peer: &Peer) -> bool {
+        self.role == Role::Primary && self.disk.state < DiskState::UpToDate && peer.has_good_data()
+    }
+
+    /// Whose data this Primary works through stays as good as it is.
+    pub(super) fn force_disconnect(&mut self, id: CommandId) {
+        for peer in self.peer_ids() {
+            if self.peer(peer).is_some_and(|p| self.relies_on(p)) {
+                self.leave_now(peer);
+            }
+        }
+        match self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
+            true => self.finish_command(id, Ok(())),
+            false => self.disconnect(id),
         }
     }
 

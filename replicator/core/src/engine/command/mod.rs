@@ -143,7 +143,10 @@ impl Engine {
     /// A peer that does not answer may be what another command waits for.
     fn disconnect_at_once(&mut self) {
         if self.current_command.is_some()
-            && let Some(at) = self.commands.iter().position(|(_, c)| matches!(c, Command::Disconnect))
+            && let Some(at) = self
+                .commands
+                .iter()
+                .position(|(_, c)| matches!(c, Command::Disconnect | Command::ForceDisconnect))
             && let Some((id, _)) = self.commands.remove(at)
         {
             for peer in self.peer_ids() {
@@ -188,6 +191,7 @@ impl Engine {
                 self.connect(id, discard_my_data, tentative)
             }
             Command::Disconnect => self.disconnect(id),
+            Command::ForceDisconnect => self.force_disconnect(id),
             Command::Primary { force } => self.start_promotion(id, force),
             Command::Secondary => self.start_demotion(id),
             Command::Invalidate { reset_bitmap } => self.start_invalidation(id, false, reset_bitmap),
