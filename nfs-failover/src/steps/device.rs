@@ -53,7 +53,7 @@ fn look(scene: &Scene) -> Result<Option<String>, Trouble> {
     match filesystem::size(&device) {
         Ok(bytes) if bytes == size_bytes => {
             let shown = format!("{} of {bytes} bytes", device.display());
-            scene.set_device(device);
+            scene.found().device = Some(device);
             Ok(Some(shown))
         }
         Ok(0) | Err(_) => Ok(None),
@@ -68,7 +68,8 @@ fn look(scene: &Scene) -> Result<Option<String>, Trouble> {
 
 /// The one that was found to be the volume in this plan.
 pub(super) fn found(scene: &Scene) -> Result<PathBuf, Trouble> {
-    scene.device().map_or_else(|| path(scene), Ok)
+    let known = scene.found().device.clone();
+    known.map_or_else(|| path(scene), Ok)
 }
 
 /// Its name.

@@ -20,7 +20,7 @@ mod unmount;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::Service;
@@ -43,6 +43,15 @@ pub trait Peer: Send + Sync {
     fn please_demote(&self) -> Result<(), String>;
 }
 
+/// What a plan has found out once, and nothing changes before it ends.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// The volume's device.
+    device: Option<PathBuf>,
+    /// How long fencing the peer may take.
+    fencing_limit: Option<Duration>,
+}
+
 /// What all steps work with.
 pub struct Scene {
     /// What moves.
@@ -53,8 +62,8 @@ pub struct Scene {
     pub peer: Option<Arc<dyn Peer>>,
     /// The lock of the plan under way.
     lock: Mutex<Option<File>>,
-    /// The volume's device, once the plan under way has looked at it.
-    device: Mutex<Option<PathBuf>>,
+    /// What the plan under way has found out.
+    found: Mutex<Found>,
     /// Where answers to the question arrive, who has the addresses.
     question: Mutex<Option<address::Question>>,
 }
@@ -67,7 +76,7 @@ impl Scene {
             here,
             peer,
             lock: Mutex::default(),
-            device: Mutex::default(),
+            found: Mutex::default(),
             question: Mutex::default(),
         })
     }
@@ -75,15 +84,11 @@ impl Scene {
     /// Remembers the lock of the plan under way, or that there is none any more.
     pub(crate) fn set_lock(&self, lock: Option<File>) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
-        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.found() = Found::default();
     }
 
-    fn set_device(&self, device: PathBuf) {
-        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
-    }
-
-    fn device(&self) -> Option<PathBuf> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a program that changes this machine. It keeps the plan's lock as long as it runs: if this process is killed,

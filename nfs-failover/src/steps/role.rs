@@ -40,7 +40,9 @@ impl Step for Permission {
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
-        let engine = tandem::status(&self.0.here, &self.0.service.resource)?.engine;
+        let status = tandem::status(&self.0.here, &self.0.service.resource)?;
+        self.0.found().fencing_limit = Some(fencing_limit(&status.spec));
+        let engine = status.engine;
         let resource = &engine.resource;
         if engine.role == Role::Primary {
             return Ok(Some("Primary".into()));
@@ -77,8 +79,12 @@ impl Step for Primary {
 
     /// What tandemd still waits for when this is over comes true behind the back of whoever gave it up.
     fn limit(&self) -> Duration {
-        let status = tandem::find_status(&self.0.here, &self.0.service.resource).ok().flatten();
-        PRIMARY_LIMIT + status.map_or(Duration::ZERO, |status| fencing_limit(&status.spec))
+        let known = self.0.found().fencing_limit;
+        let ask = || {
+            let status = tandem::find_status(&self.0.here, &self.0.service.resource).ok().flatten();
+            status.map_or(Duration::ZERO, |status| fencing_limit(&status.spec))
+        };
+        PRIMARY_LIMIT + known.unwrap_or_else(ask)
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
