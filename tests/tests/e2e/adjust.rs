@@ -124,14 +124,14 @@ fn what_was_taken_away_comes_back_and_what_cannot_change_is_named() {
     let pair = pair();
     let Pair { alpha, bravo, .. } = &pair;
     edit(&pair, "meta-disk internal;", "meta-disk internal; disk { al-extents 67; }");
-    edit(&pair, "minor 0", "minor 1");
+    edit(&pair, "/dev/drbd0 minor 0", "/dev/drbd1 minor 1");
     let left = "r0: volume 0 device: changes when the resource is brought up only: 'tandemadm down r0'";
     assert!(plan(bravo).contains("tandemadm detach r0\ntandemadm disk-options r0 --al-extents=67\n"));
     bravo.adm(&["adjust", RESOURCE]).refused(10, left);
     pair.wait_healed();
     alpha.adm(&["adjust", RESOURCE]).refused(10, "disk al-extents: changes with the next attach only");
     assert!(pair.is_healed());
-    edit(&pair, "minor 1", "minor 0");
+    edit(&pair, "/dev/drbd1 minor 1", "/dev/drbd0 minor 0");
     assert_adjusted(bravo);
     bravo.adm(&["disconnect", RESOURCE]).ok();
     bravo.adm(&["detach", RESOURCE]).ok();
