@@ -1,7 +1,7 @@
 //! The status file in the format of DRBD 8.4's /proc/drbd, which a generation of monitoring scripts parses.
 //!
-//! A device is a volume; of those of one resource the states are the same, and so is a resync's progress. The metadata's
-//! writes count with the first, whose disk holds it.
+//! A device is a volume; of those of one resource the states are the same. The metadata's writes count with the first,
+//! whose disk holds it.
 //!
 //! It has room for one peer per device; of several, the one in the worst state is shown, so that a check that reads
 //! the file raises an alarm when there is a reason.
@@ -77,7 +77,7 @@ fn put_device(text: &mut String, device: &Device<'_>) -> std::fmt::Result {
     let protocol = if connection == ConnectionState::StandAlone { ' ' } else { status.protocol.letter() };
     writeln!(
         text,
-        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} {}{}--",
+        "{minor:2}: cs:{} ro:{}/{} ds:{}/{} {protocol} {}{}-{}",
         connection_name(connection, replication),
         status.role,
         peer.map_or(Role::Unknown, |peer| peer.role),
@@ -85,6 +85,7 @@ fn put_device(text: &mut String, device: &Device<'_>) -> std::fmt::Result {
         peer.map_or(DiskState::DUnknown, |peer| peer.disk),
         if status.suspended.any() { 's' } else { 'r' },
         pause_flags(peer.map(|peer| peer.resync_suspended).unwrap_or_default()),
+        if status.activity_log_suspended { 's' } else { '-' },
     )?;
     let of_peer = device.peer.map_or(PeerVolumeStatus::default(), |(_, of_peer)| of_peer);
     let of_metadata = |writes: u64| if device.is_first { writes as u32 } else { 0 };
@@ -107,8 +108,8 @@ fn put_device(text: &mut String, device: &Device<'_>) -> std::fmt::Result {
         of_peer.out_of_sync_bytes / 1024,
     )?;
     let paused = matches!(replication, ReplicationState::PausedSyncS | ReplicationState::PausedSyncT);
-    match peer.filter(|_| !paused).and_then(|peer| peer.resync.as_ref()) {
-        Some(progress) => put_progress(text, progress, replication.is_verify()),
+    match of_peer.resync.filter(|_| !paused) {
+        Some(progress) => put_progress(text, &progress, replication),
         None => Ok(()),
     }
 }
@@ -129,7 +130,7 @@ fn connection_name(connection: ConnectionState, replication: ReplicationState) -
     }
 }
 
-fn put_progress(text: &mut String, progress: &ResyncProgress, verify: bool) -> std::fmt::Result {
+fn put_progress(text: &mut String, progress: &ResyncProgress, state: ReplicationState) -> std::fmt::Result {
     let total = progress.total_bytes.max(1);
     let left = progress.left_bytes.min(total);
     // What is left is rounded down, as the module does: 0 only as long as everything is left.
@@ -141,7 +142,7 @@ fn put_progress(text: &mut String, progress: &ResyncProgress, verify: bool) -> s
     writeln!(
         text,
         "\t[{done}>{ahead}] {}{:3}.{}% ({}/{}){unit}",
-        if verify { "verified:" } else { "sync'ed:" },
+        if state.is_verify() { "verified:" } else { "sync'ed:" },
         permille / 10,
         permille % 10,
         left / unit_bytes,
@@ -149,14 +150,17 @@ fn put_progress(text: &mut String, progress: &ResyncProgress, verify: bool) -> s
     )?;
     let rate = [progress.recent_bytes_per_s, progress.average_bytes_per_s].into_iter().find(|rate| *rate > 0);
     let seconds = left / rate.unwrap_or(1);
+    let asks = matches!(state, ReplicationState::SyncTarget | ReplicationState::VerifyS);
+    let want = format!(" want: {}", with_commas(progress.want_bytes_per_s / 1024));
     writeln!(
         text,
-        "\tfinish: {}:{:02}:{:02} speed: {} ({}) K/sec{}",
+        "\tfinish: {}:{:02}:{:02} speed: {} ({}){} K/sec{}",
         seconds / 3600,
         seconds / 60 % 60,
         seconds % 60,
         with_commas(progress.recent_bytes_per_s / 1024),
         with_commas(progress.average_bytes_per_s / 1024),
+        if asks { &want } else { "" },
         if progress.stalled { " (stalled)" } else { "" },
     )
 }

@@ -159,12 +159,34 @@ fn a_small_resync_counts_in_kib_and_says_when_it_stalls() {
         elapsed_ms: 1000,
         recent_bytes_per_s: 0,
         average_bytes_per_s: 31_104 << 10,
+        want_bytes_per_s: 40_960 << 10,
         stalled: true,
         ..ResyncProgress::default()
     });
     let text = rendered(&[status]);
     assert!(text.contains("\t[===>................] sync'ed: 20.1% (838860/1048576)K\n"), "{text}");
-    assert!(text.ends_with("\tfinish: 0:00:26 speed: 0 (31,104) K/sec (stalled)\n"), "{text}");
+    assert!(text.ends_with("\tfinish: 0:00:26 speed: 0 (31,104) want: 40,960 K/sec (stalled)\n"), "{text}");
+}
+
+#[test]
+fn a_verify_and_a_missing_activity_log_are_told() {
+    let mut status = resource(0, vec![peer()]);
+    status.engine.activity_log_suspended = true;
+    status.engine.peers[0].replication = ReplicationState::VerifyS;
+    status.engine.peers[0].resync = Some(ResyncProgress {
+        total_bytes: 1 << 20,
+        left_bytes: 512 << 10,
+        recent_bytes_per_s: 256 << 10,
+        average_bytes_per_s: 256 << 10,
+        ..ResyncProgress::default()
+    });
+    let text = rendered(&[status]);
+    assert!(
+        text.starts_with(" 0: cs:VerifyS ro:Primary/Secondary ds:UpToDate/UpToDate C r----s\n"),
+        "{text}"
+    );
+    assert!(text.contains("\t[=========>..........] verified: 50.0% (512/1024)K\n"), "{text}");
+    assert!(text.ends_with("\tfinish: 0:00:02 speed: 256 (256) want: 0 K/sec\n"), "{text}");
 }
 
 #[test]
@@ -180,7 +202,7 @@ fn the_bar_is_whole_at_both_ends() {
             average_bytes_per_s: 0,
             ..ResyncProgress::default()
         };
-        put_progress(&mut text, &progress, false).unwrap();
+        put_progress(&mut text, &progress, ReplicationState::SyncSource).unwrap();
         text
     };
     assert!(progress(1 << 20).starts_with("\t[>....................] sync'ed:  0.0% (1024/1024)K\n"));
