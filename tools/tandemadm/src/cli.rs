@@ -448,6 +448,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show all resources on the whole screen, every second anew: roles, disks, peers, what is in flight, resyncs, throughput.
+    Top {
+        /// Print one frame as text, and end.
+        #[arg(long)]
+        once: bool,
+    },
     /// Explain what `status` remarks: what happened, what it means, what to do.
     Explain {
         /// Its code, as T101; without, all are listed.

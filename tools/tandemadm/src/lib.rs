@@ -36,6 +36,7 @@ mod statistics;
 pub mod status_json;
 pub mod status_text;
 mod terminal;
+pub mod top;
 mod view;
 mod watch;
 mod wrapped;

@@ -34,6 +34,7 @@ use crate::failure::Failure;
 use crate::man;
 use crate::output::{errln, out};
 use crate::session::Session;
+use crate::top;
 
 use md_image::Forgotten;
 pub use resize::ResizeOptions;
@@ -155,6 +156,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             attention::status(session, &names.names, &options, &attention)
         }
         Command::Doctor { names, json } => doctor::doctor(session, &names.names, json),
+        Command::Top { once: true } => print(&top::once(session)?),
+        Command::Top { once: false } => top::run(session).map(|()| 0),
         Command::Explain { markdown: true, .. } => print(&page::markdown()),
         Command::Explain { code: None, .. } => print(&page::list()),
         Command::Explain { code: Some(code), .. } => {
