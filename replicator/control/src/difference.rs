@@ -47,6 +47,7 @@ impl ResourceSpec {
             name: _,
             node,
             peers,
+            pathless,
             volume: _,
             more_volumes: _,
             undo_log,
@@ -68,8 +69,13 @@ impl ResourceSpec {
             part("global device-timeout", seconds(block_device.away_limit_ms), WithNextUp),
         ];
         for peer in peers {
-            parts.push(part(format!("peer {}", peer.name), node_is(peer), WithNextUp));
-            parts.push(part(format!("path to {}", peer.name), peer.address, WithNextConnection));
+            // Who takes another one's place comes with the resource.
+            let known = other.peers.iter().any(|one| (one.id, &one.name) == (peer.id, &peer.name));
+            let takes = if known || other.peers.is_empty() { WithNextConnection } else { WithNextUp };
+            parts.push(part(format!("peer {}", peer.name), node_is(peer), takes));
+            if !pathless.contains(&peer.id) {
+                parts.push(part(format!("path to {}", peer.name), peer.address, takes));
+            }
         }
         let command = |(handler, command): (_, &String)| part(format!("handler {handler}"), command, AtOnce);
         parts.extend(handlers.commands.iter().map(command));

@@ -168,6 +168,9 @@ pub struct ResourceSpec {
     pub node: NodeSpec,
     /// The other nodes.
     pub peers: Vec<NodeSpec>,
+    /// Those of them that are not reached, as nobody says where.
+    #[serde(default)]
+    pub pathless: Vec<NodeId>,
     /// Its first volume; the metadata of all lies on this one's meta-disk.
     pub volume: VolumeSpec,
     /// The others, by ascending number.

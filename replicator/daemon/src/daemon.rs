@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tandem_control::{Action, LastSeen, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
 use tandem_core::divergence::Divergence;
-use tandem_core::refusal::{HAS_DISK, HAS_NET, StateChangeRefusal};
+use tandem_core::refusal::{CommandError, HAS_DISK, HAS_NET, INVALID_REQUEST, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::Status;
 use tokio::sync::{Mutex, Notify, Semaphore};
@@ -189,6 +189,7 @@ impl Daemon {
             Action::Down => return self.down(&entry).await,
             Action::Detach { force } => AdminCommand::Detach { force },
             Action::Connect { discard_my_data, tentative } => {
+                may_connect(&entry.spec())?;
                 AdminCommand::Connect { discard_my_data, tentative }
             }
             Action::Disconnect => AdminCommand::Disconnect,
@@ -283,12 +284,12 @@ impl Daemon {
             if entry.devices.adopt(entry.resource.reign().await).await {
                 spawn_local(devices::resume(Rc::downgrade(&entry)));
             }
-            let connected = entry
-                .resource
-                .command(AdminCommand::Connect { discard_my_data: false, tentative: false })
-                .await;
-            let no_peers = Kind::Refused(StateChangeRefusal::NoNetConfig);
-            unless(connected, &[Kind::Numbered(HAS_NET.0), no_peers])?;
+            if may_connect(&entry.spec()).is_ok() {
+                let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
+                let connected = entry.resource.command(connect).await;
+                let no_peers = Kind::Refused(StateChangeRefusal::NoNetConfig);
+                unless(connected, &[Kind::Numbered(HAS_NET.0), no_peers])?;
+            }
             return Ok(detail);
         }
     }
@@ -422,6 +423,19 @@ const NOT_CONNECTED: [Kind; 2] =
     [Kind::Refused(StateChangeRefusal::AlreadyStandAlone), Kind::Refused(StateChangeRefusal::NoNetConfig)];
 const NOT_ATTACHED: [Kind; 2] = [Kind::Refused(StateChangeRefusal::Diskless), Kind::Numbered(NO_DISK_CONFIG)];
 
+/// There must be somebody to connect to, and a way.
+fn may_connect(spec: &ResourceSpec) -> Result<(), Failure> {
+    if spec.peers.is_empty() {
+        let refusal = StateChangeRefusal::NoNetConfig;
+        return Err(Failure::from(CommandError::Refused { refusal, detail: Vec::new() }));
+    }
+    if !spec.pathless.is_empty() {
+        let (number, text) = INVALID_REQUEST;
+        return Err(Failure::numbered(number, text).because("connection endpoint(s) missing"));
+    }
+    Ok(())
+}
+
 /// Takes some failures for success: what was asked for is so already.
 fn unless(result: Result<(), Failure>, fine: &[Kind]) -> Result<(), Failure> {
     result.or_else(|failure| if fine.contains(&failure.kind) { Ok(()) } else { Err(failure) })
@@ -513,8 +527,11 @@ impl Entry {
             None if self.resource.has_ended() => *self.last_status.borrow_mut() = Some(dead(&self.spec())),
             None => (),
         }
-        let engine = self.last_status.borrow().clone()?;
-        Some(ResourceStatus { spec: ResourceSpec::clone(&self.spec()), engine })
+        let mut engine = self.last_status.borrow().clone()?;
+        let spec = ResourceSpec::clone(&self.spec());
+        // The engine keeps what concerns a peer that was taken away.
+        engine.peers.retain(|peer| spec.peers.iter().any(|known| known.id == peer.id));
+        Some(ResourceStatus { spec, engine })
     }
 
     /// True if it is Secondary without disk and connections: nothing is lost by making it anew.

@@ -147,3 +147,43 @@ fn what_was_taken_away_comes_back_and_what_cannot_change_is_named() {
     edit(&pair, "protocol C;", "protocol X;");
     bravo.adm(&["adjust", RESOURCE]).refused(10, "`A`");
 }
+
+/// What a peer lacks is remembered while the resource does not know it, and nobody's requests notice.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_peer_and_its_path_are_taken_away_and_come_back() {
+    let pair = pair();
+    let Pair { alpha, bravo, .. } = &pair;
+    let mut client = alpha.client().unwrap();
+    let last = "Can not delete last path, use disconnect first!";
+    alpha.adm(&["del-path", "r0:bravo"]).refused(10, last);
+    alpha.adm(&["new-peer", "r0:bravo"]).refused(10, "Connection for peer node id 1 already exists");
+    alpha.adm(&["new-path", "r0:bravo"]).refused(10, "r0: Failure: (174) Already exists");
+    alpha.adm(&["del-peer", "r0:charlie"]).refused(1, "'charlie' is no peer of r0");
+    assert!(pair.is_healed());
+    alpha.adm(&["del-peer", "r0:bravo"]).ok();
+    assert_eq!(status(alpha).peers, []);
+    let shown = alpha.adm(&["show", RESOURCE]).ok().stdout;
+    assert!(shown.contains("minor 0;") && !shown.contains("connection"), "{shown}");
+    alpha.adm(&["connect", RESOURCE]).refused(11, "(-13) Have no net/connection configuration");
+    alpha.adm(&["del-path", "r0:bravo"]).refused(10, "unknown connection");
+    client.write(4096, &[2; 8192], true).unwrap();
+    alpha.adm(&["new-peer", "r0:bravo"]).ok();
+    alpha.adm(&["connect", RESOURCE]).refused(10, "connection endpoint(s) missing");
+    alpha.adm(&["new-path", "r0:1"]).ok();
+    alpha.adm(&["connect", RESOURCE]).ok();
+    pair.wait_healed();
+    assert_adjusted(alpha);
+    // The same by adjust, and from the other side.
+    for node in [bravo, alpha] {
+        node.adm(&["del-peer", RESOURCE]).ok();
+        client.write(1 << 20, &[3; 4096], true).unwrap();
+        assert!(plan(node).contains("# tandemd is told: peer"), "{}", plan(node));
+        node.adm(&["adjust", RESOURCE]).ok();
+        pair.wait_healed();
+        assert_adjusted(node);
+    }
+    pair.assert_identical();
+    let json = alpha.adm(&["show", "--json", "--show-defaults"]).ok().stdout;
+    assert!(json.contains("\"ping-int\": 10") && json.contains("\"_cstate\": \"Connected\""), "{json}");
+}

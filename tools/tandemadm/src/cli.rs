@@ -1,9 +1,13 @@
 //! The command line: one definition per command and option, from which come parsing, help and completion.
 
+mod live;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
 use clap_complete::ArgValueCompleter;
+pub use live::{Changes, PeerNames, Show};
 
 use crate::commands::ResizeOptions;
 use crate::completion::{self, Shell};
@@ -162,19 +166,6 @@ pub struct Verify {
     pub from: Option<String>,
 }
 
-/// Which options, and of which resources.
-#[derive(Clone, PartialEq, Eq, Debug, Args)]
-pub struct Changes {
-    /// The resources, and the options: `--ping-int=5`; with --set-defaults, those not named get their defaults.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "RES|all|--OPTION=VALUE|--set-defaults"
-    )]
-    pub words: Vec<String>,
-}
-
 /// A position on a device in bytes. A plain number counts sectors, as for drbdadm.
 pub(crate) fn position(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -317,6 +308,14 @@ pub enum Command {
     PeerDeviceOptions(Changes),
     /// Change options of `options {}`.
     ResourceOptions(Changes),
+    /// Let a resource that is up know a peer of the configuration that was taken from it; `new-path` and `connect` follow.
+    NewPeer(PeerNames),
+    /// Leave a peer and know it no more. What it lacks is remembered until it is there again.
+    DelPeer(PeerNames),
+    /// Reach a peer at the address that the configuration has.
+    NewPath(PeerNames),
+    /// Do not reach a peer any more; it must be disconnected.
+    DelPath(PeerNames),
     /// Take a resource down: Secondary, disconnected, detached, forgotten.
     Down(Names),
     /// Take the disk into use.
@@ -473,6 +472,8 @@ pub enum Command {
         #[command(flatten)]
         options: EventOptions,
     },
+    /// Show resources as they run, with all that they were told, as drbdsetup does.
+    Show(Show),
     /// Show this node's role.
     Role(Names),
     /// Show the state of each connection.
@@ -580,53 +581,4 @@ pub enum Script {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn drbdadm_spellings_are_understood() {
-        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
-        let r0 = || Names { names: vec!["r0".into()] };
-        let forced = Command::Primary { names: r0(), force: true };
-        assert_eq!(parse("tandemadm primary --force r0").unwrap(), forced);
-        assert_eq!(parse("tandemadm primary r0 --overwrite-data-of-peer").unwrap(), forced);
-        assert_eq!(parse("tandemadm -c /x up r0").unwrap(), Command::Up(r0()));
-        let limits = WaitLimits { wfc_timeout: Some(7), ..WaitLimits::default() };
-        let wait = Command::WaitConnect(WaitOptions { names: r0(), limits });
-        assert_eq!(parse("tandemadm wait-connect -t 7 r0").unwrap(), wait);
-        assert_eq!(parse("tandemadm wait-connect --wfc-timeout=7 r0").unwrap(), wait);
-        let limits = WaitLimits { wait_after_sb: Some(YesNo::Yes), ..WaitLimits::default() };
-        assert_eq!(parse("tandemadm wait-con-int --wait-after-sb").unwrap(), Command::WaitConInt(limits));
-        assert_eq!(parse("tandemadm wait-con-int --wait-after-sb=yes").unwrap(), Command::WaitConInt(limits));
-    }
-
-    #[test]
-    fn positions_count_sectors_unless_they_say_otherwise() {
-        let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
-            Ok(Command::Verify(verify)) => Some((verify.start, verify.stop)),
-            _ => None,
-        };
-        assert_eq!(parse("tandemadm verify r0"), Some((None, None)));
-        assert_eq!(parse("tandemadm verify --start=8 --stop 4M r0"), Some((Some(4096), Some(4 << 20))));
-        assert_eq!(parse("tandemadm verify --start=8x r0"), None);
-        assert_eq!(parse("tandemadm verify --start=99999999999G r0"), None);
-        assert_eq!(parse("tandemadm verify --from bravo r0"), None);
-    }
-
-    #[test]
-    fn a_resource_is_required_where_drbdadm_requires_one() {
-        for line in ["up", "primary", "role", "create-md", "wait-sync"] {
-            assert!(Cli::try_parse_from(["tandemadm", line]).is_err(), "{line}");
-        }
-        for line in ["status", "dump", "sh-resources"] {
-            assert!(Cli::try_parse_from(["tandemadm", line]).is_ok(), "{line}");
-        }
-    }
-}
+mod tests;

@@ -225,6 +225,7 @@ impl Config {
             name: resource.name.clone(),
             node: node_spec(pair.local, pair.local_address)?,
             peers: vec![node_spec(pair.peer, pair.peer_address)?],
+            pathless: Vec::new(),
             volume: volume_spec(pair.volume, &disk)?,
             more_volumes: more_volumes(&pair, &disk)?,
             undo_log: disk.resync_undo.as_ref().map(PathBuf::from),

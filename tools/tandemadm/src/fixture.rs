@@ -109,6 +109,7 @@ pub(crate) fn spec() -> ResourceSpec {
         name: "r0".into(),
         node: node(0, "alpha", 7788),
         peers: vec![node(1, "bravo", 7789)],
+        pathless: Vec::new(),
         volume: VolumeSpec {
             number: 0,
             minor: 0,

@@ -28,6 +28,8 @@ mod output;
 pub mod plan;
 pub mod progress;
 mod quorum;
+pub mod running_json;
+pub mod running_text;
 pub mod saved_blocks;
 pub mod session;
 pub mod settings;

@@ -46,8 +46,7 @@ impl Plan {
     pub fn new(status: &ResourceStatus, wanted: &ResourceSpec) -> Plan {
         let running = &status.spec;
         let is_attached = status.engine.disk != DiskState::Diskless;
-        let stands_alone = |state| state == ConnectionState::StandAlone;
-        let is_alone = status.engine.peers.iter().all(|peer| stands_alone(peer.connection));
+        let is_alone = status.engine.peers.iter().all(|peer| peer.connection == ConnectionState::StandAlone);
         let is_primary = status.engine.role == Role::Primary;
         let differences = differences(running, wanted);
         if !is_attached && is_alone && !is_primary && !differences.is_empty() {
@@ -66,7 +65,7 @@ impl Plan {
             (Step::Disconnect, leaves),
             (Step::Change, becomes != *running),
             (Step::Attach, detaches || !is_attached),
-            (Step::Connect, leaves || status.engine.peers.iter().any(|peer| stands_alone(peer.connection))),
+            (Step::Connect, leaves || is_alone && !becomes.peers.is_empty()),
         ];
         Plan {
             steps: steps.into_iter().filter(|(_, needed)| *needed).map(|(step, _)| step).collect(),
@@ -161,7 +160,11 @@ fn reachable(running: &ResourceSpec, wanted: &ResourceSpec, keeps_disk: bool) ->
     };
     let mut becomes = ResourceSpec {
         node: node(&running.node),
-        peers: running.peers.iter().map(node).collect(),
+        peers: if running.peers.is_empty() {
+            wanted.peers.clone()
+        } else {
+            running.peers.iter().map(node).collect()
+        },
         volume: volume(&running.volume),
         more_volumes: running.more_volumes.iter().map(volume).collect(),
         block_device: running.block_device,

@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tandem_config::{Diagnostic, Section};
+use tandem_config::{Diagnostic, OPTIONS, OptionDef, Section};
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec};
-use tandem_core::config::{Fencing, OnCongestion, OnIoError, OnNoQuorum, RrConflict, Votes, WriteOrdering};
+use tandem_core::config::{
+    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, RrConflict, Votes, WriteOrdering,
+};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
 use tandem_core::split_brain::{NoPrimary, OnePrimary, TwoPrimaries};
@@ -26,6 +28,17 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// What the table says of it.
+    pub fn definition(&self) -> Option<&'static OptionDef> {
+        OPTIONS.iter().find(|option| option.name == self.name && option.sections.contains(&self.section))
+    }
+
+    /// It has the value that it has where nothing is said.
+    pub fn is_default(&self) -> bool {
+        let default = self.definition().and_then(|option| option.kind.default_value());
+        default.map_or("none".to_owned(), |value| value.to_string()) == self.value
+    }
+
     /// The section that it stands in in a file.
     pub fn place(&self) -> &'static str {
         match self.section {
@@ -60,7 +73,7 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
         ("verify-alg", digest(o.verify_algorithm)),
         ("csums-alg", digest(resync.csums_algorithm)),
         ("csums-after-crash-only", yes_no(resync.csums_after_crash_only)),
-        ("sndbuf-size", congestion.send_buffer_bytes.to_string()),
+        ("sndbuf-size", send_buffer(congestion.send_buffer_bytes)),
         ("congestion-fill", sectors(congestion.fill_bytes)),
         ("congestion-extents", congestion.extents.to_string()),
     ];
@@ -96,8 +109,10 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
 
 /// What the resource would be told if these settings were its configuration, and what is to be said about them. Wrong words and
 /// numbers, and policies that exclude each other, are refused as in a file.
+/// `configured` knows the peers of a resource that has none now.
 pub fn applied(
     spec: &ResourceSpec,
+    configured: &ResourceSpec,
     settings: &[Setting],
 ) -> Result<(ResourceSpec, Vec<Diagnostic>), Failure> {
     let mut text = format!("resource {} {{\n", spec.name);
@@ -112,7 +127,8 @@ pub fn applied(
     if spec.handlers.commands.contains_key(&Handler::FencePeer) {
         let _ = writeln!(text, "  handlers {{ fence-peer \"/bin/true\"; }}");
     }
-    for NodeSpec { id, name, address } in [&spec.node].into_iter().chain(&spec.peers) {
+    let peers = if spec.peers.is_empty() { &configured.peers } else { &spec.peers };
+    for NodeSpec { id, name, address } in [&spec.node].into_iter().chain(peers) {
         let _ = writeln!(
             text,
             "  on \"{name}\" {{ node-id {id}; device minor 0; disk /dev/null; meta-disk internal; address {address}; }}"
@@ -129,6 +145,11 @@ pub fn applied(
         ..spec.clone()
     };
     Ok((applied, config.into_warnings()))
+}
+
+fn send_buffer(bytes: u64) -> String {
+    let chosen = Some(bytes).filter(|bytes| *bytes != CongestionOptions::default().send_buffer_bytes);
+    chosen.unwrap_or(0).to_string()
 }
 
 fn yes_no(flag: bool) -> String {
@@ -226,7 +247,7 @@ fn on_io_error(policy: OnIoError) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use tandem_config::{OPTIONS, OptionDef, Support};
+    use tandem_config::Support;
     use tandem_core::config::{Options, Protocol, Takes};
     use tandem_core::units::NodeId;
 
@@ -271,7 +292,7 @@ mod tests {
     #[test]
     fn every_option_is_read_back_as_it_was() {
         for spec in [fixture::spec(), everything_changed()] {
-            assert_eq!(applied(&spec, &of(&spec)).unwrap().0, spec);
+            assert_eq!(applied(&spec, &spec, &of(&spec)).unwrap().0, spec);
         }
     }
 
@@ -284,6 +305,14 @@ mod tests {
             assert!(names.contains(&name), "{name}");
             assert_eq!(format!("{takes:?}"), format!("{:?}", defined(name).takes), "{name}");
         }
+    }
+
+    #[test]
+    fn defaults_are_known_as_such() {
+        let mut spec = fixture::spec();
+        spec.handlers.limit_ms = 120_000;
+        assert_eq!(of(&spec).into_iter().find(|setting| !setting.is_default()), None);
+        assert_eq!(of(&everything_changed()).into_iter().find(Setting::is_default), None);
     }
 
     /// What differs besides the options of the engine is called as in the configuration, too.
@@ -312,7 +341,7 @@ mod tests {
             let mut settings = of(&spec);
             let changed = settings.iter_mut().find(|setting| setting.name == name).unwrap();
             changed.value = value.into();
-            applied(&spec, &settings).unwrap_err().to_string()
+            applied(&spec, &spec, &settings).unwrap_err().to_string()
         };
         assert!(with("ping-int", "0").contains("a number from 1 to 120"));
         assert!(with("protocol", "D").contains("`A`"));

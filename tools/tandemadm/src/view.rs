@@ -240,7 +240,8 @@ impl DeviceView {
 
 impl ConnectionView {
     fn new(status: &ResourceStatus, peer: &PeerStatus) -> ConnectionView {
-        let paths = status.spec.peers.iter().filter(|spec| spec.id == peer.id).map(|spec| PathView {
+        let has_path = |id| id == peer.id && !status.spec.pathless.contains(&id);
+        let paths = status.spec.peers.iter().filter(|spec| has_path(spec.id)).map(|spec| PathView {
             this_host: Address::new(status.spec.node.address),
             remote_host: Address::new(spec.address),
             established: peer.connection == ConnectionState::Connected,

@@ -79,6 +79,7 @@ fn spec(name: &str) -> ResourceSpec {
         name: name.into(),
         node: node(0, "alpha"),
         peers: vec![node(1, "bravo")],
+        pathless: Vec::new(),
         volume: VolumeSpec {
             number: 0,
             minor: 0,

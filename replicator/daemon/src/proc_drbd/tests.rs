@@ -47,6 +47,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             name: format!("r{minor}"),
             node: node(1, "alpha"),
             peers: vec![node(2, "bravo")],
+            pathless: Vec::new(),
             volume: VolumeSpec {
                 number: 0,
                 minor,

@@ -9,10 +9,12 @@ mod events2;
 mod md_image;
 mod metadata;
 mod options;
+mod peers;
 mod resize;
 mod restore;
 mod scripts;
 mod show;
+mod show_running;
 mod split_brain;
 mod undo;
 mod wait;
@@ -110,6 +112,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::ResourceOptions(changes) => {
             options::change(session, "resource-options", Section::Options, &changes)
         }
+        Command::NewPeer(names) => peers::change(session, "new-peer", &names.names, peers::Change::NewPeer),
+        Command::DelPeer(names) => peers::change(session, "del-peer", &names.names, peers::Change::DelPeer),
+        Command::NewPath(names) => peers::change(session, "new-path", &names.names, peers::Change::NewPath),
+        Command::DelPath(names) => peers::change(session, "del-path", &names.names, peers::Change::DelPath),
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
         Command::Detach { names, force } => act("detach", &names, Action::Detach { force }),
@@ -168,6 +174,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Events2 { name, options } => {
             events2::events2(session, name.as_deref().filter(|name| *name != "all"), &options)
         }
+        Command::Show(show) => show_running::show(session, &show),
         Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
         Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),
         Command::Dstate(names) => {

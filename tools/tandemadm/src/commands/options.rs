@@ -31,7 +31,7 @@ pub(crate) fn change(
     Ok(session.for_each(word, &specs, |spec| {
         let status = session.require_status(&spec.name)?;
         let settings = wanted.settings(section, &status.spec, spec)?;
-        let (new, warnings) = settings::applied(&status.spec, &settings)?;
+        let (new, warnings) = settings::applied(&status.spec, spec, &settings)?;
         for (option, _) in &wanted.named {
             let about = |text: &String| text.contains(&format!("`{}`", option.name));
             warnings.iter().map(ToString::to_string).filter(about).for_each(|warning| errln!("{warning}\n"));

@@ -42,6 +42,7 @@ fn a_resource_is_translated_for_each_of_its_nodes() {
             name: "bravo".into(),
             address: "10.0.0.2:7789".parse().unwrap(),
         }],
+        pathless: Vec::new(),
         volume: VolumeSpec {
             number: 0,
             minor: 5,

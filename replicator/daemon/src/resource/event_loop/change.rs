@@ -1,6 +1,6 @@
 //! A resource that is up becomes another one, as far as that is possible now.
 
-use tandem_control::{Difference, ResourceSpec};
+use tandem_control::{Difference, NodeSpec, ResourceSpec};
 use tandem_core::config::Takes;
 use tandem_core::io::Command;
 use tandem_core::refusal::{HAS_DISK, INVALID_REQUEST, NEED_STANDALONE};
@@ -32,6 +32,13 @@ impl EventLoop {
         let is_attached = self.disks.is_some();
         let peers = self.engine.status(self.now()).peers;
         let is_connected = peers.iter().any(|peer| peer.connection != ConnectionState::StandAlone);
+        let is_known =
+            |wanted: &NodeSpec| peers.iter().any(|peer| (peer.id, &peer.name) == (wanted.id, &wanted.name));
+        if let Some(stranger) = spec.peers.iter().find(|peer| !is_known(peer)) {
+            let (number, text) = INVALID_REQUEST;
+            let why = Takes::WithNextUp.refusal(&[&format!("peer {}", stranger.name)]);
+            return Err(Failure::numbered(number, text).because(why));
+        }
         let obstacles = [
             (Takes::WithNextUp, true, INVALID_REQUEST),
             (Takes::WithNextAttach, is_attached, HAS_DISK),

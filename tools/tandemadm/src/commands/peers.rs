@@ -1,0 +1,181 @@
+//! `new-peer`, `del-peer`, `new-path`, `del-path`: whom a resource that is up knows, and how it reaches them. The metadata keeps its
+//! room for a peer that was taken away: what it lacks is remembered until it is there again.
+
+use tandem_config::Section;
+use tandem_control::{Action, NodeSpec, Request, ResourceSpec, ResourceStatus};
+use tandem_core::refusal::{ALREADY_EXISTS, INVALID_REQUEST};
+use tandem_core::state::ConnectionState;
+
+use super::config;
+use crate::address::Address;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::settings;
+
+/// What is done to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// It is known, with the connection's options, and not reached yet.
+    NewPeer,
+    /// It is left, and not known any more.
+    DelPeer,
+    /// It is reached at its address.
+    NewPath,
+    /// It is not reached any more.
+    DelPath,
+}
+
+/// Each `RES`, `RES:PEER` or `all` in turn.
+pub(crate) fn change(session: &Session, word: &str, names: &[String], change: Change) -> Result<u8, Failure> {
+    let config = config(session)?;
+    let mut worst = 0;
+    for name in names {
+        let address = Address::parse(name);
+        let specs = config.specs(&[address.resource.to_owned()])?;
+        worst = worst.max(session.for_each(word, &specs, |spec| {
+            let status = session.require_status(&spec.name)?;
+            for peer in named(spec, address.peer)? {
+                if change == Change::DelPeer && is_connected(&status, peer) {
+                    session.act(&spec.name, Action::Disconnect)?;
+                }
+                let becomes = change.applied(&status, spec, peer)?;
+                session.change(&Request::Change { spec: Box::new(becomes) })?;
+            }
+            Ok(())
+        }));
+    }
+    Ok(worst)
+}
+
+/// The peer of this name or number, or all.
+fn named<'a>(spec: &'a ResourceSpec, name: Option<&str>) -> Result<Vec<&'a NodeSpec>, Failure> {
+    let is_meant =
+        |peer: &&NodeSpec| name.is_none_or(|name| name == peer.name || name == peer.id.to_string());
+    let found: Vec<&NodeSpec> = spec.peers.iter().filter(is_meant).collect();
+    match (found.is_empty(), name) {
+        (true, Some(name)) => {
+            Err(Failure::Config(format!("'{name}' is no peer of {} in your config", spec.name), 1))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn is_connected(status: &ResourceStatus, peer: &NodeSpec) -> bool {
+    let of_peer = status.engine.peers.iter().find(|one| one.id == peer.id);
+    of_peer.is_some_and(|peer| peer.connection != ConnectionState::StandAlone)
+}
+
+impl Change {
+    /// The resource with this done to it; the configuration says what the peer is like.
+    fn applied(
+        self,
+        status: &ResourceStatus,
+        configured: &ResourceSpec,
+        peer: &NodeSpec,
+    ) -> Result<ResourceSpec, Failure> {
+        let mut spec = status.spec.clone();
+        let refused = |number, why| Err(refusal(&spec.name, number, why));
+        let is_known = spec.peers.iter().any(|one| one.id == peer.id);
+        let has_path = is_known && !spec.pathless.contains(&peer.id);
+        match self {
+            Change::NewPeer if is_known => {
+                let why = format!("Connection for peer node id {} already exists", peer.id);
+                return refused(INVALID_REQUEST, &why);
+            }
+            Change::DelPeer | Change::NewPath | Change::DelPath if !is_known => {
+                return refused(INVALID_REQUEST, "unknown connection");
+            }
+            Change::NewPath if has_path => return refused(ALREADY_EXISTS, ""),
+            Change::DelPath if !has_path => return refused(INVALID_REQUEST, "unknown path"),
+            Change::DelPath if is_connected(status, peer) => {
+                return refused(INVALID_REQUEST, "Can not delete last path, use disconnect first!");
+            }
+            Change::NewPeer => {
+                spec.peers.push(peer.clone());
+                spec.pathless.push(peer.id);
+                let mut all = settings::of(&spec);
+                let from_file = settings::of(configured);
+                all.retain(|setting| setting.section != Section::Net);
+                all.extend(from_file.into_iter().filter(|setting| setting.section == Section::Net));
+                return Ok(settings::applied(&spec, configured, &all)?.0);
+            }
+            Change::DelPeer => {
+                spec.peers.retain(|one| one.id != peer.id);
+                spec.pathless.retain(|id| *id != peer.id);
+            }
+            Change::NewPath => {
+                spec.node.address = configured.node.address;
+                spec.peers.iter_mut().filter(|one| one.id == peer.id).for_each(|one| {
+                    one.address = peer.address;
+                });
+                spec.pathless.retain(|id| *id != peer.id);
+            }
+            Change::DelPath => spec.pathless.push(peer.id),
+        }
+        Ok(spec)
+    }
+}
+
+/// As the kernel module refuses it.
+fn refusal(resource: &str, (number, text): (u16, &str), why: &str) -> Failure {
+    let mut said = format!("{resource}: Failure: ({number}) {text}");
+    if !why.is_empty() {
+        said += &crate::failure::additional_info(&[why.to_owned()]);
+    }
+    Failure::Config(said, 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::fixture;
+
+    fn standing_alone() -> ResourceStatus {
+        let mut status = fixture::connected();
+        fixture::disconnect(&mut status, ConnectionState::StandAlone);
+        status
+    }
+
+    #[test]
+    fn a_peer_and_its_path_come_and_go() {
+        let mut status = standing_alone();
+        let file = fixture::spec();
+        let bravo = &file.peers[0];
+        let mut step = |change: Change| {
+            let spec = change.applied(&status, &file, bravo)?;
+            status.spec = spec.clone();
+            Ok::<_, Failure>(spec)
+        };
+        let text = |failed: Result<ResourceSpec, Failure>| failed.unwrap_err().to_string();
+        assert!(text(step(Change::NewPeer)).contains("(162) Invalid configuration request"));
+        assert_eq!(text(step(Change::NewPath)), "r0: Failure: (174) Already exists");
+        assert_eq!(step(Change::DelPath).unwrap().pathless, [bravo.id]);
+        assert!(text(step(Change::DelPath)).ends_with("unknown path"));
+        let without = step(Change::DelPeer).unwrap();
+        assert!(without.peers.is_empty() && without.pathless.is_empty());
+        for change in [Change::DelPeer, Change::NewPath, Change::DelPath] {
+            assert!(text(step(change)).ends_with("unknown connection"));
+        }
+        assert_eq!(step(Change::NewPeer).unwrap().pathless, [bravo.id]);
+        assert_eq!(step(Change::NewPath).unwrap(), file);
+    }
+
+    #[test]
+    fn the_last_path_stays_while_it_is_used() {
+        let file = fixture::spec();
+        let failed = Change::DelPath.applied(&fixture::connected(), &file, &file.peers[0]).unwrap_err();
+        assert!(failed.to_string().ends_with("Can not delete last path, use disconnect first!"));
+        assert_eq!(failed.exit_code(), 10);
+    }
+
+    #[test]
+    fn peers_are_named_as_in_the_configuration_or_by_number() {
+        let spec = fixture::spec();
+        for name in [None, Some("bravo"), Some("1")] {
+            assert_eq!(named(&spec, name).unwrap(), [&spec.peers[0]]);
+        }
+        assert_eq!(named(&spec, Some("charlie")).unwrap_err().exit_code(), 1);
+    }
+}
