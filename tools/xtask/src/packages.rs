@@ -76,6 +76,21 @@ const DRBD_UTILS: Package =
 const ZSH: Package = Package { name: "zsh", program: "zsh", reason: "completes command lines" };
 const FISH: Package = Package { name: "fish", program: "fish", reason: "completes command lines" };
 const GROFF: Package = Package { name: "groff-base", program: "groff", reason: "reads the manual pages" };
+const NODE_EXPORTER: Package = Package {
+    name: "prometheus-node-exporter",
+    program: "prometheus-node-exporter",
+    reason: "reads the status file",
+};
+const HA_CLUSTER_EXPORTER: Package = Package {
+    name: "prometheus-hacluster-exporter",
+    program: "ha_cluster_exporter",
+    reason: "reads status --json",
+};
+const CHECK_DRBD: Package = Package {
+    name: "monitoring-plugins-contrib",
+    program: "/usr/lib/nagios/plugins/check_drbd",
+    reason: "reads the status file",
+};
 const GCC: Package = Package { name: "gcc", program: "gcc", reason: "builds that client" };
 const PROCPS: Package = Package { name: "procps", program: "pgrep", reason: "sees what is left running" };
 const NBDKIT: Package = Package { name: "nbdkit", program: "nbdkit", reason: "the server to compare with" };
@@ -91,8 +106,27 @@ const CPIO: Package = Package { name: "cpio", program: "cpio", reason: "packs th
 pub(crate) const DEMO: &[Package] = &[LIBNBD, E2FSPROGS];
 /// What the tests run.
 pub(crate) const TEST: &[Package] = &[
-    LIBNBD, E2FSPROGS, QEMU, FIO, LOSETUP, IPROUTE, NFTABLES, UTIL_LINUX, POSTGRESQL, OCF_TESTER, XMLLINT,
-    UCARP, KEEPALIVED, HAPROXY, DRBD_UTILS, ZSH, FISH, GROFF,
+    LIBNBD,
+    E2FSPROGS,
+    QEMU,
+    FIO,
+    LOSETUP,
+    IPROUTE,
+    NFTABLES,
+    UTIL_LINUX,
+    POSTGRESQL,
+    OCF_TESTER,
+    XMLLINT,
+    UCARP,
+    KEEPALIVED,
+    HAPROXY,
+    DRBD_UTILS,
+    NODE_EXPORTER,
+    HA_CLUSTER_EXPORTER,
+    CHECK_DRBD,
+    ZSH,
+    FISH,
+    GROFF,
 ];
 /// What the virtual machines' lab runs.
 pub(crate) const VM: &[Package] = &[QEMU_SYSTEM, MMDEBSTRAP, KMOD, CPIO, E2FSPROGS, IPROUTE, UTIL_LINUX];
