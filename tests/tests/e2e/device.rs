@@ -322,7 +322,7 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Outcome {
     outcome(program, args).ok()
 }
 
-fn outcome(program: &str, args: &[&str]) -> Outcome {
+pub(crate) fn outcome(program: &str, args: &[&str]) -> Outcome {
     let mut command = Command::new(program);
     command.args(args);
     Outcome::of(command)
