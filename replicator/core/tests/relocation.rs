@@ -139,6 +139,30 @@ fn no_power_loss_on_the_way_loses_it() {
     }
 }
 
+/// The daemon ends in the middle of a step and starts again, and then the power is lost: what it read from the cache of the
+/// disk need not be there any more.
+#[test]
+fn what_is_only_in_a_cache_is_made_durable_before_the_old_metadata_goes() {
+    let mut disk = used_disk();
+    grow(&mut disk, NEW);
+    let mut durable = disk.bytes.clone();
+    bring_to_end(&mut disk, Some(&last(OLD)), NODE).unwrap();
+    let land = |bytes: &mut [u8], step: &[(usize, Vec<u8>)]| {
+        step.iter().for_each(|(at, data)| bytes[*at..*at + data.len()].copy_from_slice(data));
+    };
+    for cached in disk.writes.into_iter().filter(|step| !step.is_empty()) {
+        let mut restarted = RecordingDisk::new(durable.clone());
+        land(&mut restarted.bytes, &cached);
+        bring_to_end(&mut restarted, Some(&last(OLD)), NODE).unwrap();
+        let mut bytes = durable.clone();
+        land(&mut bytes, &restarted.writes[0]);
+        let (superblock, used, marked) = RecordingDisk::new(bytes).found();
+        assert_eq!((superblock.device_id, used), (DEVICE_ID, NEW));
+        assert_eq!(marked, marks());
+        land(&mut durable, &cached);
+    }
+}
+
 /// The new place would lie over the old one: it stays, and is found again.
 #[test]
 fn metadata_stays_where_the_device_has_grown_by_less_than_it_takes() {

@@ -67,6 +67,8 @@ pub fn bring_to_end(io: &mut dyn MetaIo, last: Option<&LastPlace>, node: NodeId)
     if let Some(new) = successor(io, &old)? {
         // It had moved, and what was left behind is still there.
         if new.agreed_bytes <= end_of_data(end) {
+            // What is there may have been read from a cache.
+            io.flush()?;
             store::wipe(&mut Ending { io, at: end }, Placement::Internal)?;
         }
         return Ok(device_bytes);
