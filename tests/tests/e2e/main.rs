@@ -44,6 +44,7 @@ mod torture;
 mod trial;
 mod truck;
 mod undo;
+mod verbs;
 mod verify;
 mod volumes;
 mod wait;
