@@ -104,12 +104,10 @@ impl Engine {
 
     /// Whose data this Primary works through stays as good as it is.
     pub(super) fn force_disconnect(&mut self, id: CommandId) {
-        for peer in self.peer_ids() {
-            if self.peer(peer).is_some_and(|p| self.relies_on(p)) {
-                self.leave_now(peer);
-            }
-        }
-        match self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
+        let is_left = |p: &Peer| p.connection == ConnectionState::StandAlone;
+        let relied_on: Vec<_> = self.peers.iter().filter(|p| self.relies_on(p)).map(Peer::id).collect();
+        relied_on.iter().for_each(|peer| self.leave_now(*peer));
+        match !relied_on.is_empty() && self.peers.iter().all(is_left) {
             true => self.finish_command(id, Ok(())),
             false => self.disconnect(id),
         }
