@@ -258,7 +258,7 @@ impl Plan {
             weights,
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
             ambush: prng.chance(1, 2),
-            split_brain: prng.chance(1, 30),
+            split_brain: prng.chance(1, 15),
             after_split_brain: draw_policies(prng),
             write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
                 [prng.weighted(&[12, 1, 1])],

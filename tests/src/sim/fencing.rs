@@ -124,6 +124,8 @@ impl World {
         let chances = if other_reigns { self.plan.recklessness } else { self.plan.eagerness };
         // A disk that had failed could not be told that data went on without it; only the administrator knows.
         let deceived = self.oracle.has_failed_disk(n) && self.oracle.is_stale(n);
+        // Nor could a node that was not there be told that the other, which it knows to be outdated, was promoted by force.
+        let deceived = deceived || self.forced == Some(1 - n) && self.oracle.is_stale(n);
         let sensible =
             status.role == Role::Secondary && status.disk > DiskState::Negotiating && !connected && !deceived;
         if sensible && self.nodes[n].errand.is_none() && self.prng.chance(chances, 100) {

@@ -76,8 +76,8 @@ impl World {
                 self.promote_both()?;
                 if (0..2).all(|n| self.served_alone[n] > served[n]) {
                     self.requests_left = 0;
-                    let all = [End::StepDown, End::StepDown, End::Leave, End::Stop, End::Crash];
-                    let mut end = || all[self.prng.below(5) as usize];
+                    let all = [End::StepDown, End::StepDown, End::Leave, End::Stop, End::Stop, End::Crash];
+                    let mut end = || all[self.prng.below(6) as usize];
                     Act::Ending { ends: [end(), end()], stayed }
                 } else {
                     Act::Parted { since, served, stayed }
