@@ -229,6 +229,11 @@ impl Peer {
         self.config.id
     }
 
+    /// Why this Primary keeps its connection and the disk here.
+    pub(super) fn is_served(&self) -> String {
+        format!("{} is Primary and works with this disk", self.config.name)
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.connection == ConnectionState::Connected
     }

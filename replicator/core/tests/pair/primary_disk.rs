@@ -308,4 +308,25 @@ fn a_primary_does_not_leave_the_peer_that_it_works_through() {
         pair.command(0, Command::Disconnect).unwrap();
     }
 }
+/// Nor does the peer leave it: what it has is not old while nothing can be written elsewhere.
+#[test]
+fn who_serves_a_primary_without_a_disk_does_not_leave_it() {
+    let mut pair = Pair::new(Protocol::C);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.write(0, 0, 1);
+    pair.command(0, Command::Detach).unwrap();
+    let refused = pair.command(1, Command::Disconnect).unwrap_err();
+    assert_eq!((refused.to_string().lines().next(), refused.exit_code()), (Some(NO_GOOD_DISK), 17));
+    pair.write(0, 4096, 2);
+    pair.command(1, Command::ForceDisconnect).unwrap();
+    assert_eq!(
+        (connections(&pair)[1], status(&pair, 1).disk),
+        (ConnectionState::StandAlone, DiskState::UpToDate)
+    );
+    pair.command(1, Command::Connect).unwrap();
+    pair.attach(0).unwrap();
+    pair.command(1, Command::Disconnect).unwrap();
+    assert_eq!(status(&pair, 1).disk, DiskState::Outdated, "the Primary goes on without it");
+}
 const NO_GOOD_DISK: &str = "State change failed: (-2) Need access to UpToDate data";

@@ -169,10 +169,14 @@ impl Engine {
                 .is_none()
                 .then(|| "no peer has good data: --force gives up the last copy".into());
         }
+        Some(format!("{}: --force takes it away", self.served_primary()?.is_served()))
+    }
+
+    /// A Primary without good data of its own, which works with this disk.
+    pub(super) fn served_primary(&self) -> Option<&Peer> {
         let relies =
             |p: &&Peer| p.is_connected() && p.role == Role::Primary && p.disk < DiskState::Consistent;
-        let primary = self.peers.iter().find(relies).filter(|_| self.disk.state == DiskState::UpToDate)?;
-        Some(format!("{} is Primary and works with this disk: --force takes it away", primary.config.name))
+        self.peers.iter().find(relies).filter(|_| self.disk.state == DiskState::UpToDate)
     }
 
     pub(super) fn force_detach(&mut self, id: CommandId) {

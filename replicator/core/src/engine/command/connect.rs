@@ -63,11 +63,7 @@ impl Engine {
         if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
             return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
         }
-        if let Some(peer) = self.peers.iter().find(|p| self.relies_on(p)) {
-            let detail = format!(
-                "{} has the only good data that this Primary can reach: --force leaves it all the same",
-                peer.config.name
-            );
+        if let Some(detail) = self.why_not_disconnect() {
             return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
         }
         let quorum = self.config.options.quorum.is_needed();
@@ -97,17 +93,30 @@ impl Engine {
         }
     }
 
+    /// A Primary, here or there, works with the data of the other node.
+    pub(super) fn why_not_disconnect(&self) -> Option<String> {
+        let relied_on = self
+            .peers
+            .iter()
+            .find(|p| self.relies_on(p))
+            .map(|p| format!("{} has the only good data that this Primary can reach", p.config.name));
+        let why = relied_on.or_else(|| self.served_primary().map(|p| p.is_served()))?;
+        Some(format!("{why}: --force leaves it all the same"))
+    }
+
     /// This node is Primary and works through the peer's data.
     fn relies_on(&self, peer: &Peer) -> bool {
         self.role == Role::Primary && self.disk.state < DiskState::UpToDate && peer.has_good_data()
     }
 
-    /// Whose data this Primary works through stays as good as it is.
+    /// Whose data a Primary works through stays as good as it is: nothing can be written without it.
     pub(super) fn force_disconnect(&mut self, id: CommandId) {
         let is_left = |p: &Peer| p.connection == ConnectionState::StandAlone;
-        let relied_on: Vec<_> = self.peers.iter().filter(|p| self.relies_on(p)).map(Peer::id).collect();
-        relied_on.iter().for_each(|peer| self.leave_now(*peer));
-        match !relied_on.is_empty() && self.peers.iter().all(is_left) {
+        let served = self.served_primary().map(Peer::id);
+        let tied = |p: &&Peer| self.relies_on(p) || served == Some(p.id());
+        let tied: Vec<_> = self.peers.iter().filter(tied).map(Peer::id).collect();
+        tied.iter().for_each(|peer| self.leave_now(*peer));
+        match !tied.is_empty() && self.peers.iter().all(is_left) {
             true => self.finish_command(id, Ok(())),
             false => self.disconnect(id),
         }

@@ -142,11 +142,13 @@ impl Engine {
 
     /// A peer that does not answer may be what another command waits for.
     fn disconnect_at_once(&mut self) {
+        let may_overtake = |command: &Command| match command {
+            Command::ForceDisconnect => true,
+            Command::Disconnect => self.why_not_disconnect().is_none(),
+            _ => false,
+        };
         if self.current_command.is_some()
-            && let Some(at) = self
-                .commands
-                .iter()
-                .position(|(_, c)| matches!(c, Command::Disconnect | Command::ForceDisconnect))
+            && let Some(at) = self.commands.iter().position(|(_, c)| may_overtake(c))
             && let Some((id, _)) = self.commands.remove(at)
         {
             for peer in self.peer_ids() {
