@@ -44,6 +44,14 @@ impl LastSeen {
         }
     }
 
+    /// The metadata is destroyed, wherever it was.
+    pub fn forget(&self, disk: &Path) -> io::Result<()> {
+        match fs::remove_file(self.0.join(name_of(disk))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn write(&self, disk: &Path, last: &LastPlace) -> io::Result<()> {
         if self.read(disk).as_ref() == Some(last) {
             return Ok(());
@@ -82,6 +90,9 @@ mod tests {
         assert_eq!(last_seen.read(other), None, "nobody knows whose it would be");
         last_seen.found(one, 7, 1 << 41).unwrap();
         assert_eq!(last_seen.read(one), Some(LastPlace { device_id: 7, ends: vec![1 << 41] }));
+        last_seen.forget(one).unwrap();
+        last_seen.forget(one).unwrap();
+        assert_eq!(last_seen.read(one), None);
         fs::write(last_seen.0.join(name_of(other)), "0000000000000007 1048").unwrap();
         assert_eq!(last_seen.read(other), None, "half a line says nothing");
         fs::remove_dir_all(folder).unwrap();

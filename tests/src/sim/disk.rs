@@ -421,6 +421,7 @@ impl MetaIo for SimDisk {
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
+        self.settle(Device::Meta, u64::MAX);
         Ok(())
     }
 }

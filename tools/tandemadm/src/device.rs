@@ -98,6 +98,12 @@ impl Device {
         Ok((before < end).then_some(before))
     }
 
+    /// Nobody looks any more for metadata where the device ended before it grew.
+    pub fn forget_last_place(&self) -> Result<(), DiskError> {
+        let forgotten = LastSeen::of(&RuntimeDir::from_env()).forget(&self.path);
+        forgotten.map_err(|error| DiskError(format!("cannot forget where its meta-data was: {error}")))
+    }
+
     /// Destroys the superblocks of metadata that ended there.
     pub fn wipe_metadata_before(&mut self, end: u64) -> Result<(), DiskError> {
         let all = std::mem::replace(&mut self.size_bytes, end);

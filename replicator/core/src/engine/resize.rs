@@ -17,6 +17,9 @@ use crate::state::DiskState;
 use crate::units::{ByteRange, NodeId};
 use crate::wire::{Handshake, Message};
 
+/// Of metadata that moves: as many pieces of 1 MiB are under way, so that it takes little memory and no disk long to answer.
+const WRITES_AT_A_TIME: usize = 16;
+
 /// What is under way on the attached disk.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Growth {
@@ -140,7 +143,8 @@ impl Engine {
         // No bit is cleared on disk before the block it stands for is durable.
         let mut stages = vec![vec![(Device::Data, DiskOpKind::Flush)]];
         for step in steps {
-            stages.push(step.into_iter().map(write).collect());
+            let runs = step.chunks(WRITES_AT_A_TIME);
+            stages.extend(runs.map(|run| run.iter().cloned().map(write).collect()));
             stages.push(vec![(Device::Meta, DiskOpKind::Flush)]);
         }
         let kib = device_bytes / 1024;

@@ -150,6 +150,11 @@ fn bring_metadata_to_end(
     pool: &BufferPool,
 ) -> Result<u64, LoadError> {
     let last = last_seen.read(&disk.path);
+    // Whatever comes of this attempt: the next one must look there, too.
+    last_seen.may_move(&disk.path, disk.size_bytes).map_err(|error| {
+        let path = disk.path.display();
+        LoadError::Io(DiskError(format!("cannot note where the meta-data of {path} is: {error}")))
+    })?;
     let used_bytes = bring_to_end(&mut MetadataReader { backing: disk, pool }, last.as_ref(), spec.node.id)?;
     let (resource, path, bytes) = (spec.name.as_str(), disk.path.display(), disk.size_bytes);
     if used_bytes < bytes {

@@ -36,6 +36,7 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
         if let (Some(question), false) = (question.or(old_end.map(|_| create_md::OVERWRITE)), force) {
             session.confirm(question)?;
         }
+        target.data.forget_last_place()?;
         let geometry = create_md::create(&mut target, spec, max_peers, random_id()?, layout)?;
         old_end.map_or(Ok(()), |end| target.data.wipe_metadata_before(end))?;
         let alike = create_md::indistinguishable(&target, spec);
@@ -73,6 +74,7 @@ pub(crate) fn wipe_md(session: &Session, specs: &[ResourceSpec], force: bool) ->
             session.confirm("Do you really want to wipe out the tandem meta-data?")?;
         }
         metadata::wipe(target.metadata_device(), placement)?;
+        target.data.forget_last_place()?;
         outln!("Wiping meta data...\ntandem meta data block successfully wiped out.");
         Ok(())
     })
