@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_control::{Action, LastSeen, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
+use tandem_control::{Action, LastSeen, NodeSpec, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
 use tandem_core::divergence::Divergence;
 use tandem_core::refusal::{CommandError, HAS_DISK, HAS_NET, INVALID_REQUEST, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
@@ -52,6 +52,8 @@ const UNKNOWN_RESOURCE: (u16, &str) = (158, "Unknown resource");
 pub(crate) struct Entry {
     /// As it was brought up, or changed since.
     spec: RefCell<Rc<ResourceSpec>>,
+    /// The peers that it was made with. The engine keeps what those lack that were taken away.
+    made_with: Vec<NodeSpec>,
     pub(crate) resource: Resource,
     pub(crate) devices: Devices,
     /// One `up` or `down` at a time.
@@ -364,11 +366,16 @@ impl Daemon {
                 resource = entry.spec().name,
                 "not demoted within {limit:?}: begins anew, as after a crash"
             );
+            let wanted = ResourceSpec::clone(&entry.spec());
+            let whole = ResourceSpec { peers: entry.made_with.clone(), ..wanted.clone() };
             self.remove(entry).await;
-            let entry = self.create(&entry.spec()).await?;
+            let entry = self.create(&whole).await?;
+            self.become_like(&entry, wanted).await?;
             entry.resource.attach().await?;
-            let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
-            unless(entry.resource.command(connect).await, &[Kind::Refused(StateChangeRefusal::NoNetConfig)])?;
+            if may_connect(&entry.spec()).is_ok() {
+                let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
+                entry.resource.command(connect).await?;
+            }
         }
         Ok(())
     }
@@ -508,6 +515,7 @@ impl Entry {
     ) -> Entry {
         Entry {
             spec: RefCell::new(Rc::new(spec.clone())),
+            made_with: spec.peers.clone(),
             resource,
             devices: Devices::new(spec, run, spare),
             admin: Mutex::new(()),
