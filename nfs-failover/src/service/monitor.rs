@@ -56,8 +56,10 @@ impl Monitor {
             return Some(format!("requests wait for a peer that does not talk to this node: {reason}"));
         }
         match without_quorum_ms {
-            // Clients are told of errors that they would not see if they had to wait.
-            Some(_) if !is_frozen => return Some("quorum is lost, and requests fail".into()),
+            // Clients are told of errors that they would not see if they had to wait. What works through its peer's disk serves.
+            Some(_) if !is_frozen && status.is_some_and(|s| s.engine.disk == DiskState::UpToDate) => {
+                return Some("quorum is lost, and requests fail".into());
+            }
             Some(ms) if ms >= FROZEN_LIMIT_MS => return Some("quorum is lost, and was not regained".into()),
             _ => {}
         }
