@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tandem_control::ResourceSpec;
 
-use super::{Condition, Page, Severity, Sign, Trouble};
+use super::{Condition, Page, Place, Severity, Sign, Trouble};
 
 /// What is known where tandemd tells nothing of a resource.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
             data: "Nothing is known here. The daemon may well be replicating.",
             look: "    tail -n 50 /run/tandem/tandemd.log\n    tandemadm --version\n    tandemd --version",
             act: "Ask again. If the releases differ, install the same one of both and restart tandemd. If it hangs, see in the log \
-                  which disk it waits for; the other node can take over.",
+                  which disk it waits for; the other node can take over once this one is certainly off.",
             avoid: "Do not remove the socket, and do not start a second daemon.",
         },
     },
@@ -179,7 +179,12 @@ pub(super) const TROUBLES: &[Trouble] = &[
                 let disk = spec.volume.meta_disk.as_ref().unwrap_or(&spec.volume.disk);
                 Some(
                     Sign::new(format!("{} has no meta-data of {}", disk.display(), spec.name))
-                        .here(format!("tandemadm create-md {}", spec.name))
+                        .here(format!("lsblk -f {}", disk.display()))
+                        .case(
+                            "only on a new disk, or if the other node has the data",
+                            Place::Here,
+                            format!("tandemadm create-md {}", spec.name),
+                        )
                         .here(format!("tandemadm up {}", spec.name)),
                 )
             }

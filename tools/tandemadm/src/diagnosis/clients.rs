@@ -20,7 +20,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
                        is being resynced, and the peer was lost.",
             data: "Clients' requests cannot be served. What was completed is on the disk that was lost or on the peer, wherever it is.",
             look: "    tandemadm status r0\nhere and on the peer.",
-            act: "Bring back one good copy: the peer ('tandemadm up r0' there), or the disk here:\n    tandemadm attach r0",
+            act: "Bring back the peer; there:\n    tandemadm up r0\nThe disk here can be attached as soon as it is connected. If the peer is lost, stop the \
+                  application, then on this node:\n    tandemadm secondary r0\n    tandemadm attach r0\n    tandemadm primary r0",
             avoid: "Do not restart the application on another node before you know which copy is the newest. Do not force.",
         },
     },
@@ -31,14 +32,19 @@ pub(super) const TROUBLES: &[Trouble] = &[
         condition: Condition::Resource(|status| {
             let sign = Sign::new("'tandemadm suspend-io' was run: clients' requests wait");
             let resume = format!("tandemadm resume-io {}", status.spec.name);
-            status.engine.suspended.user.then(|| sign.here(resume))
+            status.engine.suspended.user.then(|| match status.engine.suspended.fencing {
+                false => sign.here(resume),
+                // It lets what waits for fencing go on, too.
+                true => sign.case(certainly_off(status), Place::Here, resume),
+            })
         }),
         page: Page {
             happened: "Somebody, or a script that makes snapshots, ran 'tandemadm suspend-io', and not yet 'resume-io'.",
             data: "Nothing is lost: requests wait, for as long as it takes. Applications seem to hang.",
             look: "    tandemadm status r0\n    ps -ef | grep suspend",
             act: "    tandemadm resume-io r0",
-            avoid: "Do not kill the application because it hangs: that is what was asked for.",
+            avoid: "Do not kill the application because it hangs: that is what was asked for. Do not run resume-io while requests wait for \
+                    fencing, too (T303), and the peer may be alive: a split brain comes of it.",
         },
     },
     Trouble {
@@ -51,9 +57,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
             let sign =
                 Sign::new(format!("clients' requests wait until {} is fenced or back", lost.join(", ")));
             let sign = lost.iter().fold(sign, |sign, peer| sign.on(peer, format!("tandemadm up {resource}")));
-            let certain = format!("only if it is certain that {} is off", lost.join(", "));
             let resume = format!("tandemadm resume-io {resource}");
-            status.engine.suspended.fencing.then(|| sign.case(certain, Place::Here, resume))
+            status.engine.suspended.fencing.then(|| sign.case(certainly_off(status), Place::Here, resume))
         }),
         page: Page {
             happened: "The peer was lost, 'fencing resource-and-stonith' is configured, and the handler fence-peer has not succeeded: it is not \
@@ -164,11 +169,20 @@ fn no_good_data(status: &ResourceStatus) -> Option<Sign> {
         "the disk is {}, and no peer has UpToDate data: clients' requests fail",
         engine.disk
     ));
-    let sign = match engine.disk <= DiskState::Failed {
-        true => sign.here(format!("tandemadm attach {resource}")),
+    let sign =
+        lost_peers(status).iter().fold(sign, |sign, peer| sign.on(peer, format!("tandemadm up {resource}")));
+    Some(match engine.disk <= DiskState::Failed {
+        // With no good peer it is refused on a Primary.
+        true => ["secondary", "attach", "primary"].iter().fold(sign, |sign, verb| {
+            let lost = "if no peer comes back, the application stopped";
+            sign.case(lost, Place::Here, format!("tandemadm {verb} {resource}"))
+        }),
         false => sign,
-    };
-    Some(lost_peers(status).iter().fold(sign, |sign, peer| sign.on(peer, format!("tandemadm up {resource}"))))
+    })
+}
+
+fn certainly_off(status: &ResourceStatus) -> String {
+    format!("only if it is certain that {} is off", lost_peers(status).join(", "))
 }
 
 fn waits_for_a_primary(status: &ResourceStatus) -> Option<Sign> {

@@ -237,15 +237,14 @@ pub(super) const TROUBLES: &[Trouble] = &[
         severity: Severity::NeedsHand,
         condition: Condition::Peer(|status, peer| {
             let sign = refused(peer, Kind::DataNotThere)?;
-            let (attach, connect) = (
-                format!("tandemadm attach {}", status.spec.name),
-                format!("tandemadm connect {}", status.spec.name),
-            );
+            let verb = |verb: &str| format!("tandemadm {verb} {}", status.spec.name);
             let here = match status.engine.role {
                 Role::Primary => Place::Here,
                 _ => Place::On(peer.name.clone()),
             };
-            Some(sign.case("next", here.clone(), attach).case("then", here, connect))
+            let lost = "if its former disk is lost, the application stopped";
+            let sign = sign.case("next: its former disk back", Place::On(peer.name.clone()), verb("status"));
+            Some(sign.case(lost, here.clone(), verb("secondary")).case(lost, here, verb("connect")))
         }),
         page: Page {
             happened: "A Primary that has no disk works through its peer's copy; the peer came back with a copy that is not the one its clients \
@@ -253,8 +252,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
             data: "The Primary's clients have seen newer data than the peer has. It may be on the Primary's own disk, or on the peer's \
                    former one.",
             look: "    tandemadm show-gi r0\non both nodes.",
-            act: "Bring back the disk that has the data: on the Primary 'tandemadm attach r0', or the peer's former disk. If it is gone, stop \
-                  the application, then on the Primary:\n    tandemadm secondary r0\n    tandemadm connect r0",
+            act: "Bring back the disk that has the data: the peer's former one. The Primary's own is attached when the application is stopped \
+                  and it is Secondary. If the peer's is gone, stop the application, then on the Primary:\n    tandemadm secondary r0\n    tandemadm connect r0",
             avoid: "Do not promote the peer before you are sure that the newer data is lost.",
         },
     },

@@ -16,17 +16,23 @@ pub(super) const TROUBLES: &[Trouble] = &[
             let resource = &status.spec.name;
             let fresh = status.engine.disk == DiskState::Inconsistent && status.engine.generations.is_fresh();
             (fresh && !is_target(status)).then(|| {
-                Sign::new("the meta-data is new, and nobody has said whose data counts")
-                    .case(
-                        "if this node's data counts",
-                        Place::Here,
-                        format!("tandemadm primary --force {resource}"),
-                    )
-                    .case(
-                        "if both disks are empty",
-                        Place::Here,
-                        format!("tandemadm new-current-uuid --clear-bitmap {resource}"),
-                    )
+                let why = "the meta-data is new, and nobody has said whose data counts";
+                let connected = |p: &PeerStatus| p.connection == ConnectionState::Connected;
+                // Without the peer, this may be a new disk in the place of one whose data is there.
+                let sign = match status.engine.peers.iter().all(connected) {
+                    true => Sign::new(why),
+                    false => reach_peers(status, why),
+                };
+                sign.case(
+                    "if this node's data counts",
+                    Place::Here,
+                    format!("tandemadm primary --force {resource}"),
+                )
+                .case(
+                    "if both disks are empty",
+                    Place::Here,
+                    format!("tandemadm new-current-uuid --clear-bitmap {resource}"),
+                )
             })
         }),
         page: Page {
