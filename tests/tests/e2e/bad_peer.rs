@@ -79,7 +79,7 @@ fn smaller_disk_is_refused() {
     pair.bravo.adm(&["up", RESOURCE]).ok();
     operator_learns(&pair.alpha, "The peer's disk size is too small!");
     assert_eq!(client.read(last, 4096).unwrap(), [1; 4096], "nothing was cut off");
-    let status = pair.alpha.adm(&["status", RESOURCE]).ok().stdout;
+    let status = pair.alpha.adm(&["status", "--why", RESOURCE]).ok().stdout;
     assert!(status.contains("too small"), "the status does not say why there is no connection: {status}");
 }
 
