@@ -36,6 +36,7 @@ impl LoopDevice {
         loop {
             match take(&control, file, name) {
                 Err(e) if is_passing(&e) && Instant::now() < end => thread::sleep(PAUSE),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(no_node()),
                 taken => return taken,
             }
         }
@@ -89,6 +90,14 @@ fn take(control: &File, file: &File, name: &str) -> io::Result<LoopDevice> {
     let config = LoopConfig::new(file.as_fd(), BLOCK_BYTES, DIRECT_IO, name);
     sys::configure_loop(&device, &config)?;
     Ok(LoopDevice { node })
+}
+
+/// As in a container whose /dev has but so many.
+fn no_node() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        "the kernel's next one has no name in /dev: give back those that nothing uses (losetup --list; losetup --detach)",
+    )
 }
 
 /// Somebody else was faster, or udev has not made the node yet.

@@ -192,9 +192,22 @@ impl Cord {
             return;
         }
         switch.unplug(&self.port);
+        let loops = self.loops();
         // The kernel ends all processes of the host with its first.
         let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
         wait::until("the host is off", || !self.is_on());
+        for device in loops {
+            // A machine's devices go with it; these are the kernel's that runs the tests, and it has but so many. One that
+            // is still mounted goes with the host's mounts.
+            let _ = Command::new("losetup").arg("--detach").arg(device).output();
+        }
+    }
+
+    /// The loop devices that the host's replicated devices are made of.
+    fn loops(&self) -> Vec<PathBuf> {
+        let folder = format!("/proc/{}/root/run/tandem/device", self.init);
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
     }
 }
 
