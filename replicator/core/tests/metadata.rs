@@ -105,6 +105,33 @@ fn a_disk_of_another_node_or_that_shrank_is_refused() {
     );
 }
 
+/// `resize` is refused then, and the next `up` is not.
+#[test]
+fn a_disk_that_outgrew_its_meta_disk_is_used_as_far_as_before() {
+    const PAGE_OF_BITS: u64 = 128 << 20;
+    let one_page = Geometry::new(Placement::External, PAGE_OF_BITS, 1 << 20, 1).unwrap();
+    let meta_bytes = one_page.bitmap_offset + one_page.bitmap_bytes;
+    let external = |number, bytes| volume(number, Placement::External, bytes);
+    let two = vec![external(0, PAGE_OF_BITS / 2), external(1, PAGE_OF_BITS / 4)];
+    for disks in [vec![external(0, PAGE_OF_BITS)], two] {
+        let first_bytes = disks[0].backing_bytes;
+        let mut disk = MemoryDisk(vec![0xee; meta_bytes as usize]);
+        let layout = metadata::plan(meta_bytes, 1, &disks).unwrap();
+        metadata::create_for_volumes(&mut disk, Placement::External, first_bytes, 1, 77, layout).unwrap();
+        let mut load = |bytes| metadata::load(&mut disk, Placement::External, bytes, NodeId(0));
+        let before = load(first_bytes).unwrap();
+        assert_eq!(load(2 * PAGE_OF_BITS).unwrap(), before);
+    }
+    // It had grown once before, with the volume.
+    let mut disk = MemoryDisk(vec![0xee; meta_bytes as usize]);
+    let made = metadata::create(&mut disk, Placement::External, SIZE, 1, 77).unwrap();
+    let mut superblock = metadata::probe(&mut disk, Placement::External).unwrap();
+    superblock.agreed_bytes = PAGE_OF_BITS;
+    made.superblock_offsets.iter().for_each(|offset| disk.write_at(*offset, &superblock.encode()).unwrap());
+    let loaded = metadata::load(&mut disk, Placement::External, 2 * PAGE_OF_BITS, NodeId(0)).unwrap();
+    assert_eq!((loaded.geometry.data_bytes, loaded.volume_bytes()), (PAGE_OF_BITS, PAGE_OF_BITS));
+}
+
 #[test]
 fn a_device_without_room_is_refused_with_the_numbers() {
     let error = Geometry::new(Placement::Internal, 40_000, 40_000, 1).unwrap_err();

@@ -177,7 +177,7 @@ pub fn load(
 }
 
 /// Where the metadata lies that this superblock belongs to. Of several volumes the first must have room for its data;
-/// whoever opens the others' disks checks those.
+/// whoever opens the others' disks checks those. Of a disk that has outgrown its meta-disk as much counts as before.
 pub(super) fn geometry_of(
     superblock: &Superblock,
     placement: Placement,
@@ -186,8 +186,18 @@ pub(super) fn geometry_of(
 ) -> Result<Geometry, LoadError> {
     let (layout, max_peers) = (&superblock.layout, superblock.peers.len() as u8);
     let others_bytes = layout.bytes_behind_first();
-    let geometry =
-        Geometry::with_more_volumes(placement, backing_bytes, meta_bytes, max_peers, others_bytes)?;
+    let of_a_disk =
+        |bytes| Geometry::with_more_volumes(placement, bytes, meta_bytes, max_peers, others_bytes);
+    let volume_bytes = layout.volumes().first().map_or(superblock.agreed_bytes, |first| first.bytes);
+    let used_bytes = superblock.backing_bytes.max(volume_bytes);
+    let geometry = match of_a_disk(backing_bytes) {
+        Err(GeometryError::TooSmall { .. })
+            if placement == Placement::External && used_bytes < backing_bytes =>
+        {
+            of_a_disk(used_bytes)?
+        }
+        geometry => geometry?,
+    };
     match layout.volumes().first() {
         Some(first) if geometry.data_bytes < first.bytes => {
             Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: first.bytes })

@@ -19,6 +19,7 @@ use tandem_core::metadata::{
     load, read_undo_log,
 };
 use tandem_core::refusal::METADATA_IO_ERROR;
+use tandem_core::units::BLOCK_BYTES;
 
 use super::buffer::BufferPool;
 use crate::failure::Failure;
@@ -113,6 +114,7 @@ pub(crate) fn attach(
         spec.volumes().zip(sizes).map(|(volume, bytes)| volume.with_disk_of(bytes)).collect();
     let mut reader = MetadataReader { backing: &meta, pool };
     let mut metadata = load(&mut reader, placement, first.size_bytes, spec.node.id)
+        .inspect(|metadata| tell_of_small_meta_disk(&meta, &first, metadata, resource))
         .and_then(|mut metadata| check_volumes(&mut metadata, &volume_disks).map(|()| metadata))
         .map_err(refused)?;
     let device_id = metadata.superblock.device_id;
@@ -140,6 +142,20 @@ pub(crate) fn attach(
     });
     let layout = metadata.superblock.layout.clone();
     Ok((Disks { data, layout, meta, undo }, metadata))
+}
+
+/// A disk that has grown may have outgrown its meta-disk.
+fn tell_of_small_meta_disk(meta: &Backing, disk: &Backing, metadata: &Metadata, resource: &str) {
+    let (used_bytes, bytes) = (metadata.geometry.data_bytes, disk.size_bytes);
+    let external = metadata.geometry.placement == Placement::External;
+    if external && metadata.superblock.layout.is_single() && used_bytes < bytes / BLOCK_BYTES * BLOCK_BYTES {
+        let (path, meta_disk) = (disk.path.display(), meta.path.display());
+        tracing::warn!(
+            resource, %path,
+            "has grown to {bytes} bytes, more than {meta_disk} has room for the bitmaps of: it is used up to byte \
+             {used_bytes}. Grow {meta_disk} to use all of it"
+        );
+    }
 }
 
 /// Moves internal metadata to the end of a disk that has grown. Returns how many bytes of the disk are used.
