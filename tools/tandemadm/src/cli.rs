@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 pub use live::{Changes, PeerNames, Show};
 
-use crate::commands::ResizeOptions;
+use crate::commands::{Following, ResizeOptions};
 use crate::completion::{self, Shell};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
@@ -34,6 +34,9 @@ pub struct Cli {
     /// Check this file as if it belonged to the configuration; with dump and sh-nop only.
     #[arg(short = 't', long, value_name = "FILE")]
     pub config_to_test: Option<PathBuf>,
+    /// Draw no progress bars on a terminal, and do not stay to watch what goes on by itself.
+    #[arg(long, global = true)]
+    pub no_progress: bool,
     /// Stacked resources are refused.
     #[arg(short = 'S', long, global = true, hide = true)]
     pub stacked: bool,
@@ -164,6 +167,9 @@ pub struct Verify {
     /// The node whose copy is right, where neither is Primary.
     #[arg(long, value_name = "NODE", requires = "repair", add = ArgValueCompleter::new(completion::nodes))]
     pub from: Option<String>,
+    /// Whether it is watched.
+    #[command(flatten)]
+    pub following: Following,
 }
 
 /// A position on a device in bytes. A plain number counts sectors, as for drbdadm.
@@ -189,6 +195,9 @@ pub struct Invalidation {
     /// With `no`, only what is marked as out of sync, by an online verify for instance.
     #[arg(long, value_enum, default_value_t = YesNo::Yes)]
     pub reset_bitmap: YesNo,
+    /// Whether the resync is watched.
+    #[command(flatten)]
+    pub following: Following,
 }
 
 /// drbdadm's way to say true and false.

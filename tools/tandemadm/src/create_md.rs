@@ -11,6 +11,7 @@ use tandem_core::metadata::{
 };
 use thiserror::Error;
 
+use crate::bar::{Bars, Shown};
 use crate::device::{Device, Target};
 use crate::signatures::{self, Found};
 
@@ -224,6 +225,7 @@ fn refuse_to_cut(found: &Found, geometry: &Geometry, backing_bytes: u64) -> Resu
 /// Writes fresh metadata over whatever is there, durably. On the other volumes' disks nobody shall find any: they are no
 /// resources of their own.
 pub fn create(
+    bars: Bars,
     target: &mut Target,
     spec: &ResourceSpec,
     max_peers: u8,
@@ -237,7 +239,11 @@ pub fn create(
         metadata::stamp(disk, device_id, number)?;
     }
     let meta = target.metadata_device();
-    Ok(metadata::create_for_volumes(meta, placement, backing_bytes, max_peers, device_id, layout)?)
+    let others_bytes = layout.bytes_behind_first();
+    let geometry =
+        Geometry::with_more_volumes(placement, backing_bytes, meta.size_bytes(), max_peers, others_bytes)?;
+    let mut shown = Shown::new(meta, bars, format!("{}: create-md", spec.name), geometry.bitmap_bytes);
+    Ok(metadata::create_for_volumes(&mut shown, placement, backing_bytes, max_peers, device_id, layout)?)
 }
 
 /// The volumes whose disks nobody can tell apart: all of the disk is data, so that there is no room for a mark, and each is as

@@ -11,11 +11,14 @@ use tandem_control::{LastSeen, ResourceSpec, RuntimeDir};
 use tandem_core::io::DiskError;
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{
-    LoadError, MetaIo, Metadata, Placement, VolumeDisk, bytes_until_metadata_ends, check_stamp,
-    check_volumes, wipe,
+    Geometry, LoadError, MetaIo, Metadata, Placement, VolumeDisk, bytes_until_metadata_ends, check_stamp,
+    check_volumes, probe, wipe,
 };
 use tandem_core::units::ByteRange;
 use thiserror::Error;
+
+use crate::bar::Shown;
+use crate::session::Session;
 
 /// Why a disk could not be opened; the exit code is 20, as drbdmeta's.
 #[derive(Debug, Error)]
@@ -260,6 +263,18 @@ impl Target {
     /// Internal or external.
     pub fn placement(&self) -> Placement {
         if self.external.is_some() { Placement::External } else { Placement::Internal }
+    }
+
+    /// The same, with a bar for who has a terminal.
+    pub(crate) fn shown(&mut self, session: &Session, what: &str) -> Shown<'_> {
+        let (placement, backing_bytes) = (self.placement(), self.data.size_bytes());
+        let device = self.metadata_device();
+        let bytes = probe(device, placement).ok().and_then(|superblock| {
+            let others = superblock.layout.bytes_behind_first();
+            let max_peers = superblock.peers.len() as u8;
+            Geometry::with_more_volumes(placement, backing_bytes, device.size_bytes(), max_peers, others).ok()
+        });
+        Shown::new(device, session.bars, what.to_owned(), bytes.map_or(0, |geometry| geometry.bitmap_bytes))
     }
 
     /// The device that holds the metadata.

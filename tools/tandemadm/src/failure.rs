@@ -83,6 +83,9 @@ pub enum Failure {
     /// Waiting is in vain.
     #[error("{0}: StandAlone, not waiting any longer{1}")]
     WaitStandAlone(String, String),
+    /// What was watched does not come to its end.
+    #[error("{0}: {1}")]
+    FollowEnded(String, String),
     /// The operator does not want to wait any longer.
     #[error("{0}: not waiting any longer, as you wish")]
     WaitAborted(String),
@@ -98,7 +101,8 @@ impl Failure {
             Failure::NotDefined(_) | Failure::NoResources(_) | Failure::NoVolume(..) => 1,
             Failure::AllVolumes(_) | Failure::NoConnection(_) | Failure::Usage(_) | Failure::Cancelled => 1,
             Failure::Load(LoadError::NotFound) => 1,
-            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) | Failure::WaitAborted(_) => 5,
+            Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) => 5,
+            Failure::WaitAborted(_) | Failure::FollowEnded(..) => 5,
             Failure::Inconsistent => 5,
             Failure::NotUp(_) | Failure::Load(_) => 10,
             Failure::Config(_, code) => *code,

@@ -2,6 +2,7 @@
 //! and the tests share [`cli::Cli`].
 
 mod address;
+pub mod bar;
 pub mod cli;
 pub mod colours;
 pub mod commands;

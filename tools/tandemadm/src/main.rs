@@ -18,10 +18,11 @@ fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let name = line.first().and_then(|program| Path::new(program).file_name());
     if name.is_none_or(|name| name != "drbdsetup") {
-        return run(legacy::without_separator(line), USAGE_CODE);
+        let own_name = name.is_none_or(|name| name != "drbdadm");
+        return run(legacy::without_separator(line), USAGE_CODE, own_name);
     }
     match drbdsetup::as_tandemadm(line) {
-        Ok(line) => run(line, DRBDSETUP_USAGE_CODE),
+        Ok(line) => run(line, DRBDSETUP_USAGE_CODE, false),
         Err(text) => {
             eprintln!("{text}");
             ExitCode::from(DRBDSETUP_USAGE_CODE)
@@ -29,12 +30,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(line: Vec<OsString>, usage_code: u8) -> ExitCode {
+fn run(line: Vec<OsString>, usage_code: u8, own_name: bool) -> ExitCode {
     let parsed = Cli::command().try_get_matches_from(line).and_then(|matches| {
         Ok((Cli::from_arg_matches(&matches)?, matches.subcommand_name().unwrap_or_default().to_owned()))
     });
     match parsed {
-        Ok((cli, verb)) => ExitCode::from(commands::run(cli, &verb)),
+        Ok((cli, verb)) => ExitCode::from(commands::run(cli, &verb, own_name)),
         Err(error) => {
             let code = if error.use_stderr() { usage_code } else { 0 };
             match error.print() {

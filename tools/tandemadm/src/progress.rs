@@ -1,4 +1,4 @@
-//! The progress bar of `wait-sync`.
+//! How far something is, in words and as a bar.
 
 use tandem_core::status::{PeerStatus, ResyncProgress};
 
@@ -6,35 +6,77 @@ use crate::view::percent_done;
 
 const WIDTH: usize = 20;
 
-/// One line: `r0 [=======>............]  37.5%  123,456 KiB/s  finish: 0:00:25`.
+/// Work that is under way.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Work {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What is still to be done.
+    pub left_bytes: u64,
+    /// How fast it is.
+    pub bytes_per_s: u64,
+    /// It does not move.
+    pub stalled: bool,
+}
+
+impl From<&ResyncProgress> for Work {
+    fn from(resync: &ResyncProgress) -> Work {
+        Work {
+            total_bytes: resync.total_bytes,
+            left_bytes: resync.left_bytes,
+            bytes_per_s: resync.recent_bytes_per_s,
+            stalled: resync.stalled,
+        }
+    }
+}
+
+impl Work {
+    /// One line: `r0 [=======>............]  37.5%  123,456 KiB/s  finish: 0:00:25`.
+    pub fn line(&self, what: &str) -> String {
+        let percent = self.percent();
+        format!("{what} [{}] {percent:5.1}%  {} KiB/s  {}", bar(percent), self.speed(), self.finish())
+    }
+
+    /// To one digit, not rounded: 100.0 is for what is done.
+    fn percent(&self) -> f64 {
+        (percent_done(self.total_bytes, self.left_bytes) * 10.0).floor() / 10.0
+    }
+
+    fn speed(&self) -> String {
+        thousands(self.bytes_per_s / 1024)
+    }
+
+    fn finish(&self) -> String {
+        match self.left_bytes.checked_div(self.bytes_per_s) {
+            _ if self.stalled => "(stalled)".to_owned(),
+            None => "finish: ?".to_owned(),
+            Some(seconds) => format!("finish: {}", clock(seconds)),
+        }
+    }
+}
+
+/// Of the peer that has most to do.
 pub fn line(resource: &str, peers: &[PeerStatus]) -> Option<String> {
     let slowest =
         peers.iter().filter_map(|peer| peer.resync.as_ref()).max_by_key(|resync| resync.left_bytes)?;
-    let percent = (percent_done(slowest) * 10.0).floor() / 10.0;
-    let speed = thousands(slowest.recent_bytes_per_s / 1024);
-    Some(format!("{resource} [{}] {percent:5.1}%  {speed} KiB/s  {}", bar(percent), finish(slowest)))
+    Some(Work::from(slowest).line(resource))
 }
 
 /// The same of one peer, for a sentence: `37.5%, 123,456 KiB/s, finish: 0:00:25`.
 pub fn of_peer(peer: &PeerStatus) -> Option<String> {
-    let resync = peer.resync.as_ref()?;
-    let percent = (percent_done(resync) * 10.0).floor() / 10.0;
-    let speed = thousands(resync.recent_bytes_per_s / 1024);
-    Some(format!("{percent:.1}%, {speed} KiB/s, {}", finish(resync)))
+    let work = Work::from(peer.resync.as_ref()?);
+    Some(format!("{:.1}%, {} KiB/s, {}", work.percent(), work.speed(), work.finish()))
+}
+
+/// Hours, minutes and seconds.
+pub fn clock(seconds: u64) -> String {
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 fn bar(percent: f64) -> String {
     let filled = ((percent / 100.0 * WIDTH as f64) as usize).min(WIDTH);
     let head = if filled < WIDTH { ">" } else { "" };
     format!("{}{head}{}", "=".repeat(filled), ".".repeat(WIDTH - filled - head.len()))
-}
-
-fn finish(resync: &ResyncProgress) -> String {
-    match resync.left_bytes.checked_div(resync.recent_bytes_per_s) {
-        _ if resync.stalled => "(stalled)".to_owned(),
-        None => "finish: ?".to_owned(),
-        Some(seconds) => format!("finish: {}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
-    }
 }
 
 fn thousands(number: u64) -> String {
@@ -76,11 +118,10 @@ mod tests {
 
     #[test]
     fn no_speed_means_no_promise() {
-        let mut resync = fixture::resync(100, 50);
-        resync.recent_bytes_per_s = 0;
-        assert_eq!(finish(&resync), "finish: ?");
-        resync.stalled = true;
-        assert_eq!(finish(&resync), "(stalled)");
+        let mut work = Work { total_bytes: 100, left_bytes: 50, bytes_per_s: 0, stalled: false };
+        assert_eq!(work.finish(), "finish: ?");
+        work.stalled = true;
+        assert_eq!(work.finish(), "(stalled)");
     }
 
     #[test]

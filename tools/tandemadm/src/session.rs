@@ -2,13 +2,16 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tandem_control::{
     Action, CHANGE_LIMIT, ClientError, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir, ask,
 };
 use tandem_core::divergence::Divergence;
 
+use crate::bar::{self, Bar, Bars};
 use crate::failure::{Failure, GIVE_UP_CODE, additional_info};
 use crate::output::{errln, out, outln};
 
@@ -28,6 +31,10 @@ pub struct Session {
     pub dry_run: bool,
     /// Say what is asked of the daemon.
     pub verbose: u8,
+    /// Who sees how far something is.
+    pub bars: Bars,
+    /// What the daemon goes on with by itself is watched on a terminal; drbdadm's users do not expect it.
+    pub follows: bool,
 }
 
 impl Session {
@@ -40,12 +47,38 @@ impl Session {
         if self.verbose > 0 {
             errln!("{}", shown(request));
         }
-        let reply = ask(&self.run.control_socket(), request, CHANGE_LIMIT)?;
+        let reply = self.ask_patiently(request)?;
         if reply.exit_code != 0 || reply.error.is_some() {
             return Err(Failure::Refused(Box::new(at_least_one(reply))));
         }
         eprint_lines(additional_info(&reply.detail).trim_start());
         Ok(())
+    }
+
+    /// Shows who has a terminal how long it takes.
+    fn ask_patiently(&self, request: &Request) -> Result<Reply, ClientError> {
+        let ask = || ask(&self.run.control_socket(), request, CHANGE_LIMIT);
+        if !self.bars.are_seen() {
+            return ask();
+        }
+        let what = in_words(request);
+        let mut bar = Bar::new(self.bars);
+        std::thread::scope(|scope| {
+            let (sender, answer) = mpsc::channel();
+            scope.spawn(move || {
+                // Who asks listens until it is answered.
+                let _ = sender.send(ask());
+            });
+            loop {
+                match answer.recv_timeout(bar::REFRESH) {
+                    Ok(reply) => return reply,
+                    Err(RecvTimeoutError::Timeout) => bar.draw_wait(&what),
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(ClientError::NoReply(self.run.control_socket()));
+                    }
+                }
+            }
+        })
     }
 
     /// Asks the daemon to do one thing to a resource.
@@ -148,6 +181,25 @@ impl Session {
 /// A refusal must end the process with a code other than 0.
 fn at_least_one(reply: Reply) -> Reply {
     Reply { exit_code: reply.exit_code.max(1), ..reply }
+}
+
+/// As `r0: attach`.
+fn in_words(request: &Request) -> String {
+    match request {
+        Request::Act { resource, action } => format!("{resource}: {}", word(action)),
+        Request::Up { spec } => format!("{}: up", spec.name),
+        Request::Change { spec } => format!("{}: adjust", spec.name),
+        _ => "asking".to_owned(),
+    }
+}
+
+/// As it stands in the request.
+fn word(action: &Action) -> String {
+    match serde_json::to_value(action) {
+        Ok(Value::String(word)) => word,
+        Ok(Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
+        _ => String::new(),
+    }
 }
 
 fn shown(request: &Request) -> String {

@@ -1,6 +1,7 @@
-//! Who reads what is printed to stdout.
+//! Who reads what is printed.
 
 use std::io::{IsTerminal, stdout};
+use std::os::fd::AsFd;
 
 use rustix::termios::tcgetwinsize;
 
@@ -17,8 +18,17 @@ pub(crate) fn is_reader() -> bool {
 
 /// Its width.
 pub(crate) fn columns() -> usize {
-    let known = tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col));
-    known.filter(|columns| *columns > 0).unwrap_or(USUAL_COLUMNS)
+    width(stdout()).unwrap_or(USUAL_COLUMNS)
+}
+
+/// As much of a line as this reader shows without breaking it.
+pub(crate) fn clipped(line: &str, reader: impl AsFd) -> String {
+    line.chars().take(width(reader).unwrap_or(usize::MAX)).collect()
+}
+
+fn width(reader: impl AsFd) -> Option<usize> {
+    let known = tcgetwinsize(reader).ok().map(|size| usize::from(size.ws_col));
+    known.filter(|columns| *columns > 0)
 }
 
 /// Whether it is to see colours.

@@ -335,7 +335,7 @@ impl SyncDetails {
                 bytes => (latest.ms as f64 / 1000.0 * resync.left_bytes as f64 / bytes as f64).round() as u64,
             },
             dbdt: mib_per_s(done),
-            percent_resync_done: cut(percent_done(resync)),
+            percent_resync_done: cut(percent_done(resync.total_bytes, resync.left_bytes)),
         }
     }
 
@@ -362,10 +362,10 @@ impl SyncKind {
 }
 
 /// How much of a resync is done, in per cent.
-pub(crate) fn percent_done(resync: &ResyncProgress) -> f64 {
-    match resync.total_bytes {
+pub(crate) fn percent_done(total_bytes: u64, left_bytes: u64) -> f64 {
+    match total_bytes {
         0 => 100.0,
-        total => total.saturating_sub(resync.left_bytes) as f64 * 100.0 / total as f64,
+        total => total.saturating_sub(left_bytes) as f64 * 100.0 / total as f64,
     }
 }
 

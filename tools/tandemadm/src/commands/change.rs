@@ -4,6 +4,7 @@ use tandem_control::{Action, ClientError, Request, ResourceSpec};
 use tandem_core::io::Repair;
 use tandem_core::units::NodeId;
 
+use super::follow::{Begun, Follow, Following};
 use crate::cli::Verify;
 use crate::daemon_start;
 use crate::failure::Failure;
@@ -38,15 +39,35 @@ pub(crate) fn connect(
 pub(crate) fn verify(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>, options: &Verify) -> u8 {
     let (specs, numbers): (Vec<ResourceSpec>, Vec<Option<u16>>) = chosen.into_iter().unzip();
     let mut numbers = numbers.into_iter();
-    session.for_each("verify", &specs, |spec| {
+    let mut follow = Follow::new(session, options.following, Begun::Verify { repair: options.repair });
+    let code = session.for_each("verify", &specs, |spec| {
         let (start_bytes, stop_bytes) = part_to_verify(session, spec, numbers.next().flatten(), options)?;
         let from = match &options.from {
             Some(name) => Some(node_named(spec, name)?),
             None => None,
         };
         let repair = options.repair.then_some(Repair { from });
-        session.act(&spec.name, Action::Verify { start_bytes, stop_bytes, repair })
-    })
+        session.act(&spec.name, Action::Verify { start_bytes, stop_bytes, repair })?;
+        follow.add(spec);
+        Ok(())
+    });
+    code.max(follow.to_the_end("verify"))
+}
+
+/// The peer's copy is given up.
+pub(crate) fn invalidate_remote(
+    session: &Session,
+    specs: &[ResourceSpec],
+    reset_bitmap: bool,
+    following: Following,
+) -> u8 {
+    let mut follow = Follow::new(session, following, Begun::Resync);
+    let code = session.for_each("invalidate-remote", specs, |spec| {
+        session.act(&spec.name, Action::InvalidateRemote { reset_bitmap })?;
+        follow.add(spec);
+        Ok(())
+    });
+    code.max(follow.to_the_end("invalidate-remote"))
 }
 
 /// Where in the resource's space of blocks the part begins and ends, as far as that is said.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tandem_control::ResourceStatus;
 
-use super::wait::{Watched, draw};
+use super::wait::Watched;
 use super::waiting::Waiting;
+use crate::bar::redraw;
 use crate::failure::Failure;
 use crate::output::errln;
 
@@ -49,9 +50,9 @@ impl Countdown {
 }
 
 impl Watched for Countdown {
-    fn look(&mut self, status: &ResourceStatus) -> Result<(), Failure> {
+    fn look(&mut self, _waiting: &Waiting, status: &ResourceStatus) -> Result<(), Failure> {
         if self.is_due() {
-            draw(&format!("To abort waiting enter '{ENOUGH}' [{:4}]: ", self.begun.elapsed().as_secs()));
+            redraw(&format!("To abort waiting enter '{ENOUGH}' [{:4}]: ", self.begun.elapsed().as_secs()));
             self.drawn_at = Some(Instant::now());
         }
         self.enough |= self.typed.try_iter().any(|line| line.trim() == ENOUGH);

@@ -34,7 +34,9 @@ pub(crate) fn dump_md(session: &Session, specs: &[ResourceSpec]) -> u8 {
         let device = target.metadata_device();
         // Whosever it is.
         let owner = metadata::probe(device, placement).map_err(not_found)?.node.unwrap_or(spec.node.id);
-        let loaded = metadata::load(device, placement, backing_bytes, owner)?;
+        let mut shown = target.shown(session, &format!("{}: dump-md", spec.name));
+        let loaded = metadata::load(&mut shown, placement, backing_bytes, owner)?;
+        drop(shown);
         if !loaded.is_clean() {
             errln!("Found meta data is \"unclean\", please apply-al first");
         }
@@ -86,7 +88,9 @@ pub(crate) fn restore_md(session: &Session, specs: &[ResourceSpec], file: &Path,
         }
         let Image { superblock, volume_bytes, bitmaps } = image;
         restamp(&mut target, spec, &superblock)?;
-        metadata::restore(target.metadata_device(), &disks, volume_bytes, superblock, bitmaps)?;
+        let mut shown = target.shown(session, &format!("{}: restore-md", spec.name));
+        metadata::restore(&mut shown, &disks, volume_bytes, superblock, bitmaps)?;
+        drop(shown);
         outln!("Successfully restored meta data");
         Ok(())
     })
@@ -138,8 +142,10 @@ pub(crate) fn apply_al(session: &Session, specs: &[ResourceSpec]) -> u8 {
             return Ok(());
         }
         let (placement, backing_bytes) = (target.placement(), target.data.size_bytes());
-        let device = target.metadata_device();
-        if let Some(bytes) = metadata::apply_log(device, placement, backing_bytes, spec.node.id)? {
+        let mut shown = target.shown(session, &format!("{}: apply-al", spec.name));
+        let applied = metadata::apply_log(&mut shown, placement, backing_bytes, spec.node.id)?;
+        drop(shown);
+        if let Some(bytes) = applied {
             errln!("Marked additional {} KB as out-of-sync based on AL.", bytes / 1024);
         }
         Ok(())
@@ -191,8 +197,12 @@ pub(crate) fn forget_peer(session: &Session, wanted: &Forgotten) -> u8 {
                 outln!("forget-peer {name} in {}", describe(spec));
                 continue;
             }
-            let device = target.metadata_device();
-            if !metadata::forget_peer(device, placement, backing_bytes, spec.node.id, *peer, random_id()?)? {
+            let mut shown = target.shown(session, &format!("{}: forget-peer", spec.name));
+            let random = random_id()?;
+            let known =
+                metadata::forget_peer(&mut shown, placement, backing_bytes, spec.node.id, *peer, random)?;
+            drop(shown);
+            if !known {
                 outln!("{}: the meta-data knows nothing of {name}", spec.name);
             }
         }

@@ -6,6 +6,7 @@ use std::io::Read;
 use tandem_control::{Action, ResourceSpec};
 use tandem_core::metadata::{self, LoadError, MetaIo, Placement, Superblock};
 
+use super::follow::{Begun, Follow, Following};
 use crate::create_md;
 use crate::device::{Access, Target};
 use crate::failure::Failure;
@@ -37,7 +38,7 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
             session.confirm(question)?;
         }
         target.data.forget_last_place()?;
-        let geometry = create_md::create(&mut target, spec, max_peers, random_id()?, layout)?;
+        let geometry = create_md::create(session.bars, &mut target, spec, max_peers, random_id()?, layout)?;
         old_end.map_or(Ok(()), |end| target.data.wipe_metadata_before(end))?;
         let alike = create_md::indistinguishable(&target, spec);
         if !alike.is_empty() {
@@ -98,18 +99,28 @@ pub(crate) fn invalidate(
     specs: &[ResourceSpec],
     reset_bitmap: bool,
     source: Option<u8>,
+    following: Following,
 ) -> u8 {
-    session.for_each("invalidate", specs, |spec| {
+    let mut follow = Follow::new(session, following, Begun::Resync);
+    let code = session.for_each("invalidate", specs, |spec| {
         if source.is_some_and(|id| spec.peers.iter().all(|peer| peer.id.0 != id)) {
             let text = format!("{}: Failure: (171) Invalid peer-node-id", spec.name);
             return Err(Failure::Config(text, 10));
         }
         let action = Action::Invalidate { reset_bitmap };
+        let mut on_disk = false;
         act_or_edit(session, spec, "invalidate", action, |target, placement| {
+            on_disk = true;
             let backing_bytes = target.data.size_bytes();
-            Ok(metadata::invalidate(target.metadata_device(), placement, backing_bytes, spec.node.id)?)
-        })
-    })
+            let mut shown = target.shown(session, &format!("{}: invalidate", spec.name));
+            Ok(metadata::invalidate(&mut shown, placement, backing_bytes, spec.node.id)?)
+        })?;
+        if !on_disk {
+            follow.add(spec);
+        }
+        Ok(())
+    });
+    code.max(follow.to_the_end("invalidate"))
 }
 
 fn act_or_edit(

@@ -6,6 +6,7 @@ mod change;
 mod countdown;
 mod doctor;
 mod events2;
+mod follow;
 mod md_image;
 mod metadata;
 mod options;
@@ -27,6 +28,7 @@ use tandem_config::Section;
 use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
 use crate::address::Address;
+use crate::bar::Bars;
 use crate::cli::{Cli, Command, Invalidation, Names, Script, SplitBrain, YesNo};
 use crate::completion;
 use crate::config::Config;
@@ -38,17 +40,21 @@ use crate::output::{errln, out};
 use crate::session::Session;
 use crate::top;
 
+pub use follow::Following;
 use md_image::Forgotten;
 pub use resize::ResizeOptions;
 
 pub(crate) use scripts::Local;
 
-/// Does what the command line asks; `verb` is the command's word. Returns the exit code.
-pub fn run(cli: Cli, verb: &str) -> u8 {
+/// Does what the command line asks; `verb` is the command's word. `follows` says that the caller expects to see on the terminal
+/// how what was begun goes on. Returns the exit code.
+pub fn run(cli: Cli, verb: &str, follows: bool) -> u8 {
     let result = check_usage(&cli).and_then(|()| {
-        let Cli { config_file, config_to_test, dry_run, verbose, command, .. } = cli;
+        let Cli { config_file, config_to_test, dry_run, verbose, no_progress, command, .. } = cli;
         let run = RuntimeDir::from_env();
-        dispatch(&Session { run, config_file, config_to_test, dry_run, verbose }, command)
+        let bars = if no_progress { Bars::Never } else { Bars::OnTerminal };
+        let session = Session { run, config_file, config_to_test, dry_run, verbose, bars, follows };
+        dispatch(&session, command)
     });
     result.unwrap_or_else(|failure| {
         if let Failure::AllVolumes(_) = failure {
@@ -131,19 +137,19 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             Ok(change::verify(session, chosen, &options))
         }
         Command::Invalidate {
-            invalidation: Invalidation { names, reset_bitmap },
+            invalidation: Invalidation { names, reset_bitmap, following },
             sync_from_peer_node_id,
         } => Ok(metadata::invalidate(
             session,
             &specs(&names)?,
             reset_bitmap == YesNo::Yes,
             sync_from_peer_node_id,
+            following,
         )),
-        Command::InvalidateRemote(Invalidation { names, reset_bitmap }) => act(
-            "invalidate-remote",
-            &names,
-            Action::InvalidateRemote { reset_bitmap: reset_bitmap == YesNo::Yes },
-        ),
+        Command::InvalidateRemote(Invalidation { names, reset_bitmap, following }) => {
+            let all = reset_bitmap == YesNo::Yes;
+            Ok(change::invalidate_remote(session, &specs(&names)?, all, following))
+        }
         Command::NewCurrentUuid { names, clear_bitmap } => {
             act("new-current-uuid", &names, Action::NewCurrentUuid { clear_bitmap })
         }

@@ -4,6 +4,7 @@ use clap::Args;
 use tandem_control::{Action, ResourceSpec};
 use tandem_core::io::Resize;
 
+use super::follow::{Begun, Follow, Following};
 use crate::cli::{Names, position};
 use crate::failure::Failure;
 use crate::session::Session;
@@ -23,6 +24,9 @@ pub struct ResizeOptions {
     /// What is new is the same on both disks, such as zeroes: nothing is sent.
     #[arg(long)]
     pub assume_clean: bool,
+    /// Whether what is new is watched on its way.
+    #[command(flatten)]
+    pub following: Following,
 }
 
 pub(crate) fn resize(
@@ -36,10 +40,17 @@ pub(crate) fn resize(
         assume_peer_has_space: options.assume_peer_has_space,
         assume_clean: options.assume_clean,
     };
-    session.for_each("resize", &specs, |spec| {
-        if session.dry_run || session.find_status(&spec.name)?.is_some() {
-            return session.act(&spec.name, Action::Resize(wish));
+    let mut follow = Follow::new(session, options.following, Begun::Resync);
+    let code = session.for_each("resize", &specs, |spec| {
+        if !session.dry_run && session.find_status(&spec.name)?.is_none() {
+            return Err(Failure::NotUp(spec.name.clone()));
         }
-        Err(Failure::NotUp(spec.name.clone()))
-    })
+        session.act(&spec.name, Action::Resize(wish))?;
+        // Without the peer nothing is sent.
+        if !options.assume_peer_has_space {
+            follow.add(spec);
+        }
+        Ok(())
+    });
+    code.max(follow.to_the_end("resize"))
 }

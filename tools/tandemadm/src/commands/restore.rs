@@ -9,6 +9,8 @@ use tandem_core::state::{ConnectionState, Role};
 use tandem_core::status::Status;
 use tandem_core::units::ByteRange;
 
+use super::split_brain::ShownSave;
+use crate::bar::Bar;
 use crate::divergence_text::size;
 use crate::failure::Failure;
 use crate::nbd::Space;
@@ -58,11 +60,15 @@ pub(super) fn restore(
     }
     if let Some(path) = save {
         let now = Header { generation: status.generations.current, node: spec.node.id, ..header.clone() };
-        let read = |range| device.read(range).map_err(|e| Failure::System("reading the device", e));
+        let mut shown = ShownSave::new(session.bars, name, &pieces);
+        let read = |range| {
+            shown.read(range);
+            device.read(range).map_err(|e| Failure::System("reading the device", e))
+        };
         let saved = saved_blocks::save(path, &now, &pieces, read)?;
         outln!("{name}: {} saved in {}, and verified", size(saved.data_bytes), path.display());
     }
-    write(&mut device, file).inspect_err(|_| {
+    write(session, &mut device, file, &header).inspect_err(|_| {
         errln!(
             "{name}: not everything was restored. {} is unchanged: run the same command again",
             file.display()
@@ -141,9 +147,14 @@ fn check_that_it_may_be_written(spec: &ResourceSpec, status: &Status) -> Result<
     Ok(())
 }
 
-fn write(device: &mut Space, file: &Path) -> Result<(), Failure> {
+fn write(session: &Session, device: &mut Space, file: &Path, header: &Header) -> Result<(), Failure> {
     let failed = |e| Failure::System("writing to the device", e);
-    saved_blocks::for_each_piece(file, |range, data| device.write(range.offset, data).map_err(failed))?;
+    let (mut bar, mut done) = (Bar::new(session.bars), 0);
+    saved_blocks::for_each_piece(file, |range, data| {
+        done += range.length;
+        bar.draw_work(&format!("{}: restoring", header.resource), done, header.data_bytes);
+        device.write(range.offset, data).map_err(failed)
+    })?;
     device.flush().map_err(failed)
 }
 

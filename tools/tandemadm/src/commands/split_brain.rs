@@ -14,6 +14,7 @@ use tandem_core::state::{ConnectionState, Role};
 use tandem_core::units::ByteRange;
 
 use super::{restore, wait};
+use crate::bar::{Bar, Bars};
 use crate::cli::Resolve;
 use crate::device::{Access, Target};
 use crate::divergence_text::size;
@@ -235,7 +236,31 @@ fn save_blocks(
         pieces: 0,
         data_bytes: 0,
     };
-    saved_blocks::save(path, &header, overwritten, |range| Ok(target.read_space(&layout, range)?))
+    let mut shown = ShownSave::new(session.bars, &spec.name, overwritten);
+    saved_blocks::save(path, &header, overwritten, |range| {
+        shown.read(range);
+        Ok(target.read_space(&layout, range)?)
+    })
+}
+
+/// How far a file of saved blocks is: all is read twice, to write it and to compare.
+pub(super) struct ShownSave {
+    bar: Bar,
+    what: String,
+    done_bytes: u64,
+    total_bytes: u64,
+}
+
+impl ShownSave {
+    pub(super) fn new(bars: Bars, resource: &str, ranges: &[ByteRange]) -> ShownSave {
+        let total_bytes = 2 * ranges.iter().map(|range| range.length).sum::<u64>();
+        ShownSave { bar: Bar::new(bars), what: format!("{resource}: saving"), done_bytes: 0, total_bytes }
+    }
+
+    pub(super) fn read(&mut self, range: ByteRange) {
+        self.done_bytes += range.length;
+        self.bar.draw_work(&self.what, self.done_bytes, self.total_bytes);
+    }
 }
 
 fn tell_what_follows(session: &Session, spec: &ResourceSpec, peer: &NodeSpec) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use tandem_control::ResourceSpec;
 use tandem_core::metadata::{self, MetaIo};
 
+use crate::bar::Bar;
 use crate::device::{Access, Device, Target};
 use crate::failure::Failure;
 use crate::output::outln;
@@ -33,7 +34,8 @@ pub(crate) fn resync_undo(session: &Session, specs: &[ResourceSpec], force: bool
 fn put_back(session: &Session, spec: &ResourceSpec, path: &Path, force: bool) -> Result<(), Failure> {
     let mut target = Target::open_all(spec, Access::Exclusive)?;
     let (placement, backing_bytes, node) = (target.placement(), target.data.size_bytes(), spec.node.id);
-    let mut loaded = metadata::load(target.metadata_device(), placement, backing_bytes, node)?;
+    let what = format!("{}: resync-undo", spec.name);
+    let mut loaded = metadata::load(&mut target.shown(session, &what), placement, backing_bytes, node)?;
     target.check(spec, &mut loaded)?;
     let (superblock, volume_bytes) = (&loaded.superblock, loaded.volume_bytes());
     if superblock.flags.consistent || superblock.undo_id == 0 {
@@ -52,15 +54,21 @@ fn put_back(session: &Session, spec: &ResourceSpec, path: &Path, force: bool) ->
             spec.name, superblock.generations.current
         ))?;
     }
+    let bytes = ranges.iter().map(|range| range.length).sum::<u64>();
+    let (mut bar, mut done) = (Bar::new(session.bars), 0);
     metadata::read_undo_log(&mut log, superblock, volume_bytes, |range, content| {
+        done += range.length;
+        bar.draw_work(&what, done, bytes);
         Ok(target.write_space(&superblock.layout, range.offset, content)?)
     })?;
+    bar.draw_wait(&format!("{what}: making it durable"));
     target.flush_data()?;
-    metadata::undone(target.metadata_device(), placement, backing_bytes, node, &ranges)?;
+    drop(bar);
+    metadata::undone(&mut target.shown(session, &what), placement, backing_bytes, node, &ranges)?;
     drop(log);
     let emptied = File::options().write(true).open(path).and_then(|file| file.set_len(0));
     emptied.map_err(|e| Failure::System("emptying the undo log", e))?;
-    let kib = ranges.iter().map(|range| range.length).sum::<u64>() / 1024;
+    let kib = bytes / 1024;
     outln!("{kib} KiB were put back. The data is Outdated: 'tandemadm primary --force' takes it into use.");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Commands that wait for a state.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use tandem_control::{ResourceSpec, ResourceStatus};
@@ -9,9 +9,10 @@ use tandem_core::status::PeerStatus;
 
 use super::countdown::Countdown;
 use super::waiting::Waiting;
+use crate::bar::{Bar, Bars};
 use crate::failure::Failure;
-use crate::output::{errln, outln};
-use crate::progress;
+use crate::output::outln;
+use crate::progress::{self, clock};
 use crate::session::Session;
 use crate::status_text::standalone_reason;
 
@@ -20,24 +21,23 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// What the operator sees meanwhile.
 pub(super) trait Watched {
     /// Called at every look; the error ends the wait.
-    fn look(&mut self, status: &ResourceStatus) -> Result<(), Failure>;
+    fn look(&mut self, waiting: &Waiting, status: &ResourceStatus) -> Result<(), Failure>;
     /// What is written next begins a line of its own.
     fn end(&mut self);
 }
 
 pub(crate) fn connect(session: &Session, waiting: &[Waiting]) -> u8 {
-    each(session, "wait-connect", waiting, &mut Bar::new(false), is_connected)
+    each(session, "wait-connect", waiting, &mut Bar::new(session.bars), is_connected)
 }
 
 pub(crate) fn sync(session: &Session, waiting: &[Waiting], progress: bool) -> u8 {
-    let mut bar = Bar::new(progress || std::io::stderr().is_terminal());
-    each(session, "wait-sync", waiting, &mut bar, is_in_sync)
+    each(session, "wait-sync", waiting, &mut Bar::new(session.bars.with(progress)), is_in_sync)
 }
 
 /// For all resources, with a countdown if somebody looks at it.
 pub(crate) fn at_boot(session: &Session, waiting: &[Waiting], refresh: Duration) -> u8 {
     let somebody = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    let (mut countdown, mut nothing) = (None, Bar::new(false));
+    let (mut countdown, mut nothing) = (None, Bar::new(Bars::Never));
     let watched: &mut dyn Watched = match somebody && !session.dry_run && !waiting.is_empty() {
         true => countdown.insert(Countdown::begin(waiting, refresh)),
         false => &mut nothing,
@@ -95,37 +95,28 @@ fn until(
             let text = format!("{} ({})", describe(peers), waiting.limit());
             return Err(Failure::WaitTimeout(name.clone(), text));
         }
-        watched.look(&status)?;
+        watched.look(waiting, &status)?;
         std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// How far a resync is, if that is to be seen.
-struct Bar {
-    wanted: bool,
-    drawn: bool,
-}
-
-impl Bar {
-    fn new(wanted: bool) -> Bar {
-        Bar { wanted, drawn: false }
-    }
-}
-
 impl Watched for Bar {
-    fn look(&mut self, status: &ResourceStatus) -> Result<(), Failure> {
-        let line = progress::line(&status.engine.resource, &status.engine.peers);
-        if let Some(line) = line.filter(|_| self.wanted) {
-            draw(&line);
-            self.drawn = true;
-        }
+    fn look(&mut self, waiting: &Waiting, status: &ResourceStatus) -> Result<(), Failure> {
+        let engine = &status.engine;
+        self.draw(|elapsed| match progress::line(&engine.resource, &engine.peers) {
+            Some(line) => line,
+            None => {
+                let of =
+                    if waiting.limit_s == 0 { "".into() } else { format!(" of {}", clock(waiting.limit_s)) };
+                let elapsed = clock(elapsed.as_secs());
+                format!("{}: waiting, {}, {elapsed}{of}", engine.resource, describe(&engine.peers))
+            }
+        });
         Ok(())
     }
 
     fn end(&mut self) {
-        if std::mem::take(&mut self.drawn) {
-            errln!("");
-        }
+        self.leave();
     }
 }
 
@@ -134,7 +125,7 @@ fn is_connected(status: &ResourceStatus) -> bool {
 }
 
 /// Nothing flows to a node without a disk: then there is nothing to wait for either.
-fn is_in_sync(status: &ResourceStatus) -> bool {
+pub(super) fn is_in_sync(status: &ResourceStatus) -> bool {
     let settled = |peer: &PeerStatus| match peer.replication {
         ReplicationState::Established => true,
         ReplicationState::Off => [status.engine.disk, peer.disk].contains(&DiskState::Diskless),
@@ -143,17 +134,10 @@ fn is_in_sync(status: &ResourceStatus) -> bool {
     is_connected(status) && status.engine.peers.iter().all(settled)
 }
 
-fn describe(peers: &[PeerStatus]) -> String {
+pub(super) fn describe(peers: &[PeerStatus]) -> String {
     let states =
         peers.iter().map(|peer| format!("{} is {}, {}", peer.name, peer.connection, peer.replication));
     states.collect::<Vec<_>>().join("; ")
-}
-
-/// Redraws the line; a stderr that is gone is no reason to stop waiting.
-pub(super) fn draw(line: &str) {
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "\r{line}\x1b[K");
-    let _ = stderr.flush();
 }
 
 #[cfg(test)]
