@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::SockProtocol;
 
@@ -16,20 +16,27 @@ const TCP: u8 = 6;
 const ANY_STATE: u32 = u32::MAX;
 /// For each address, however long it is.
 const ADDRESS_BYTES: usize = 16;
+/// A message has to fit into what the kernel keeps for a socket, and so have the answers to all that it asks for.
+const AT_ONCE: usize = 100;
 /// Whichever socket has these addresses and ports.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 
-/// Ends them: the other ends are told, unless something keeps it from them. Who has gone by itself has gone.
+/// Ends them: the other ends are told, unless something keeps it from them. Who has gone by itself has gone. However many
+/// they are, each is tried; the first refusal is what is told.
 pub fn destroy(connections: &[Connection], limit: Duration) -> io::Result<()> {
-    if connections.is_empty() {
-        return Ok(());
-    }
-    let requests: Vec<Message> = connections.iter().map(request).collect();
-    // Refused or not, the kernel takes each of them.
-    match ask(SockProtocol::NetlinkSockDiag, &requests, None, limit) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    let until = Instant::now() + limit;
+    let some_at_a_time = connections.chunks(AT_ONCE).map(|some| {
+        let requests: Vec<Message> = some.iter().map(request).collect();
+        let left = until.saturating_duration_since(Instant::now());
+        // Refused or not, the kernel takes each of them.
+        match ask(SockProtocol::NetlinkSockDiag, &requests, None, left) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    });
+    // All of them first, and then what became of them.
+    let results: Vec<io::Result<()>> = some_at_a_time.collect();
+    results.into_iter().collect()
 }
 
 fn request(one: &Connection) -> Message {
@@ -60,7 +67,7 @@ fn octets(end: SocketAddr) -> [u8; ADDRESS_BYTES] {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     use nix::unistd::geteuid;
 
@@ -90,5 +97,23 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{listening}");
             destroy(&ends, LIMIT).unwrap();
         }
+    }
+
+    /// More than fit into one message, and none of them is there any more but the last.
+    #[test]
+    fn however_many_they_are_each_is_ended() {
+        if !geteuid().is_root() {
+            return eprintln!("needs root");
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let server = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(server).unwrap();
+        let (_server, _) = listener.accept().unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        let gone = (1..5000).map(|port| (Ipv4Addr::new(192, 0, 2, 1), port).into());
+        let ends: Vec<Connection> =
+            gone.chain([client.local_addr().unwrap()]).map(|client| Connection { server, client }).collect();
+        destroy(&ends, LIMIT).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 }

@@ -74,15 +74,21 @@ impl Step for BlockForDemotion {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        let mut said = "ports closed";
-        if role::is_frozen(&self.0)? {
-            // They wait for answers that will never come, and would for long: the other node may not know of them.
-            close(&self.0.service, &[Way::In], turn)?;
-            clients::drop_sockets(&self.0.service, turn)?;
-            said = "ports closed, and the clients sent away";
-        }
-        close(&self.0.service, BOTH, turn).map(|()| said.into())
+        let sent_away = role::is_frozen(&self.0).and_then(|is_frozen| match is_frozen {
+            true => send_away(&self.0.service, turn).map(|()| "ports closed, and the clients sent away"),
+            false => Ok("ports closed"),
+        });
+        // Also where that could not be found out or done.
+        close(&self.0.service, BOTH, turn)?;
+        sent_away.map(str::to_owned)
     }
+}
+
+/// Ends the connections of clients that wait for answers that will never come, and would for long: the other node may not
+/// know of them.
+fn send_away(service: &Service, turn: &Turn) -> Result<(), Trouble> {
+    close(service, &[Way::In], turn)?;
+    clients::drop_sockets(service, turn).map(drop)
 }
 
 /// Opens the ports.
@@ -131,4 +137,49 @@ fn close(service: &Service, ways: &[Way], turn: &Turn) -> Result<(), Trouble> {
 fn open(service: &Service, turn: &Turn) -> Result<(), Trouble> {
     let opened = closed::open(&table(service), turn.left());
     opened.map_err(trouble(format_args!("opening ports by nftables, table inet {}", table(service))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
+    use nix::unistd::{geteuid, mkdtemp};
+    use tandem_control::RuntimeDir;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::here::Here;
+    use crate::plan::Cancel;
+    use crate::system::program::find;
+
+    /// In a network of our own.
+    #[test]
+    fn the_ports_are_closed_although_tandemd_does_not_say_whether_clients_wait_in_vain() {
+        if !geteuid().is_root() || find("nft").is_none() {
+            return eprintln!("needs root and nft");
+        }
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let run = mkdtemp(&std::env::temp_dir().join("nfs-block-XXXXXX")).unwrap();
+        let here = Here { tandem: RuntimeDir::new(&run), config_file: "nfs.conf".into() };
+        let tandemd = UnixListener::bind(here.tandem.control_socket()).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in tandemd.incoming().flatten() {
+                let _ = stream.read(&mut [0; 512]).and_then(|_| stream.write_all(b"nonsense\n"));
+            }
+        });
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; \
+                    state /srv/nfs/.state; vip 10.0.0.100/24 dev eth0; }";
+        let service = Config::parse("nfs.conf".as_ref(), text).unwrap().services[0].clone();
+        let step = BlockForDemotion(Scene::new(service, here, None));
+        let failed = step.act(&Turn::new(Duration::from_secs(30), Cancel::default())).unwrap_err();
+        assert!(failed.message.contains("tandemd"), "{failed}");
+        let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+        let rules = String::from_utf8(output.stdout).unwrap();
+        assert!(rules.contains("chain input") && rules.contains("chain output"), "{rules}");
+        std::fs::remove_dir_all(run).unwrap();
+    }
 }
