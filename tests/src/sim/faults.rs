@@ -163,6 +163,8 @@ pub struct Plan {
     /// Of 100 chances, how many the administrator takes to promote a node while the other is Primary, if it relies on
     /// fencing.
     pub recklessness: u64,
+    /// How copies are compared.
+    pub verify_digest: DigestAlgorithm,
     /// What a lost peer requires.
     pub fencing: Fencing,
     /// What a Primary requires of the other node.
@@ -263,6 +265,7 @@ impl Plan {
             write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
                 [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
+            verify_digest: draw_digest(prng),
             congestion: draw_congestion(prng),
             undo_logs: prng.chance(1, 2),
             internal_metadata: prng.chance(1, 2),
@@ -369,9 +372,13 @@ pub(super) fn draw_resync(prng: &mut Prng) -> ResyncOptions {
         fill_target_bytes: [0, 4 * KIB, 64 * KIB][prng.below(3) as usize],
         max_bytes_per_s: [0, 256 * KIB, 4096 * KIB][prng.weighted(&[6, 1, 2])],
         min_bytes_per_s: [0, 128 * KIB, 1024 * KIB][prng.weighted(&[4, 1, 2])],
-        csums_algorithm: prng.chance(1, 3).then_some(DigestAlgorithm::Sha1),
+        csums_algorithm: prng.chance(1, 3).then(|| draw_digest(prng)),
         csums_after_crash_only: prng.chance(1, 4),
     }
+}
+
+fn draw_digest(prng: &mut Prng) -> DigestAlgorithm {
+    DigestAlgorithm::ALL[prng.below(DigestAlgorithm::ALL.len() as u64) as usize]
 }
 
 fn draw_policies(prng: &mut Prng) -> AfterSplitBrain {

@@ -6,7 +6,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, WriteOrdering};
-use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{self, Input, Output};
 use tandem_core::layout::{Layout as VolumeLayout, VolumeSize};
@@ -407,7 +406,7 @@ impl World {
             ping_interval_ms: 150,
             ping_timeout_ms: 50,
             ko_count: 3,
-            verify_algorithm: Some(DigestAlgorithm::Sha1),
+            verify_algorithm: Some(self.plan.verify_digest),
             max_epoch_size: 20,
             resync: self.plan.resync.clone(),
             al_extents: self.plan.al_extents,

@@ -148,6 +148,8 @@ pub enum Kind {
         /// The largest count.
         max: u64,
     },
+    /// A digest by the kernel's name for it, perhaps that of one implementation, as `crc32c-intel`.
+    Digest,
     /// Any text that is not empty.
     Text {
         /// The longest that DRBD's formats have room for.
@@ -168,6 +170,7 @@ impl Kind {
             Self::ChoiceOrCount { words, min, max } => {
                 format!("{} or a number from {min} to {max}", list(words).replace(" or ", ", "))
             }
+            Self::Digest => "a digest".to_owned(),
             Self::Text { .. } => "a text".to_owned(),
             Self::Address => "IP:PORT".to_owned(),
         }
@@ -178,7 +181,7 @@ impl Kind {
         match self {
             Self::Choice(words) | Self::ChoiceOrCount { words, .. } => words,
             Self::Flag { .. } => &["yes", "no"],
-            Self::Number { .. } | Self::Text { .. } | Self::Address => &[],
+            Self::Number { .. } | Self::Digest | Self::Text { .. } | Self::Address => &[],
         }
     }
 
@@ -190,7 +193,7 @@ impl Kind {
             Self::Choice(words) | Self::ChoiceOrCount { words, .. } => {
                 words.first().map(|word| Value::Text((*word).to_owned()))
             }
-            Self::Text { .. } | Self::Address => None,
+            Self::Digest | Self::Text { .. } | Self::Address => None,
         }
     }
 }

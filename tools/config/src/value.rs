@@ -29,9 +29,9 @@ pub(crate) fn parse(kind: &Kind, word: &str) -> Result<Value, String> {
         Kind::Text { max_bytes } if word.len() > *max_bytes => {
             Err(format!("is too long: expected at most {max_bytes} bytes, found {}", word.len()))
         }
-        Kind::Text { .. } if !word.is_empty() => Ok(Value::Text(word.to_owned())),
+        Kind::Digest | Kind::Text { .. } if !word.is_empty() => Ok(Value::Text(word.to_owned())),
         Kind::Address => address(word).map(Value::Address),
-        Kind::Choice(_) | Kind::Text { .. } => Err(expected(kind, word)),
+        Kind::Choice(_) | Kind::Digest | Kind::Text { .. } => Err(expected(kind, word)),
     }
 }
 
@@ -41,6 +41,11 @@ fn is_choice(choice: &str, word: &str) -> bool {
         Some(beginning) => word.strip_prefix(beginning).is_some_and(|name| !name.is_empty()),
         None => choice == word,
     }
+}
+
+/// The digest of which a word names one of the kernel's implementations, or the digest itself.
+pub(crate) fn digest(word: &str) -> &str {
+    word.split_once('-').map_or(word, |(digest, _)| digest)
 }
 
 /// Parses `IP:PORT`, with IPv6 in brackets.

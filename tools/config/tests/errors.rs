@@ -521,6 +521,8 @@ fn policies_that_never_decide_anything_are_named() {
         ("net { always-asbp; }", "every `after-sb` policy is `disconnect`"),
         ("net { congestion-fill 1M; }", "`on-congestion` is `block`"),
         ("net { csums-after-crash-only; }", "there is no `csums-alg`"),
+        ("net { csums-alg crc32c-intel; }", "one of four billion blocks that differ passes for equal"),
+        ("net { csums-alg md5; }", "`csums-alg` is weak: a block that somebody has made for it"),
         ("handlers { fence-peer /x; }", "`fencing` is `dont-care`, so that it is never run"),
         ("net { fencing resource-only; }", "`fencing` without a `fence-peer` handler"),
         ("disk { al-extents 7000; }", "`al-extents` counts as 6433"),
@@ -530,6 +532,7 @@ fn policies_that_never_decide_anything_are_named() {
     }
     for line in [
         "net { after-sb-1pri discard-secondary; }",
+        "net { verify-alg crc32c; csums-alg sha512-avx2; }",
         "net { after-sb-0pri discard-zero-changes; after-sb-1pri consensus; always-asbp; }",
         "net { protocol A; on-congestion pull-ahead; congestion-fill 1M; }",
         "net { fencing resource-only; } handlers { fence-peer /x; }",

@@ -87,6 +87,7 @@ fn term(option: &OptionDef) -> Term {
         Kind::Number { .. } => term.placeholder("NUMBER"),
         Kind::Choice(words) => choice(term, words),
         Kind::ChoiceOrCount { words, .. } => choice(term, words).plain(" | ").placeholder("NUMBER"),
+        Kind::Digest => term.placeholder("DIGEST"),
         Kind::Text { .. } => term.placeholder("TEXT"),
         Kind::Address => term.placeholder("IP:PORT"),
     }

@@ -78,7 +78,9 @@ impl Text {
 
     fn setting(&mut self, setting: &Setting) {
         let Setting { name, value, .. } = setting;
-        let is_text = setting.definition().is_some_and(|option| matches!(option.kind, Kind::Text { .. }));
+        let is_text = setting
+            .definition()
+            .is_some_and(|option| matches!(option.kind, Kind::Digest | Kind::Text { .. }));
         let quote = if is_text { "\"" } else { "" };
         let default = if setting.is_default() { " # default" } else { "" };
         self.line(format_args!("{name:<16}\t{quote}{value}{quote};{default}"));

@@ -413,7 +413,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         29 => Message::BehindAck { id: b.u64()? },
         30 => Message::ResyncCompare {
             range: b.range()?,
-            algorithm: DigestAlgorithm::from_u8(b.u8()?)?,
+            algorithm: b.algorithm()?,
             digests: Some(payload).filter(|p| !p.is_empty())?,
         },
         31 => Message::ResyncInSync { range: b.range()? },

@@ -10,6 +10,7 @@ use crate::effective::{Fencing, MAX_HOT_EXTENTS, NetOptions, OnCongestion, Proto
 use crate::options::{self, Section, Value};
 use crate::settings::Settings;
 use crate::source::Span;
+use crate::value;
 
 /// What must hold within one resource.
 pub(super) fn of_resource(parts: &ResourceParts<'_>, numbers: &[u32], diagnostics: &mut Diagnostics) {
@@ -35,6 +36,7 @@ fn of_connection(assigned: &Assigned, resource: &Span, diagnostics: &mut Diagnos
     timeouts(&net, assigned, resource, diagnostics);
     pull_ahead(&net, assigned, diagnostics);
     fencing(&net, &settings, assigned, resource, diagnostics);
+    weak_digest(&net, assigned, diagnostics);
     without_effect(&net, &settings, assigned, diagnostics);
 }
 
@@ -70,6 +72,19 @@ fn without_effect(net: &NetOptions, settings: &Settings, assigned: &Assigned, di
     if net.fencing == Fencing::DontCare && settings.get(Section::Handlers, "fence-peer").is_some() {
         let help = "set `fencing resource-and-stonith` or `resource-only` in `net {}`";
         warn(Section::Handlers, "fence-peer", "`fencing` is `dont-care`, so that it is never run", help);
+    }
+}
+
+/// Two blocks of one digest may differ, and stay so. DRBD takes any.
+fn weak_digest(net: &NetOptions, assigned: &Assigned, diagnostics: &mut Diagnostics) {
+    let weakness = match net.csums_algorithm.as_deref().map(value::digest) {
+        Some("crc32" | "crc32c") => "one of four billion blocks that differ passes for equal",
+        Some("xxhash64" | "md5") => "a block that somebody has made for it passes for equal to another",
+        _ => return,
+    };
+    if let Some(assignment) = find(assigned, "csums-alg") {
+        let text = format!("`csums-alg` is weak: {weakness}, and is never sent");
+        diagnostics.push(Diagnostic::warning(&assignment.span, text).help("`sha256` and `sha1` are not"));
     }
 }
 

@@ -143,12 +143,14 @@ fn value(
 /// Reports the options that ask for what this version does not do.
 pub(crate) fn refused(assigned: &Assigned, diagnostics: &mut Diagnostics) {
     for (&index, Assignment { value, span, .. }) in assigned {
-        let Some((name, Support::Refused { accepted, reason, instead })) =
-            OPTIONS.get(index).map(|definition| (definition.name, definition.support))
+        let Some(&OptionDef { name, kind, support: Support::Refused { accepted, reason, instead }, .. }) =
+            OPTIONS.get(index)
         else {
             continue;
         };
-        if accepted.contains(&value.to_string().as_str()) {
+        let word = value.to_string();
+        let asked = if kind == Kind::Digest { value::digest(&word) } else { &word };
+        if accepted.contains(&asked) {
             continue;
         }
         // The value matters only if another one would be accepted.

@@ -11,9 +11,12 @@ const AT_NET_OR_SYNCER: &[Section] = &[Section::Net, Section::Syncer];
 /// DRBD's longest secret.
 const MAX_SECRET_BYTES: usize = 63;
 /// The digests that tandem-core has, after the word for none.
-const DIGESTS: &[&str] = &["none", "sha256", "sha1"];
-const DIGEST_REASON: &str = "blocks are compared by SHA-256 or SHA-1";
-const DIGEST_INSTEAD: &str = "write `sha256`, or `sha1` where it is the faster one";
+const DIGESTS: &[&str] =
+    &["none", "sha256", "sha1", "md5", "sha224", "sha384", "sha512", "crc32c", "crc32", "xxhash64"];
+const DIGEST_REASON: &str = "there is no such digest here";
+const DIGEST_INSTEAD: &str =
+    "write `sha256`, or `sha1` where it is the faster one; `crc32c` is fine for `verify-alg`";
+const IMPLEMENTATIONS: &str = "The name of an implementation, as crc32c-intel, stands for the digest.";
 const SOCKETS: &str = "sockets are tuned by the operating system and the daemon";
 const NO_AUTH: &str = "peers are not authenticated, and the option would promise that they are";
 const NO_AUTH_INSTEAD: &str =
@@ -140,10 +143,17 @@ pub(super) const NET: &[OptionDef] = &[
         "remove it",
     ),
     text("data-integrity-alg", AT_NET, "Digest over every replicated block").ignored("always on, with CRC-32"),
-    text("verify-alg", AT_NET_OR_SYNCER, "Digest for online verify: none, sha256 or sha1")
-        .refused(DIGESTS, DIGEST_REASON, DIGEST_INSTEAD),
-    text("csums-alg", AT_NET_OR_SYNCER, "Digest for resync by checksums: only the blocks that differ are sent")
-        .refused(DIGESTS, DIGEST_REASON, DIGEST_INSTEAD),
+    option("verify-alg", AT_NET_OR_SYNCER, Kind::Digest, "Digest for online verify")
+        .refused(DIGESTS, DIGEST_REASON, DIGEST_INSTEAD)
+        .more(IMPLEMENTATIONS),
+    option(
+        "csums-alg",
+        AT_NET_OR_SYNCER,
+        Kind::Digest,
+        "Digest for resync by checksums: only the blocks that differ are sent",
+    )
+    .refused(DIGESTS, DIGEST_REASON, DIGEST_INSTEAD)
+    .more("Blocks of one digest count as equal, and stay as they are: a weak digest may leave a difference."),
     flag("csums-after-crash-only", AT_NET, false, "Resync by checksums only after a primary has crashed")
         .since("8.4.5"),
     number("socket-check-timeout", AT_NET, Unit::Tenths, (0, 0, 300), "Check of accepted sockets")

@@ -88,7 +88,7 @@ fn differs(ours: &OptionDef, theirs: &Theirs) -> Option<String> {
             let known = theirs.words.iter().all(|word| words.contains(&word.as_str()));
             !known || (Some(*min), Some(*max)) != (theirs.min, theirs.max)
         }
-        (Kind::Text { .. }, "string") => false,
+        (Kind::Digest | Kind::Text { .. }, "string") => false,
         _ => true,
     };
     wrong.then(|| format!("{}: {:?}\n  {theirs:?}", ours.name, ours.kind))
