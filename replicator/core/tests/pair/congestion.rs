@@ -18,6 +18,17 @@ fn slow_pair(protocol: Protocol, policy: OnCongestion) -> Pair {
     pair
 }
 
+/// Two writes are all that the peer may be sent; the third completes with what the peer is yet to be told, or to tell.
+fn third_write_waits_until_delivery(pair: &mut Pair) {
+    pair.write(0, 0, 1);
+    pair.write(0, 4096, 2);
+    let third = pair.begin_write(0, 8192, 3);
+    assert!(!pair.completed(third));
+    pair.deliver();
+    assert!(pair.completed(third));
+    pair.assert_in_sync();
+}
+
 fn replication(pair: &Pair) -> [ReplicationState; 2] {
     [0, 1].map(|n| pair.nodes[n].engine.status(pair.now).peers[0].replication)
 }
@@ -30,13 +41,7 @@ fn writes_wait_for_a_peer_that_confirms_nothing() {
         (Protocol::B, OnCongestion::PullAhead),
     ] {
         let mut pair = slow_pair(protocol, policy);
-        pair.write(0, 0, 1);
-        pair.write(0, 4096, 2);
-        let third = pair.begin_write(0, 8192, 3);
-        assert!(!pair.completed(third));
-        pair.deliver();
-        assert!(pair.completed(third));
-        pair.assert_in_sync();
+        third_write_waits_until_delivery(&mut pair);
     }
 }
 
@@ -66,13 +71,7 @@ fn the_primary_pulls_ahead_and_the_peer_catches_up() {
 fn the_peers_disk_says_so_before_the_first_write_that_it_does_not_get() {
     let mut pair = slow_pair(Protocol::A, OnCongestion::PullAhead);
     pair.hold = Some(|m| matches!(m, Message::BarrierAck { .. } | Message::BehindAck { .. }));
-    pair.write(0, 0, 1);
-    pair.write(0, 4096, 2);
-    let third = pair.begin_write(0, 8192, 3);
-    assert!(!pair.completed(third));
-    pair.deliver();
-    assert!(pair.completed(third));
-    pair.assert_in_sync();
+    third_write_waits_until_delivery(&mut pair);
 }
 
 /// One stream may overtake the other: what the peer notes before that handshake, the handshake would take back.
@@ -87,13 +86,7 @@ fn a_question_that_overtakes_the_handshake_counts_behind_it() {
         _ => false,
     });
     pair.settle();
-    pair.write(0, 0, 1);
-    pair.write(0, 4096, 2);
-    let third = pair.begin_write(0, 8192, 3);
-    assert!(!pair.completed(third));
-    pair.deliver();
-    assert!(pair.completed(third));
-    pair.assert_in_sync();
+    third_write_waits_until_delivery(&mut pair);
 }
 
 #[test]
