@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::SockProtocol;
+use tandem_netlink::{Attributes, CREATE, Message};
 
-use super::netlink::{Attributes, CREATE, Message, ask};
+use super::netlink::ask;
 
 const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::sys::socket::SockProtocol;
+use tandem_netlink::{APPEND, Attributes, CREATE, Message};
 
-use super::netlink::{APPEND, Attributes, CREATE, Message, ask};
+use super::netlink::ask;
 
 /// Before the administrator's own rules.
 const PRIORITY: i32 = -150;
@@ -139,9 +140,9 @@ fn removal(table: &str) -> Vec<Message> {
 }
 
 fn new_chain(table: &str, way: Way) -> Message {
-    let hook = Attributes::default().number(1, way.hook()).number(2, PRIORITY as u32);
+    let hook = Attributes::default().u32_be(1, way.hook()).u32_be(2, PRIORITY as u32);
     let chain = Attributes::default().text(1, table).text(3, way.chain()).nested(4, hook);
-    message(NEW_CHAIN, CREATE, chain.number(5, POLICY_ACCEPT).text(7, "filter"))
+    message(NEW_CHAIN, CREATE, chain.u32_be(5, POLICY_ACCEPT).text(7, "filter"))
 }
 
 /// Drops what has this address, protocol and port at our end.
@@ -175,25 +176,25 @@ fn expression(name: &str, data: Attributes) -> Attributes {
 
 /// Loads something that is known of the packet.
 fn meta(key: u32) -> Attributes {
-    expression("meta", Attributes::default().number(1, REGISTER).number(2, key))
+    expression("meta", Attributes::default().u32_be(1, REGISTER).u32_be(2, key))
 }
 
 /// Loads a piece of the packet.
 fn payload(base: u32, offset: u32, length: u32) -> Attributes {
-    let place = Attributes::default().number(1, REGISTER).number(2, base);
-    expression("payload", place.number(3, offset).number(4, length))
+    let place = Attributes::default().u32_be(1, REGISTER).u32_be(2, base);
+    expression("payload", place.u32_be(3, offset).u32_be(4, length))
 }
 
 /// Goes on only if this was loaded.
 fn equals(value: &[u8]) -> Attributes {
     const EQUAL: u32 = 0;
     let value = Attributes::default().bytes(1, value);
-    expression("cmp", Attributes::default().number(1, REGISTER).number(2, EQUAL).nested(3, value))
+    expression("cmp", Attributes::default().u32_be(1, REGISTER).u32_be(2, EQUAL).nested(3, value))
 }
 
 fn drop_it() -> Attributes {
-    let verdict = Attributes::default().nested(2, Attributes::default().number(1, VERDICT_DROP));
-    expression("immediate", Attributes::default().number(1, REGISTER_VERDICT).nested(2, verdict))
+    let verdict = Attributes::default().nested(2, Attributes::default().u32_be(1, VERDICT_DROP));
+    expression("immediate", Attributes::default().u32_be(1, REGISTER_VERDICT).nested(2, verdict))
 }
 
 #[cfg(test)]

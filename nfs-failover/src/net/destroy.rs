@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::SockProtocol;
+use tandem_netlink::{Attributes, Message};
 
 use super::connections::Connection;
-use super::netlink::{Attributes, Message, ask};
+use super::netlink::ask;
 
 const DESTROY: u16 = 21;
 const FAMILY_IPV4: u8 = 2;

@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tandem_nbd::client::Opened;
+use tandem_netlink::Attributes;
 
 use crate::backend::Backend;
 use crate::line::{self, Server};
 use netlink::{
-    Attributes, BACKEND, BLOCK_BYTES, CONNECT, DEAD_LIMIT_S, DISCONNECT, Driver, INDEX, RECONFIGURE,
+    BACKEND, BLOCK_BYTES, CONNECT, DEAD_LIMIT_S, DISCONNECT, Driver, INDEX, RECONFIGURE, SERVER_FLAGS,
+    SIZE_BYTES, SOCKETS, TIMEOUT_S, one_socket,
 };
-use netlink::{SERVER_FLAGS, SIZE_BYTES, TIMEOUT_S};
 
 /// The smallest request that tandemd takes.
 const SECTOR_BYTES: u64 = 512;
@@ -89,8 +90,8 @@ impl KernelDevice {
             .u64(DEAD_LIMIT_S, (server.away_limit.unwrap_or(NO_LIMIT) + AFTER_US).as_secs())
             .u64(SERVER_FLAGS, opened.flags.bits().into())
             .text(BACKEND, &label)
-            .socket(&stream);
-        let said = Driver::open()?.ask(CONNECT, &attributes)?;
+            .nested(SOCKETS, one_socket(&stream));
+        let said = Driver::open()?.ask(CONNECT, attributes)?;
         let index =
             said.get_u32(INDEX).ok_or_else(|| io::Error::other("the driver does not say which device"))?;
         let node = PathBuf::from(format!("/dev/nbd{index}"));
@@ -179,7 +180,7 @@ impl KernelDevice {
         let _turn = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         let mut driver = Driver::open()?;
         while !self.ended.load(Ordering::SeqCst) {
-            driver.ask(RECONFIGURE, &self.named().socket(stream))?;
+            driver.ask(RECONFIGURE, self.named().nested(SOCKETS, one_socket(stream)))?;
             if stream.write_timeout()?.is_some() || is_dead(stream, PollTimeout::from(SETTLE_MS)) {
                 break;
             }
@@ -233,7 +234,7 @@ impl Backend for KernelDevice {
     fn resize(&self) -> io::Result<()> {
         let size_bytes = line::look(&self.server)?.size_bytes;
         if size_bytes > self.size_bytes() {
-            Driver::open()?.ask(RECONFIGURE, &self.named().u64(SIZE_BYTES, size_bytes))?;
+            Driver::open()?.ask(RECONFIGURE, self.named().u64(SIZE_BYTES, size_bytes))?;
             self.size_bytes.store(size_bytes, Ordering::Relaxed);
         }
         Ok(())
@@ -263,5 +264,5 @@ fn is_dead(stream: &UnixStream, within: PollTimeout) -> bool {
 
 /// What waits in the driver fails, and so does what comes.
 fn disconnect(index: u32) -> io::Result<()> {
-    Driver::open()?.ask(DISCONNECT, &Attributes::default().u32(INDEX, index)).map(drop)
+    Driver::open()?.ask(DISCONNECT, Attributes::default().u32(INDEX, index)).map(drop)
 }
