@@ -10,6 +10,7 @@ pub mod config;
 pub mod digest;
 pub mod divergence;
 pub mod engine;
+pub mod entropy;
 pub mod generation;
 pub mod handler;
 pub mod io;

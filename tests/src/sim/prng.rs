@@ -1,5 +1,7 @@
 //! The only source of chance: xoshiro256** seeded through splitmix64, so that a seed is a whole history.
 
+use tandem_core::entropy::splitmix64;
+
 /// A pseudo-random generator.
 #[derive(Clone, Debug)]
 pub struct Prng([u64; 4]);
@@ -8,13 +10,7 @@ impl Prng {
     /// The generator of this seed.
     pub fn new(seed: u64) -> Self {
         let mut state = seed;
-        Prng(std::array::from_fn(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }))
+        Prng(std::array::from_fn(|_| splitmix64(&mut state)))
     }
 
     /// The next 64 bits.

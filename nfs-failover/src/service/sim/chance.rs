@@ -1,16 +1,14 @@
 //! The only source of chance: a seed is a whole life.
 
-/// A generator of random numbers (splitmix64).
+use tandem_core::entropy::splitmix64;
+
+/// A generator of random numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.0)
     }
 
     /// A number from 0 to `n - 1`.

@@ -40,6 +40,7 @@ mod verify;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::EngineConfig;
+use crate::entropy::splitmix64;
 use crate::generation::{Generations, new_identifier};
 use crate::io::{ClientError, Command, Event, Input, Level, Output};
 use crate::layout::Layout;
@@ -405,18 +406,12 @@ impl Engine {
         self.next_key
     }
 
-    /// splitmix64 over the entropy given at the start.
     fn random(&mut self) -> u64 {
-        self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.entropy;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.entropy)
     }
 
     fn new_generation_id(&mut self) -> u64 {
-        let random = self.random();
-        new_identifier(random, self.role)
+        new_identifier(self.random(), self.role)
     }
 
     fn peer(&self, id: NodeId) -> Option<&Peer> {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol, ResyncOptions, WriteOrdering};
 use tandem_core::digest::DigestAlgorithm;
+use tandem_core::entropy::splitmix64;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Payload};
@@ -24,16 +25,11 @@ use crate::harness::{DISK_BYTES, MemoryDisk, Pair};
 const PEER: NodeId = NodeId(1);
 const STEPS: u32 = 600;
 
-/// splitmix64.
 struct Chance(u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.0)
     }
 
     fn below(&mut self, n: usize) -> usize {

@@ -9,7 +9,6 @@ use super::{CurrentCommand, Stage, disk_lost, failure};
 use crate::bitmap::Bitmap;
 use crate::engine::Engine;
 use crate::engine::persist::Then;
-use crate::generation::new_identifier;
 use crate::io::Level;
 use crate::refusal::{NEED_STANDALONE, NO_DISK, StateChangeRefusal};
 use crate::state::{ConnectionState, DiskState, ReplicationState};
@@ -70,7 +69,7 @@ impl Engine {
     // Two fresh copies.
 
     fn offer_generation(&mut self, id: CommandId, peer: NodeId) {
-        let generation = new_identifier(self.random(), self.role);
+        let generation = self.new_generation_id();
         self.begin(id, Stage::Beginning(Beginning::Offered(generation)));
         self.note(Some(peer), Level::Info, "Preparing to skip initial sync");
         self.begin_handshake(peer);
