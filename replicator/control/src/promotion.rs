@@ -1,4 +1,4 @@
-//! How good a candidate for Primary a node is, as DRBD's events say it (reference/drbd.md, C4).
+//! How good a candidate for Primary a node is, as DRBD's events say it (drbdsetup(8), events2).
 
 use tandem_core::state::{DiskState, Role};
 

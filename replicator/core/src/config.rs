@@ -9,7 +9,7 @@ use crate::handler::Handler;
 use crate::split_brain::AfterSplitBrain;
 use crate::units::NodeId;
 
-/// When a write completes to the client (DESIGN.md, section 4).
+/// When a write completes to the client (docs/guarantees.md).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Protocol {
     /// Local write done and handed to the send queue.
@@ -53,7 +53,7 @@ pub enum WriteOrdering {
     None,
 }
 
-/// What the loss of a peer requires (reference/drbd.md, B15).
+/// What the loss of a peer requires (drbd.conf(5), fencing).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fencing {
@@ -189,7 +189,7 @@ pub enum OnNoQuorum {
     IoError,
 }
 
-/// How many nodes a Primary needs (reference/drbd.md, B17).
+/// How many nodes a Primary needs (drbd.conf(5), quorum).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Quorum {
     /// That can be reached, itself included.

@@ -1,4 +1,4 @@
-//! Generation identifiers: whose data is newer (reference/drbd.md, B6, B8).
+//! Generation identifiers: whose data is newer (docs/generations.md).
 //!
 //! Every data set has a current identifier. A node that goes on writing without a peer keeps the identifier at which
 //! they parted as its bitmap identifier for that peer and draws a new current one; where two nodes meet, the

@@ -1,4 +1,4 @@
-//! The administrator's programs that the engine wants run, in DRBD's words (reference/drbd.md, A2).
+//! The administrator's programs that the engine wants run, in DRBD's words.
 //!
 //! docs/handlers.md is checked against the list.
 

@@ -1,4 +1,4 @@
-//! Why a command was refused: DRBD's numbers, texts and exit codes (reference/drbd.md, C6).
+//! Why a command was refused: DRBD's numbers, texts and exit codes.
 
 use thiserror::Error;
 

@@ -1,5 +1,5 @@
-//! Split brain: both copies went on from a common generation. Who gives up what it wrote, if anybody (reference/drbd.md,
-//! B9).
+//! Split brain: both copies went on from a common generation. Who gives up what it wrote, if anybody
+//! (drbd.conf(5), after-sb-0pri and those beside it).
 //!
 //! Both nodes evaluate [`resolve`] on the same two handshakes with the same policies, and must come to mirrored results.
 

@@ -1,4 +1,4 @@
-//! Roles and states, in DRBD's words (reference/drbd.md, B5).
+//! Roles and states, in DRBD's words.
 
 use std::fmt;
 

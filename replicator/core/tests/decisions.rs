@@ -1,4 +1,4 @@
-//! The decision table row by row: reference/drbd.md B8, in docs/generations.md.
+//! The decision table row by row: docs/generations.md.
 
 #![allow(clippy::unwrap_used)]
 

@@ -38,7 +38,7 @@ fn created(placement: Placement) -> (MemoryDisk, Geometry) {
     (disk, geometry)
 }
 
-/// The sizes that drbdmeta printed for 256 MiB (reference/drbd.md, B10).
+/// The sizes that drbdmeta prints for 256 MiB.
 #[test]
 fn internal_metadata_takes_the_space_of_drbd() {
     let size = 256 << 20;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use tandem_control::Reply;
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
 
-/// A failure with DRBD's exit code and wording (reference/drbd.md, C6), the resource's name not yet in front.
+/// A failure with DRBD's exit code and wording, the resource's name not yet in front.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,

@@ -1,4 +1,4 @@
-//! `create-md`: what speaks against writing metadata, and writing it (reference/drbd.md, B10 and C7).
+//! `create-md`: what speaks against writing metadata, and writing it.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The lines of `events2`, as drbdsetup prints them (reference/drbd.md, C4): what must be said so that who knows one
+//! The lines of `events2`, as drbdsetup prints them: what must be said so that who knows one
 //! state of the resources knows another.
 
 use tandem_control::HelperEvent;

@@ -1,4 +1,4 @@
-//! `show-gi` and `get-gi`: the generation identifiers of the data on a disk (reference/drbd.md, C7).
+//! `show-gi` and `get-gi`: the generation identifiers of the data on a disk.
 
 use std::fmt::Write;
 
@@ -36,7 +36,7 @@ pub fn show_gi(spec: &ResourceSpec, superblock: &Superblock, live: Option<&Resou
     text
 }
 
-/// The state of a disk that is not attached (reference/drbd.md, B10, attach rules).
+/// The state of a disk that is not attached, as its flags tell.
 pub fn disk_state(superblock: &Superblock) -> DiskState {
     match (superblock.flags.consistent, superblock.flags.up_to_date) {
         (false, _) => DiskState::Inconsistent,

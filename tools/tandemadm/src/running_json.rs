@@ -1,4 +1,4 @@
-//! `show --json` with drbdsetup's keys (reference/drbd.md, C5).
+//! `show --json` with drbdsetup's keys.
 
 use serde_json::{Map, Value, json};
 use tandem_config::{Kind, Section};

@@ -1,4 +1,4 @@
-//! `status --json` with drbdsetup's keys (reference/drbd.md, C5). Sizes are in KiB.
+//! `status --json` with drbdsetup's keys. Sizes are in KiB.
 
 use tandem_control::ResourceStatus;
 

@@ -1,4 +1,4 @@
-//! `status`, byte for byte as DRBD 9 prints it (reference/drbd.md, C3).
+//! `status`, byte for byte as DRBD 9 prints it.
 
 use tandem_control::ResourceStatus;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};

@@ -1,6 +1,6 @@
 //! What DRBD's tools show of a resource, part by part, in their words and units: KiB, and sectors in flight.
 //!
-//! Serialized, it is `status --json` (reference/drbd.md, C5); the text of `status` and the events are made of the same
+//! Serialized, it is `status --json`; the text of `status` and the events are made of the same
 //! parts. States are the resource's, so those of its volumes are equal.
 
 use std::fmt;

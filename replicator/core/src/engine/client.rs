@@ -349,7 +349,7 @@ impl Engine {
         }
     }
 
-    /// Completes the write if the protocol's promise is met (DESIGN.md, section 4).
+    /// Completes the write if the protocol's promise is met (docs/guarantees.md).
     fn try_complete(&mut self, key: u64) {
         let Some(write) = self.writes.get(&key) else { return };
         let hasty = seeded!(self, CompletesBeforeLocal) && write.local == Leg::Pending;

@@ -1,4 +1,4 @@
-//! Fencing (reference/drbd.md, B15): a node goes on without a peer only once that one is known not to.
+//! Fencing (docs/guarantees.md): a node goes on without a peer only once that one is known not to.
 //!
 //! A Primary that loses its peer runs fence-peer; with resource-and-stonith, requests are frozen until it has succeeded
 //! or the peer is back and has noted that it lacks data. A Secondary without its peer is only Consistent, and is promoted

@@ -1,4 +1,4 @@
-//! Quorum (reference/drbd.md, B17): a Primary serves only while enough of the nodes are with it.
+//! Quorum (drbd.conf(5), quorum): a Primary serves only while enough of the nodes are with it.
 //!
 //! Whether that is so follows from the states alone, on every node. Who is connected is reachable. Who is not, and is not
 //! known to be outdated, may be at work without us: then all nodes vote. Otherwise only those that can be reached do, so that

@@ -1,4 +1,4 @@
-//! How long a resource's peers are waited for, which its metadata decides (reference/drbd.md, A2, startup).
+//! How long a resource's peers are waited for, which its metadata decides (drbd.conf(5), startup).
 
 use tandem_config::StartupOptions;
 use tandem_control::ResourceSpec;

@@ -1,5 +1,5 @@
-//! `dump-md` and `restore-md`: a disk's metadata as a text for people, which can be edited and written back
-//! (reference/drbd.md, C7). The words are drbdmeta's where they mean the same.
+//! `dump-md` and `restore-md`: a disk's metadata as a text for people, which can be edited and written back.
+//! The words are drbdmeta's where they mean the same.
 
 mod read;
 mod write;

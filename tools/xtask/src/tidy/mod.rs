@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::process::Result;
 use crate::repo;
 
-/// Longest Rust file, in lines that hold code; a longer one is asking to be two rooms (DESIGN.md, section 2).
+/// Longest Rust file, in lines that hold code; a longer one is asking to be two rooms.
 const MAX_CODE_LINES: usize = 600;
 /// Longest ARCHITECTURE.md: it must stay one page.
 const MAX_ARCHITECTURE_LINES: usize = 120;
@@ -23,7 +23,7 @@ const UNFINISHED: &[&str] = &[
     concat!("todo", "!"),
     concat!("dbg", "!"),
 ];
-/// What must be absent from the core: I/O, clocks, randomness, threads, async (DESIGN.md, section 3).
+/// What must be absent from the core: I/O, clocks, randomness, threads, async.
 const CORE: &str = "replicator/core/src";
 const ABSENT_FROM_CORE: &[&str] = &[
     "std::fs",
