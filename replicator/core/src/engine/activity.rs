@@ -9,7 +9,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Engine, Locked, Reign};
+use super::ranges::Locked;
+use super::{Engine, Reign};
 use crate::activity_log::{ActivityLog, Evicted, Reservation};
 use crate::bitmap::PAGE_BITS;
 use crate::io::{Device, DiskOpKind, Level};

@@ -2,8 +2,9 @@
 
 use super::disk::DiskWork;
 use super::peer::Peer;
+use super::ranges::Locked;
 use super::read::ClientRead;
-use super::{Engine, Locked, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
+use super::{Engine, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
 use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Payload};
 use crate::seeded;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::Engine;
 use super::activity::Log;
 use super::peer::Peer;
 use super::persist::{Persist, Version};
@@ -11,7 +12,6 @@ use super::receiver::{Applied, Receiver};
 use super::resize::Growth;
 use super::resync::ResyncRead;
 use super::undo::{Undo, UndoStep};
-use super::{Engine, Locked};
 use crate::config::OnIoError;
 use crate::handler::Handler;
 use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
@@ -441,47 +441,6 @@ impl Engine {
     /// The volumes, if there are several, as the disk has them that is or was attached.
     pub fn layout(&self) -> &Layout {
         self.disk.metadata.as_ref().map_or(&self.last_layout, |m| &m.superblock.layout)
-    }
-
-    /// Starts work that has got its range.
-    pub(super) fn start_locked(&mut self, token: u64) {
-        if let Some(work) = self.locked.remove(&token) {
-            self.log_and_start(work);
-        }
-    }
-
-    /// Starts work that may begin; `logged` if it holds extents of the activity log.
-    pub(super) fn start_work(&mut self, work: Locked, logged: bool) {
-        if let Some(range) = self.range_to_save(&work) {
-            return self.wait_for_undo(range, work, logged);
-        }
-        match work {
-            Locked::ClientWrite(key) => self.start_client_write(key, logged),
-            Locked::ResyncRead(read) => self.start_resync_read(read),
-            Locked::Ask(ask) => self.start_ask(ask),
-            Locked::Apply(applied) => self.start_apply(Applied { logged, ..applied }),
-        }
-    }
-
-    /// Asks for a range, and starts the work at once if nobody is in the way.
-    pub(super) fn acquire(&mut self, token: u64, range: ByteRange, work: Locked) {
-        self.locked.insert(token, work);
-        if self.lock.acquire(token, range) || seeded!(self, IgnoresOverlap) {
-            self.start_locked(token);
-        }
-    }
-
-    /// Gives a range back and starts those who waited for it.
-    pub(super) fn release(&mut self, token: u64, range: ByteRange) {
-        self.granted.extend(self.lock.release(token, range));
-        // Work that ends as soon as it starts, on a disk that has failed, gives its range back in turn.
-        if std::mem::replace(&mut self.is_starting, true) {
-            return;
-        }
-        while let Some(next) = self.granted.pop_front() {
-            self.start_locked(next);
-        }
-        self.is_starting = false;
     }
 }
 

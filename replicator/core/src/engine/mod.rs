@@ -1,13 +1,14 @@
 //! The engine: one resource on one node.
 //!
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
-//! become possible. Rooms: [`client`] (requests), [`held`] (those that must not complete yet), [`read`] (theirs), [`replication`] (the sending side), [`receiver`] (the
-//! applying side), [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up),
-//! [`connection`] (connecting, heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote),
-//! [`stepping_down`], [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk
-//! is kept in spite of), [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log),
-//! [`persist`] (metadata), [`undo`] (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its
-//! programs), [`fencing`], [`quorum`], [`resize`] (a disk that grows), [`report`] (status).
+//! become possible. Rooms: [`client`] (requests), [`held`] (those that are done and must not complete yet), [`read`]
+//! (reads), [`ranges`] (who is at work where), [`replication`] (the sending side), [`receiver`] (the applying side),
+//! [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up), [`connection`] (connecting,
+//! heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`stepping_down`], [`resync`],
+//! [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk is kept in spite of),
+//! [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log), [`persist`] (metadata), [`undo`]
+//! (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its programs), [`fencing`], [`quorum`],
+//! [`resize`] (a disk that grows), [`report`] (status).
 
 mod activity;
 mod client;
@@ -26,6 +27,7 @@ mod peer_reads;
 mod persist;
 mod primary_disk;
 mod quorum;
+mod ranges;
 mod read;
 mod receiver;
 mod replication;
@@ -44,7 +46,6 @@ use crate::entropy::splitmix64;
 use crate::generation::{Generations, new_identifier};
 use crate::io::{ClientError, Command, Event, Input, Level, Output};
 use crate::layout::Layout;
-use crate::range_lock::{RangeLock, Token};
 use crate::seeded;
 use crate::state::{DiskState, Role};
 use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
@@ -56,10 +57,9 @@ use disk::Disk;
 use held::Held;
 use peer::Peer;
 use persist::Version;
-use primary_disk::Ask;
+use ranges::Ranges;
 use read::ClientRead;
-use receiver::Applied;
-use resync::{OwnPause, ResyncRead};
+use resync::OwnPause;
 use stepping_down::SteppingDown;
 
 /// Bytes of writes that may be under way at a time, so that a slow peer or disk costs bounded memory. One larger
@@ -102,11 +102,7 @@ pub struct Engine {
     epoch: Epoch,
     epoch_writes: u32,
 
-    lock: RangeLock,
-    locked: BTreeMap<Token, Locked>,
-    /// Work that has got its range and was not yet started.
-    granted: VecDeque<Token>,
-    is_starting: bool,
+    ranges: Ranges,
     next_key: u64,
 
     commands: VecDeque<(CommandId, Command)>,
@@ -170,15 +166,6 @@ impl VolumeBytes {
     }
 }
 
-/// Work that holds, or waits for, a range of the volume.
-#[derive(Clone, Debug)]
-enum Locked {
-    ClientWrite(u64),
-    ResyncRead(ResyncRead),
-    Ask(Ask),
-    Apply(Applied),
-}
-
 impl Engine {
     /// An engine that has no disk and no connection. `entropy` seeds the generation identifiers: draw it afresh from
     /// the operating system at every start.
@@ -209,10 +196,7 @@ impl Engine {
             held: Vec::new(),
             epoch: Epoch(1),
             epoch_writes: 0,
-            lock: RangeLock::default(),
-            locked: BTreeMap::new(),
-            granted: VecDeque::new(),
-            is_starting: false,
+            ranges: Ranges::default(),
             next_key: 1,
             commands: VecDeque::new(),
             current_command: None,

@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Engine;
 use super::peer::Peer;
-use super::{Engine, Locked};
+use super::ranges::Locked;
 use crate::io::Level;
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState, Role};

@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use super::disk::DiskWork;
+use super::ranges::Locked;
 use super::verify::Step;
-use super::{Engine, Locked, MAX_TRANSFER_LOG};
+use super::{Engine, MAX_TRANSFER_LOG};
 use crate::config::{Protocol, WriteOrdering};
 use crate::io::{Device, DiskOpKind, Payload};
 use crate::seeded;

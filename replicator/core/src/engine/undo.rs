@@ -12,10 +12,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::Engine;
 use super::disk::DiskWork;
 use super::persist::Version;
+use super::ranges::Locked;
 use super::receiver::What;
-use super::{Engine, Locked};
 use crate::bitmap::bytes_of;
 use crate::generation::same;
 use crate::io::{Device, DiskOpKind, Level};

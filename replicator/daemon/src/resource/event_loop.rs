@@ -4,6 +4,8 @@
 //! its outputs. Then sends and receives are started, and one system call submits everything and waits.
 
 mod change;
+mod clients;
+mod mail;
 mod peers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -12,14 +14,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tandem_control::{LastSeen, ResourceSpec, STEP_LIMIT};
-use tandem_core::generation::PRIMARY_BIT;
+use tandem_control::{LastSeen, ResourceSpec};
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{Command, DiskError, Event};
-use tandem_core::refusal::{CommandError, HAS_DISK, StateChangeRefusal};
+use tandem_core::io::{DiskError, Event};
+use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, Role};
-use tandem_core::status::Status;
-use tandem_core::units::{CommandId, HandlerId, NodeId, RequestId, Timestamp};
+use tandem_core::units::{CommandId, HandlerId, NodeId, Timestamp};
 use tandem_core::wire::Stream;
 use tandem_core::{Engine, Input, Output};
 use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot};
@@ -170,6 +170,11 @@ impl EventLoop {
         Timestamp(self.start.elapsed().as_micros() as u64)
     }
 
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
     /// Gives the engine an input and does everything it asks for.
     fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
@@ -270,159 +275,6 @@ impl EventLoop {
     }
 }
 
-/// What the main thread says.
-impl EventLoop {
-    fn await_mail(&mut self) {
-        let wait = Operation::Wait { event: self.links.bell.clone(), value: Box::new([0; 8]) };
-        self.ring.push(Tag::Mail, wait);
-    }
-
-    fn take_mail(&mut self) {
-        loop {
-            match self.links.mail.try_recv() {
-                Ok(mail) => self.open(mail),
-                Err(mpsc::TryRecvError::Empty) => break,
-                Err(mpsc::TryRecvError::Disconnected) => {
-                    self.exit = true;
-                    break;
-                }
-            }
-        }
-        if !self.exit {
-            self.await_mail();
-        }
-    }
-
-    fn open(&mut self, mail: Mail) {
-        match mail {
-            Mail::Attach(reply) => self.attach(reply),
-            Mail::Command(command, reply) => self.command(command.into(), Effect::Nothing, reply),
-            Mail::Change(spec, reply) => self.change(spec, reply),
-            Mail::Nbd(client) if client.is_device => self.admit_device(client),
-            Mail::Nbd(client) => self.admit(client),
-            Mail::PeerConnected { peer, attempt, data, control } => {
-                self.peer_connected(peer, attempt, data, control);
-            }
-            Mail::PeerRefused { peer, reason } => {
-                if self.wanted.contains_key(&peer) {
-                    self.feed(Input::PeerRefused { peer, reason });
-                }
-            }
-            Mail::HandlerDone { id, outcome } => self.feed(Input::HandlerDone { id, outcome }),
-            Mail::Status(reply) => {
-                let _ = reply.send(self.status());
-            }
-            Mail::Reign(reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(Reign {
-                    generation: self.engine.status(self.now()).generations.current & !PRIMARY_BIT,
-                    alone: self.engine.had_gone_on_alone(),
-                    others_wrote: self.others_wrote,
-                });
-            }
-            Mail::Divergences(from_bytes, reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.engine.divergences(self.now(), from_bytes));
-            }
-            Mail::ResyncMustWait(wait) => self.feed(Input::ResyncMustWait(wait)),
-            Mail::StopClients(which, stopped) => {
-                self.admits_clients &= which != Clients::All;
-                self.waiting_devices.clear();
-                self.nbd.values_mut().filter(|conn| which.contains(conn)).for_each(NbdConn::abort);
-                self.clients_stopped.push((which, stopped));
-            }
-            Mail::Exit => self.exit = true,
-        }
-    }
-
-    /// The engine counts the device's keeper among the clients that hold the device open: whether it does, the main
-    /// thread finds out.
-    fn status(&self) -> Status {
-        let mut status = self.engine.status(self.now());
-        let is_keeper = |name: &str| self.nbd.values().any(|conn| conn.is_device() && conn.name() == name);
-        status.openers.retain(|name| !is_keeper(name));
-        for conn in self.nbd.values().filter(|conn| !conn.is_device()) {
-            if let Some(volume) = status.volumes.get_mut(conn.volume()) {
-                volume.openers.push(conn.name().to_owned());
-            }
-        }
-        status
-    }
-
-    fn command(&mut self, command: Command, effect: Effect, reply: CommandReply) {
-        let id = CommandId(self.number());
-        let mut limit = Instant::now() + STEP_LIMIT;
-        if matches!(command, Command::Primary { .. }) {
-            // It may wait for fence-peer.
-            limit += Duration::from_millis(self.spec.handlers.limit_ms);
-        }
-        self.commands.insert(id, PendingCommand { reply, limit, effect });
-        self.feed(Input::Command { id, command });
-    }
-
-    fn attach(&mut self, reply: CommandReply) {
-        let opened = match &self.disks {
-            Some(_) => Err(Failure::numbered(HAS_DISK.0, HAS_DISK.1)),
-            None => backing::attach(&self.spec, &self.links.last_seen, &self.pool),
-        };
-        match opened {
-            Ok((disks, metadata)) => {
-                self.disks = Some(disks);
-                self.command(Command::Attach { metadata: Box::new(metadata) }, Effect::Attaches, reply);
-            }
-            Err(failure) => {
-                let _ = reply.send(Err(failure));
-            }
-        }
-    }
-
-    /// A device sends again on a new connection what was not answered on the old one. What comes from that one late must
-    /// not overwrite what is written afterwards: it is dropped, and what has been taken in ends first.
-    fn admit_device(&mut self, client: NbdClient) {
-        let volume = client.volume;
-        self.nbd.values_mut().filter(|conn| conn.is_device_of(volume)).for_each(NbdConn::abort);
-        self.waiting_devices.retain(|waiting| waiting.volume != volume);
-        self.waiting_devices.push(client);
-    }
-
-    fn admit_waiting_devices(&mut self) {
-        if self.waiting_devices.is_empty() {
-            return;
-        }
-        self.drop_finished_clients();
-        let (still, free): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting_devices)
-            .into_iter()
-            .partition(|client| self.nbd.values().any(|conn| conn.is_device_of(client.volume)));
-        self.waiting_devices = still;
-        free.into_iter().for_each(|client| self.admit(client));
-    }
-
-    fn admit(&mut self, client: NbdClient) {
-        let opened = match self.admits_clients {
-            true => self.engine.open(client.name.clone()),
-            false => Err("the daemon is stopping".into()),
-        };
-        match opened {
-            Ok(()) => {
-                tracing::info!(resource = self.spec.name, client = client.name, "NBD client connected");
-                let id = self.number();
-                self.nbd.insert(id, NbdConn::new(client));
-                // What it was promised may have grown while it came.
-                self.tell_clients_their_size();
-                self.changed = true;
-            }
-            Err(reason) => {
-                tracing::warn!(resource = self.spec.name, client = client.name, "refused: {reason}")
-            }
-        }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.last_number += 1;
-        self.last_number
-    }
-}
-
 /// What has ended on the ring.
 impl EventLoop {
     fn completed(&mut self, done: Completion<Tag>) {
@@ -481,23 +333,6 @@ impl EventLoop {
         }
     }
 
-    /// Hands clients' requests to the engine, as many as their limits allow.
-    fn take_requests(&mut self) {
-        let ids: Vec<u64> = self.nbd.keys().copied().collect();
-        for id in ids {
-            while let Some(request) = self.nbd.get_mut(&id).and_then(|conn| conn.next_request(&self.pool)) {
-                let pending = PendingRequest {
-                    conn: id,
-                    cookie: request.cookie,
-                    is_read: request.is_read,
-                    cost_bytes: request.cost_bytes,
-                };
-                let id = RequestId(self.requests.insert(pending) as u64);
-                self.feed(Input::Client { id, op: request.op });
-            }
-        }
-    }
-
     fn start_transfers(&mut self) {
         let now = Instant::now();
         for (id, conn) in &mut self.nbd {
@@ -526,24 +361,6 @@ impl EventLoop {
         self.drop_finished_clients();
     }
 
-    fn drop_finished_clients(&mut self) {
-        let finished: Vec<u64> =
-            self.nbd.iter().filter(|(_, conn)| conn.is_finished()).map(|(id, _)| *id).collect();
-        for id in finished {
-            if let Some(conn) = self.nbd.remove(&id) {
-                tracing::info!(resource = self.spec.name, client = conn.name(), "NBD client gone");
-                self.engine.close(conn.name());
-                self.changed = true;
-            }
-        }
-        let nbd = &self.nbd;
-        let are_gone = |which: Clients| !nbd.values().any(|conn| which.contains(conn));
-        for (_, stopped) in self.clients_stopped.extract_if(.., |(which, _)| are_gone(*which)) {
-            // Whoever waited may have given up.
-            let _ = stopped.send(());
-        }
-    }
-
     /// Tells the main thread what has changed.
     fn publish(&mut self) {
         let size_bytes = self.engine.shown_bytes();
@@ -566,14 +383,6 @@ impl EventLoop {
         self.links.changed.notify_one();
     }
 
-    /// A volume may have grown under its clients; who knows may use it.
-    fn tell_clients_their_size(&mut self) {
-        let export = self.links.export.get();
-        for conn in self.nbd.values_mut() {
-            conn.grow_to(export.volume(conn.volume()).length);
-        }
-    }
-
     fn is_published(&self, size_bytes: u64) -> bool {
         let published = self.links.export.get();
         published.size_bytes == size_bytes && published.layout == *self.engine.layout()
@@ -589,11 +398,5 @@ impl EventLoop {
         let clients = self.nbd.values().filter_map(NbdConn::deadline);
         let ours = commands.chain(peers).chain(clients).min().map(|end| end.saturating_duration_since(now));
         engine.into_iter().chain(ours).min()
-    }
-}
-
-impl Clients {
-    fn contains(self, conn: &NbdConn) -> bool {
-        self != Clients::Device || conn.is_device()
     }
 }
