@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tandem_control::{Action, LastSeen, NodeSpec, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
 use tandem_core::divergence::Divergence;
+use tandem_core::io::Command;
 use tandem_core::refusal::{CommandError, HAS_DISK, HAS_NET, INVALID_REQUEST, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::Status;
@@ -23,7 +24,7 @@ use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
 use crate::openers::Openers;
-use crate::resource::{self, AdminCommand, Clients, Resource};
+use crate::resource::{self, Clients, Resource};
 use crate::sockets;
 use crate::spare::Spare;
 use crate::watchers::Watchers;
@@ -189,28 +190,29 @@ impl Daemon {
         let command = match action {
             Action::Attach => return entry.resource.attach().await,
             Action::Down => return self.down(&entry).await,
-            Action::Detach { force } => AdminCommand::Detach { force },
+            Action::Detach { force: false } => Command::Detach,
+            Action::Detach { force: true } => Command::ForceDetach,
             Action::Connect { discard_my_data, tentative } => {
                 may_connect(&entry.spec())?;
-                AdminCommand::Connect { discard_my_data, tentative }
+                Command::ConnectWith { discard_my_data, tentative }
             }
-            Action::Disconnect => AdminCommand::Disconnect,
-            Action::ForceDisconnect => AdminCommand::ForceDisconnect,
+            Action::Disconnect => Command::Disconnect,
+            Action::ForceDisconnect => Command::ForceDisconnect,
             Action::Primary { force } => return entry.promote(force).await,
             Action::Secondary { force: false } => return entry.demote().await,
             Action::Secondary { force: true } => return self.demote_by_force(&entry).await,
-            Action::Invalidate { reset_bitmap } => AdminCommand::Invalidate { reset_bitmap },
+            Action::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             Action::Verify { start_bytes, stop_bytes, repair } => {
-                AdminCommand::Verify { start_bytes, stop_bytes, repair }
+                Command::Verify { start_bytes, stop_bytes, repair }
             }
-            Action::InvalidateRemote { reset_bitmap } => AdminCommand::InvalidateRemote { reset_bitmap },
-            Action::NewCurrentUuid { clear_bitmap } => AdminCommand::NewCurrentUuid { clear_bitmap },
+            Action::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
+            Action::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
             Action::Resize(wish) => return entry.grow(wish).await,
-            Action::PauseSync => AdminCommand::PauseSync,
-            Action::ResumeSync => AdminCommand::ResumeSync,
-            Action::Outdate => AdminCommand::Outdate,
-            Action::SuspendIo => AdminCommand::SuspendIo,
-            Action::ResumeIo => AdminCommand::ResumeIo,
+            Action::PauseSync => Command::PauseSync,
+            Action::ResumeSync => Command::ResumeSync,
+            Action::Outdate => Command::Outdate,
+            Action::SuspendIo => Command::SuspendIo,
+            Action::ResumeIo => Command::ResumeIo,
         };
         entry.resource.command(command).await
     }
@@ -287,8 +289,7 @@ impl Daemon {
                 spawn_local(devices::resume(Rc::downgrade(&entry)));
             }
             if may_connect(&entry.spec()).is_ok() {
-                let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
-                let connected = entry.resource.command(connect).await;
+                let connected = entry.resource.command(Command::Connect).await;
                 let no_peers = Kind::Refused(StateChangeRefusal::NoNetConfig);
                 unless(connected, &[Kind::Numbered(HAS_NET.0), no_peers])?;
             }
@@ -340,8 +341,8 @@ impl Daemon {
         }
         if !entry.resource.has_ended() {
             entry.demote().await?;
-            unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED)?;
-            unless(entry.resource.command(AdminCommand::Detach { force: false }).await, &NOT_ATTACHED)?;
+            unless(entry.resource.command(Command::Disconnect).await, &NOT_CONNECTED)?;
+            unless(entry.resource.command(Command::Detach).await, &NOT_ATTACHED)?;
         }
         self.remove(entry).await;
         Ok(())
@@ -359,7 +360,7 @@ impl Daemon {
         let limit = if is_frozen { FROZEN_FORCE_LIMIT } else { FORCE_LIMIT };
         let in_good_order = async {
             entry.resource.stop_clients(Clients::Present).await;
-            entry.resource.command(AdminCommand::Secondary).await
+            entry.resource.command(Command::Secondary).await
         };
         if !matches!(timeout(limit, in_good_order).await, Ok(Ok(()))) {
             warn!(
@@ -373,8 +374,7 @@ impl Daemon {
             self.become_like(&entry, wanted).await?;
             entry.resource.attach().await?;
             if may_connect(&entry.spec()).is_ok() {
-                let connect = AdminCommand::Connect { discard_my_data: false, tentative: false };
-                entry.resource.command(connect).await?;
+                entry.resource.command(Command::Connect).await?;
             }
         }
         Ok(())
@@ -482,13 +482,13 @@ async fn take_down(entry: &Entry) {
     }
     let in_agreement = async {
         entry.resource.stop_clients(Clients::All).await;
-        entry.resource.command(AdminCommand::Secondary).await
+        entry.resource.command(Command::Secondary).await
     };
     let demoted = timeout(PEER_LIMIT, in_agreement).await;
     if demoted.is_err() {
         warn!(resource, "the peer does not answer: leaving it");
     }
-    let disconnected = unless(entry.resource.command(AdminCommand::Disconnect).await, &NOT_CONNECTED);
+    let disconnected = unless(entry.resource.command(Command::Disconnect).await, &NOT_CONNECTED);
     // Without the peer there is nothing left to wait for.
     let demoted = match demoted {
         Ok(Ok(())) => Ok(()),
@@ -496,10 +496,10 @@ async fn take_down(entry: &Entry) {
             if timeout(CLIENT_END_LIMIT, entry.resource.stop_clients(Clients::All)).await.is_err() {
                 warn!(resource, "requests of NBD clients have not ended after {CLIENT_END_LIMIT:?}");
             }
-            entry.resource.command(AdminCommand::Secondary).await
+            entry.resource.command(Command::Secondary).await
         }
     };
-    let detached = unless(entry.resource.command(AdminCommand::Detach { force: false }).await, &NOT_ATTACHED);
+    let detached = unless(entry.resource.command(Command::Detach).await, &NOT_ATTACHED);
     for failure in [demoted, disconnected, detached].into_iter().filter_map(Result::err) {
         warn!(resource, "while stopping: {}", failure.text);
     }

@@ -4,7 +4,7 @@
 use std::rc::{Rc, Weak};
 
 use tandem_control::{ResourceSpec, RuntimeDir};
-use tandem_core::io::Resize;
+use tandem_core::io::{Command, Resize};
 use tandem_core::state::Role;
 use tokio::sync::Mutex;
 use tokio::task::spawn_local;
@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::daemon::Entry;
 use crate::device::{Device, held_open};
 use crate::failure::Failure;
-use crate::resource::{AdminCommand, Clients, ExportState, Reign};
+use crate::resource::{Clients, ExportState, Reign};
 use crate::spare::Spare;
 
 /// The devices of a resource on this node.
@@ -127,7 +127,7 @@ impl Entry {
         if !was_primary {
             self.devices.close_left_over().await?;
         }
-        self.resource.command(AdminCommand::Primary { force }).await?;
+        self.resource.command(Command::Primary { force }).await?;
         // Now that nobody else can be Primary.
         let appeared = match self.check_adopted(true).await {
             Ok(()) => {
@@ -149,7 +149,7 @@ impl Entry {
         let demoted = match self.devices.close_left_over().await {
             Ok(()) => {
                 self.resource.stop_clients(Clients::Device).await;
-                self.resource.command(AdminCommand::Secondary).await
+                self.resource.command(Command::Secondary).await
             }
             open => open,
         };
@@ -189,7 +189,7 @@ impl Entry {
         }
         self.devices.close_all_or_none().await?;
         self.resource.stop_clients(Clients::Device).await;
-        let demoted = self.resource.command(AdminCommand::Secondary).await;
+        let demoted = self.resource.command(Command::Secondary).await;
         if demoted.is_err() && self.role() == Role::Primary {
             let appeared = self.devices.appear().await;
             if let Err(failure) = appeared {
@@ -204,7 +204,7 @@ impl Entry {
 impl Entry {
     /// The volume is larger when this returns, and so is its device.
     pub(crate) async fn grow(&self, wish: Resize) -> Result<(), Failure> {
-        self.resource.command(AdminCommand::Resize(wish)).await?;
+        self.resource.command(Command::Resize(wish)).await?;
         let Some(status) = self.resource.status().await else { return Ok(()) };
         let mut states = self.resource.export().watch();
         // What the device's keeper is told when it asks.

@@ -20,13 +20,14 @@ use tandem_core::Engine;
 use tandem_core::config::{AL_EXTENT_BYTES, EngineConfig, PeerConfig};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
+use tandem_core::io::Command;
 use tandem_core::status::Status;
 use tandem_core::units::Timestamp;
 use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
 
 use event_loop::{EventLoop, Links};
 use mailbox::Mail;
-pub(crate) use mailbox::{AdminCommand, Attempt, Clients, ExportState, Mailbox, Reign, SharedExport, Wish};
+pub(crate) use mailbox::{Attempt, Clients, ExportState, Mailbox, Reign, SharedExport, Wish};
 pub(crate) use nbd_conn::NbdClient;
 
 use crate::failure::Failure;
@@ -91,8 +92,8 @@ impl Resource {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    /// Does one thing.
-    pub(crate) async fn command(&self, command: AdminCommand) -> Result<(), Failure> {
+    /// Does one thing that needs nothing but the engine.
+    pub(crate) async fn command(&self, command: Command) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Mail::Command(command, reply));
         answer.await.unwrap_or_else(|_| Err(ended()))

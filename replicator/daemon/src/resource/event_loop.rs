@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot};
 use super::backing::{self, Disks};
 use super::buffer::BufferPool;
 use super::disk::{self, Job, Outcome};
-use super::mailbox::{Clients, CommandReply, ExportState, Mail, Reign, SharedExport, Wish};
+use super::mailbox::{Clients, CommandReply, ExportState, Mail, SharedExport, Wish};
 use super::nbd_conn::{NbdClient, NbdConn};
 use super::peer_conn::{Loss, PeerConn};
 use super::ring::{Completion, Operation, Ring};

@@ -7,7 +7,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tandem_control::ResourceSpec;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
-use tandem_core::io::{Command, Repair, Resize};
+use tandem_core::io::Command;
 use tandem_core::layout::Layout;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
@@ -24,8 +24,8 @@ pub(crate) type CommandReply = oneshot::Sender<Result<(), Failure>>;
 pub(crate) enum Mail {
     /// Open the disk and take it into use.
     Attach(CommandReply),
-    /// Do this.
-    Command(AdminCommand, CommandReply),
+    /// Do this, which needs nothing but the engine.
+    Command(Command, CommandReply),
     /// Be like this from now on.
     Change(Box<ResourceSpec>, CommandReply),
     /// Serve this client.
@@ -59,55 +59,6 @@ pub(crate) enum Clients {
     Present,
     /// All that are there, and no more are admitted.
     All,
-}
-
-/// A command that needs nothing but the engine.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AdminCommand {
-    Detach { force: bool },
-    Connect { discard_my_data: bool, tentative: bool },
-    Disconnect,
-    ForceDisconnect,
-    Primary { force: bool },
-    Secondary,
-    Verify { start_bytes: Option<u64>, stop_bytes: Option<u64>, repair: Option<Repair> },
-    Invalidate { reset_bitmap: bool },
-    InvalidateRemote { reset_bitmap: bool },
-    NewCurrentUuid { clear_bitmap: bool },
-    Resize(Resize),
-    PauseSync,
-    ResumeSync,
-    Outdate,
-    SuspendIo,
-    ResumeIo,
-}
-
-impl From<AdminCommand> for Command {
-    fn from(command: AdminCommand) -> Command {
-        match command {
-            AdminCommand::Detach { force: false } => Command::Detach,
-            AdminCommand::Detach { force: true } => Command::ForceDetach,
-            AdminCommand::Connect { discard_my_data, tentative } => {
-                Command::ConnectWith { discard_my_data, tentative }
-            }
-            AdminCommand::Disconnect => Command::Disconnect,
-            AdminCommand::ForceDisconnect => Command::ForceDisconnect,
-            AdminCommand::Primary { force } => Command::Primary { force },
-            AdminCommand::Secondary => Command::Secondary,
-            AdminCommand::Verify { start_bytes, stop_bytes, repair } => {
-                Command::Verify { start_bytes, stop_bytes, repair }
-            }
-            AdminCommand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
-            AdminCommand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
-            AdminCommand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
-            AdminCommand::Resize(wish) => Command::Resize(wish),
-            AdminCommand::PauseSync => Command::PauseSync,
-            AdminCommand::ResumeSync => Command::ResumeSync,
-            AdminCommand::Outdate => Command::Outdate,
-            AdminCommand::SuspendIo => Command::SuspendIo,
-            AdminCommand::ResumeIo => Command::ResumeIo,
-        }
-    }
 }
 
 /// Whether streams answer a wish to connect that may have been withdrawn meanwhile.

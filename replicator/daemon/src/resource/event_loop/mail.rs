@@ -43,7 +43,7 @@ impl EventLoop {
     fn open(&mut self, mail: Mail) {
         match mail {
             Mail::Attach(reply) => self.attach(reply),
-            Mail::Command(command, reply) => self.command(command.into(), Effect::Nothing, reply),
+            Mail::Command(command, reply) => self.command(command, Effect::Nothing, reply),
             Mail::Change(spec, reply) => self.change(spec, reply),
             Mail::Nbd(client) if client.is_device => self.admit_device(client),
             Mail::Nbd(client) => self.admit(client),
