@@ -88,6 +88,8 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
     if way == Way::Promote {
         expect_no_fence(&scene.service.name, &scene.here.standing(&scene.service.name))?;
     }
+    let run = scene.here.folder().map_err(trouble("the runtime folder"))?;
+    service::note_by_hand(&run, &scene.service.name, way.wish()).map_err(trouble("nfs-failover"))?;
     let report = carry_out(&scene, way, &Cancel::default(), &mut log)?;
     if (way, report.ending) == (Way::Demote, Ending::Done) {
         // Whoever demotes it by hand looks after it, and sees that nothing is left.
@@ -251,6 +253,8 @@ struct Shown<'a> {
     role: String,
     disk: String,
     peers: Vec<String>,
+    /// It was promoted and does not serve: why. A cluster's agent reads this.
+    broken: Option<String>,
     /// A plan that was killed.
     interrupted: Option<String>,
 }
@@ -258,10 +262,12 @@ struct Shown<'a> {
 fn shown<'a>(here: &Here, service: &'a Service) -> Shown<'a> {
     let engine = tandem::find_status(here, &service.resource).ok().flatten().map(|status| status.engine);
     let interrupted = FileJournal::unfinished(&here.file(&service.name, "journal")).ok().flatten();
+    let standing = here.standing(&service.name);
+    let broken = (standing.state == State::Primary).then(|| service::broken(service, here)).flatten();
     let word = |known: Option<String>| known.unwrap_or_else(|| "not up".into());
     Shown {
         service: &service.name,
-        standing: here.standing(&service.name),
+        standing,
         resource: &service.resource,
         role: word(engine.as_ref().map(|engine| engine.role.to_string())),
         disk: word(engine.as_ref().map(|engine| engine.disk.to_string())),
@@ -270,16 +276,17 @@ fn shown<'a>(here: &Here, service: &'a Service) -> Shown<'a> {
             .flat_map(|engine| &engine.peers)
             .map(|p| format!("{} {} {}", p.name, p.role, p.disk))
             .collect(),
+        broken,
         interrupted: interrupted.map(|(plan, _)| plan),
     }
 }
 
 impl Shown<'_> {
     fn text(&self) -> String {
-        let Shown { service, standing, resource, role, disk, peers, interrupted } = self;
+        let Shown { service, standing, resource, role, disk, peers, broken, interrupted } = self;
         let mut text = format!("{service}: {}\n  {resource} {role} {disk}\n", standing.state.as_str());
         peers.iter().for_each(|peer| text.push_str(&format!("  peer {peer}\n")));
-        standing.why.iter().for_each(|why| text.push_str(&format!("  {why}\n")));
+        standing.why.iter().chain(broken).for_each(|why| text.push_str(&format!("  {why}\n")));
         interrupted
             .iter()
             .for_each(|plan| text.push_str(&format!("  an interrupted {plan}: run it again\n")));

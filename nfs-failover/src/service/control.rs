@@ -101,6 +101,12 @@ pub fn leave_wish(run: &Path, service: &str, wish: Wish) -> Result<Ring, WishErr
     }
 }
 
+/// Notes what the operator does while no service runs: the next one is not to undo it for an older wish.
+pub(crate) fn note_by_hand(run: &Path, service: &str, wish: Wish) -> Result<(), WishError> {
+    let noted = Mailbox::new(run, service).leave_by_hand(wish);
+    noted.map(drop).map_err(|error| WishError::Mailbox(run.to_owned(), error))
+}
+
 /// Has the service do something and waits until it is done or has failed; `None` if the service does not run.
 pub fn change(
     run: &Path,

@@ -24,12 +24,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use control::note_by_hand;
 pub use control::{Ring, WishError, change, clear, leave_wish, lost, views};
 pub use keepalived::Fifo;
 pub use keeper::Mover;
 pub use machine::Found;
 pub use mover::Plans;
-pub(crate) use mover::scene;
+pub(crate) use mover::{broken, scene};
 pub(crate) use serve::is_own;
 pub use serve::{ServeError, Served, serve};
 

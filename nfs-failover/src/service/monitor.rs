@@ -70,6 +70,19 @@ impl Monitor {
     }
 }
 
+/// What one look tells of a service that is up; its server is asked again where it does not answer.
+pub(super) fn look_once(status: Option<&ResourceStatus>, answers: impl Fn() -> bool) -> Option<String> {
+    let mut monitor = Monitor::default();
+    for _ in 0..DEAF_LIMIT {
+        let answer = answers();
+        let trouble = monitor.look(0, status, Some(answer));
+        if trouble.is_some() || answer {
+            return trouble;
+        }
+    }
+    None
+}
+
 /// A Primary may go on with its peer's disk, but who has one of their own serves better. Inconsistent is not lost: it is
 /// being made good while the peer's is used.
 fn is_lost(disk: DiskState) -> bool {
@@ -108,6 +121,27 @@ mod tests {
             status.engine.disk = disk;
             assert_eq!(Monitor::default().look(0, Some(&status), None).is_some(), lost, "{disk}");
         }
+    }
+
+    #[test]
+    fn one_look_asks_a_server_again_that_does_not_answer() {
+        let asked = std::cell::Cell::new(0);
+        let from = |answers_at: u32| {
+            asked.set(0);
+            look_once(Some(&primary()), || {
+                asked.set(asked.get() + 1);
+                asked.get() >= answers_at
+            })
+        };
+        assert_eq!((from(1), asked.get()), (None, 1));
+        assert_eq!((from(DEAF_LIMIT), asked.get()), (None, DEAF_LIMIT));
+        assert!(from(DEAF_LIMIT + 1).is_some_and(|trouble| trouble.contains("has not answered")));
+        let mut lost = primary();
+        lost.engine.disk = DiskState::Failed;
+        assert!(look_once(Some(&lost), || true).is_some_and(|trouble| trouble.contains("disk")));
+        let mut waiting = primary();
+        waiting.engine.suspended.fencing = true;
+        assert_eq!(look_once(Some(&waiting), || false), None, "who waits does not answer");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Found, Mover, Outcome};
+use super::{Found, Mover, Outcome, monitor};
 use crate::carry_out::{Way, carry_out};
 use crate::check::complaints_here;
 use crate::config::Service;
@@ -11,6 +11,7 @@ use crate::here::{Here, Standing, State};
 use crate::peer::{Ask, Checked, Peer, settings};
 use crate::plan::{Cancel, Ending, FileJournal};
 use crate::steps::{self, Scene};
+use crate::tandem;
 
 /// The peer is asked, and may think about it.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
@@ -30,6 +31,13 @@ pub(crate) fn scene(service: Service, here: Here) -> Arc<Scene> {
     let has_peer = service.shared_secret.is_some() && !service.peers.is_empty();
     let peer = has_peer.then(|| Arc::new(OtherNode(service.clone())) as Arc<dyn steps::Peer>);
     Scene::new(service, here, peer)
+}
+
+/// What is wrong with a service that was promoted here and has not stepped down, as far as one look tells.
+pub(crate) fn broken(service: &Service, here: &Here) -> Option<String> {
+    let plans = Plans::new(service.clone(), here.clone());
+    let status = tandem::find_status(here, &service.resource).ok().flatten();
+    monitor::look_once(status.as_ref(), || plans.server_answers()).or_else(|| plans.volume_trouble())
 }
 
 impl Found {

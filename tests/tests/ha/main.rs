@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod balancer;
 mod by_hand;
 mod client;

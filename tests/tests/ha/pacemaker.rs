@@ -284,7 +284,24 @@ fn pacemaker_fences_and_moves_the_service() {
     cluster.host(first).signal("ganesha.nfsd", "KILL");
     cluster.wait_up("kill -9 of ganesha", second, &client);
     cluster.host(first).run("umount", &[GANESHA]).ok();
-    let (first, second) = (second, first);
+    let first = second;
+
+    // Nobody watches the server any more: that it dies is found out by the cluster's own monitor.
+    cluster.host(first).signal("nfs-failover", "KILL");
+    cluster.host(first).signal("ganesha.nfsd", "KILL");
+    cluster.wait("the monitor says that what was promoted has failed", || {
+        cluster.a().run("crm_mon", &["--one-shot", "--output-as=xml"]).stdout.contains("exitcode=\"9\"")
+    });
+    client.goes_on();
+    println!(
+        "Pacemaker, kill -9 of ganesha and the service: the longest stall {:.2?}",
+        client.longest_stall()
+    );
+    drop(cluster.servers.start_service(cluster.host(first)));
+    cluster.wait("one node serves", || cluster.try_roles().is_some());
+    cluster.wait_whole();
+    cluster.expect_cut(&[]);
+    let (first, second) = cluster.roles();
 
     // They lose each other, but not the cluster: that one may go on is known to all, and nobody is fenced.
     cluster.cut_replication(second);
