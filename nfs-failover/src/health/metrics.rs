@@ -8,7 +8,6 @@ use tandem_control::{ResourceStatus, VolumeSpec};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::VolumeStatus;
 
-use super::promotion_score;
 use super::{Phase, ServiceView, Snapshot};
 
 /// Everything that is known.
@@ -33,16 +32,14 @@ fn resource(families: &mut Families, status: &ResourceStatus) {
     let engine = &status.engine;
     let name = [("name", engine.resource.clone())];
     families.states("drbd_resource_role", "Role of the resource", &name, Role::ALL, engine.role);
-    let may_promote = engine.role != Role::Primary
-        && engine.disk == DiskState::UpToDate
-        && engine.peers.iter().all(|p| p.role != Role::Primary);
+    let promotion = status.promotion();
     for (metric, help, value) in [
         ("drbd_resource_suspended", "Whether requests of clients wait", engine.suspended.any().into()),
-        ("drbd_resource_maypromote", "Whether the resource may become Primary", may_promote.into()),
+        ("drbd_resource_maypromote", "Whether the resource may become Primary", promotion.may_promote.into()),
         (
             "drbd_resource_promotionscore",
-            "How good a candidate for Primary it is",
-            promotion_score(status).into(),
+            "How good a candidate for Primary it is, as DRBD scores it",
+            promotion.score.into(),
         ),
     ] {
         families.gauge(metric, help, &name, value);
@@ -207,7 +204,7 @@ mod tests {
             "drbd_resource_role{name=\"r0\",drbd_resource_role=\"Secondary\"} 0",
             "drbd_resource_suspended{name=\"r0\"} 0",
             "drbd_resource_maypromote{name=\"r0\"} 0",
-            "drbd_resource_promotionscore{name=\"r0\"} 10000",
+            "drbd_resource_promotionscore{name=\"r0\"} 10102",
             "drbd_connection_state{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\",drbd_connection_state=\"Connected\"} 1",
             "drbd_peerdevice_outofsync_bytes{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\",volume=\"0\"} 0",
             "drbd_peerdevice_sent_bytes{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\",volume=\"0\"} 7",

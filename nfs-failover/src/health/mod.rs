@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tandem_control::ResourceStatus;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 
-pub use snapshot::{Phase, Replica, ServiceView, Snapshot, promotion_score};
+pub use snapshot::{Phase, Replica, ServiceView, Snapshot};
 
 /// What is asked: a path and its query.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -93,21 +93,6 @@ impl Replica {
     }
 }
 
-/// How good a candidate this replica is: what a cluster manager compares, 0 is none.
-pub fn promotion_score(status: &ResourceStatus) -> u32 {
-    let engine = &status.engine;
-    let connected = |p: &&tandem_core::status::PeerStatus| p.connection == ConnectionState::Connected;
-    match engine.disk {
-        _ if engine.role == Role::Primary => 10_000,
-        DiskState::UpToDate if engine.peers.iter().any(|p| connected(&p)) => 10_000,
-        DiskState::UpToDate => 1_000,
-        DiskState::Consistent => 10,
-        // Through the peer.
-        _ if engine.peers.iter().filter(connected).any(|p| p.disk == DiskState::UpToDate) => 5,
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod samples {
     //! Statuses for tests.
@@ -162,24 +147,5 @@ pub(crate) mod samples {
             ..ServiceView::default()
         };
         Snapshot { services: vec![view], resources: Ok(vec![status]) }
-    }
-
-    #[test]
-    fn candidates_are_compared_as_a_cluster_manager_expects() {
-        let score = |role, disk, connection, peer_disk| {
-            let mut status = secondary();
-            (status.engine.role, status.engine.disk) = (role, disk);
-            (status.engine.peers[0].connection, status.engine.peers[0].disk) = (connection, peer_disk);
-            promotion_score(&status)
-        };
-        use ConnectionState::{Connected, Connecting};
-        use DiskState::{Consistent, DUnknown, Diskless, Inconsistent, Outdated, UpToDate};
-        assert_eq!(score(Role::Primary, Diskless, Connected, UpToDate), 10_000);
-        assert_eq!(score(Role::Secondary, UpToDate, Connected, UpToDate), 10_000);
-        assert_eq!(score(Role::Secondary, UpToDate, Connecting, Outdated), 1_000);
-        assert_eq!(score(Role::Secondary, Consistent, Connecting, DUnknown), 10);
-        assert_eq!(score(Role::Secondary, Inconsistent, Connected, UpToDate), 5);
-        assert_eq!(score(Role::Secondary, Outdated, Connecting, DUnknown), 0);
-        assert_eq!(score(Role::Secondary, Inconsistent, Connecting, DUnknown), 0);
     }
 }
