@@ -26,7 +26,9 @@ fn run(pair: &Pair, asked: &Node, step: &Value) {
         None => asked,
         Some(name) => pair.nodes().into_iter().find(|node| node.name == name).unwrap(),
     };
-    let command = step["command"].as_str().unwrap();
+    // What is saved stays with the pair.
+    let folder = format!("{}/", pair.folder().display());
+    let command = step["command"].as_str().unwrap().replace("/root/", &folder);
     node.adm(&command.split(' ').skip(1).collect::<Vec<_>>()).ok();
 }
 
@@ -78,6 +80,7 @@ fn a_split_brain_is_resolved_by_the_commands_that_are_named() {
     pair.wait_healed();
     pair.assert_identical();
     assert_eq!(blocks(bravo), [0, 0xbb, 0xbc]);
+    assert!(pair.folder().join("r0.given-up").exists());
     wait_for(alpha, 0, "All is well");
     let page = alpha.adm(&["explain", "T101"]).ok().stdout;
     assert!(page.starts_with("T101 split brain"), "{page}");

@@ -20,9 +20,11 @@ pub(super) const TROUBLES: &[Trouble] = &[
                        is being resynced, and the peer was lost.",
             data: "Clients' requests cannot be served. What was completed is on the disk that was lost or on the peer, wherever it is.",
             look: "    tandemadm status r0\nhere and on the peer.",
-            act: "Bring back the peer; there:\n    tandemadm up r0\nThe disk here can be attached as soon as it is connected. If the peer is lost, stop the \
-                  application, then on this node:\n    tandemadm secondary r0\n    tandemadm attach r0\n    tandemadm primary r0",
-            avoid: "Do not restart the application on another node before you know which copy is the newest. Do not force.",
+            act: "Bring back the peer; there:\n    tandemadm up r0\nThe disk here can be attached as soon as it is connected. If the peer is lost for good, \
+                  what was written since the disk here was given up is lost with it. Stop the application, then on this node:\n    tandemadm \
+                  secondary r0\n    tandemadm attach r0\n    tandemadm primary --force r0\nand check the file system before anybody uses it.",
+            avoid: "Do not restart the application on another node before you know which copy is the newest. Do not force while a \
+                    better one may come back.",
         },
     },
     Trouble {
@@ -83,7 +85,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
             data: "Nothing is lost: requests wait until there is quorum again.",
             look: "    tandemadm status r0\n    tandemadm dump r0",
             act: "Bring the other node back; on it:\n    tandemadm up r0\nRequests go on by themselves. If it is lost for good, take its part out of the \
-                  configuration, or set 'quorum off', and bring the resource up anew.",
+                  configuration, or set 'quorum off;', and run\n    tandemadm adjust r0",
             avoid: "Do not switch quorum off while the other node may be alive and serve.",
         },
     },
@@ -136,8 +138,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
                        held open by someone), or after a split brain, or with older data, this node should give way.",
             data: "Nothing was changed. What the clients write from now on may be what is given up later.",
             look: "    fuser -vm /dev/drbd0\n    lsblk\n    tandemadm status r0",
-            act: "Stop the application, unmount, take LVM or multipath off it, then:\n    tandemadm secondary r0\n    tandemadm connect r0\nIf what uses \
-                  it hangs and cannot be stopped, every request fails at once with:\n    tandemadm secondary --force r0",
+            act: "Stop the application, unmount, take LVM or multipath off it, then:\n    tandemadm secondary r0\nand where nodes stand alone:\n    \
+                  tandemadm connect r0\nor, after a split brain, what T101 says. If what uses it hangs and cannot be stopped, every request fails at once with:\n    tandemadm secondary --force r0",
             avoid: "Do not use --force where an orderly unmount is possible: what was written last and not acknowledged may be lost.",
         },
     },
@@ -169,12 +171,17 @@ fn no_good_data(status: &ResourceStatus) -> Option<Sign> {
         "the disk is {}, and no peer has UpToDate data: clients' requests fail",
         engine.disk
     ));
-    let sign =
-        lost_peers(status).iter().fold(sign, |sign, peer| sign.on(peer, format!("tandemadm up {resource}")));
-    Some(match engine.disk <= DiskState::Failed {
+    let lost = lost_peers(status);
+    let sign = lost.iter().fold(sign, |sign, peer| sign.on(peer, format!("tandemadm up {resource}")));
+    let gone = engine.disk <= DiskState::Failed;
+    let sign = match gone && !lost.is_empty() {
+        true => sign.here(format!("tandemadm wait-connect {resource} && tandemadm attach {resource}")),
+        false => sign,
+    };
+    Some(match gone {
         // With no good peer it is refused on a Primary.
-        true => ["secondary", "attach", "primary"].iter().fold(sign, |sign, verb| {
-            let lost = "if no peer comes back, the application stopped";
+        true => ["secondary", "attach", "primary --force"].iter().fold(sign, |sign, verb| {
+            let lost = "if no better copy comes back, the application stopped";
             sign.case(lost, Place::Here, format!("tandemadm {verb} {resource}"))
         }),
         false => sign,
@@ -220,13 +227,18 @@ fn held_open(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     if !here || engine.role != Role::Primary || engine.openers.is_empty() {
         return None;
     }
-    let resource = &status.spec.name;
-    let why =
-        format!("{}'s data wins, and the device is open here ({})", peer.name, engine.openers.join(", "));
-    Some(
-        Sign::new(why)
-            .here(format!("fuser -vm {}", status.spec.volume.device.display()))
-            .here(format!("tandemadm secondary {resource}"))
-            .here(format!("tandemadm connect {resource}")),
-    )
+    let (resource, winner) = (&status.spec.name, &peer.name);
+    let why = format!("{winner}'s data wins, and the device is open here ({})", engine.openers.join(", "));
+    let sign = Sign::new(why)
+        .here(format!("fuser -vm {}", status.spec.volume.device.display()))
+        .here(format!("tandemadm secondary {resource}"));
+    let connect = format!("tandemadm connect {resource}");
+    let keep = format!("tandemadm split-brain resolve {resource} --keep {winner}");
+    Some(match reason.kind {
+        Kind::SplitBrain => {
+            let save = format!("{keep} --save /root/{resource}.given-up");
+            sign.on(winner, keep).here(save)
+        }
+        _ => sign.here(&connect).on(winner, connect),
+    })
 }

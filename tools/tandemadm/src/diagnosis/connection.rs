@@ -119,7 +119,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
             happened: "The nodes do not have the same secret, or only one of them asks for it; or somebody else has the peer's address.",
             data: "Both copies are safe, and nothing was sent.",
             look: "    tandemadm dump r0\non both nodes: shared-secret and cram-hmac-alg in 'net {}' must be equal.",
-            act: "Make the configuration files equal, then on both nodes:\n    tandemadm down r0\n    tandemadm up r0",
+            act: "Make the configuration files equal, then on both nodes, while clients go on:\n    tandemadm adjust r0",
             avoid: "Do not take the secret out to be done with it: whoever has the peer's address could then be the peer.",
         },
     },
@@ -135,7 +135,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
                        an address belongs to another resource.",
             data: "Both copies are safe, and nothing was sent.",
             look: "    tandemadm dump r0\non both nodes; the reason names the first option that differs.",
-            act: "Make the configuration files equal, then on both nodes, on the one that serves last:\n    tandemadm down r0\n    tandemadm up r0",
+            act: "Make the configuration files equal, then on both nodes, on the one that serves last:\n    tandemadm adjust r0\nClients go on. \
+                  What cannot change while the resource is up it names.",
             avoid: "Do not edit one node's file only.",
         },
     },
@@ -200,24 +201,26 @@ pub(super) const TROUBLES: &[Trouble] = &[
         severity: Severity::NeedsHand,
         condition: Condition::Peer(|status, peer| {
             let sign = refused(peer, Kind::NoSource)?;
-            let force = format!("tandemadm primary --force {}", status.spec.name);
+            let [force, connect] =
+                ["primary --force", "connect"].map(|verb| format!("tandemadm {verb} {}", status.spec.name));
             let undo = format!(
                 "tandemadm down {0} && tandemadm resync-undo {0} && tandemadm up {0}",
                 status.spec.name
             );
             let sign = match status.spec.undo_log {
-                Some(_) => {
-                    sign.case("if this node was the target of a resync that broke off", Place::Here, undo)
-                }
+                Some(_) => sign
+                    .case("if this node was the target of a resync that broke off", Place::Here, undo)
+                    .on(&peer.name, &connect),
                 None => sign,
             };
+            let better = |node: &str| format!("if {node}'s data is the better");
             Some(
-                sign.case(format!("if {}'s data is the better", status.spec.node.name), Place::Here, &force)
-                    .case(
-                        format!("if {}'s data is the better", peer.name),
-                        Place::On(peer.name.clone()),
-                        force,
-                    ),
+                sign.case(better(&status.spec.node.name), Place::Here, &force)
+                    .here(&connect)
+                    .on(&peer.name, &connect)
+                    .case(better(&peer.name), Place::On(peer.name.clone()), force)
+                    .on(&peer.name, &connect)
+                    .here(connect),
             )
         }),
         page: Page {
@@ -227,7 +230,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
             look: "    tandemadm show-gi r0\n    tandemadm dstate r0\non both nodes: who was the target of which resync?",
             act: "With 'disk { resync-undo FILE; }' configured, on the node that was the target last:\n    tandemadm down r0\n    tandemadm \
                   resync-undo r0\n    tandemadm up r0\nOtherwise decide which copy is the better, make a copy of that disk, and there:\n    \
-                  tandemadm primary --force r0\nThen check the file system or the database before anybody uses it.",
+                  tandemadm primary --force r0\nCheck the file system or the database before anybody uses it. Then, on both nodes, where \
+                  they stand alone:\n    tandemadm connect r0\nand the other copy is overwritten.",
             avoid: "Do not force before you have a copy of both disks: it cannot be undone.",
         },
     },
@@ -238,23 +242,29 @@ pub(super) const TROUBLES: &[Trouble] = &[
         condition: Condition::Peer(|status, peer| {
             let sign = refused(peer, Kind::DataNotThere)?;
             let verb = |verb: &str| format!("tandemadm {verb} {}", status.spec.name);
-            let here = match status.engine.role {
-                Role::Primary => Place::Here,
-                _ => Place::On(peer.name.clone()),
+            let (own, other) = (Place::Here, Place::On(peer.name.clone()));
+            let (primary, other) = match status.engine.role {
+                Role::Primary => (own, other),
+                _ => (other, own),
             };
-            let lost = "if its former disk is lost, the application stopped";
-            let sign = sign.case("next: its former disk back", Place::On(peer.name.clone()), verb("status"));
-            Some(sign.case(lost, here.clone(), verb("secondary")).case(lost, here, verb("connect")))
+            let when = "once the application is stopped, and the best disk that is left is in its place";
+            let connect = verb("connect");
+            let sign =
+                sign.case(when, primary.clone(), verb("secondary")).case(when, primary.clone(), &connect);
+            Some(sign.case(when, other, connect).case(when, primary, verb("attach")))
         }),
         page: Page {
-            happened: "A Primary that has no disk works through its peer's copy; the peer came back with a copy that is not the one its clients \
-                       have worked with.",
-            data: "The Primary's clients have seen newer data than the peer has. It may be on the Primary's own disk, or on the peer's \
-                   former one.",
+            happened: "A Primary that has no disk works through its peer's copy. The peer came back with a copy of which nobody can say that it is \
+                       the one that clients have worked with: it was restarted, or crashed, or has another disk.",
+            data: "The Primary's clients may have seen newer data than the peer has, and could not be told that it has changed. If the peer has its \
+                   former disk, everything that was made durable (flush, fsync) is on it. If it has another, the Primary's own disk is the best \
+                   that is left: it lacks what was written since it was given up.",
             look: "    tandemadm show-gi r0\non both nodes.",
-            act: "Bring back the disk that has the data: the peer's former one. The Primary's own is attached when the application is stopped \
-                  and it is Secondary. If the peer's is gone, stop the application, then on the Primary:\n    tandemadm secondary r0\n    tandemadm connect r0",
-            avoid: "Do not promote the peer before you are sure that the newer data is lost.",
+            act: "If the peer's former disk can be had, put it back. Stop the application and unmount; then on the Primary:\n    tandemadm secondary \
+                  r0\n    tandemadm connect r0\non the peer, if it stands alone, connect as well; and on the first again\n    tandemadm attach \
+                  r0\nThe copy that is older is brought up to date. If no copy is UpToDate then, 'tandemadm primary --force r0' where the better \
+                  one is. Check the file system before anybody uses it.",
+            avoid: "Do not promote the peer while the application still runs.",
         },
     },
     Trouble {
@@ -306,7 +316,8 @@ fn refused(peer: &PeerStatus, kind: Kind) -> Option<Sign> {
 fn split_brain(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     let reason = Reason::of(peer).filter(|reason| reason.kind == Kind::SplitBrain)?;
     let (resource, own, other) = (&status.spec.name, &status.spec.node.name, &peer.name);
-    let resolve = |keep: &str| format!("tandemadm split-brain resolve {resource} --keep {keep}");
+    let keeps = |keep: &str| format!("tandemadm split-brain resolve {resource} --keep {keep}");
+    let gives_up = |keep: &str| format!("{} --save /root/{resource}.given-up", keeps(keep));
     let secondary = format!("tandemadm secondary {resource}");
     let stakes = stakes(&reason).map_or(String::new(), |stakes| format!(" ({stakes})"));
     let sign = Sign::new(format!(
@@ -314,12 +325,12 @@ fn split_brain(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     ));
     let sign = sign
         .here(format!("tandemadm split-brain show {resource}"))
-        .case(format!("to keep {own}'s data"), Place::Here, resolve(own))
+        .case(format!("to keep {own}'s data"), Place::Here, keeps(own))
         .on(other, &secondary)
-        .on(other, resolve(own))
-        .case(format!("to keep {other}'s data"), Place::On(other.clone()), resolve(other));
+        .on(other, gives_up(own))
+        .case(format!("to keep {other}'s data"), Place::On(other.clone()), keeps(other));
     let sign = if status.engine.role == Role::Primary { sign.here(secondary) } else { sign };
-    Some(sign.here(resolve(other)))
+    Some(sign.here(gives_up(other)))
 }
 
 /// Who has written how much since, if the words are ours: the peer's "here" is not.
@@ -392,11 +403,11 @@ fn primary_in_the_way(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign
 
 fn compare_configurations(sign: Sign, status: &ResourceStatus, peer: &PeerStatus) -> Sign {
     let resource = &status.spec.name;
-    let restart = format!("tandemadm down {resource} && tandemadm up {resource}");
+    let adjust = format!("tandemadm adjust {resource}");
     sign.here(format!("tandemadm dump {resource}"))
         .on(&peer.name, format!("tandemadm dump {resource}"))
-        .case("once they are equal", Place::On(peer.name.clone()), &restart)
-        .here(&restart)
+        .case("once they are equal", Place::On(peer.name.clone()), &adjust)
+        .here(&adjust)
 }
 
 /// Where the peer should be.

@@ -17,18 +17,14 @@ pub(super) const TROUBLES: &[Trouble] = &[
             let fresh = status.engine.disk == DiskState::Inconsistent && status.engine.generations.is_fresh();
             (fresh && !is_target(status)).then(|| {
                 let why = "the meta-data is new, and nobody has said whose data counts";
+                let force = format!("tandemadm primary --force {resource}");
                 let connected = |p: &PeerStatus| p.connection == ConnectionState::Connected;
-                // Without the peer, this may be a new disk in the place of one whose data is there.
-                let sign = match status.engine.peers.iter().all(connected) {
-                    true => Sign::new(why),
-                    false => reach_peers(status, why),
-                };
-                sign.case(
-                    "if this node's data counts",
-                    Place::Here,
-                    format!("tandemadm primary --force {resource}"),
-                )
-                .case(
+                if !status.engine.peers.iter().all(connected) {
+                    // This may be a new disk in the place of one whose data is there.
+                    let sign = reach_peers(status, why);
+                    return sign.case("only if no other node has ever had data", Place::Here, force);
+                }
+                Sign::new(why).case("if this node's data counts", Place::Here, force).case(
                     "if both disks are empty",
                     Place::Here,
                     format!("tandemadm new-current-uuid --clear-bitmap {resource}"),
@@ -203,7 +199,9 @@ fn peer_is_old(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     let old = (DiskState::Attaching..DiskState::UpToDate).contains(&peer.disk)
         && !matches!(peer.disk, DiskState::Diskless | DiskState::Failed);
     let fresh = status.engine.generations.is_fresh();
-    if peer.connection != ConnectionState::Connected || served || !old || fresh {
+    // Where this node's does not count either, another trouble says what to do.
+    let counts = status.engine.disk == DiskState::UpToDate;
+    if peer.connection != ConnectionState::Connected || served || !old || fresh || !counts {
         return None;
     }
     let again = format!("tandemadm disconnect {0} && tandemadm connect {0}", status.spec.name);

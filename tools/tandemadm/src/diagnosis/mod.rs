@@ -5,6 +5,8 @@
 //! connections, T2xx disks, T3xx clients, T4xx resyncs.
 
 mod absent;
+#[cfg(test)]
+mod advice;
 mod clients;
 mod connection;
 mod disk;
