@@ -121,9 +121,9 @@ pub struct PeerStatus {
     /// Options that it has chosen otherwise than this node, a sentence each, as of the last meeting.
     #[serde(default)]
     pub differing_options: Vec<String>,
-    /// Payload bytes sent to it.
+    /// Bytes of data sent to it.
     pub sent_bytes: u64,
-    /// Payload bytes received from it.
+    /// Bytes of data received from it.
     pub received_bytes: u64,
     /// Requests sent to it and not answered.
     pub pending: u64,
@@ -152,9 +152,9 @@ pub struct PeerStatus {
 /// One volume as this node sees it on a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PeerVolumeStatus {
-    /// Payload bytes sent.
+    /// Bytes of data sent.
     pub sent_bytes: u64,
-    /// Payload bytes received.
+    /// Bytes of data received.
     pub received_bytes: u64,
     /// Writes sent and not answered.
     pub pending: u64,

@@ -415,7 +415,7 @@ impl Engine {
         if let Some(p) = self.peer_mut(peer)
             && p.link_up
         {
-            p.sent.add(volume, message.payload_bytes());
+            p.sent.add(volume, message.data_bytes());
             self.outputs.push_back(Output::Send { peer, stream: message.stream(), message });
         }
     }

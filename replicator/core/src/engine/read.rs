@@ -80,6 +80,10 @@ impl Engine {
                 Err("a read was answered with the wrong length".into())
             }
             Some(p) => {
+                let volume = self.layout().index_at(read.range.offset);
+                if let Some(peer) = self.peer_mut(peer) {
+                    peer.received.add(volume, p.len());
+                }
                 self.finish_client_read(key, Ok(p.data));
                 Ok(())
             }

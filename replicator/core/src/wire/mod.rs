@@ -455,6 +455,16 @@ impl Message {
         }
     }
 
+    /// Bytes of a volume's data that it carries: bitmaps and digests are none, as in the kernel module's counters.
+    pub fn data_bytes(&self) -> u64 {
+        match self {
+            Message::Write { .. } | Message::ResyncData { .. } | Message::ReadReply { .. } => {
+                self.payload_bytes()
+            }
+            _ => 0,
+        }
+    }
+
     /// Bytes of payload.
     pub fn payload_bytes(&self) -> u64 {
         self.payload().map_or(0, Payload::len)

@@ -9,6 +9,7 @@ use tandem_core::units::NodeId;
 use tandem_core::wire::Message;
 
 use crate::harness::Pair;
+use crate::scene::{peer, read};
 
 const BLOCK: usize = 4096;
 const WHOLE: Command = Command::Verify { start_bytes: None, stop_bytes: None, repair: None };
@@ -196,4 +197,28 @@ fn a_verify_is_refused_as_drbd_refuses_it() {
     let refused = pair.command(0, WHOLE).unwrap_err();
     assert_eq!(refused.to_string(), "State change failed: (-15) State change requires a connection");
     assert_eq!(out_of_sync_blocks(&pair, 0), 0);
+}
+
+/// As the kernel module counts: what travels to compare copies is no traffic of theirs.
+#[test]
+fn only_data_is_counted_as_sent_and_received() {
+    let mut pair = pair();
+    let counted = |pair: &Pair| {
+        [0, 1]
+            .map(|n| (peer(pair, n).sent_bytes, peer(pair, n).received_bytes))
+            .map(|(sent, got)| [sent, got])
+    };
+    let [[sent, got], [back, arrived]] = counted(&pair);
+    assert_eq!((sent, got), (arrived, back));
+    pair.command(0, WHOLE).unwrap();
+    pair.settle();
+    assert_eq!(counted(&pair), [[sent, 0], [0, arrived]]);
+    pair.cut();
+    pair.write(0, 0, 77);
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(counted(&pair), [[sent + 4096, 0], [0, arrived + 4096]], "the bitmap is no data");
+    pair.command(0, Command::Detach).unwrap();
+    assert_eq!(read(&mut pair, 0, 0), 77);
+    assert_eq!(counted(&pair), [[sent + 4096, 4096], [4096, arrived + 4096]]);
 }
