@@ -23,6 +23,7 @@ pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
     // A search through every process is not for every change.
     let (mut openers, mut searched) = (Openers::default(), None::<Instant>);
     loop {
+        daemon.watchers.begin_look();
         let mut statuses = daemon.statuses().await;
         resync_order::keep(&daemon, &statuses);
         let text = proc_drbd::render(&statuses);

@@ -3,7 +3,7 @@
 //! A watcher that reads slowly misses states, but not the last one; of handlers it misses none of the last
 //! [`REMEMBERED`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -26,8 +26,17 @@ const KILLED: u32 = 9;
 
 /// All that are told.
 pub(crate) struct Watchers {
-    latest: watch::Sender<Rc<Vec<ResourceStatus>>>,
+    latest: watch::Sender<Snapshot>,
+    /// The last look that has begun.
+    look: Cell<u64>,
     handlers: RefCell<Handlers>,
+}
+
+/// The resources as they were at some time after this look had begun.
+#[derive(Clone, Default)]
+struct Snapshot {
+    look: u64,
+    statuses: Rc<Vec<ResourceStatus>>,
 }
 
 #[derive(Default)]
@@ -39,7 +48,7 @@ struct Handlers {
 
 impl Watchers {
     pub(crate) fn new() -> Watchers {
-        Watchers { latest: watch::Sender::new(Rc::default()), handlers: RefCell::default() }
+        Watchers { latest: watch::Sender::default(), look: Cell::default(), handlers: RefCell::default() }
     }
 
     /// Somebody watches.
@@ -47,9 +56,14 @@ impl Watchers {
         self.latest.receiver_count() > 0
     }
 
-    /// The resources are like this now.
+    /// From now on the resources are looked at.
+    pub(crate) fn begin_look(&self) {
+        self.look.set(self.look.get() + 1);
+    }
+
+    /// They are like this.
     pub(crate) fn tell(&self, statuses: Vec<ResourceStatus>) {
-        self.latest.send_replace(Rc::new(statuses));
+        self.latest.send_replace(Snapshot { look: self.look.get(), statuses: Rc::new(statuses) });
     }
 
     /// A handler was started; or it has ended, with an outcome.
@@ -75,7 +89,8 @@ impl Watchers {
         self.latest.send_modify(|_| ());
     }
 
-    /// Tells one watcher until it has heard enough. `ask` is to bring about a snapshot.
+    /// Tells one watcher until it has heard enough. `ask` is to bring about a look at the resources; what was seen before is
+    /// old.
     pub(crate) async fn serve(
         &self,
         stream: &mut UnixStream,
@@ -88,7 +103,7 @@ impl Watchers {
         }
         let is_meant = |name: &str| resource.is_none_or(|resource| resource == name);
         let mut latest = self.latest.subscribe();
-        let mut next_handler = self.handlers.borrow().next();
+        let (mut next_handler, last_look) = (self.handlers.borrow().next(), self.look.get());
         ask();
         let mut told = None;
         loop {
@@ -98,8 +113,11 @@ impl Watchers {
                 // It has nothing to say; this is its end.
                 _ = stream.read(&mut beyond) => return Ok(()),
             }
-            let snapshot = latest.borrow_and_update().clone();
-            let status: Vec<_> = snapshot.iter().filter(|s| is_meant(&s.spec.name)).cloned().collect();
+            let Snapshot { look, statuses } = latest.borrow_and_update().clone();
+            if look <= last_look {
+                continue;
+            }
+            let status: Vec<_> = statuses.iter().filter(|s| is_meant(&s.spec.name)).cloned().collect();
             let mut helpers = self.handlers.borrow().since(&mut next_handler);
             helpers.retain(|event| is_meant(&event.resource));
             if helpers.is_empty() && told.as_ref() == Some(&status) {
@@ -131,7 +149,39 @@ async fn say(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::task::yield_now;
+
     use super::*;
+    use crate::proc_drbd::tests::resource;
+
+    #[test]
+    fn a_watcher_hears_nothing_that_was_seen_before_it_came() {
+        let watchers = Watchers::new();
+        watchers.begin_look();
+        watchers.tell(vec![resource(7, Vec::new())]);
+        watchers.begin_look();
+        let asked = Cell::new(false);
+        let conversation = async {
+            let (mut stream, reader) = UnixStream::pair().unwrap();
+            let serve = watchers.serve(&mut stream, None, || asked.set(true));
+            let first = async {
+                watchers.tell(vec![resource(8, Vec::new())]);
+                yield_now().await;
+                watchers.tell_handler("r9", None, Handler::SplitBrain, None);
+                yield_now().await;
+                watchers.begin_look();
+                watchers.tell(vec![resource(9, Vec::new())]);
+                // Then it hangs up.
+                BufReader::new(reader).lines().next_line().await.unwrap().unwrap()
+            };
+            tokio::join!(serve, first).1
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let first: Reply = serde_json::from_str(&runtime.block_on(conversation)).unwrap();
+        assert!(asked.get());
+        assert_eq!((first.status[0].spec.name.as_str(), first.helpers.len()), ("r9", 1));
+    }
 
     #[test]
     fn handlers_are_told_once_and_the_oldest_are_forgotten() {
