@@ -1,6 +1,6 @@
 //! Points in time as text.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `2026-11-21 04:02:08.123`, in UTC.
 pub fn format(time: SystemTime) -> String {
@@ -8,10 +8,13 @@ pub fn format(time: SystemTime) -> String {
     format!("{date} {clock}.{:03}", micros / 1000)
 }
 
-/// `2026-11-21T04:02:08.123456+00:00`.
-pub fn iso8601(time: SystemTime) -> String {
-    let (date, clock, micros) = parts(time);
-    format!("{date}T{clock}.{micros:06}+00:00")
+/// `2026-11-21T05:02:08.123456+01:00`, where clocks are this many seconds ahead of UTC.
+pub fn iso8601(time: SystemTime, ahead_s: i32) -> String {
+    let by = Duration::from_secs(ahead_s.unsigned_abs().into());
+    let local = if ahead_s < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    let (date, clock, micros) = parts(local.unwrap_or(time));
+    let (sign, minutes) = (if ahead_s < 0 { '-' } else { '+' }, ahead_s.unsigned_abs() / 60);
+    format!("{date}T{clock}.{micros:06}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 /// The date, the time of the day and what is left in microseconds.
@@ -45,7 +48,6 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn known_moments() {
@@ -55,6 +57,8 @@ mod tests {
         assert_eq!(at(951_868_800), "2000-03-01 00:00:00.000");
         assert_eq!(at(1_798_761_599), "2026-12-31 23:59:59.000");
         let moment = UNIX_EPOCH + Duration::from_micros(1_798_761_599_012_345);
-        assert_eq!(iso8601(moment), "2026-12-31T23:59:59.012345+00:00");
+        assert_eq!(iso8601(moment, 0), "2026-12-31T23:59:59.012345+00:00");
+        assert_eq!(iso8601(moment, 3600), "2027-01-01T00:59:59.012345+01:00");
+        assert_eq!(iso8601(moment, -12_600), "2026-12-31T20:29:59.012345-03:30");
     }
 }

@@ -174,7 +174,7 @@ pub struct ResyncOptions {
 }
 
 /// How long to wait for the peers at boot; 0: for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StartupOptions {
     /// Where nothing else is known.
     pub wfc_timeout_s: u64,

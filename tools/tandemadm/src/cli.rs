@@ -91,7 +91,7 @@ pub struct EventOptions {
     /// Read stdin: an `n` asks for the state anew, anything else ends the program.
     #[arg(short, long)]
     pub poll: bool,
-    /// Begin every line with the time, in UTC.
+    /// Begin every line with the time.
     #[arg(short = 'T', long)]
     pub timestamps: bool,
     /// Counters, too.

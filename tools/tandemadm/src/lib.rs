@@ -21,7 +21,9 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod gi_text;
+mod interruptions;
 pub mod legacy;
+mod local_time;
 pub mod man;
 pub mod md_text;
 pub mod nbd;

@@ -1,11 +1,13 @@
 //! `tandemadm`: administers Tandem's replicated resources. Under the names of drbdadm and drbdsetup it is what they are.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use tandemadm::cli::Cli;
+use tandemadm::session::CalledAs;
 use tandemadm::{commands, completion, drbdsetup, legacy};
 
 /// What drbdadm ends with if it is called wrongly.
@@ -18,24 +20,26 @@ fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let name = line.first().and_then(|program| Path::new(program).file_name());
     if name.is_none_or(|name| name != "drbdsetup") {
-        let own_name = name.is_none_or(|name| name != "drbdadm");
-        return run(legacy::without_separator(line), USAGE_CODE, own_name);
+        let adm =
+            if name.is_some_and(|name| name == "drbdadm") { CalledAs::Drbdadm } else { CalledAs::Tandemadm };
+        return run(legacy::without_separator(line), USAGE_CODE, adm);
     }
     match drbdsetup::as_tandemadm(line) {
-        Ok(line) => run(line, DRBDSETUP_USAGE_CODE, false),
+        Ok(asked) => run(asked.line, DRBDSETUP_USAGE_CODE, CalledAs::Drbdsetup(asked.command)),
         Err(text) => {
-            eprintln!("{text}");
+            // There may be nobody to complain to.
+            let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::from(DRBDSETUP_USAGE_CODE)
         }
     }
 }
 
-fn run(line: Vec<OsString>, usage_code: u8, own_name: bool) -> ExitCode {
+fn run(line: Vec<OsString>, usage_code: u8, called: CalledAs) -> ExitCode {
     let parsed = Cli::command().try_get_matches_from(line).and_then(|matches| {
         Ok((Cli::from_arg_matches(&matches)?, matches.subcommand_name().unwrap_or_default().to_owned()))
     });
     match parsed {
-        Ok((cli, verb)) => ExitCode::from(commands::run(cli, &verb, own_name)),
+        Ok((cli, verb)) => ExitCode::from(commands::run(cli, &verb, called)),
         Err(error) => {
             let code = if error.use_stderr() { usage_code } else { 0 };
             match error.print() {

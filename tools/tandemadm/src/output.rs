@@ -1,7 +1,15 @@
-//! Printing that does not mind a reader who is gone: `tandemadm status | head -1` is no reason to panic.
+//! Printing that does not mind a reader who is gone: `tandemadm status | head -1` is no reason to panic. What cannot be written
+//! for another reason is a failure.
 
 use std::fmt::Arguments;
-use std::io::Write;
+use std::io::{Error, ErrorKind, Write};
+use std::sync::OnceLock;
+
+/// What the program ends with at least, if something was not written.
+const INCOMPLETE_CODE: u8 = 1;
+
+/// Why something was not written; the first time counts.
+static INCOMPLETE: OnceLock<Error> = OnceLock::new();
 
 /// Prints to stdout.
 macro_rules! out {
@@ -23,10 +31,24 @@ pub(crate) use {errln, out, outln};
 /// Writes at once: what a script waits for must not stay in a buffer.
 pub(crate) fn stdout(text: Arguments<'_>) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_fmt(text).and_then(|()| stdout.flush());
+    stdout.write_fmt(text).and_then(|()| stdout.flush()).unwrap_or_else(note);
 }
 
-/// As [`stdout`].
+/// As [`stdout`]; there is nowhere to complain.
 pub(crate) fn stderr(text: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(text);
+}
+
+/// Something was not written. What there is to do goes on nevertheless.
+pub(crate) fn note(error: Error) {
+    if error.kind() != ErrorKind::BrokenPipe {
+        let _ = INCOMPLETE.set(error);
+    }
+}
+
+/// The exit code of a program that would end with this one, if everything was written.
+pub(crate) fn verdict(code: u8) -> u8 {
+    let Some(error) = INCOMPLETE.get() else { return code };
+    errln!("what was printed is not complete: writing to stdout: {error}");
+    code.max(INCOMPLETE_CODE)
 }

@@ -135,7 +135,8 @@ impl Plan {
 /// Options and all else.
 fn differences(running: &ResourceSpec, wanted: &ResourceSpec) -> Vec<Difference> {
     let changes = Options::changes(&running.options, &wanted.options);
-    let pairs = settings::of(running).into_iter().zip(settings::of(wanted));
+    let named = settings::with_peers(running, wanted);
+    let pairs = settings::of(&named).into_iter().zip(settings::of(wanted));
     let options = pairs.filter_map(|(old, new)| {
         let (_, takes) = changes.iter().find(|(name, _)| *name == old.name)?;
         let what = format!("{} {}", old.place(), old.name);
@@ -179,7 +180,8 @@ fn reachable(running: &ResourceSpec, wanted: &ResourceSpec, keeps_disk: bool) ->
 }
 
 fn changed_settings(old: &ResourceSpec, new: &ResourceSpec) -> Vec<Setting> {
-    let pairs = settings::of(old).into_iter().zip(settings::of(new));
+    let old = settings::with_peers(old, new);
+    let pairs = settings::of(&old).into_iter().zip(settings::of(new));
     pairs.filter(|(old, new)| old != new).map(|(_, new)| new).collect()
 }
 

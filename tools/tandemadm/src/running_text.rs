@@ -1,11 +1,11 @@
-//! `show`: a resource as it runs, with drbdsetup's sections and words.
+//! `show`: a resource as it runs, as drbdsetup lays it out: even where it puts blanks and where tabs.
 
 use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
 
-use tandem_config::{Kind, Section};
+use tandem_config::{Kind, Section, Unit};
 use tandem_control::{NodeSpec, ResourceStatus, VolumeSpec};
-use tandem_core::state::ConnectionState;
+use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::status::PeerStatus;
 
 use crate::settings::{self, Setting};
@@ -18,11 +18,13 @@ pub fn resource(status: &ResourceStatus, defaults: bool) -> String {
     text.section(format_args!("resource \"{}\"", status.spec.name), |text| {
         text.settings("options", shown(Section::Options));
         text.section("_this_host", |text| {
-            text.line(format_args!("{:<16}\t{};", "node-id", status.spec.node.id));
+            text.line(format_args!("node-id\t\t\t{};", status.spec.node.id));
             for volume in status.spec.volumes() {
                 text.section(format_args!("volume {}", volume.number), |text| {
                     text.volume(status, volume);
-                    text.settings("disk", shown(Section::Disk));
+                    let size = Some(Setting::size(volume)).filter(|size| defaults || !size.is_default());
+                    let disk: Vec<Setting> = size.into_iter().chain(shown(Section::Disk).cloned()).collect();
+                    text.settings("disk", disk.iter());
                 });
             }
         });
@@ -72,44 +74,70 @@ impl Text {
     fn net<'a>(&mut self, peer: &str, settings: impl Iterator<Item = &'a Setting>) {
         self.section("net", |text| {
             settings.for_each(|setting| text.setting(setting));
-            text.line(format_args!("{:<16}\t\"{peer}\";", "_name"));
+            text.line(format_args!("{:<16}\t{};", "_name", quoted(peer)));
         });
     }
 
     fn setting(&mut self, setting: &Setting) {
-        let Setting { name, value, .. } = setting;
-        let is_text = setting
-            .definition()
-            .is_some_and(|option| matches!(option.kind, Kind::Digest | Kind::Text { .. }));
-        let quote = if is_text { "\"" } else { "" };
-        let default = if setting.is_default() { " # default" } else { "" };
-        self.line(format_args!("{name:<16}\t{quote}{value}{quote};{default}"));
+        let kind = setting.definition().map(|option| option.kind);
+        let default = setting.is_default().then_some("default");
+        let remarks: Vec<&str> = kind.and_then(unit).into_iter().chain(default).collect();
+        let remarks = if remarks.is_empty() { String::new() } else { format!(" # {}", remarks.join(", ")) };
+        self.line(format_args!("{:<16}\t{};{remarks}", setting.name, value(setting, kind)));
     }
 
     fn volume(&mut self, status: &ResourceStatus, volume: &VolumeSpec) {
-        self.line(format_args!("{:<16}\tminor {};", "device", volume.minor));
-        if status.engine.disk == tandem_core::state::DiskState::Diskless {
+        self.line(format_args!("device\t\t\tminor {};", volume.minor));
+        if status.engine.disk == DiskState::Diskless {
             return;
         }
-        self.line(format_args!("{:<16}\t\"{}\";", "disk", volume.disk.display()));
-        match &volume.meta_disk {
-            None => self.line(format_args!("{:<16}\tinternal;", "meta-disk")),
-            Some(path) => self.line(format_args!("{:<16}\t\"{}\";", "meta-disk", path.display())),
-        }
+        self.line(format_args!("disk\t\t\t{};", quoted(&volume.disk.display().to_string())));
+        let meta_disk = volume.meta_disk.as_ref();
+        let meta_disk = meta_disk.map_or("internal".to_owned(), |path| quoted(&path.display().to_string()));
+        self.line(format_args!("meta-disk\t\t\t{meta_disk};"));
     }
 
     fn connection(&mut self, status: &ResourceStatus, peer: &PeerStatus) {
-        self.line(format_args!("{:<16}\t{};", "_peer_node_id", peer.id));
+        self.line(format_args!("_peer_node_id {};", peer.id));
         for remote in paths(status, peer) {
             self.section("path", |text| {
-                text.line(format_args!("{:<16}\t{};", "_this_host", Ip(status.spec.node.address)));
-                text.line(format_args!("{:<16}\t{};", "_remote_host", Ip(remote.address)));
+                text.line(format_args!("_this_host {};", Ip(status.spec.node.address)));
+                text.line(format_args!("_remote_host {};", Ip(remote.address)));
             });
         }
         if peer.connection == ConnectionState::StandAlone {
             self.line("_is_standalone;");
         }
     }
+}
+
+/// What drbdsetup says of a number. Whatever it is a multiple of, it is bytes.
+fn unit(kind: Kind) -> Option<&'static str> {
+    let Kind::Number { unit, .. } = kind else { return None };
+    match unit {
+        Unit::Count => None,
+        Unit::Seconds => Some("seconds"),
+        Unit::Tenths => Some("1/10 seconds"),
+        Unit::Milliseconds => Some("milliseconds"),
+        Unit::Bytes | Unit::Sectors => Some("bytes"),
+        Unit::KibPerSecond => Some("bytes/second"),
+    }
+}
+
+fn value(setting: &Setting, kind: Option<Kind>) -> String {
+    let value = &setting.value;
+    match kind {
+        Some(Kind::Number { unit: Unit::Sectors, .. }) => format!("{value}s"),
+        Some(Kind::Number { unit: Unit::KibPerSecond, .. }) => format!("{value}k"),
+        // Of texts, nothing is the default.
+        Some(Kind::Digest | Kind::Text { .. }) if setting.is_default() => quoted(""),
+        Some(Kind::Digest | Kind::Text { .. }) => quoted(value),
+        _ => value.clone(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// How the peer is reached.
@@ -158,29 +186,29 @@ mod tests {
         assert_snapshot!(resource(&runs(), false), @r#"
         resource "r0" {
             _this_host {
-                node-id         	0;
+                node-id			0;
                 volume 0 {
-                    device          	minor 0;
-                    disk            	"/dev/null";
-                    meta-disk       	internal;
+                    device			minor 0;
+                    disk			"/dev/null";
+                    meta-disk			internal;
                     disk {
                         al-extents      	67;
                     }
                 }
                 volume 1 {
-                    device          	minor 1;
-                    disk            	"/dev/null";
-                    meta-disk       	"/dev/sdb";
+                    device			minor 1;
+                    disk			"/dev/null";
+                    meta-disk			"/dev/sdb";
                     disk {
                         al-extents      	67;
                     }
                 }
             }
             connection {
-                _peer_node_id   	1;
+                _peer_node_id 1;
                 path {
-                    _this_host      	ipv4 127.0.0.1:7788;
-                    _remote_host    	ipv4 127.0.0.1:7789;
+                    _this_host ipv4 127.0.0.1:7788;
+                    _remote_host ipv4 127.0.0.1:7789;
                 }
                 net {
                     ko-count        	3;
@@ -189,12 +217,12 @@ mod tests {
                 }
                 volume 0 {
                     disk {
-                        c-max-rate      	1024;
+                        c-max-rate      	1024k; # bytes/second
                     }
                 }
                 volume 1 {
                     disk {
-                        c-max-rate      	1024;
+                        c-max-rate      	1024k; # bytes/second
                     }
                 }
             }
@@ -208,17 +236,17 @@ mod tests {
         status.spec.handlers.limit_ms = 120_000;
         fixture::disconnect(&mut status, ConnectionState::StandAlone);
         status.spec.pathless = vec![status.spec.peers[0].id];
-        status.engine.disk = tandem_core::state::DiskState::Diskless;
+        status.engine.disk = DiskState::Diskless;
         assert_snapshot!(resource(&status, false), @r#"
         resource "r0" {
             _this_host {
-                node-id         	0;
+                node-id			0;
                 volume 0 {
-                    device          	minor 0;
+                    device			minor 0;
                 }
             }
             connection {
-                _peer_node_id   	1;
+                _peer_node_id 1;
                 _is_standalone;
                 net {
                     _name           	"bravo";
@@ -231,8 +259,10 @@ mod tests {
     #[test]
     fn defaults_are_shown_on_demand() {
         let text = resource(&runs(), true);
-        assert!(text.contains("ping-int        \t10; # default\n"), "{text}");
+        assert!(text.contains("ping-int        \t10; # seconds, default\n"), "{text}");
         assert!(text.contains("ko-count        \t3;\n"), "{text}");
+        assert!(text.contains("csums-alg       \t\"\"; # default\n"), "{text}");
+        assert!(text.contains("size            \t0s; # bytes, default\n"), "{text}");
         let json: serde_json::Value =
             serde_json::from_str(&running_json::resources(&[runs()], true)).unwrap();
         assert_eq!(json[0]["connections"][0]["net"]["ping-int"], 10);

@@ -27,14 +27,25 @@ pub struct Session {
     pub config_file: Option<PathBuf>,
     /// A file that is read as if it belonged to the configuration.
     pub config_to_test: Option<PathBuf>,
+    /// What the program is called.
+    pub called: CalledAs,
     /// Only print what would be done.
     pub dry_run: bool,
     /// Say what is asked of the daemon.
     pub verbose: u8,
     /// Who sees how far something is.
     pub bars: Bars,
-    /// What the daemon goes on with by itself is watched on a terminal; drbdadm's users do not expect it.
-    pub follows: bool,
+}
+
+/// Whose part the program plays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CalledAs {
+    /// Its own: what the daemon goes on with by itself is watched on a terminal.
+    Tandemadm,
+    /// drbdadm's.
+    Drbdadm,
+    /// drbdsetup's, which was asked with this command: it is about what is up, whatever a configuration says.
+    Drbdsetup(String),
 }
 
 impl Session {

@@ -2,16 +2,18 @@
 //! options with all the checks that a file gets.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use tandem_config::{Diagnostic, OPTIONS, OptionDef, Section};
-use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec};
+use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
     CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, RrConflict, Votes, WriteOrdering,
 };
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
 use tandem_core::split_brain::{NoPrimary, OnePrimary, TwoPrimaries};
+use tandem_core::units::NodeId;
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -33,6 +35,12 @@ impl Setting {
         OPTIONS.iter().find(|option| option.name == self.name && option.sections.contains(&self.section))
     }
 
+    /// How much of a volume's disk is used.
+    pub fn size(volume: &VolumeSpec) -> Setting {
+        let value = (volume.size_bytes.unwrap_or(0) / 512).to_string();
+        Setting { section: Section::Disk, name: "size", value }
+    }
+
     /// It has the value that it has where nothing is said.
     pub fn is_default(&self) -> bool {
         let default = self.definition().and_then(|option| option.kind.default_value());
@@ -48,7 +56,7 @@ impl Setting {
     }
 }
 
-/// Every option that has a value of its own here.
+/// Every option that has a value of its own here, in drbdsetup's order.
 pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
     let o = &spec.options;
     let (split, resync, congestion) = (&o.after_split_brain, &o.resync, &o.congestion);
@@ -58,32 +66,32 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
     let net = [
         ("protocol", o.protocol.letter().to_string()),
         ("timeout", tenths(o.timeout_ms)),
-        ("ping-int", (o.ping_interval_ms / 1000).to_string()),
-        ("ping-timeout", tenths(o.ping_timeout_ms)),
-        ("connect-int", (spec.connect_interval_ms / 1000).to_string()),
-        ("ko-count", o.ko_count.to_string()),
         ("max-epoch-size", o.max_epoch_size.to_string()),
-        ("fencing", fencing(o.fencing).into()),
+        ("connect-int", (spec.connect_interval_ms / 1000).to_string()),
+        ("ping-int", (o.ping_interval_ms / 1000).to_string()),
+        ("sndbuf-size", send_buffer(congestion.send_buffer_bytes)),
+        ("ko-count", o.ko_count.to_string()),
         ("after-sb-0pri", no_primary(spec, split.no_primary)),
         ("after-sb-1pri", one_primary(split.one_primary).into()),
         ("after-sb-2pri", two_primaries(split.two_primaries).into()),
         ("always-asbp", yes_no(split.always)),
         ("rr-conflict", rr_conflict(o.rr_conflict).into()),
+        ("ping-timeout", tenths(o.ping_timeout_ms)),
         ("on-congestion", on_congestion(congestion.policy).into()),
-        ("verify-alg", digest(o.verify_algorithm)),
-        ("csums-alg", digest(resync.csums_algorithm)),
-        ("csums-after-crash-only", yes_no(resync.csums_after_crash_only)),
-        ("sndbuf-size", send_buffer(congestion.send_buffer_bytes)),
         ("congestion-fill", sectors(congestion.fill_bytes)),
         ("congestion-extents", congestion.extents.to_string()),
+        ("csums-alg", digest(resync.csums_algorithm)),
+        ("csums-after-crash-only", yes_no(resync.csums_after_crash_only)),
+        ("verify-alg", digest(o.verify_algorithm)),
+        ("fencing", fencing(o.fencing).into()),
     ];
     let disk = [
         ("on-io-error", on_io_error(o.on_io_error).into()),
-        ("disk-timeout", tenths(o.disk_timeout_ms)),
         ("disk-flushes", yes_no(o.write_ordering == WriteOrdering::Flush)),
         ("disk-drain", yes_no(o.write_ordering != WriteOrdering::None)),
         ("al-extents", o.al_extents.to_string()),
         ("al-updates", yes_no(o.al_updates)),
+        ("disk-timeout", tenths(o.disk_timeout_ms)),
     ];
     let peer_device = [
         ("resync-rate", kib(resync.fixed_bytes_per_s)),
@@ -95,8 +103,8 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
     ];
     let resource = [
         ("quorum", votes(o.quorum.votes)),
-        ("quorum-minimum-redundancy", votes(o.quorum.minimum_redundancy)),
         ("on-no-quorum", on_no_quorum(o.quorum.on_loss).into()),
+        ("quorum-minimum-redundancy", votes(o.quorum.minimum_redundancy)),
         ("handler-timeout", (spec.handlers.limit_ms / 1000).to_string()),
     ];
     let in_section = |section| move |(name, value)| Setting { section, name, value };
@@ -109,10 +117,8 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
 
 /// What the resource would be told if these settings were its configuration, and what is to be said about them. Wrong words and
 /// numbers, and policies that exclude each other, are refused as in a file.
-/// `configured` knows the peers of a resource that has none now.
 pub fn applied(
     spec: &ResourceSpec,
-    configured: &ResourceSpec,
     settings: &[Setting],
 ) -> Result<(ResourceSpec, Vec<Diagnostic>), Failure> {
     let mut text = format!("resource {} {{\n", spec.name);
@@ -127,8 +133,7 @@ pub fn applied(
     if spec.handlers.commands.contains_key(&Handler::FencePeer) {
         let _ = writeln!(text, "  handlers {{ fence-peer \"/bin/true\"; }}");
     }
-    let peers = if spec.peers.is_empty() { &configured.peers } else { &spec.peers };
-    for NodeSpec { id, name, address } in [&spec.node].into_iter().chain(peers) {
+    for NodeSpec { id, name, address } in [&spec.node].into_iter().chain(&spec.peers) {
         let _ = writeln!(
             text,
             "  on \"{name}\" {{ node-id {id}; device minor 0; disk /dev/null; meta-disk internal; address {address}; }}"
@@ -145,6 +150,25 @@ pub fn applied(
         ..spec.clone()
     };
     Ok((applied, config.into_warnings()))
+}
+
+/// A resource that is up, with its peers even if they were taken from it: options name them. The configuration knows who they were,
+/// if there is one.
+pub fn with_peers(running: &ResourceSpec, configured: &ResourceSpec) -> ResourceSpec {
+    let peers = match (running.peers.as_slice(), configured.peers.as_slice()) {
+        ([], []) => vec![somebody(running)],
+        ([], known) | (known, _) => known.to_vec(),
+    };
+    ResourceSpec { peers, ..running.clone() }
+}
+
+/// The peer that an option names, whoever that was.
+fn somebody(running: &ResourceSpec) -> NodeSpec {
+    let id = match running.options.after_split_brain.no_primary {
+        NoPrimary::DiscardNode(id) if id != running.node.id => id,
+        _ => NodeId(u8::from(running.node.id == NodeId(0))),
+    };
+    NodeSpec { id, name: format!("node-{id}"), address: SocketAddr::from(([192, 0, 2, 1], 7788)) }
 }
 
 fn send_buffer(bytes: u64) -> String {
@@ -249,7 +273,6 @@ mod tests {
 
     use tandem_config::Support;
     use tandem_core::config::{Options, Protocol, Takes};
-    use tandem_core::units::NodeId;
 
     use super::*;
     use crate::fixture;
@@ -292,8 +315,19 @@ mod tests {
     #[test]
     fn every_option_is_read_back_as_it_was() {
         for spec in [fixture::spec(), everything_changed()] {
-            assert_eq!(applied(&spec, &spec, &of(&spec)).unwrap().0, spec);
+            assert_eq!(applied(&spec, &of(&spec)).unwrap().0, spec);
         }
+    }
+
+    /// A policy that names a peer is still one when the peer was taken away.
+    #[test]
+    fn options_of_a_resource_without_its_peer_can_be_said() {
+        let configured = everything_changed();
+        let running = ResourceSpec { peers: Vec::new(), ..configured.clone() };
+        let whole = with_peers(&running, &configured);
+        assert_eq!(applied(&whole, &of(&whole)).unwrap().0, configured);
+        let whole = with_peers(&running, &running);
+        assert_eq!(applied(&whole, &of(&whole)).unwrap().0.options, configured.options);
     }
 
     #[test]
@@ -341,7 +375,7 @@ mod tests {
             let mut settings = of(&spec);
             let changed = settings.iter_mut().find(|setting| setting.name == name).unwrap();
             changed.value = value.into();
-            applied(&spec, &spec, &settings).unwrap_err().to_string()
+            applied(&spec, &settings).unwrap_err().to_string()
         };
         assert!(with("ping-int", "0").contains("a number from 1 to 120"));
         assert!(with("protocol", "D").contains("`A`"));

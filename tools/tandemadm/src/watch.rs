@@ -2,15 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-
 use crate::failure::Failure;
+use crate::interruptions::Interruptions;
+use crate::output;
 
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
@@ -29,30 +25,12 @@ pub(crate) fn repeat(
     let screen = Screen::enter();
     loop {
         let (text, code) = look().unwrap_or_else(|failure| (format!("{failure}\n"), failure.exit_code()));
-        if screen.show(&text, pause).is_err() || interruptions.within(pause)? {
+        if let Err(error) = screen.show(&text, pause) {
+            output::note(error);
             return Ok(code);
         }
-    }
-}
-
-/// The signals by which somebody ends the program.
-struct Interruptions(SignalFd);
-
-impl Interruptions {
-    fn hold_back() -> Result<Interruptions, Failure> {
-        let failed = |errno: Errno| Failure::System("waiting for signals", errno.into());
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        signals.thread_block().map_err(failed)?;
-        SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map(Interruptions).map_err(failed)
-    }
-
-    /// Whether one comes before the time is over.
-    fn within(&self, pause: Duration) -> Result<bool, Failure> {
-        let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(Failure::System("waiting", errno.into())),
+        if interruptions.within(pause)? {
+            return Ok(code);
         }
     }
 }

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use support::{Node, Ran, connected, snapshot};
 use tandem_control::{Action, Reply, Request};
+use tandem_core::split_brain::NoPrimary;
 use tandem_core::state::{ConnectionState, ReplicationState};
 use tandem_core::status::ResyncProgress;
+use tandem_core::units::NodeId;
 
 const MIB: u64 = 1 << 20;
 
@@ -97,6 +99,23 @@ fn each_command_asks_for_its_action() {
     }
     let requests = expected.map(|(_, action)| Request::Act { resource: "r0".into(), action });
     assert_eq!(*asked.lock().unwrap(), requests);
+}
+
+/// What options say of a peer stays true while it is away.
+#[test]
+fn options_change_while_the_peer_that_one_names_is_taken_away() {
+    let node = Node::new(MIB);
+    let mut status = connected();
+    status.spec.peers.clear();
+    status.engine.peers.clear();
+    status.spec.options.after_split_brain.no_primary = NoPrimary::DiscardNode(NodeId(1));
+    let mut expected = status.spec.clone();
+    let asked = node.daemon(move |_| snapshot(status.clone()));
+    node.adm("net-options r0 --ping-int=7").expect(0, &[]);
+    expected.options.ping_interval_ms = 7000;
+    let asked = asked.lock().unwrap();
+    let Some(Request::Change { spec }) = asked.last() else { panic!("{asked:?}") };
+    assert_eq!(**spec, expected);
 }
 
 #[test]

@@ -30,9 +30,9 @@ pub struct Show {
     #[arg(value_name = "RES|all")]
     pub names: Vec<String>,
     /// As JSON, with drbdsetup's keys.
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
     /// Options that have their defaults, too.
-    #[arg(long)]
+    #[arg(short = 'D', long)]
     pub show_defaults: bool,
 }

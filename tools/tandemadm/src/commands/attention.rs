@@ -6,6 +6,7 @@ use serde_json::Value;
 use tandem_control::{ClientError, ResourceSpec, ResourceStatus};
 use tandem_core::metadata::{self, ActivityLogState, LoadError};
 
+use super::known::Known;
 use super::show::{self, Format};
 use crate::cli::{Attention, StatusOptions};
 use crate::config::Config;
@@ -51,11 +52,18 @@ fn format(json: bool, attention: &Attention, look: Look) -> Format {
 fn everything(session: &Session, names: &[String], format: Format) -> Result<(String, u8), Failure> {
     match names {
         [] => show::status_of_all(session, format),
-        names => {
-            let specs = Config::load(session.config_file.as_deref())?.specs(names)?;
-            Ok(show::status(session, &specs, format))
-        }
+        names => Ok(show::status(session, &known(session)?.specs(names)?, format)),
     }
+}
+
+/// A configuration that cannot be used is no reason not to show what is up.
+fn known(session: &Session) -> Result<Known, Failure> {
+    let unusable = match Known::of(session) {
+        Err(failure @ (Failure::Config(..) | Failure::Open(_))) => failure,
+        known => return known,
+    };
+    errln!("{unusable}\nwarning: the configuration cannot be used; shown is what is up");
+    Known::up(session, "status")
 }
 
 /// What is amiss, and 0, 1 or 2.

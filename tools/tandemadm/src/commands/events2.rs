@@ -1,16 +1,17 @@
 //! `events2`: the state of the resources, and then what changes, until the reader is gone.
 
-use std::io::{self, Write, stdin, stdout};
+use std::io::{Write, stdin, stdout};
 use std::os::fd::AsFd;
 use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tandem_control::{ClientError, Reply, ResourceStatus, Watch, utc};
+use tandem_control::{ClientError, Reply, ResourceStatus, Watch};
 
 use crate::cli::EventOptions;
 use crate::events::{self, Detail};
 use crate::failure::Failure;
-use crate::output::errln;
+use crate::local_time::Clock;
+use crate::output::{self, errln};
 use crate::session::Session;
 use crate::terminal;
 use crate::view::ResourceView;
@@ -26,7 +27,7 @@ pub(crate) fn events2(
     resource: Option<&str>,
     options: &EventOptions,
 ) -> Result<u8, Failure> {
-    let events = Events { session, resource, options, printed: Vec::new() };
+    let events = Events { session, resource, options, clock: Clock::here(), printed: Vec::new() };
     match if options.now { events.now() } else { events.follow() } {
         // Who has closed our stdout has heard enough.
         Err(Ended::Reader) => Ok(0),
@@ -41,9 +42,9 @@ enum Ended {
     Failure(Failure),
 }
 
-impl From<io::Error> for Ended {
-    fn from(_: io::Error) -> Self {
-        Ended::Reader
+impl From<ClientError> for Ended {
+    fn from(error: ClientError) -> Self {
+        Ended::Failure(error.into())
     }
 }
 
@@ -51,6 +52,7 @@ struct Events<'a> {
     session: &'a Session,
     resource: Option<&'a str>,
     options: &'a EventOptions,
+    clock: Clock,
     /// What the reader knows.
     printed: Vec<ResourceView>,
 }
@@ -68,7 +70,7 @@ impl Events<'_> {
             let statuses = self.ask()?;
             self.print(&statuses, EXISTS)?;
             self.say(&["exists -".to_owned()])?;
-            if !self.options.poll || !wants_next()? {
+            if !self.options.poll || !wants_next() {
                 return Ok(());
             }
         }
@@ -84,15 +86,20 @@ impl Events<'_> {
         }
         loop {
             let ready = self.wait(watch.as_ref())?;
-            if ready.wish {
-                if !wants_next()? {
-                    return Ok(());
+            match if ready.wish { wish() } else { Wish::None } {
+                Wish::End => return Ok(()),
+                Wish::Next => {
+                    let statuses = self.ask()?;
+                    self.print(&statuses, CREATE)?;
                 }
-                let statuses = self.ask()?;
-                self.print(&statuses, CREATE)?;
+                Wish::None => (),
             }
             let Some(open) = watch.as_mut() else {
-                watch = self.begin()?;
+                watch = match self.begin() {
+                    // It is just ending.
+                    Err(ClientError::Io { .. }) => None,
+                    begun => begun?,
+                };
                 continue;
             };
             match if ready.news { open.take() } else { Ok(Vec::new()) } {
@@ -125,13 +132,10 @@ impl Events<'_> {
     }
 
     /// `None` if tandemd does not run.
-    fn begin(&self) -> Result<Option<Watch>, Ended> {
+    fn begin(&self) -> Result<Option<Watch>, ClientError> {
         match Watch::begin(&self.session.run.control_socket(), self.resource) {
-            Ok(watch) => Ok(Some(watch)),
             Err(ClientError::NotRunning(_)) => Ok(None),
-            // It is just ending.
-            Err(ClientError::Io { .. }) if !self.printed.is_empty() => Ok(None),
-            Err(error) => Err(Ended::Failure(error.into())),
+            begun => begun.map(Some),
         }
     }
 
@@ -173,22 +177,42 @@ impl Events<'_> {
     }
 
     fn say(&self, lines: &[String]) -> Result<(), Ended> {
-        let time = utc::iso8601(SystemTime::now());
-        let prefix = if self.options.timestamps { time + " " } else { String::new() };
+        let time = || self.clock.iso8601(SystemTime::now()) + " ";
+        let prefix = if self.options.timestamps { time() } else { String::new() };
         let text: String = lines.iter().map(|line| format!("{prefix}{line}\n")).collect();
         let mut stdout = stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
+            output::note(error);
+            Ended::Reader
+        })
     }
 }
 
-/// Waits for the reader's word: true for `n`, next; anything else is the end, as is the end of stdin.
-fn wants_next() -> Result<bool, Ended> {
-    let mut word = [b'\n'];
-    while word == [b'\n'] {
-        if rustix::io::read(stdin(), &mut word).map_err(io::Error::from)? == 0 {
-            return Ok(false);
+/// What the reader says.
+enum Wish {
+    None,
+    /// The state anew.
+    Next,
+    End,
+}
+
+/// Waits for the reader's next word: `n`, next; a line may end behind it; anything else is the end, as is the end of stdin.
+fn wish() -> Wish {
+    let mut word = [0];
+    match rustix::io::read(stdin(), &mut word) {
+        Ok(1..) if word == [b'n'] => Wish::Next,
+        Ok(1..) if word == [b'\n'] => Wish::None,
+        _ => Wish::End,
+    }
+}
+
+/// Waits until the reader has a wish.
+fn wants_next() -> bool {
+    loop {
+        match wish() {
+            Wish::Next => return true,
+            Wish::End => return false,
+            Wish::None => (),
         }
     }
-    Ok(word == [b'n'])
 }

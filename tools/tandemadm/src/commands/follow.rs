@@ -10,7 +10,7 @@ use crate::bar::Bar;
 use crate::failure::Failure;
 use crate::output::errln;
 use crate::progress;
-use crate::session::Session;
+use crate::session::{CalledAs, Session};
 
 /// Looks at which nothing goes on, until it is certain that nothing is about to begin.
 const CALM: u32 = 5;
@@ -51,7 +51,7 @@ impl<'a> Follow<'a> {
     pub(super) fn to_the_end(&self, word: &str) -> u8 {
         let Follow { session, following, begun, ref specs } = *self;
         let bars = session.bars.with(following.progress);
-        let asked = following.progress || (session.follows && bars.are_seen());
+        let asked = following.progress || (session.called == CalledAs::Tandemadm && bars.are_seen());
         if session.dry_run || specs.is_empty() || !asked {
             return 0;
         }

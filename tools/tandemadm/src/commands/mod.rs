@@ -7,6 +7,7 @@ mod countdown;
 mod doctor;
 mod events2;
 mod follow;
+mod known;
 mod md_image;
 mod metadata;
 mod options;
@@ -36,33 +37,33 @@ use crate::daemon_start;
 use crate::diagnosis::{self, page};
 use crate::failure::Failure;
 use crate::man;
-use crate::output::{errln, out};
-use crate::session::Session;
+use crate::output::{self, errln, out};
+use crate::session::{CalledAs, Session};
 use crate::top;
 
 pub use follow::Following;
+use known::Known;
 use md_image::Forgotten;
 pub use resize::ResizeOptions;
 
 pub(crate) use scripts::Local;
 
-/// Does what the command line asks; `verb` is the command's word. `follows` says that the caller expects to see on the terminal
-/// how what was begun goes on. Returns the exit code.
-pub fn run(cli: Cli, verb: &str, follows: bool) -> u8 {
+/// Does what the command line asks; `verb` is the command's word. Returns the exit code.
+pub fn run(cli: Cli, verb: &str, called: CalledAs) -> u8 {
     let result = check_usage(&cli).and_then(|()| {
         let Cli { config_file, config_to_test, dry_run, verbose, no_progress, command, .. } = cli;
         let run = RuntimeDir::from_env();
         let bars = if no_progress { Bars::Never } else { Bars::OnTerminal };
-        let session = Session { run, config_file, config_to_test, dry_run, verbose, bars, follows };
+        let session = Session { run, config_file, config_to_test, called, dry_run, verbose, bars };
         dispatch(&session, command)
     });
-    result.unwrap_or_else(|failure| {
+    output::verdict(result.unwrap_or_else(|failure| {
         if let Failure::AllVolumes(_) = failure {
             errln!("{verb} operates on whole resources, but you specified a specific volume!");
         }
         errln!("{failure}");
         failure.exit_code()
-    })
+    }))
 }
 
 /// What drbdadm knows and the definition of the command line does not say.
@@ -80,7 +81,7 @@ fn check_usage(cli: &Cli) -> Result<(), Failure> {
 
 fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     let specs =
-        |names: &Names| -> Result<Vec<ResourceSpec>, Failure> { config(session)?.specs(&names.names) };
+        |names: &Names| -> Result<Vec<ResourceSpec>, Failure> { Known::of(session)?.specs(&names.names) };
     let act = |word: &str, names: &Names, action| Ok(change::act(session, word, &specs(names)?, action));
     match command {
         Command::CreateMd { names, max_peers, force } => {
@@ -133,7 +134,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Primary { names, force } => act("primary", &names, Action::Primary { force }),
         Command::Secondary { names, force } => act("secondary", &names, Action::Secondary { force }),
         Command::Verify(options) => {
-            let chosen = config(session)?.specs_with_volume(&options.names.names)?;
+            let chosen = Known::of(session)?.specs_with_volume(&options.names.names)?;
             Ok(change::verify(session, chosen, &options))
         }
         Command::Invalidate {
@@ -156,7 +157,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::AdoptMd { names, force } => Ok(metadata::adopt(session, &specs(&names)?, force)),
         Command::ResyncUndo { names, force } => Ok(undo::resync_undo(session, &specs(&names)?, force)),
         Command::Resize(options) => {
-            let chosen = config(session)?.specs_with_volume(&options.names.names)?;
+            let chosen = Known::of(session)?.specs_with_volume(&options.names.names)?;
             Ok(resize::resize(session, chosen, &options))
         }
         Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
@@ -184,18 +185,20 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Role(names) => Ok(show::role(session, &specs(&names)?)),
         Command::Cstate(names) => Ok(show::cstate(session, &specs(&names)?)),
         Command::Dstate(names) => {
-            Ok(show::dstate(session, config(session)?.specs_with_volume(&names.names)?))
+            Ok(show::dstate(session, Known::of(session)?.specs_with_volume(&names.names)?))
         }
         Command::WaitConInt(limits) => {
             let config = config(session)?;
-            Ok(wait::at_boot(session, &waiting::all(&config, &[], &limits)?, config.dialog_refresh()))
+            let refresh = config.dialog_refresh();
+            let all = waiting::all(&Known::Configured(Box::new(config)), &[], &limits)?;
+            Ok(wait::at_boot(session, &all, refresh))
         }
         Command::WaitConnect(options) => Ok(wait::connect(
             session,
-            &waiting::all(&config(session)?, &options.names.names, &options.limits)?,
+            &waiting::all(&Known::of(session)?, &options.names.names, &options.limits)?,
         )),
         Command::WaitSync { wait, progress } => {
-            let waiting = waiting::all(&config(session)?, &wait.names.names, &wait.limits)?;
+            let waiting = waiting::all(&Known::of(session)?, &wait.names.names, &wait.limits)?;
             Ok(wait::sync(session, &waiting, progress))
         }
         Command::Dump(names) => {
@@ -237,12 +240,12 @@ fn runnable(session: &Session, names: &Names) -> Result<(Vec<ResourceSpec>, u8),
 
 /// Each `RES`, `RES:PEER` or `all` in turn; the highest exit code counts.
 fn forget_peers(session: &Session, names: &[String]) -> Result<u8, Failure> {
-    let config = config(session)?;
+    let known = Known::of(session)?;
     let mut wanted = Vec::new();
     for name in names {
         let address = Address::parse(name);
         let volume = address.volume.map_or(String::new(), |volume| format!("/{volume}"));
-        for spec in config.specs(&[format!("{}{volume}", address.resource)])? {
+        for spec in known.specs(&[format!("{}{volume}", address.resource)])? {
             wanted.push(Forgotten::new(spec, address.peer)?);
         }
     }

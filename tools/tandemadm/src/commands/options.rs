@@ -3,7 +3,7 @@
 use tandem_config::{OPTIONS, OptionDef, Section, Support, Takes};
 use tandem_control::{Request, ResourceSpec};
 
-use super::config;
+use super::known::Known;
 use crate::cli::Changes;
 use crate::failure::Failure;
 use crate::output::{errln, out};
@@ -27,11 +27,13 @@ pub(crate) fn change(
     changes: &Changes,
 ) -> Result<u8, Failure> {
     let wanted = Wanted::parse(word, section, &changes.words)?;
-    let specs = config(session)?.specs(&wanted.resources)?;
+    let specs = Known::of(session)?.specs(&wanted.resources)?;
     Ok(session.for_each(word, &specs, |spec| {
         let status = session.require_status(&spec.name)?;
-        let settings = wanted.settings(section, &status.spec, spec)?;
-        let (new, warnings) = settings::applied(&status.spec, spec, &settings)?;
+        let running = settings::with_peers(&status.spec, spec);
+        let settings = wanted.settings(section, &running, spec)?;
+        let (changed, warnings) = settings::applied(&running, &settings)?;
+        let new = ResourceSpec { peers: status.spec.peers.clone(), ..changed };
         for (option, _) in &wanted.named {
             let about = |text: &String| text.contains(&format!("`{}`", option.name));
             warnings.iter().map(ToString::to_string).filter(about).for_each(|warning| errln!("{warning}\n"));

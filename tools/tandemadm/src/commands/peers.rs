@@ -6,7 +6,7 @@ use tandem_control::{Action, NodeSpec, Request, ResourceSpec, ResourceStatus};
 use tandem_core::refusal::{ALREADY_EXISTS, INVALID_REQUEST};
 use tandem_core::state::ConnectionState;
 
-use super::config;
+use super::known::Known;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -27,11 +27,11 @@ pub(crate) enum Change {
 
 /// Each `RES`, `RES:PEER` or `all` in turn.
 pub(crate) fn change(session: &Session, word: &str, names: &[String], change: Change) -> Result<u8, Failure> {
-    let config = config(session)?;
+    let known = Known::of(session)?;
     let mut worst = 0;
     for name in names {
         let address = Address::parse(name);
-        let specs = config.specs(&[address.resource.to_owned()])?;
+        let specs = known.specs(&[address.resource.to_owned()])?;
         worst = worst.max(session.for_each(word, &specs, |spec| {
             let status = session.require_status(&spec.name)?;
             for peer in named(spec, address.peer)? {
@@ -97,7 +97,7 @@ impl Change {
                 let from_file = settings::of(configured);
                 all.retain(|setting| setting.section != Section::Net);
                 all.extend(from_file.into_iter().filter(|setting| setting.section == Section::Net));
-                return Ok(settings::applied(&spec, configured, &all)?.0);
+                return Ok(settings::applied(&spec, &all)?.0);
             }
             Change::DelPeer => {
                 spec.peers.retain(|one| one.id != peer.id);

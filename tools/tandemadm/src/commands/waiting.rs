@@ -4,8 +4,8 @@ use tandem_config::StartupOptions;
 use tandem_control::ResourceSpec;
 use tandem_core::metadata::{self, PeerSlot, Superblock};
 
+use super::known::Known;
 use crate::cli::{WaitLimits, YesNo};
-use crate::config::Config;
 use crate::device::{Access, Target};
 use crate::failure::Failure;
 use crate::output::errln;
@@ -53,9 +53,9 @@ impl Past {
 }
 
 /// The resources named, each with the time limit that its past asks for.
-pub(crate) fn all(config: &Config, names: &[String], wished: &WaitLimits) -> Result<Vec<Waiting>, Failure> {
+pub(crate) fn all(known: &Known, names: &[String], wished: &WaitLimits) -> Result<Vec<Waiting>, Failure> {
     let waiting = |spec: ResourceSpec| {
-        let configured = config.startup(&spec.name).ok_or_else(|| Failure::NotDefined(spec.name.clone()))?;
+        let configured = known.startup(&spec.name).ok_or_else(|| Failure::NotDefined(spec.name.clone()))?;
         let limits = limits(configured, wished);
         let past = superblock(&spec).map_or(Past::Together, |superblock| past(&superblock, &spec));
         let limit_s = match past {
@@ -65,7 +65,7 @@ pub(crate) fn all(config: &Config, names: &[String], wished: &WaitLimits) -> Res
         };
         Ok(Waiting { spec, past, limit_s, after_split_brain: limits.wait_after_split_brain })
     };
-    config.specs(names)?.into_iter().map(waiting).collect()
+    known.specs(names)?.into_iter().map(waiting).collect()
 }
 
 /// As drbdsetup: nobody waits longer for a peer that is less likely to come. Who says how long to wait means it, whatever

@@ -70,7 +70,7 @@ fn a_secondary_leaves_its_disk_and_its_peer_for_what_needs_that() {
     tandemadm detach r0
     tandemadm disconnect r0
     tandemadm resource-options r0 --on-no-quorum=io-error
-    tandemadm net-options r0 --protocol=A --ping-int=5 --connect-int=20
+    tandemadm net-options r0 --protocol=A --connect-int=20 --ping-int=5
     tandemadm disk-options r0 --al-extents=67
     tandemadm peer-device-options r0 --c-max-rate=1024
     # tandemd is told: path to bravo, volume 0 disk, handler split-brain, disk resync-after
@@ -108,7 +108,7 @@ fn a_primary_keeps_its_disk() {
     +volume 0 size 2048s
     tandemadm disconnect r0
     tandemadm resource-options r0 --on-no-quorum=io-error
-    tandemadm net-options r0 --protocol=A --ping-int=5 --connect-int=20
+    tandemadm net-options r0 --protocol=A --connect-int=20 --ping-int=5
     tandemadm peer-device-options r0 --c-max-rate=1024
     # tandemd is told: path to bravo, handler split-brain, disk resync-after
     tandemadm connect r0

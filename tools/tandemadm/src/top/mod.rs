@@ -7,7 +7,8 @@ pub mod model;
 mod tests;
 pub mod view;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stdin};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ratatui::Terminal;
@@ -15,6 +16,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::failure::Failure;
+use crate::interruptions::Interruptions;
 use crate::session::Session;
 use model::{Key, Model};
 
@@ -36,36 +38,43 @@ pub fn once(session: &Session) -> Result<String, Failure> {
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Until somebody presses q.
+/// Until somebody presses q, or a signal comes.
 pub fn run(session: &Session) -> Result<(), Failure> {
-    let failed = |error| Failure::System("drawing on the terminal", error);
-    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+    if !std::io::stdout().is_terminal() || !stdin().is_terminal() {
         let text = "stdin and stdout are no terminal; 'tandemadm top --once' prints one frame".to_owned();
         return Err(Failure::Config(text, 1));
     }
     let began = Instant::now();
+    let interruptions = Interruptions::hold_back()?;
     let mut terminal = ratatui::try_init().map_err(failed)?;
-    let ended = keep_drawing(session, &mut terminal, began);
+    let ended = keep_drawing(session, &mut terminal, &interruptions, began);
     ratatui::restore();
-    ended.map_err(failed)
+    ended
 }
 
 fn keep_drawing(
     session: &Session,
     terminal: &mut ratatui::DefaultTerminal,
+    interruptions: &Interruptions,
     began: Instant,
-) -> std::io::Result<()> {
+) -> Result<(), Failure> {
     let mut model = Model::default();
     loop {
         look(session, &mut model, began);
         let looked = Instant::now();
         loop {
-            terminal.draw(|frame| view::draw(&model, frame))?;
+            terminal.draw(|frame| view::draw(&model, frame)).map_err(failed)?;
             let left = PAUSE.saturating_sub(looked.elapsed());
-            if left.is_zero() || !event::poll(left)? {
-                break;
+            if !event::poll(Duration::ZERO).map_err(failed)? {
+                if interruptions.before(stdin().as_fd(), left)? {
+                    return Ok(());
+                }
+                if left.is_zero() {
+                    break;
+                }
+                continue;
             }
-            if let Event::Key(pressed) = event::read()?
+            if let Event::Key(pressed) = event::read().map_err(failed)?
                 && let Some(key) = meaning(pressed)
                 && model.press(key)
             {
@@ -73,6 +82,10 @@ fn keep_drawing(
             }
         }
     }
+}
+
+fn failed(error: std::io::Error) -> Failure {
+    Failure::System("drawing on the terminal", error)
 }
 
 fn look(session: &Session, model: &mut Model, began: Instant) {

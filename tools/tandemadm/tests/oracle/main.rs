@@ -5,5 +5,9 @@
 #[path = "../../../config/tests/support/mod.rs"]
 mod fixtures;
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod metadata;
 mod scripts;
+mod show;
