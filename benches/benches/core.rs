@@ -8,7 +8,7 @@ use tandem_core::bitmap::Bitmap;
 use tandem_core::config::Protocol;
 use tandem_core::io::{DiskError, Payload};
 use tandem_core::metadata::{self, MetaIo, Placement, Superblock};
-use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, VolumeNumber, WriteSeq};
+use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, WriteSeq};
 use tandem_core::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, decode, encode};
 
 const PAYLOADS: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -33,14 +33,14 @@ fn frames(c: &mut Criterion) {
         let message = write(4096);
         b.iter(|| {
             out.clear();
-            encode(black_box(&message), VolumeNumber(0), &mut out);
+            encode(black_box(&message), &mut out);
         });
     });
     c.bench_function("encode an acknowledgement", |b| {
         let message = Message::WriteAck { seq: WriteSeq(7) };
         b.iter(|| {
             out.clear();
-            encode(black_box(&message), VolumeNumber(0), &mut out);
+            encode(black_box(&message), &mut out);
         });
     });
     let mut group = c.benchmark_group("decode a write's frame");
@@ -174,7 +174,7 @@ fn write(bytes: usize) -> Message {
 /// The three parts of a frame as they arrive.
 fn received(message: &Message) -> ([u8; FRAME_HEADER_BYTES], Vec<u8>, Bytes) {
     let mut out = BytesMut::new();
-    encode(message, VolumeNumber(0), &mut out);
+    encode(message, &mut out);
     let mut header = [0; FRAME_HEADER_BYTES];
     header.copy_from_slice(&out[..FRAME_HEADER_BYTES]);
     let payload = message.payload().map(|p| p.data.clone()).unwrap_or_default();

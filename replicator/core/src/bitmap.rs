@@ -233,11 +233,6 @@ impl Bitmap {
         self.unwritten_pages.get_mut(page as usize).is_some_and(std::mem::take)
     }
 
-    /// True if the disk lacks a change.
-    pub fn has_unwritten_pages(&self) -> bool {
-        self.unwritten_pages.contains(&true)
-    }
-
     /// Forgets which pages the disk lacks: the bitmap was just read from there.
     pub fn mark_written(&mut self) {
         self.unwritten_pages.fill(false);
@@ -400,6 +395,6 @@ mod tests {
         b.merge_page(1, &[]);
         assert!(b.page_is_full(1) && !b.page_is_full(0));
         assert!(b.take_unwritten_page(0) && b.take_unwritten_page(1));
-        assert!(!b.take_unwritten_page(0) && !b.has_unwritten_pages());
+        assert!(!b.take_unwritten_page(0) && !b.take_unwritten_page(1));
     }
 }

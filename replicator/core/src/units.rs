@@ -20,10 +20,6 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// A volume of a resource. Every message and every metadata region names its volume.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct VolumeNumber(pub u16);
-
 /// A client's request, numbered by the driver; unique among the requests in flight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
@@ -53,11 +49,6 @@ pub struct Epoch(pub u64);
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The timestamp `ms` milliseconds after the start.
-    pub const fn from_ms(ms: u64) -> Self {
-        Timestamp(ms * 1000)
-    }
-
     /// Milliseconds since `earlier`, 0 if `earlier` lies ahead.
     pub const fn ms_since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000

@@ -11,7 +11,7 @@ use tandem_core::io::Payload;
 use tandem_core::layout::{Layout, VolumeSize};
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};
 use tandem_core::state::{DiskState, Role};
-use tandem_core::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
+use tandem_core::units::{ByteRange, Epoch, NodeId, WriteSeq};
 use tandem_core::wire::{
     FRAME_HEADER_BYTES, FrameError, FrameHeader, Handshake, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, Message,
     Preamble, Stream, decode, encode,
@@ -115,7 +115,7 @@ fn one_of_each() -> Vec<Message> {
 
 fn frame(message: &Message) -> Vec<u8> {
     let mut out = BytesMut::new();
-    encode(message, VolumeNumber(0), &mut out);
+    encode(message, &mut out);
     out.extend_from_slice(message.payload().map_or(&[], |p| &p.data[..]));
     out.to_vec()
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::{Bytes, BytesMut};
 use tandem_control::ResourceSpec;
-use tandem_core::units::{NodeId, VolumeNumber};
+use tandem_core::units::NodeId;
 use tandem_core::wire::{
     FRAME_HEADER_BYTES, FrameHeader, Message, Preamble, Stream, VERSION_MAX, VERSION_MIN, decode, encode,
 };
@@ -29,7 +29,7 @@ pub(crate) fn preamble(spec: &ResourceSpec, to: NodeId, stream: Stream, session:
 /// Sends one message without payload.
 pub(crate) async fn send(stream: &mut TcpStream, message: &Message) -> io::Result<()> {
     let mut frame = BytesMut::new();
-    encode(message, VolumeNumber(0), &mut frame);
+    encode(message, &mut frame);
     stream.write_all(&frame).await
 }
 

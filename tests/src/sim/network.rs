@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use tandem_core::io::Input;
 use tandem_core::state::{ConnectionState, DiskState};
-use tandem_core::units::{Epoch, NodeId, VolumeNumber, WriteSeq};
+use tandem_core::units::{Epoch, NodeId, WriteSeq};
 use tandem_core::wire::{self, FRAME_HEADER_BYTES, FrameHeader, Message, Stream};
 
 use super::disk::token_at;
@@ -257,7 +257,7 @@ pub(super) fn peer_of(n: usize) -> NodeId {
 
 fn through_the_codec(message: Message) -> Result<Message, Violation> {
     let mut frame = BytesMut::new();
-    wire::encode(&message, VolumeNumber(0), &mut frame);
+    wire::encode(&message, &mut frame);
     let header: &[u8; FRAME_HEADER_BYTES] =
         frame[..FRAME_HEADER_BYTES].first_chunk().unwrap_or(&[0; FRAME_HEADER_BYTES]);
     let payload = message.payload().map_or(Bytes::new(), |p| p.data.clone());

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use bytes::BytesMut;
 use tandem_core::config::Protocol;
 use tandem_core::state::ConnectionState;
-use tandem_core::units::{NodeId, VolumeNumber};
+use tandem_core::units::NodeId;
 use tandem_core::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, Preamble, Stream, decode, encode};
 
 use crate::node::{Node, RESOURCE};
@@ -120,7 +120,7 @@ fn future_preamble(stream: Stream) -> Message {
 
 fn send(stream: &mut TcpStream, message: &Message) {
     let mut frame = BytesMut::new();
-    encode(message, VolumeNumber(0), &mut frame);
+    encode(message, &mut frame);
     stream.write_all(&frame).unwrap();
 }
 

@@ -37,11 +37,6 @@ impl Page {
         self.request(&format!(".SH \"{}\"", escape(&title.to_uppercase())));
     }
 
-    /// A heading below.
-    pub fn subsection(&mut self, title: &str) {
-        self.request(&format!(".SS \"{}\"", escape(title)));
-    }
-
     /// Text between the margins.
     pub fn paragraphs(&mut self, text: &str) {
         for paragraph in paragraphs(text) {

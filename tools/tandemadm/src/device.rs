@@ -115,11 +115,6 @@ impl Device {
         wiped
     }
 
-    /// Where it was opened.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reads what there is at `offset`, at most `length` bytes: nothing beyond the end.
     pub fn read_up_to(&self, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
         let available = self.size_bytes.saturating_sub(offset).min(length as u64) as usize;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0..4 | magic `TNDM` |
 //! | 4..6 | kind of message |
-//! | 6..8 | volume |
+//! | 6..8 | zero |
 //! | 8..12 | body length in bytes |
 //! | 12..16 | payload length in bytes |
 //! | 16..20 | crc32 of the payload, 0 if there is none |
@@ -25,7 +25,7 @@ use crate::generation::{Generations, HISTORY_SLOTS};
 use crate::io::Payload;
 use crate::layout::{Layout, VolumeSize};
 use crate::state::{DiskState, Role};
-use crate::units::{ByteRange, Epoch, NodeId, VolumeNumber, WriteSeq};
+use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
 use terms::{put_settings, put_terms, take_settings, take_terms};
 
 /// Length of the fixed header.
@@ -69,8 +69,6 @@ pub enum FrameError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameHeader {
     kind: u16,
-    /// The volume that the message names.
-    pub volume: VolumeNumber,
     /// Length of the body in bytes.
     pub body_bytes: u32,
     /// Length of the payload in bytes.
@@ -88,9 +86,10 @@ impl FrameHeader {
         if magic != MAGIC {
             return Err(FrameError::Magic(magic));
         }
+        let kind = b.get_u16_le();
+        b.advance(2);
         let header = FrameHeader {
-            kind: b.get_u16_le(),
-            volume: VolumeNumber(b.get_u16_le()),
+            kind,
             body_bytes: b.get_u32_le(),
             payload_bytes: b.get_u32_le(),
             payload_crc32: b.get_u32_le(),
@@ -105,7 +104,7 @@ impl FrameHeader {
 }
 
 /// Appends the message's header and body to `out`; the payload, if there is one, must follow them on the stream.
-pub fn encode(message: &Message, volume: VolumeNumber, out: &mut BytesMut) {
+pub fn encode(message: &Message, out: &mut BytesMut) {
     let start = out.len();
     out.put_bytes(0, FRAME_HEADER_BYTES);
     let kind = put_body(message, out);
@@ -115,7 +114,7 @@ pub fn encode(message: &Message, volume: VolumeNumber, out: &mut BytesMut) {
     let mut header = &mut out[start..start + FRAME_HEADER_BYTES];
     header.put_u32_le(MAGIC);
     header.put_u16_le(kind);
-    header.put_u16_le(volume.0);
+    header.put_u16_le(0);
     header.put_u32_le(body_bytes as u32);
     header.put_u32_le(payload.map_or(0, |p| p.data.len() as u32));
     header.put_u32_le(payload.map_or(0, |p| p.crc32));

@@ -117,7 +117,7 @@ fn a_slow_disk_here_is_no_fault_of_the_peer() {
     let mut pair = pair(with(Protocol::C, WriteOrdering::Flush));
     pair.slow_disk = Some((0, Device::Data));
     let write = pair.begin_write(0, 4096, 2);
-    let patience = Timestamp::from_ms(200_000);
+    let patience = Timestamp(0).plus_ms(200_000);
     pair.run_until(|p| p.now > patience);
     assert_eq!(pair.nodes[0].engine.status(pair.now).peers[0].replication, ReplicationState::Established);
     pair.finish_slow();

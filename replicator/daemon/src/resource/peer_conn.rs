@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use nix::sys::socket::{Shutdown, shutdown};
 use tandem_core::state::ConnectionState;
-use tandem_core::units::{NodeId, VolumeNumber};
+use tandem_core::units::NodeId;
 use tandem_core::wire::{FRAME_HEADER_BYTES, FrameError, FrameHeader, Message, Stream, decode, encode};
 
 use super::buffer::{Buffer, BufferPool};
@@ -26,8 +26,6 @@ const MAX_QUEUED_BYTES: usize = 1 << 30;
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long one stream may outlive the other: what the peer said last is still read.
 const HALF_CLOSED_LIMIT: Duration = Duration::from_millis(500);
-/// A resource has one volume as yet.
-const VOLUME: VolumeNumber = VolumeNumber(0);
 
 /// A connection to a peer.
 pub(crate) struct PeerConn {
@@ -90,7 +88,7 @@ impl PeerConn {
         if stream.out.is_broken() || !matches!(self.phase, Phase::Open | Phase::HalfClosed(..)) {
             return;
         }
-        encode(message, VOLUME, stream.out.tail());
+        encode(message, stream.out.tail());
         if let Some(payload) = message.payload() {
             stream.out.push(payload.data.clone());
         }
