@@ -1,6 +1,7 @@
 //! Requests of the clients on the Primary.
 
 use super::disk::DiskWork;
+use super::flush::ClientFlush;
 use super::peer::Peer;
 use super::ranges::Locked;
 use super::read::ClientRead;
@@ -57,23 +58,14 @@ pub(super) struct ClientWrite {
     holds_range: bool,
 }
 
+/// What the local disk has done of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leg {
+pub(super) enum Leg {
     Waiting,
     None,
     Pending,
     Done,
     Failed,
-}
-
-/// A flush under way.
-#[derive(Clone, Debug)]
-pub(super) struct ClientFlush {
-    id: RequestId,
-    local: Leg,
-    /// Peers and the epochs whose barrier acks are awaited.
-    awaiting: Vec<(NodeId, Epoch)>,
-    remote_done: bool,
 }
 
 impl Engine {
@@ -339,15 +331,7 @@ impl Engine {
             }
             self.try_complete(key);
         }
-        let keys: Vec<u64> = self.flushes.keys().copied().collect();
-        for key in keys {
-            if let Some(flush) = self.flushes.get_mut(&key) {
-                let before = flush.awaiting.len();
-                flush.awaiting.retain(|(p, e)| *p != peer || !covers(*e));
-                flush.remote_done |= good && flush.awaiting.len() < before;
-            }
-            self.try_complete_flush(key);
-        }
+        self.flush_leg_ended(peer, covers, good);
     }
 
     /// Completes the write if the protocol's promise is met (docs/guarantees.md).
@@ -397,7 +381,7 @@ impl Engine {
         }
         self.close_epoch_if_begun(durable);
         self.writes.values_mut().filter(|w| w.local == Leg::Done).for_each(|w| w.local = Leg::Failed);
-        self.flushes.values_mut().filter(|f| f.local == Leg::Done).for_each(|f| f.local = Leg::Failed);
+        self.flushes.values_mut().for_each(ClientFlush::forget_local_leg);
         self.fail_held_without_peer();
     }
 
@@ -406,60 +390,7 @@ impl Engine {
         if self.has_good_disk() { self.config.options.protocol } else { Protocol::C }
     }
 
-    // Flushes.
-
-    /// Durable here, and with B and C on every peer that replicates.
-    fn client_flush(&mut self, id: RequestId) {
-        let key = self.key();
-        let mut awaiting = Vec::new();
-        if self.effective_protocol() == Protocol::A {
-            self.close_epoch_if_begun(false);
-        } else {
-            self.close_epoch_if_begun(true);
-            for peer in self.peer_ids() {
-                awaiting.extend(self.barrier_to_await(peer).map(|epoch| (peer, epoch)));
-            }
-        }
-        if seeded!(self, FlushIgnoresPeer) {
-            awaiting.clear();
-        }
-        let local = if self.takes_writes() {
-            self.start_disk_op(Device::Data, DiskOpKind::Flush, DiskWork::ClientFlush { key });
-            Leg::Pending
-        } else {
-            Leg::None
-        };
-        let remote_done = self.peers.iter().any(|p| p.has_good_data() && p.all_durable);
-        self.flushes.insert(key, ClientFlush { id, local, awaiting, remote_done });
-        self.try_complete_flush(key);
-    }
-
-    pub(super) fn client_flush_done(&mut self, key: u64, ok: bool) {
-        let Some(flush) = self.flushes.get_mut(&key) else { return };
-        flush.local = if ok { Leg::Done } else { Leg::Failed };
-        if !ok && flush.awaiting.is_empty() && !flush.remote_done && self.good_peer().is_some() {
-            // Nobody else was asked, since the local disk was to answer for it.
-            if let Some(flush) = self.flushes.remove(&key) {
-                self.client_flush(flush.id);
-            }
-            return;
-        }
-        self.try_complete_flush(key);
-    }
-
-    fn try_complete_flush(&mut self, key: u64) {
-        let Some(flush) = self.flushes.get(&key) else { return };
-        if flush.local == Leg::Pending || !flush.awaiting.is_empty() {
-            return;
-        }
-        let Some(flush) = self.flushes.remove(&key) else { return };
-        if flush.local == Leg::Done && self.has_good_disk() || flush.remote_done {
-            // No write belongs to epoch 0: a flush closes none.
-            self.complete_or_hold(flush.id, Epoch(0), flush.remote_done);
-        } else {
-            self.fail_client(flush.id, ClientError::Io);
-        }
-    }
+    // What is under way.
 
     /// Nothing that was let in is under way.
     pub(super) fn admitted_are_done(&self) -> bool {

@@ -12,7 +12,7 @@ use super::receiver::Receiver;
 use super::split_brain::answer;
 use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
-use crate::generation::{Sides, Verdict, decide};
+use crate::generation::{Decision, Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::parting::{BOTH_DISCARD, LOCAL_TOO_SMALL, PEER_TOO_SMALL};
 use crate::seeded;
@@ -135,6 +135,7 @@ impl Engine {
         }
     }
 
+    /// Once both have spoken: they part, or go on together.
     fn conclude_round(&mut self, id: NodeId) {
         let sides = Sides {
             #[cfg(feature = "mutations")]
@@ -173,12 +174,12 @@ impl Engine {
             }
         };
         let decision = decide(&mine, &theirs, &terms, sides);
-        let (verdict, rule) = (decision.verdict.clone(), decision.rule);
-        self.note(Some(id), Level::Info, format!("handshake: {verdict:?} by rule {rule}"));
+        let text = format!("handshake: {:?} by rule {}", decision.verdict, decision.rule);
+        self.note(Some(id), Level::Info, text);
         let refusal = self.why_refused(id, &decision, &mine, &theirs);
         let step_down = self.step_down_for(&decision);
         if self.is_tentative(id) && !seeded!(self, TentativeIsNot) {
-            let verdict = refusal.map_or(verdict, Verdict::Refuse);
+            let verdict = refusal.map_or(decision.verdict, Verdict::Refuse);
             let farewell = Farewell::Answer(answer(&verdict, step_down, &mine, &theirs));
             return self.part(id, decision.split_brain, theirs, farewell);
         }
@@ -188,9 +189,8 @@ impl Engine {
         if let Some(step_down) = step_down {
             return self.begin_to_step_down(id, step_down);
         }
-        // Without a disk on either side nothing was decided yet.
-        let decided = mine.disk.min(theirs.disk) >= DiskState::Negotiating;
-        self.note_what_peer_makes_of_it(id, theirs.disk, decided && refusal.is_none());
+        let agreed = is_decided(&mine, &theirs) && refusal.is_none();
+        self.note_what_peer_makes_of_it(id, theirs.disk, agreed);
         self.tell_of_conflicts(id, &decision, &mine, &theirs);
         if let Some(reason) = refusal {
             let retries = self.config.options.rr_conflict == RrConflict::RetryConnect;
@@ -199,39 +199,48 @@ impl Engine {
                 None => self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason)),
             };
         }
-        self.learn_size_without_disk(&theirs);
+        self.go_on_together(id, &mine, &theirs, decision, agreed_bytes);
+    }
+
+    /// They are connected, and each does its part of what was decided.
+    fn go_on_together(
+        &mut self,
+        id: NodeId,
+        mine: &Handshake,
+        theirs: &Handshake,
+        decision: Decision,
+        agreed_bytes: Option<u64>,
+    ) {
+        let Decision { verdict, split_brain, .. } = decision;
+        let (decided, is_target) = (is_decided(mine, theirs), matches!(verdict, Verdict::Target { .. }));
+        self.learn_size_without_disk(theirs);
         let has_grown = agreed_bytes.is_some_and(|agreed_bytes| self.learn_size(id, agreed_bytes));
         self.restart_receiver_if_stale(id);
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
-        self.disk.left_behind &= !decided || matches!(verdict, Verdict::Target { .. });
+        self.disk.left_behind &= !decided || is_target;
         let last_round = self.peer(id).is_some_and(|p| !p.round_again);
         // Two that agree are UpToDate at once: a step between would be taken for a loss.
-        if last_round && verdict == Verdict::InSync && self.are_newest(&mine, &theirs) {
+        if last_round && verdict == Verdict::InSync && self.are_newest(mine, theirs) {
             self.set_disk(DiskState::UpToDate);
         } else if last_round {
-            let newer_elsewhere = matches!(verdict, Verdict::Target { .. });
-            self.end_negotiation(if newer_elsewhere { DiskState::Outdated } else { DiskState::UpToDate });
+            self.end_negotiation(if is_target { DiskState::Outdated } else { DiskState::UpToDate });
         }
         self.set_connection(id, ConnectionState::Connected);
         self.set_peer_role(id, theirs.role);
         // What a target was worth until now is of no use to anybody: its data is old.
-        let is_target = matches!(verdict, Verdict::Source { .. });
-        self.set_peer_disk(id, if is_target { theirs.disk.min(DiskState::Outdated) } else { theirs.disk });
+        let is_source = matches!(verdict, Verdict::Source { .. });
+        self.set_peer_disk(id, if is_source { theirs.disk.min(DiskState::Outdated) } else { theirs.disk });
         if let Some(peer) = self.peer_mut(id) {
             peer.attachment = theirs.attachment;
             peer.meeting = None;
+            peer.discard_my_data &= !decided || is_target;
         }
         if (mine.role, mine.disk) != (self.role, self.announced_disk()) {
             self.announce_to(id);
         }
         self.serve_diskless_primary(id);
-        if let Some(peer) =
-            self.peer_mut(id).filter(|_| decided && !matches!(verdict, Verdict::Target { .. }))
-        {
-            peer.discard_my_data = false;
-        }
-        if decision.split_brain.is_some()
-            && matches!(verdict, Verdict::Target { .. })
+        if split_brain.is_some()
+            && is_target
             && let Some(slot) = self.slot_mut(id)
         {
             slot.gave_up = true;
@@ -239,9 +248,9 @@ impl Engine {
         }
         let is_in_sync = verdict == Verdict::InSync;
         match verdict {
-            Verdict::Source { full } => self.become_source(id, full, &theirs),
-            Verdict::Target { full } => self.become_target(id, full, &mine, &theirs),
-            Verdict::InSync => self.become_established(id, &mine, &theirs),
+            Verdict::Source { full } => self.become_source(id, full, theirs),
+            Verdict::Target { full } => self.become_target(id, full, mine, theirs),
+            Verdict::InSync => self.become_established(id, mine, theirs),
             Verdict::Begin { generation } => self.begin_together(id, generation),
             Verdict::BothFresh | Verdict::Refuse(_) => {
                 self.set_replication(id, ReplicationState::Established)
@@ -415,6 +424,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// Without a disk on either side nothing can be decided yet.
+fn is_decided(mine: &Handshake, theirs: &Handshake) -> bool {
+    mine.disk.min(theirs.disk) >= DiskState::Negotiating
 }
 
 /// The smaller disk decides while there is no data; afterwards the size stands, until both disks have room for more and somebody

@@ -1,8 +1,8 @@
 //! The engine: one resource on one node.
 //!
 //! [`Engine::handle`] dispatches an input to the room it belongs to, then [`Engine::advance`] starts whatever has
-//! become possible. Rooms: [`client`] (requests), [`held`] (those that are done and must not complete yet), [`read`]
-//! (reads), [`ranges`] (who is at work where), [`replication`] (the sending side), [`receiver`] (the applying side),
+//! become possible. Rooms: [`client`] (requests, writes), [`read`], [`flush`], [`held`] (those that are done and must not
+//! complete yet), [`ranges`] (who is at work where), [`replication`] (the sending side), [`receiver`] (the applying side),
 //! [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up), [`connection`] (connecting,
 //! heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`stepping_down`], [`resync`],
 //! [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk is kept in spite of),
@@ -18,6 +18,7 @@ mod connection;
 mod disk;
 mod divergence;
 mod fencing;
+mod flush;
 mod handlers;
 mod handshake;
 mod held;
@@ -51,9 +52,10 @@ use crate::state::{DiskState, Role};
 use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
-use client::{ClientFlush, ClientWrite, Request};
+use client::{ClientWrite, Request};
 use command::{CurrentCommand, PendingRepair};
 use disk::Disk;
+use flush::ClientFlush;
 use held::Held;
 use peer::Peer;
 use persist::Version;

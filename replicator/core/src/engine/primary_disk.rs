@@ -13,6 +13,7 @@ use super::Engine;
 use super::peer::Peer;
 use super::ranges::Locked;
 use crate::io::Level;
+use crate::range_lock::Token;
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, NodeId, Timestamp};
@@ -25,11 +26,19 @@ pub(super) struct Ask {
     /// Of which resync.
     target: u64,
     range: ByteRange,
-    token: u64,
+    token: Token,
 }
 
-/// Ranges that were asked for, by their offset: the length, the token that holds the range, and since when.
-pub(super) type HeldRanges = BTreeMap<u64, (u64, u64, Timestamp)>;
+/// A range that was asked for and has not come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeldRange {
+    range: ByteRange,
+    token: Token,
+    since: Timestamp,
+}
+
+/// By their offsets.
+pub(super) type HeldRanges = BTreeMap<u64, HeldRange>;
 
 impl Engine {
     /// The local copy is one of those that count.
@@ -118,7 +127,7 @@ impl Engine {
 
     /// When the oldest question was asked that keeps clients waiting for this peer.
     pub(super) fn oldest_ask_of(&self, peer: &Peer) -> Option<Timestamp> {
-        peer.target.iter().flat_map(|t| t.held.values()).map(|(_, _, at)| *at).min()
+        peer.target.iter().flat_map(|t| t.held.values()).map(|held| held.since).min()
     }
 
     // The target's questions.
@@ -140,7 +149,7 @@ impl Engine {
         let live = self.peer_mut(peer).and_then(|p| p.target.as_mut()).filter(|t| t.id() == target);
         let Some(live) = live else { return self.release(token, range) };
         if primary {
-            live.held.insert(range.offset, (range.length, token, now));
+            live.held.insert(range.offset, HeldRange { range, token, since: now });
         }
         self.send(peer, Message::ResyncRequest { range });
         if !primary {
@@ -151,15 +160,15 @@ impl Engine {
     /// The token that has held this range since it was asked for.
     pub(super) fn take_held(&mut self, peer: NodeId, range: ByteRange) -> Option<u64> {
         let target = self.peer_mut(peer)?.target.as_mut()?;
-        let (length, token, _) = *target.held.get(&range.offset)?;
-        (length == range.length).then(|| target.held.remove(&range.offset))?;
-        Some(token)
+        let held = target.held.get(&range.offset).copied().filter(|held| held.range == range)?;
+        target.held.remove(&range.offset);
+        Some(held.token)
     }
 
     /// Those ranges are anybody's.
     pub(super) fn release_all(&mut self, held: HeldRanges) {
-        for (offset, (length, token, _)) in held {
-            self.release(token, ByteRange::new(offset, length));
+        for HeldRange { range, token, .. } in held.into_values() {
+            self.release(token, range);
         }
     }
 
