@@ -22,7 +22,7 @@ use crate::tandem;
 /// A promotion may have to wait for the peer, for fencing, and for a database to recover.
 const SERVICE_LIMIT: Duration = Duration::from_secs(180);
 const FAILURE_CODE: u8 = 1;
-/// This node cannot give the volume up.
+/// This node cannot give the service up.
 const MUST_FENCE_CODE: u8 = 20;
 
 /// Which service.
@@ -213,10 +213,12 @@ fn conclude(cli: &Cli, report: &Report) -> u8 {
         (false, Ending::Done) => println!("{plan} {service}: done in {took_ms} ms"),
         (false, Ending::MustFence) => {
             eprintln!("{plan} {service}: {why}");
-            eprintln!("This node MUST BE FENCED: it cannot give the volume up.");
+            eprintln!("This node MUST BE FENCED: it cannot give the service up.");
         }
-        (false, Ending::Failed | Ending::Halfway | Ending::Cancelled) => {
-            eprintln!("{plan} {service}: FAILED: {why}")
+        (false, Ending::Failed | Ending::Cancelled) => eprintln!("{plan} {service}: FAILED: {why}"),
+        (false, Ending::Halfway) => {
+            let advice = format!("something of it is left here: nfs-failover demote {service}");
+            eprintln!("{plan} {service}: FAILED: {why}; {advice}");
         }
     }
     match ending {

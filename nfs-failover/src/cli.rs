@@ -32,8 +32,8 @@ const WISH_LIMIT_S: u32 = 5;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nfs-failover", version, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed and taken back, 2 usage, 3 the service does not run, 10 invalid configuration, \
-    20 this node cannot give the volume up and must be fenced."
+    after_help = "Exit codes: 0 done, 1 failed and taken back unless it says that something is left, 2 usage, \
+    3 the service does not run, 10 invalid configuration, 20 this node cannot give the service up and must be fenced."
 )]
 pub struct Cli {
     /// Configuration file.

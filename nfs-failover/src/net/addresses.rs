@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::SockProtocol;
 use tandem_netlink::{Attributes, CREATE, Message};
@@ -35,17 +36,31 @@ pub fn add(address: IpAddr, prefix: u8, interface: &str, limit: Duration) -> io:
     change(NEW_ADDRESS, CREATE, (address, prefix, interface), flags, attributes, limit)
 }
 
-/// Takes it away.
+/// Takes it away. That it has gone meanwhile is fine: with a network's first address go its others, unless the kernel is told
+/// to keep them (`promote_secondaries`), and so they do with their interface.
 pub fn remove(address: IpAddr, prefix: u8, interface: &str, limit: Duration) -> io::Result<()> {
-    change(DELETE_ADDRESS, 0, (address, prefix, interface), 0, named(address), limit)
+    let attributes = match address {
+        // By itself it stands for whatever other end and prefix it has.
+        IpAddr::V4(_) => Attributes::default().bytes(LOCAL, &octets(address)),
+        IpAddr::V6(_) => named(address),
+    };
+    let removed = change(DELETE_ADDRESS, 0, (address, prefix, interface), 0, attributes, limit);
+    removed.or_else(|error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRNOTAVAIL | Errno::ENODEV) => Ok(()),
+        _ => Err(error),
+    })
 }
 
 fn named(address: IpAddr) -> Attributes {
-    let octets = match address {
+    let octets = octets(address);
+    Attributes::default().bytes(LOCAL, &octets).bytes(ADDRESS, &octets)
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    Attributes::default().bytes(LOCAL, &octets).bytes(ADDRESS, &octets)
+    }
 }
 
 fn change(
@@ -69,7 +84,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
-    use crate::system::interfaces;
+    use crate::system::interfaces::{self, Carried};
 
     const LIMIT: Duration = Duration::from_secs(30);
 
@@ -81,8 +96,10 @@ mod tests {
         assert!(status.success());
         for (address, prefix) in [("10.0.0.9", 24), ("fd00::9", 64)] {
             let address: IpAddr = address.parse().unwrap();
-            let is_there =
-                || interfaces::addresses().unwrap().iter().any(|(name, one)| name == "lo" && *one == address);
+            let is_there = || {
+                let carried = Carried { interface: "lo".into(), address, prefix };
+                interfaces::addresses().unwrap().contains(&carried)
+            };
             add(address, prefix, "lo", LIMIT).unwrap();
             assert!(is_there());
             let output =
@@ -92,7 +109,8 @@ mod tests {
             assert!(address.is_ipv4() || shown.contains("nodad") && shown.contains("deprecated"), "{shown}");
             remove(address, prefix, "lo", LIMIT).unwrap();
             assert!(!is_there());
-            assert!(remove(address, prefix, "lo", LIMIT).is_err());
+            remove(address, prefix, "lo", LIMIT).unwrap();
+            remove(address, prefix, "eth77", LIMIT).unwrap();
         }
     }
 }

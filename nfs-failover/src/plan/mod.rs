@@ -217,11 +217,11 @@ pub enum Ending {
     Done,
     /// A step failed; everything is taken back.
     Failed,
-    /// A step failed, and something is left that was to be gone.
+    /// A step of a promotion failed, and something is left that was to be taken back.
     Halfway,
     /// Somebody wanted something else; everything is taken back.
     Cancelled,
-    /// This node cannot give the volume up.
+    /// This node cannot give the service up.
     MustFence,
 }
 

@@ -29,9 +29,10 @@ pub fn run(plan: &Plan, journal: &mut dyn Journal, cancel: &Cancel, log: &mut dy
     };
     let (ending, why) = match run.forwards() {
         Ok(()) => (Ending::Done, None),
+        // Nothing takes the place of what a demotion could not take down.
+        Err(trouble) if !plan.undo_on_failure => (Ending::MustFence, Some(trouble.message)),
         Err(trouble) => {
-            let left = if plan.undo_on_failure { run.backwards() } else { Left::Something };
-            let ending = match left {
+            let ending = match run.backwards() {
                 Left::Stuck => Ending::MustFence,
                 _ if trouble.stuck => Ending::MustFence,
                 Left::Something => Ending::Halfway,

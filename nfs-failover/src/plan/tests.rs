@@ -243,7 +243,7 @@ fn what_could_not_be_taken_back_is_not_taken_for_gone() {
     assert!(journal::unfinished(world.lock().unwrap().lines.iter().cloned()).is_some());
     world.lock().unwrap().up = STEPS.to_vec();
     world.lock().unwrap().failing = Some("server");
-    assert_eq!(play(&demote(&world), &world).ending, Ending::Halfway);
+    assert_eq!(play(&demote(&world), &world).ending, Ending::MustFence);
 }
 
 #[test]

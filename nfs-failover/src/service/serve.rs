@@ -196,7 +196,7 @@ fn own_address(addresses: &[SocketAddr]) -> Option<SocketAddr> {
 pub(crate) fn is_own(address: IpAddr) -> bool {
     // That one could be bound to would prove nothing: the kernel may be told to let any be bound to (ip_nonlocal_bind).
     address.is_loopback()
-        || interfaces::addresses().is_ok_and(|own| own.iter().any(|(_, carried)| *carried == address))
+        || interfaces::addresses().is_ok_and(|own| own.iter().any(|one| one.address == address))
 }
 
 impl World {

@@ -9,7 +9,7 @@ use crate::config::{Service, Vip};
 use crate::net::addresses;
 use crate::net::link::Link;
 use crate::plan::{Cancel, Step, Trouble, Turn, trouble};
-use crate::system::interfaces;
+use crate::system::interfaces::{self, Carried};
 
 /// An owner answers within this. The question is asked early, so that hardly anybody waits for it.
 const ANSWER_LIMIT: Duration = Duration::from_millis(50);
@@ -42,8 +42,13 @@ pub(super) fn any_here(service: &Service) -> Result<bool, Trouble> {
     Ok(service.vips.iter().any(|vip| is_here(vip, &present)))
 }
 
-fn is_here(vip: &Vip, present: &[(String, std::net::IpAddr)]) -> bool {
-    present.iter().any(|(interface, address)| *interface == vip.interface && *address == vip.address)
+fn is_here(vip: &Vip, present: &[Carried]) -> bool {
+    present.iter().any(|one| is(vip, one))
+}
+
+/// With whatever prefix somebody may have added it.
+fn is(vip: &Vip, one: &Carried) -> bool {
+    (&one.interface, one.address) == (&vip.interface, vip.address)
 }
 
 /// Asks who has the addresses. Nobody may, now that this node is Primary.
@@ -158,6 +163,11 @@ impl Step for Remove {
         format!("remove {}", vips.join(", "))
     }
 
+    /// The volume is given up all the same, and [`Withdraw`] tries again.
+    fn optional(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<Option<String>, Trouble> {
         Ok((!any_here(&self.0.service)?).then(|| "not here".into()))
     }
@@ -167,10 +177,88 @@ impl Step for Remove {
     }
 }
 
-fn remove(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
-    let present = interfaces::addresses()?;
-    for vip in scene.service.vips.iter().filter(|vip| is_here(vip, &present)) {
-        addresses::remove(vip.address, vip.prefix, &vip.interface, turn.left()).map_err(trouble(vip))?;
+/// Nothing is served here any more: sees that no address has stayed, which clients would ask in vain.
+pub(super) struct Withdraw(pub(super) Arc<Scene>);
+
+impl Step for Withdraw {
+    fn name(&self) -> &'static str {
+        "withdraw"
     }
-    Ok("removed".into())
+
+    fn intention(&self) -> String {
+        "see that no address has stayed".into()
+    }
+
+    fn check(&self) -> Result<Option<String>, Trouble> {
+        Remove(Arc::clone(&self.0)).check()
+    }
+
+    fn act(&self, turn: &Turn) -> Result<String, Trouble> {
+        let advice =
+            |trouble| format!("the volume is given up and the address is not: {trouble}; remove it by hand");
+        remove(&self.0, turn).map_err(|trouble| Trouble::stuck(advice(trouble)))
+    }
+}
+
+/// One that cannot be removed keeps no other.
+fn remove(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
+    let mut removed = Ok("removed".to_owned());
+    for one in interfaces::addresses()?.iter().filter(|one| scene.service.vips.iter().any(|vip| is(vip, one)))
+    {
+        let Carried { interface, address, prefix } = one;
+        if let Err(error) = addresses::remove(*address, *prefix, interface, turn.left()) {
+            removed = Err(trouble(format_args!("{address}/{prefix} dev {interface}"))(error));
+        }
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::here::Here;
+
+    /// A service with two addresses of a network of their own.
+    fn scene() -> Arc<Scene> {
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; \
+                    vip 10.0.0.100/24 dev lo; vip 10.0.0.101/24 dev lo; vip fd00::100/64 dev lo; }";
+        let service = Config::parse(Path::new("nfs.conf"), text).unwrap().services.remove(0);
+        let tandem = tandem_control::RuntimeDir::new("/no/such");
+        Scene::new(service, Here { tandem, config_file: "nfs.conf".into() }, None)
+    }
+
+    #[test]
+    #[ignore = "needs root and ip"]
+    fn addresses_go_however_they_were_added_and_whoever_is_quicker() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let ip = |arguments: &str| {
+            let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {arguments}");
+        };
+        ip("link set lo up");
+        for addresses in [
+            // The first takes the second along.
+            &["10.0.0.100/24", "10.0.0.101/24", "fd00::100/64 nodad"][..],
+            // As keepalived adds them, once more, with a label, and with another end.
+            &["10.0.0.100/32", "10.0.0.100/24", "10.0.0.101/32 label lo:vip", "fd00::100/128 nodad"],
+            &["10.0.0.101 peer 10.0.0.7/32"],
+        ] {
+            fs::write("/proc/sys/net/ipv4/conf/lo/promote_secondaries", "0").unwrap();
+            for address in addresses {
+                ip(&format!("address add dev lo {address}"));
+            }
+            let scene = scene();
+            assert!(any_here(&scene.service).unwrap(), "{addresses:?}");
+            let turn = Turn::new(Duration::from_secs(30), Cancel::default());
+            assert_eq!(Remove(Arc::clone(&scene)).act(&turn), Ok("removed".into()), "{addresses:?}");
+            assert!(!any_here(&scene.service).unwrap(), "{addresses:?}");
+        }
+    }
 }

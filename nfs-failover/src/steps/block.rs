@@ -92,7 +92,11 @@ fn send_away(service: &Service, turn: &Turn) -> Result<(), Trouble> {
 }
 
 /// Opens the ports.
-pub(super) struct Unblock(pub(super) Arc<Scene>);
+pub(super) struct Unblock {
+    pub(super) scene: Arc<Scene>,
+    /// Somebody is to be served here.
+    pub(super) is_vital: bool,
+}
 
 impl Step for Unblock {
     fn name(&self) -> &'static str {
@@ -103,12 +107,16 @@ impl Step for Unblock {
         "open the ports".into()
     }
 
+    fn optional(&self) -> bool {
+        !self.is_vital
+    }
+
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        open(&self.0.service, turn).map(|()| "ports open".into())
+        open(&self.scene.service, turn).map(|()| "ports open".into())
     }
 
     fn undo(&self, turn: &Turn) -> Result<(), Trouble> {
-        close(&self.0.service, BOTH, turn)
+        close(&self.scene.service, BOTH, turn)
     }
 }
 

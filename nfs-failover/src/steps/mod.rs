@@ -124,7 +124,7 @@ pub fn promote(scene: &Arc<Scene>) -> Plan {
         hook::start(scene()),
         Some(Arc::new(address::Add(scene()))),
         notify::notify(scene()),
-        Some(Arc::new(block::Unblock(scene()))),
+        Some(Arc::new(block::Unblock { scene: scene(), is_vital: true })),
         Some(Arc::new(clients::Tickle(scene()))),
         notify::watch(scene()),
         Some(Arc::new(keep::Keep(scene()))),
@@ -133,7 +133,8 @@ pub fn promote(scene: &Arc<Scene>) -> Plan {
     Plan { name: "promote", service, steps: steps.into_iter().flatten().collect(), undo_on_failure: true }
 }
 
-/// Makes this node a clean secondary, whatever is up.
+/// Makes this node a clean secondary, whatever is up. Only what keeps it from that ends the plan: a node that is left with the
+/// volume or an address has to be fenced.
 pub fn demote(scene: &Arc<Scene>) -> Plan {
     let scene = || Arc::clone(scene);
     let steps: Vec<Option<Arc<dyn Step>>> = vec![
@@ -149,8 +150,28 @@ pub fn demote(scene: &Arc<Scene>) -> Plan {
         Some(Arc::new(unmount::Unmount(scene()))),
         Some(Arc::new(role::Secondary(scene()))),
         Some(Arc::new(clients::Drop(scene()))),
-        Some(Arc::new(block::Unblock(scene()))),
+        Some(Arc::new(address::Withdraw(scene()))),
+        Some(Arc::new(block::Unblock { scene: scene(), is_vital: false })),
     ];
     let service = scene().service.name.clone();
     Plan { name: "demote", service, steps: steps.into_iter().flatten().collect(), undo_on_failure: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn only_the_volume_and_the_address_end_a_demotion_before_its_time() {
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server ganesha; \
+                    state /srv/nfs/.state; export \"/srv/nfs/data 10.0.0.0/24(rw,sync)\"; \
+                    hooks { stop /bin/true; } vip 10.0.0.100/24 dev eth0; }";
+        let service = Config::parse("nfs.conf".as_ref(), text).unwrap().services.remove(0);
+        let tandem = tandem_control::RuntimeDir::new("/no/such");
+        let scene = Scene::new(service, Here { tandem, config_file: "nfs.conf".into() }, None);
+        let vital: Vec<&str> =
+            demote(&scene).steps.iter().filter(|step| !step.optional()).map(|step| step.name()).collect();
+        assert_eq!(vital, ["unmount", "secondary", "withdraw"]);
+    }
 }

@@ -30,6 +30,7 @@ mod quorum;
 mod scripts;
 mod servers;
 mod site;
+mod stuck;
 mod switch;
 #[path = "../e2e/wait.rs"]
 mod wait;
