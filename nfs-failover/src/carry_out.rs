@@ -65,6 +65,14 @@ impl Way {
             (Ending::Halfway, Way::Demote) | (Ending::MustFence, _) => State::MustFence,
         }
     }
+
+    /// What is noted when it could not even begin: whatever holds it up has the volume, perhaps.
+    pub(crate) fn refused(self, before: State) -> State {
+        match self {
+            Way::Promote => before,
+            Way::Demote => State::MustFence,
+        }
+    }
 }
 
 impl fmt::Display for Way {
@@ -86,16 +94,10 @@ pub fn carry_out(
     let (here, name) = (&scene.here, &scene.service.name);
     let lock = here.lock(name, LOCK_LIMIT).map_err(trouble("another plan of this service is under way"))?;
     scene.set_lock(Some(lock.try_clone().map_err(trouble("the lock"))?));
-    // What is so is so, even if it cannot be noted.
-    let note = |state: State, why| {
-        if let Err(error) = here.set_standing(name, state, why) {
-            eprintln!("{name}: noting that it is {}: {error}", state.as_str());
-        }
-    };
     let before = here.standing(name).state;
     let under_way = way.under_way(before);
     if under_way != before {
-        note(under_way, None);
+        note(scene, under_way, None);
     }
     let mut report = run(&way.plan(scene), &mut FileJournal::new(here.file(name, "journal")), cancel, log);
     scene.set_lock(None);
@@ -108,11 +110,46 @@ pub fn carry_out(
     let noted = here.standing(name);
     let state = way.ended(noted.state, report.ending);
     let why = noted.why.filter(|_| state == State::MustFence);
-    note(state, report.why.clone().or(why));
-    if let Err(trouble) = LastResort::default().consider(scene.service.on_stuck, &report) {
+    note(scene, state, report.why.clone().or(why));
+    consider_last_resort(scene, &report);
+    Ok(report)
+}
+
+/// What comes of a plan that could not begin, for the service, which alone moves what it keeps: what a killed plan has left
+/// running has the lock.
+pub(crate) fn refused(scene: &Arc<Scene>, way: Way, why: &Trouble) {
+    let name = &scene.service.name;
+    let before = scene.here.standing(name).state;
+    let state = way.refused(before);
+    if state == before {
+        return;
+    }
+    note(scene, state, Some(why.message.clone()));
+    consider_last_resort(
+        scene,
+        &Report {
+            plan: way.plan(scene).name,
+            service: name.clone(),
+            ending: Ending::MustFence,
+            why: Some(why.message.clone()),
+            took_ms: LOCK_LIMIT.as_millis() as u64,
+            lines: Vec::new(),
+        },
+    );
+}
+
+/// What is so is so, even if it cannot be noted.
+fn note(scene: &Scene, state: State, why: Option<String>) {
+    let name = &scene.service.name;
+    if let Err(error) = scene.here.set_standing(name, state, why) {
+        eprintln!("{name}: noting that it is {}: {error}", state.as_str());
+    }
+}
+
+fn consider_last_resort(scene: &Scene, report: &Report) {
+    if let Err(trouble) = LastResort::default().consider(scene.service.on_stuck, report) {
         eprintln!("{trouble}");
     }
-    Ok(report)
 }
 
 #[cfg(test)]
@@ -129,6 +166,12 @@ mod tests {
         // Once it is cleared, it is as it is found to be.
         assert_eq!(Way::Demote.under_way(State::Failed), State::Demoting);
         assert_eq!(Way::Demote.ended(State::Failed, Ending::Done), State::Secondary);
+    }
+
+    #[test]
+    fn a_demotion_that_could_not_begin_calls_for_fencing_and_a_promotion_changes_nothing() {
+        assert_eq!(Way::Demote.refused(State::Promoting), State::MustFence);
+        assert_eq!(Way::Promote.refused(State::Promoting), State::Promoting);
     }
 
     #[test]

@@ -279,6 +279,8 @@ impl Machine {
                 self.is_down();
                 self.set_back(reason, now_ms, outputs);
             }
+            (Way::Promote, Outcome::Refused(_)) if seeded!(self, TakesRefusedForDown) => self.is_down(),
+            (Way::Promote, Outcome::Refused(reason)) => self.set_back(reason, now_ms, outputs),
             (Way::Promote, Outcome::Halfway(_)) if seeded!(self, TakesHalfwayForDown) => self.is_down(),
             // A demotion may still get rid of what a promotion could not undo.
             (Way::Promote, Outcome::Halfway(reason)) => {
@@ -287,7 +289,7 @@ impl Machine {
                 self.set_back(reason, now_ms, outputs);
             }
             (_, Outcome::Stuck(reason))
-            | (Way::Demote, Outcome::Failed(reason) | Outcome::Halfway(reason)) => {
+            | (Way::Demote, Outcome::Refused(reason) | Outcome::Failed(reason) | Outcome::Halfway(reason)) => {
                 self.is_stuck(reason, now_ms, outputs)
             }
             (Way::Demote, Outcome::Cancelled) => self.settled = Settled::Unknown,

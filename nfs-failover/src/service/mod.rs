@@ -58,6 +58,8 @@ impl fmt::Display for Wish {
 pub enum Outcome {
     /// All of it was done.
     Done,
+    /// It did not begin: what there is of the service is what it was.
+    Refused(String),
     /// A step failed, and what came before it was undone.
     Failed(String),
     /// A step failed, and something is left that was to be gone.

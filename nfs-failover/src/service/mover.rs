@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Found, Mover, Outcome, monitor};
-use crate::carry_out::{Way, carry_out};
+use crate::carry_out::{Way, carry_out, refused};
 use crate::check::complaints_here;
 use crate::config::Service;
 use crate::here::{Here, Standing, State};
@@ -58,7 +58,10 @@ impl Mover for Plans {
     fn run(&self, which: Way, cancel: &Cancel) -> Outcome {
         let report = match carry_out(&self.0, which, cancel, &mut |line| println!("{line}")) {
             Ok(report) => report,
-            Err(trouble) => return Outcome::Failed(trouble.message),
+            Err(trouble) => {
+                refused(&self.0, which, &trouble);
+                return Outcome::Refused(trouble.message);
+            }
         };
         let why = || report.why.clone().unwrap_or_default();
         match report.ending {

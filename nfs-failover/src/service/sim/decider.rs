@@ -11,7 +11,8 @@ use crate::here::State;
 const STEP_BACK_MS: u64 = 6_000;
 const ELECT_INTERVAL_MS: u64 = 1_000;
 const LOOK_INTERVAL_MS: u64 = 10_000;
-const OLD_WISHES_MS: u64 = 200_000;
+/// For a program that a killed plan has left to end, and for all holds after that.
+const OLD_WISHES_MS: u64 = 400_000;
 
 /// What is wanted when all trouble is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -59,6 +59,8 @@ bugs! {
     TriesAgainForOperator,
     /// A peer that was elected is not given way.
     IgnoresYield,
+    /// After a promotion that could not begin, nothing is thought to be there.
+    TakesRefusedForDown,
     /// What is left of a promotion counts as nothing.
     TakesHalfwayForDown,
     /// A demotion that was killed is not finished.

@@ -24,6 +24,8 @@ pub(super) struct Letter {
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) way: Way,
+    /// It waits for the lock.
+    pub(super) waits: bool,
     pub(super) cancelled: bool,
     /// It is being taken back, and why.
     pub(super) undoing: Option<Outcome>,
@@ -48,6 +50,8 @@ pub(super) struct Node {
     pub(super) standing: Standing,
     pub(super) has_journal: bool,
     pub(super) level: u8,
+    /// A killed plan has left a program running until then, which has its lock.
+    pub(super) locked_until_ms: u64,
     /// Requests wait until the peer is fenced.
     pub(super) is_frozen: bool,
     /// The other node has gone on without this one.
@@ -81,6 +85,7 @@ impl Node {
         (self.newest, self.spent) = (None, None);
         (self.standing, self.has_journal) = (Standing::default(), false);
         (self.level, self.is_frozen, self.is_on) = (NOTHING, false, false);
+        self.locked_until_ms = 0;
         self.onlooker.power_off(now_ms);
     }
 }

@@ -119,6 +119,7 @@ impl Onlooker {
             self.spend();
         }
         match (plan, outcome) {
+            (Way::Promote, Outcome::Refused(_)) => {}
             (Way::Promote, Outcome::Done) => (self.left, self.up_since_ms) = (Left::All, now_ms),
             (Way::Demote, Outcome::Done) | (Way::Promote, Outcome::Cancelled | Outcome::Failed(_)) => {
                 (self.left, self.leaving, self.has_to_be_demoted) = (Left::Nothing, false, false);
@@ -127,7 +128,7 @@ impl Onlooker {
         }
         self.must_fence |= match outcome {
             Outcome::Stuck(_) => true,
-            Outcome::Halfway(_) | Outcome::Failed(_) => plan == Way::Demote,
+            Outcome::Refused(_) | Outcome::Halfway(_) | Outcome::Failed(_) => plan == Way::Demote,
             Outcome::Done | Outcome::Cancelled => false,
         };
         if !matches!(outcome, Outcome::Done | Outcome::Cancelled) {

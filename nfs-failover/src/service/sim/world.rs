@@ -14,6 +14,8 @@ use crate::plan::Ending;
 
 /// A peer that was asked to demote is waited for.
 const PATIENCE_MS: u64 = 15_000;
+/// Whoever has the lock is waited for.
+const LOCK_MS: u64 = 90_000;
 /// When everything is mended and decided, all is quiet after so long.
 const QUIET_AFTER_MS: u64 = 400_000;
 const END_MS: u64 = 600_000;
@@ -56,6 +58,8 @@ pub(super) struct Weather {
     pub(super) sticking: u64,
     /// Out of a thousand moments in which the service has something to do, so many are its last.
     pub(super) killing: u64,
+    /// Out of a thousand promotions that are killed, so many leave a program that takes its time, such as mount(8).
+    pub(super) hanging: u64,
     /// Each node has a UCARP beside all others that meddle.
     pub(super) has_ucarp: bool,
 }
@@ -102,6 +106,7 @@ impl World {
             sticking: often(&[0, 0, 200]),
             killing: often(&[0, 0, 30]),
             has_ucarp: often(&[0, 1]) == 1,
+            hanging: often(&[0, 500]),
         };
         World {
             now_ms: 0,
@@ -308,14 +313,18 @@ impl World {
         match output {
             Output::Spend => self.nodes[node].spent = self.nodes[node].read.or(self.nodes[node].spent),
             Output::Start(way) => {
-                let Node { standing, has_journal, run, plan, .. } = &mut self.nodes[node];
-                standing.state = way.under_way(standing.state);
-                *has_journal = true;
+                let Node { run, plan, .. } = &mut self.nodes[node];
                 *plan += 1;
-                let patience_ms = self.now_ms + PATIENCE_MS;
-                *run =
-                    Some(Run { way: *way, cancelled: false, undoing: None, has_asked: false, patience_ms });
-                self.step_later(node);
+                let (way, waits) = (*way, true);
+                *run = Some(Run {
+                    way,
+                    waits,
+                    cancelled: false,
+                    undoing: None,
+                    has_asked: false,
+                    patience_ms: 0,
+                });
+                self.wait_for_lock(node);
             }
             Output::Cancel => {
                 if let Some(run) = &mut self.nodes[node].run {
@@ -327,8 +336,41 @@ impl World {
         }
     }
 
+    /// As [`crate::carry_out`] does it.
+    fn wait_for_lock(&mut self, node: usize) {
+        let Node { locked_until_ms, plan, .. } = self.nodes[node];
+        match locked_until_ms.saturating_sub(self.now_ms) {
+            0 => self.begin(node),
+            ms => self.after(ms.min(LOCK_MS), node, Event::Step(plan)),
+        }
+    }
+
+    fn begin(&mut self, node: usize) {
+        let Node { standing, has_journal, run: Some(run), .. } = &mut self.nodes[node] else { return };
+        (run.waits, run.patience_ms) = (false, self.now_ms + PATIENCE_MS);
+        standing.state = run.way.under_way(standing.state);
+        *has_journal = true;
+        self.step_later(node);
+    }
+
+    fn refuse(&mut self, node: usize) {
+        let Node { standing, run, life, .. } = &mut self.nodes[node];
+        let Some(run) = run.take() else { return };
+        standing.state = run.way.refused(standing.state);
+        let (life, why) = (*life, "another plan is under way".to_owned());
+        self.after(0, node, Event::Input(Input::Ended(Outcome::Refused(why)), life));
+    }
+
     pub(super) fn kill(&mut self, node: usize) {
         self.say(node, "the service is killed");
+        let promotes = |run: &Run| (run.way, run.waits, &run.undoing) == (Way::Promote, false, &None);
+        let Node { run, level, .. } = &self.nodes[node];
+        let has_program = *level >= PRIMARY && run.as_ref().is_some_and(promotes);
+        if has_program && self.chance.permille(self.weather.hanging) {
+            self.say(node, "what it has started goes on");
+            let ms = self.chance.between(1, 200_000);
+            self.nodes[node].locked_until_ms = self.now_ms + ms;
+        }
         self.nodes[node].kill();
         let ms = self.chance.between(10, 10_000);
         self.after(ms, node, Event::Start);
@@ -346,6 +388,8 @@ impl World {
     fn step(&mut self, node: usize) {
         let Some(run) = self.nodes[node].run.clone() else { return };
         match (run.way, run.undoing) {
+            _ if run.waits && self.now_ms < self.nodes[node].locked_until_ms => self.refuse(node),
+            _ if run.waits => self.begin(node),
             (Way::Demote, _) => self.go_down(node, Outcome::Done),
             (Way::Promote, Some(why)) => self.go_down(node, why),
             (Way::Promote, None) if run.cancelled => self.undo(node, Outcome::Cancelled),
