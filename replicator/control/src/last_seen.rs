@@ -33,15 +33,17 @@ impl LastSeen {
         self.write(disk, &LastPlace { device_id, ends: vec![disk_bytes] })
     }
 
-    /// The metadata may move to where the disk ends that has grown so large.
-    pub fn may_move(&self, disk: &Path, disk_bytes: u64) -> io::Result<()> {
-        match self.read(disk) {
-            Some(mut last) if !last.ends.contains(&disk_bytes) => {
-                last.ends.push(disk_bytes);
-                self.write(disk, &last)
+    /// The metadata, which is where `used` says, may move to where the disk ends that has grown so large. It must not if that
+    /// cannot be noted.
+    pub fn may_move(&self, disk: &Path, used: &LastPlace, disk_bytes: u64) -> io::Result<()> {
+        let noted = self.read(disk).filter(|last| last.device_id == used.device_id);
+        let mut last = noted.unwrap_or(LastPlace { device_id: used.device_id, ends: Vec::new() });
+        for end in used.ends.iter().chain([&disk_bytes]) {
+            if !last.ends.contains(end) {
+                last.ends.push(*end);
             }
-            _ => Ok(()),
         }
+        self.write(disk, &last)
     }
 
     /// The metadata is destroyed, wherever it was.
@@ -83,11 +85,10 @@ mod tests {
         let (one, other) = (Path::new("/dev/a/b"), Path::new("/dev/a%2Fb"));
         assert_eq!(last_seen.read(one), None);
         last_seen.found(one, 0xfedc_ba98_7654_3210, 1 << 40).unwrap();
-        last_seen.may_move(one, 1 << 41).unwrap();
-        let last = LastPlace { device_id: 0xfedc_ba98_7654_3210, ends: vec![1 << 40, 1 << 41] };
+        let used = LastPlace { device_id: 0xfedc_ba98_7654_3210, ends: vec![1 << 40] };
+        last_seen.may_move(one, &used, 1 << 41).unwrap();
+        let last = LastPlace { ends: vec![1 << 40, 1 << 41], ..used };
         assert_eq!((last_seen.read(one), last_seen.read(other)), (Some(last), None));
-        last_seen.may_move(other, 4096).unwrap();
-        assert_eq!(last_seen.read(other), None, "nobody knows whose it would be");
         last_seen.found(one, 7, 1 << 41).unwrap();
         assert_eq!(last_seen.read(one), Some(LastPlace { device_id: 7, ends: vec![1 << 41] }));
         last_seen.forget(one).unwrap();
@@ -95,6 +96,24 @@ mod tests {
         assert_eq!(last_seen.read(one), None);
         fs::write(last_seen.0.join(name_of(other)), "0000000000000007 1048").unwrap();
         assert_eq!(last_seen.read(other), None, "half a line says nothing");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Nothing was noted when the disk was taken into use, or it was another disk's: there was no room in /var.
+    #[test]
+    fn a_move_is_noted_where_nothing_was_or_does_not_begin() {
+        let folder = std::env::temp_dir().join(format!("tandem-no-room-{}", std::process::id()));
+        let last_seen = LastSeen::of(&RuntimeDir::new(&folder));
+        let disk = Path::new("/dev/disk");
+        let used = LastPlace { device_id: 7, ends: vec![4096] };
+        fs::create_dir_all(last_seen.0.parent().unwrap()).unwrap();
+        fs::write(&last_seen.0, "in the way").unwrap();
+        assert!(last_seen.may_move(disk, &used, 8192).is_err());
+        fs::remove_file(&last_seen.0).unwrap();
+        last_seen.may_move(disk, &used, 8192).unwrap();
+        assert_eq!(last_seen.read(disk), Some(LastPlace { device_id: 7, ends: vec![4096, 8192] }));
+        last_seen.may_move(disk, &LastPlace { device_id: 8, ends: vec![12288] }, 16384).unwrap();
+        assert_eq!(last_seen.read(disk), Some(LastPlace { device_id: 8, ends: vec![12288, 16384] }));
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -141,7 +141,7 @@ pub enum Input {
     },
     /// How large the disk is now: to be given on [`Output::MeasureDisk`], and before [`Input::PeerConnected`], for the disk may
     /// have grown meanwhile. Not without a disk.
-    DiskMeasured(Measured),
+    DiskMeasured(Result<Measured, DiskError>),
     /// `resync-after`: the resync of another resource comes first, or no longer.
     ResyncMustWait(bool),
     /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.

@@ -92,7 +92,7 @@ impl World {
             last.ends.push(backing_bytes);
         }
         let measured = Measured { backing_bytes, meta_bytes, limit_bytes: None };
-        self.feed(n, Input::DiskMeasured(measured))
+        self.feed(n, Input::DiskMeasured(Ok(measured)))
     }
 
     /// The metadata of a disk that is taken into use.

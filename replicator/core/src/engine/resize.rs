@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::persist::Version;
-use crate::io::{Device, DiskOpKind, Level, Measured, Output};
-use crate::metadata::{ActivityLogState, Geometry, Metadata, NotMoved, Placement, RING_BYTES};
+use crate::io::{Device, DiskError, DiskOpKind, Level, Measured, Output};
+use crate::metadata::{ActivityLogState, Geometry, LastPlace, Metadata, NotMoved, Placement, RING_BYTES};
 use crate::seeded;
 use crate::state::DiskState;
 use crate::units::{ByteRange, NodeId};
@@ -68,13 +68,24 @@ impl Engine {
         }
     }
 
-    /// The driver tells how large the disk is.
-    pub(super) fn disk_measured(&mut self, measured: Measured) {
+    /// The driver tells how large the disk is, or why nobody may know.
+    pub(super) fn disk_measured(&mut self, measured: Result<Measured, DiskError>) {
         if !self.disk.is_usable() {
             return;
         }
         self.disk.growth.measuring = false;
-        self.disk.growth.obstacle = self.use_room(measured).err().map(|why| why.to_string());
+        let used = measured.map_err(|why| why.to_string());
+        let used = used.and_then(|measured| self.use_room(measured).map_err(|why| why.to_string()));
+        self.disk.growth.obstacle = used.err();
+    }
+
+    /// Where the metadata of the attached disk lies, if it is internal: before it moves, that must be known outside of the
+    /// disk.
+    pub fn internal_metadata(&self) -> Option<LastPlace> {
+        let metadata = self.disk.metadata.as_ref()?;
+        let is_internal = metadata.geometry.placement == Placement::Internal;
+        let (device_id, end) = (metadata.superblock.device_id, metadata.place().end());
+        is_internal.then(|| LastPlace { device_id, ends: vec![end] })
     }
 
     fn use_room(&mut self, measured: Measured) -> Result<(), NotMoved> {

@@ -173,7 +173,7 @@ impl Metadata {
     }
 
     /// What internal metadata takes.
-    fn place(&self) -> ByteRange {
+    pub(crate) fn place(&self) -> ByteRange {
         let end = self.geometry.superblock_offsets[0] + SUPERBLOCK_BYTES as u64;
         ByteRange::new(self.geometry.bitmap_offset, end - self.geometry.bitmap_offset)
     }

@@ -277,7 +277,7 @@ impl Pair {
     pub(crate) fn tell_size(&mut self, n: usize) {
         let backing_bytes = self.nodes[n].disk.size_bytes();
         let measured = Measured { backing_bytes, meta_bytes: backing_bytes, limit_bytes: None };
-        self.nodes[n].engine.handle(self.now, Input::DiskMeasured(measured));
+        self.nodes[n].engine.handle(self.now, Input::DiskMeasured(Ok(measured)));
     }
 
     /// The node's disk fails the operation that is so many away, and no other.

@@ -15,8 +15,8 @@ use tandem_control::{LastSeen, ResourceSpec};
 use tandem_core::io::{DiskError, Measured};
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{
-    LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, bring_to_end, check_stamp, check_volumes,
-    load, read_undo_log,
+    LastPlace, LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, bring_to_end, check_stamp,
+    check_volumes, load, read_undo_log,
 };
 use tandem_core::refusal::METADATA_IO_ERROR;
 use tandem_core::units::BLOCK_BYTES;
@@ -166,11 +166,10 @@ fn bring_metadata_to_end(
     pool: &BufferPool,
 ) -> Result<u64, LoadError> {
     let last = last_seen.read(&disk.path);
-    // Whatever comes of this attempt: the next one must look there, too.
-    last_seen.may_move(&disk.path, disk.size_bytes).map_err(|error| {
-        let path = disk.path.display();
-        LoadError::Io(DiskError(format!("cannot note where the meta-data of {path} is: {error}")))
-    })?;
+    if let Some(last) = &last {
+        // Whatever comes of this attempt: the next one must look there, too.
+        last_seen.may_move(&disk.path, last, disk.size_bytes).map_err(|error| not_noted(disk, &error))?;
+    }
     let used_bytes = bring_to_end(&mut MetadataReader { backing: disk, pool }, last.as_ref(), spec.node.id)?;
     let (resource, path, bytes) = (spec.name.as_str(), disk.path.display(), disk.size_bytes);
     if used_bytes < bytes {
@@ -206,22 +205,41 @@ fn remember(disk: &Backing, last_seen: &LastSeen, device_id: u64) {
     }
 }
 
-/// How large the disks are now: as large as they were, if that cannot be found out, or the metadata's next place cannot be noted.
-pub(crate) fn measure(disks: &Disks, spec: &ResourceSpec, last_seen: &LastSeen) -> Measured {
-    let size = |backing: &Backing| (&*backing.file).seek(SeekFrom::End(0));
+fn not_noted(disk: &Backing, error: &io::Error) -> DiskError {
+    DiskError(format!("cannot note where the meta-data of {} is: {error}", disk.path.display()))
+}
+
+/// How large the disks are now. Internal metadata, which is where `used` says, may move to the end of one that has grown: an
+/// error if that cannot be noted.
+pub(crate) fn measure(
+    disks: &Disks,
+    spec: &ResourceSpec,
+    last_seen: &LastSeen,
+    used: Option<LastPlace>,
+) -> Result<Measured, DiskError> {
     let first = &disks.data[0];
-    let measured = size(first).and_then(|backing_bytes| {
-        if spec.volume.meta_disk.is_none() {
-            last_seen.may_move(&first.path, backing_bytes)?;
+    let measured = size_now(first).and_then(|backing_bytes| {
+        let blocks = backing_bytes / BLOCK_BYTES;
+        if let Some(used) = used.filter(|used| used.ends.iter().all(|end| end / BLOCK_BYTES < blocks)) {
+            last_seen
+                .may_move(&first.path, &used, backing_bytes)
+                .map_err(|error| not_noted(first, &error))?;
         }
-        Ok((backing_bytes, size(&disks.meta)?))
+        Ok(Measured {
+            backing_bytes,
+            meta_bytes: size_now(&disks.meta)?,
+            limit_bytes: spec.volume.size_bytes,
+        })
     });
-    let (backing_bytes, meta_bytes) = measured.unwrap_or_else(|error| {
+    measured.inspect_err(|error| {
         let (resource, path) = (spec.name.as_str(), first.path.display());
         tracing::warn!(resource, %path, "is used as large as it was: {error}");
-        (first.size_bytes, disks.meta.size_bytes)
-    });
-    Measured { backing_bytes, meta_bytes, limit_bytes: spec.volume.size_bytes }
+    })
+}
+
+fn size_now(disk: &Backing) -> Result<u64, DiskError> {
+    let size = (&*disk.file).seek(SeekFrom::End(0));
+    size.map_err(|error| DiskError(format!("cannot find out the size of {}: {error}", disk.path.display())))
 }
 
 /// Opens the file for undo logs, and goes on with the log of a resync that was interrupted.

@@ -244,7 +244,8 @@ impl EventLoop {
     /// Whatever the metadata's place will be: whoever opens the disk next finds it.
     fn measure_disk(&mut self) {
         if let Some(disks) = &self.disks {
-            let measured = backing::measure(disks, &self.spec, &self.links.last_seen);
+            let used = self.engine.internal_metadata();
+            let measured = backing::measure(disks, &self.spec, &self.links.last_seen, used);
             self.inputs.push_back(Input::DiskMeasured(measured));
         }
     }
