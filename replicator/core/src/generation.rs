@@ -463,6 +463,7 @@ mod tests {
                     role,
                     disk,
                     disk_bytes: 0,
+                    growable_bytes: 0,
                     agreed_bytes: 0,
                     generations: Generations { current, history },
                     bitmap_id,

@@ -139,8 +139,8 @@ pub enum Input {
         /// How it ended.
         outcome: HandlerOutcome,
     },
-    /// How large the disk is now: to be given on [`Output::MeasureDisk`], and before [`Input::PeerConnected`], for the disk may
-    /// have grown meanwhile. Not without a disk.
+    /// How large the disk is now: to be given on [`Output::MeasureDisk`], and before [`Input::PeerConnected`]: it may
+    /// have grown, and the peer's volume with its disk. Not without a disk.
     DiskMeasured(Result<Measured, DiskError>),
     /// `resync-after`: the resync of another resource comes first, or no longer.
     ResyncMustWait(bool),

@@ -176,6 +176,8 @@ mutations! {
     ForgetsWhatPeerMarked,
     /// Metadata that moves is cleared at its old place before it is at the new one.
     WipesBeforeMoving,
+    /// Metadata moves whenever the disk has grown, although nobody said `resize`.
+    MovesUnasked,
     /// Metadata that moves leaves the activity log behind.
     MovesWithoutLog,
     /// What is new of a volume that has grown is not marked.

@@ -21,6 +21,7 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         role: Role::Secondary,
         disk: DiskState::UpToDate,
         disk_bytes: 1 << 20,
+        growable_bytes: 1 << 20,
         agreed_bytes: 1 << 20,
         generations: Generations { current, history },
         bitmap_id,

@@ -41,6 +41,7 @@ fn one_of_each() -> Vec<Message> {
             role: Role::Primary,
             disk: DiskState::UpToDate,
             disk_bytes: 1,
+            growable_bytes: 2,
             agreed_bytes: 2,
             generations: Generations { current: 3, history },
             bitmap_id: 4,

@@ -60,7 +60,7 @@ impl Layout {
         }
     }
 
-    fn meta_start(&self) -> u64 {
+    pub(super) fn meta_start(&self) -> u64 {
         if self.internal { self.data_bytes } else { 0 }
     }
 }
@@ -73,16 +73,18 @@ pub struct SimDisk {
     pub(super) visible: usize,
     /// For whoever reads metadata, the device ends here.
     pub(super) ends_at: Option<u64>,
+    /// The device has grown by so much, which nobody has used.
+    pub(super) grown_by_mistake: u64,
     data: Zone<u64>,
-    meta: Zone<Bytes>,
+    pub(super) meta: Zone<Bytes>,
     /// The file for undo logs, on a device of its own.
     pub(super) undo: Zone<Bytes>,
     in_flight: Vec<InFlight>,
     /// Counts beginnings and completions, to tell what completed before what began.
-    clock: u64,
+    pub(super) clock: u64,
     /// Change whenever the view of the data, or of the metadata, does; they begin with 1.
     pub(super) data_version: u64,
-    meta_version: u64,
+    pub(super) meta_version: u64,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl SimDisk {
             layout,
             visible: sectors(layout.data_bytes),
             ends_at: None,
+            grown_by_mistake: 0,
             data: Zone::new(sectors(layout.data_bytes + layout.most_growth_bytes), 0),
             meta: Zone::new(sectors(layout.meta_bytes + meta_growth), Bytes::from_static(&[0; SECTOR])),
             undo: Zone::new(UNDO_BYTES / SECTOR, Bytes::from_static(&[0; SECTOR])),
@@ -195,21 +198,25 @@ impl SimDisk {
 
     /// An operation begins.
     pub fn begin(&mut self, op: DiskOp) {
-        self.check_volume(&op);
+        self.check_place(&op);
         self.clock += 1;
         self.in_flight.push(InFlight { op, began: self.clock });
     }
 
-    /// No operation on data touches two devices.
-    fn check_volume(&self, op: &DiskOp) {
-        let range = match (op.device, &op.kind) {
-            (Device::Data, DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. }) => *range,
-            (Device::Data, DiskOpKind::Write { offset, data, .. }) => {
-                ByteRange::new(*offset, data.len() as u64)
-            }
-            _ => return,
+    /// No operation on data touches two devices, and none goes beyond a device's end.
+    fn check_place(&self, op: &DiskOp) {
+        let (end, second_at) = match op.device {
+            Device::Data => (self.layout.backing_bytes(), self.layout.second_at),
+            Device::Meta => (self.layout.meta_device_bytes(), None),
+            Device::Undo => return,
         };
-        let crosses = self.layout.second_at.is_some_and(|at| range.offset < at && range.end() > at);
+        let range = match &op.kind {
+            DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. } => *range,
+            DiskOpKind::Write { offset, data, .. } => ByteRange::new(*offset, data.len() as u64),
+            DiskOpKind::Flush => return,
+        };
+        assert!(range.end() <= end, "an operation beyond the end: {range}");
+        let crosses = second_at.is_some_and(|at| range.offset < at && range.end() > at);
         assert!(!crosses, "an operation on two volumes: {range}");
     }
 

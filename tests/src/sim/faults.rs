@@ -78,8 +78,10 @@ kinds! {
     PauseSync,
     /// What was chosen for a resource that is up changes.
     Options,
-    /// Both disks grow, and the volume.
+    /// Both disks grow, or one, and the volume.
     Grow,
+    /// A disk grows, and is cut again: nobody has resized anything.
+    GrowByMistake,
     /// Requests are suspended, and resumed.
     Suspension,
     /// A node is disconnected and outdated, and connected again.
@@ -316,11 +318,11 @@ impl Plan {
     /// A copy of a disk is as large as the disk, and whoever resolves a split brain has a volume of one size.
     fn draw_growth(&mut self, prng: &mut Prng) {
         let grows = !self.split_brain && !self.two_volumes && self.weights[Kind::Truck as usize] == 0;
-        self.weights[Kind::Grow as usize] = match grows && prng.chance(1, 3) {
-            true => prng.between(1, 8),
-            false => 0,
-        };
-        if grows && self.weights[Kind::Grow as usize] > 4 {
+        let grows = grows && prng.chance(1, 3);
+        for kind in [Kind::Grow, Kind::GrowByMistake] {
+            self.weights[kind as usize] = if grows { prng.between(1, 8) } else { 0 };
+        }
+        if self.weights[Kind::Grow as usize] > 4 {
             self.weights[Kind::PowerLoss as usize] += 4;
             self.weights[Kind::PowerLossBoth as usize] += 2;
         }

@@ -25,7 +25,7 @@
 //! may overlap. They talk to the Primary only.
 //!
 //! **The administrator** knows everything. It connects and attaches, promotes and demotes, disconnects, detaches, and
-//! takes nodes down, at any moment, but never promotes a node while the other may be writing, nor one that lacks
+//! takes nodes down, at any moment, grows disks and volumes, and disks by mistake ([`resize`]), but never promotes a node while the other may be writing, nor one that lacks
 //! completed writes; unless fencing is resource-and-stonith: then it promotes what it likes ([`fencing`]). It suspends
 //! and resumes requests, undoes resyncs that were interrupted ([`undo`]), outdates disks, and carries copies of disks from node to node ([`truck`]). A few histories split the brain on purpose.
 //!
@@ -58,6 +58,7 @@ pub mod prng;
 mod report;
 mod resize;
 mod rot;
+mod script;
 mod split;
 mod trouble;
 mod truck;

@@ -1,16 +1,17 @@
 //! Disks that grow, and volumes that grow with them.
 
+use bytes::Bytes;
 use tandem_core::Engine;
 use tandem_core::io::{Input, Measured};
 use tandem_core::metadata::{self, LastPlace, LoadError, Metadata, Placement};
 use tandem_core::state::Role;
 use tandem_core::units::{ByteRange, NodeId, SECTOR_BYTES};
 
-use super::admin::Step;
-use super::disk::{SimDisk, sectors};
+use super::disk::{SECTOR, SimDisk, sectors};
 use super::errand::Errand;
 use super::faults::Kind;
 use super::oracle::Violation;
+use super::script::Step;
 use super::world::{DATA_BYTES, Event, World};
 
 /// What a disk grows by: more than its metadata takes.
@@ -25,8 +26,23 @@ impl SimDisk {
     pub fn grow(&mut self, bytes: u64, mut token: impl FnMut(usize) -> u64) {
         let old = self.layout.data_bytes + self.layout.grown_bytes;
         self.layout.grown_bytes += bytes;
+        self.grown_by_mistake = 0;
         for sector in sectors(ByteRange::new(old, bytes)) {
             self.fill(sector, token(sector));
+        }
+    }
+
+    /// The device is as large as before it grew by so much.
+    fn cut(&mut self, bytes: u64) {
+        self.layout.grown_bytes -= bytes;
+        self.grown_by_mistake = 0;
+        if self.layout.internal {
+            // Of metadata that lay there nothing is left.
+            let first = ((self.layout.backing_bytes() - self.layout.meta_start()) / SECTOR_BYTES) as usize;
+            for sector in first..self.meta.view.len() {
+                self.meta.write(sector, Bytes::from_static(&[0xda; SECTOR]), true, self.clock);
+            }
+            self.meta_version += 1;
         }
     }
 
@@ -43,37 +59,82 @@ impl SimDisk {
 }
 
 impl World {
-    /// Both disks grow, and then the volume.
-    pub(super) fn grow_script(&mut self) -> Option<Vec<Step>> {
-        let n = self.prng.node();
-        let disks = self.nodes[0].disk.layout().grown_bytes < MOST_GROWTH_BYTES && self.prng.chance(2, 3);
-        let unused = self.size_bytes < DATA_BYTES + self.nodes[0].disk.layout().grown_bytes;
-        if !disks && !unused {
-            return None;
-        }
-        let pause = Step::Pause(self.prng.below(5_000));
-        let alone = self.prng.chance(1, 3);
-        let resize = Step::Do(n, Errand::Resize { assume_peer_has_space: alone });
-        let first = if disks { vec![Step::GrowDisks, pause] } else { Vec::new() };
-        Some([first, vec![resize]].concat())
+    fn grown_bytes(&self) -> [u64; 2] {
+        [0, 1].map(|n| self.nodes[n].disk.layout().grown_bytes)
     }
 
-    /// The administrator has given both nodes larger disks.
-    pub(super) fn grow_disks(&mut self) {
-        for n in 0..2 {
-            let diverged = self.plan.diverged;
-            let prng = &mut self.prng;
-            let whatever = |sector: usize| match diverged && prng.chance(1, 2) {
-                true => (0x4000 * (n as u64 + 1)) | sector as u64,
-                false => 0,
-            };
-            self.nodes[n].disk.grow(GROWTH_BYTES, whatever);
+    /// Both disks grow, or one, and then the volume.
+    pub(super) fn grow_script(&mut self) -> Option<Vec<Step>> {
+        let n = self.prng.node();
+        let wants = [0, 1].map(|n| self.grown_bytes()[n] < MOST_GROWTH_BYTES && self.prng.chance(2, 3));
+        let will_be = [0, 1].map(|n| self.grown_bytes()[n] + if wants[n] { GROWTH_BYTES } else { 0 });
+        let unused = self.size_bytes < DATA_BYTES + will_be[0].min(will_be[1]);
+        if wants == [false; 2] && !unused {
+            return None;
         }
-        self.trace(None, "disks grow", || format!("{GROWTH_BYTES} bytes"));
+        let mut steps: Vec<Step> = (0..2).filter(|n| wants[*n]).map(Step::GrowDisk).collect();
+        steps.push(Step::Pause(self.prng.below(5_000)));
+        // The administrator knows what the peer has.
+        let alone = will_be[n] <= will_be[1 - n] && self.prng.chance(1, 3);
+        steps.push(Step::Do(n, Errand::Resize { assume_peer_has_space: alone }));
+        Some(steps)
+    }
+
+    /// A disk grows, the nodes meet anew, and the disk is cut.
+    pub(super) fn mistake_script(&mut self) -> Option<Vec<Step>> {
+        let n = self.prng.node();
+        let pause = Step::Pause(self.prng.below(10_000));
+        let room = self.grown_bytes()[n] < MOST_GROWTH_BYTES;
+        (room && self.in_sync).then(|| vec![Step::GrowByMistake(n), Step::Flap, pause, Step::CutDisk(n)])
+    }
+
+    /// The administrator has given the node a larger disk.
+    pub(super) fn grow_disk(&mut self, n: usize) {
+        let diverged = self.plan.diverged;
+        let prng = &mut self.prng;
+        let whatever = |sector: usize| match diverged && prng.chance(1, 2) {
+            true => (0x4000 * (n as u64 + 1)) | sector as u64,
+            false => 0,
+        };
+        self.nodes[n].disk.grow(GROWTH_BYTES, whatever);
+        self.trace(Some(n), "disk grows", || format!("{GROWTH_BYTES} bytes"));
+    }
+
+    pub(super) fn grow_by_mistake(&mut self, n: usize) {
+        self.grow_disk(n);
+        self.nodes[n].disk.grown_by_mistake = GROWTH_BYTES;
+    }
+
+    /// The largest that the volume is on either node, as far as the disk knows or the engine.
+    fn agreed_bytes(&mut self) -> u64 {
+        let on_disk = [0, 1].map(|n| {
+            let probed = self.look_at_metadata(n, |disk, placement, _| metadata::probe(disk, placement));
+            probed.map_or(0, |superblock| superblock.agreed_bytes)
+        });
+        let known = self.nodes.iter().filter_map(|node| node.engine.as_ref()).map(Engine::size_bytes);
+        on_disk.into_iter().chain(known).fold(self.size_bytes, u64::max)
+    }
+
+    /// Nobody has said that the disk shall be used as large as it is: it need not be.
+    pub(super) fn cut_disk(&mut self, n: usize) -> Result<(), Violation> {
+        let bytes = std::mem::take(&mut self.nodes[n].disk.grown_by_mistake);
+        let room_bytes = DATA_BYTES + self.grown_bytes()[n] - bytes;
+        if bytes == 0 || self.agreed_bytes() > room_bytes {
+            return Ok(());
+        }
+        self.nodes[n].disk.cut(bytes);
+        self.trace(Some(n), "disk is cut", || format!("{bytes} bytes"));
+        let placement = self.placement();
+        let found = metadata::probe(&mut self.nodes[n].disk, placement);
+        found.map(|_| ()).map_err(|error| {
+            let text = format!("node {n} has moved its metadata, and nobody has said resize: {error}");
+            Violation::new("K7", text)
+        })
     }
 
     /// The engine wants to know how large its disk is.
     pub(super) fn asked_to_measure(&mut self, n: usize) {
+        self.nodes[n].disk.grown_by_mistake = 0;
         let delay = self.prng.below(500);
         let incarnation = self.nodes[n].incarnation;
         self.at(delay, Event::Measured { node: n, incarnation });
@@ -100,6 +161,7 @@ impl World {
         let (placement, node) = (self.placement(), NodeId(n as u8));
         let last = self.nodes[n].last_place.clone();
         let disk = &mut self.nodes[n].disk;
+        disk.grown_by_mistake = 0;
         let bytes = match placement {
             Placement::Internal => metadata::bring_to_end(disk, last.as_ref(), node)?,
             Placement::External => disk.layout().backing_bytes(),

@@ -7,11 +7,11 @@ use tandem_core::metadata;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::NodeId;
 
-use super::admin::Step;
 use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
 use super::oracle::Violation;
+use super::script::Step;
 use super::world::{DATA_BYTES, World};
 
 const PIECES: usize = 4;

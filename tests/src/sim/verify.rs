@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use tandem_core::io::Event;
 use tandem_core::state::{ReplicationState, Role};
 
-use super::admin::Step;
 use super::disk::sectors;
 use super::errand::Errand;
 use super::faults::Kind;
 use super::oracle::{Violation, undamaged};
 use super::rot::Condemned;
+use super::script::Step;
 use super::world::{self, DATA_BYTES, World};
 
 const SECTORS_PER_BLOCK: usize = 8;

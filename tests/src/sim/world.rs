@@ -15,7 +15,6 @@ use tandem_core::units::{CommandId, DiskOpId, HandlerId, NodeId, Timestamp};
 use tandem_core::wire::Message;
 use tandem_core::{Engine, refusal::CommandError};
 
-use super::admin::Script;
 use super::checks::Mask;
 use super::client::Completion;
 use super::disk::Layout;
@@ -28,6 +27,7 @@ use super::prng::Prng;
 use super::report::{self, Counts};
 use super::resize::MOST_GROWTH_BYTES;
 use super::rot::Condemned;
+use super::script::Script;
 use super::split::Act;
 use super::verify::Watch;
 

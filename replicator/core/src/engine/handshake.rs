@@ -114,7 +114,8 @@ impl Engine {
                 DiskState::Negotiating => self.disk_state_on_record(),
                 disk => disk,
             },
-            disk_bytes: metadata.map_or(0, |m| m.geometry.data_bytes),
+            disk_bytes: self.room_bytes(),
+            growable_bytes: self.larger_room_bytes(),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
             layout: self.layout().clone(),
             generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
@@ -188,6 +189,11 @@ impl Engine {
         }
         if let Some(step_down) = step_down {
             return self.begin_to_step_down(id, step_down);
+        }
+        if let Some(bytes) = agreed_bytes.filter(|_| refusal.is_none())
+            && self.makes_room_first(id, bytes, &mine, &theirs)
+        {
+            return;
         }
         let agreed = is_decided(&mine, &theirs) && refusal.is_none();
         self.note_what_peer_makes_of_it(id, theirs.disk, agreed);
@@ -460,12 +466,12 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, Stri
     if !agreed.is_multiple_of(SECTOR_BYTES) {
         return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));
     }
-    if theirs.disk_bytes < agreed {
-        let room = theirs.disk_bytes;
+    if theirs.growable_bytes < agreed {
+        let room = theirs.growable_bytes;
         return Err(format!("{PEER_TOO_SMALL} It has room for {room} bytes of data, {agreed} are needed"));
     }
-    if mine.disk_bytes < agreed {
-        let room = mine.disk_bytes;
+    if mine.growable_bytes < agreed {
+        let room = mine.growable_bytes;
         return Err(format!("{LOCAL_TOO_SMALL} It has room for {room} bytes of data, the peer has {agreed}"));
     }
     Ok(Some(agreed))

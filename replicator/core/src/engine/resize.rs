@@ -1,7 +1,8 @@
 //! The volume grows: how much room the disk has, where internal metadata lies on it, and when clients see the new size.
 //!
 //! Three things that need nothing of each other, so that a crash between any two is nothing special. The disk is *measured*:
-//! if it has grown, internal metadata moves to its end, and the volume stays as it is. The volume is *grown* in the metadata,
+//! if it has grown, internal metadata moves to its end, and the volume stays as it is. Only whoever says `resize` has that done,
+//! here or on the peer: a disk may have grown by mistake, and is cut again. The volume is *grown* in the metadata,
 //! by the command on one node, and on the other in the handshake that follows: of two sizes the larger one counts, and the
 //! one who learns of it needs no more than room. The new size is *shown* to clients when it is durable here and no peer
 //! that is connected has another.
@@ -27,6 +28,8 @@ pub(super) struct Growth {
     measuring: bool,
     /// The version of the metadata that says what came of it.
     measured: Version,
+    /// A disk of this size, which is larger than it was, has this room.
+    larger_place: Option<(Geometry, u64)>,
     /// The metadata is to be moved there, on a device of this size.
     relocation: Option<(Geometry, u64)>,
     /// Why there is no more room.
@@ -68,15 +71,22 @@ impl Engine {
         }
     }
 
-    /// The driver tells how large the disk is, or why nobody may know.
+    /// The driver tells how large the disk is, or why nobody may know. What it has grown by is used if that was asked for.
     pub(super) fn disk_measured(&mut self, measured: Result<Measured, DiskError>) {
         if !self.disk.is_usable() {
             return;
         }
-        self.disk.growth.measuring = false;
-        let used = measured.map_err(|why| why.to_string());
-        let used = used.and_then(|measured| self.use_room(measured).map_err(|why| why.to_string()));
-        self.disk.growth.obstacle = used.err();
+        let asked = std::mem::take(&mut self.disk.growth.measuring) || seeded!(self, MovesUnasked);
+        let place = measured.map_err(|why| why.to_string());
+        let place = place.and_then(|measured| self.larger_place(measured).map_err(|why| why.to_string()));
+        let growth = &mut self.disk.growth;
+        (growth.larger_place, growth.obstacle) = match place {
+            Ok(place) => (place, None),
+            Err(why) => (None, Some(why)),
+        };
+        if asked {
+            self.use_larger_place();
+        }
     }
 
     /// Where the metadata of the attached disk lies, if it is internal: before it moves, that must be known outside of the
@@ -88,34 +98,41 @@ impl Engine {
         is_internal.then(|| LastPlace { device_id, ends: vec![end] })
     }
 
-    fn use_room(&mut self, measured: Measured) -> Result<(), NotMoved> {
+    /// What there is for the data, and where the metadata would lie, on a disk that is larger than it was.
+    fn larger_place(&self, measured: Measured) -> Result<Option<(Geometry, u64)>, NotMoved> {
         let Measured { backing_bytes, meta_bytes, limit_bytes } = measured;
-        let Some(metadata) = self.disk.metadata.as_mut().filter(|_| !self.disk.growth.is_moving()) else {
-            return Ok(());
-        };
-        let limited = |geometry: Geometry| {
-            let data_bytes = geometry.data_bytes.min(limit_bytes.unwrap_or(u64::MAX));
-            Geometry { data_bytes, ..geometry }
-        };
-        match metadata.geometry.placement {
+        let Some(metadata) = self.disk.metadata.as_ref() else { return Ok(None) };
+        let geometry = match metadata.geometry.placement {
             Placement::Internal => match metadata.place_at_end_of(backing_bytes) {
-                Ok(geometry) => self.disk.growth.relocation = Some((limited(geometry), backing_bytes)),
-                Err(NotMoved::AtTheEnd) => return Ok(()),
-                Err(why) => return Err(why),
+                Err(NotMoved::AtTheEnd) => return Ok(None),
+                place => place?,
             },
             Placement::External if !metadata.superblock.layout.is_single() => return Err(NotMoved::Volumes),
             Placement::External => {
                 let max_peers = metadata.geometry.max_peers;
-                let geometry =
-                    limited(Geometry::new(Placement::External, backing_bytes, meta_bytes, max_peers)?);
-                if geometry.data_bytes <= metadata.geometry.data_bytes {
-                    return Ok(());
-                }
+                Geometry::new(Placement::External, backing_bytes, meta_bytes, max_peers)?
+            }
+        };
+        let data_bytes = geometry.data_bytes.min(limit_bytes.unwrap_or(u64::MAX));
+        let larger = geometry.placement == Placement::Internal || data_bytes > metadata.geometry.data_bytes;
+        Ok(larger.then_some((Geometry { data_bytes, ..geometry }, backing_bytes)))
+    }
+
+    /// What the disk has grown by is for the data from now on. Somebody has asked for it: nothing else says that the disk
+    /// is to stay so large.
+    fn use_larger_place(&mut self) {
+        let growth = &mut self.disk.growth;
+        let Some((geometry, backing_bytes)) = growth.larger_place.take().filter(|_| !growth.is_moving())
+        else {
+            return;
+        };
+        match self.disk.metadata.as_mut() {
+            Some(metadata) if geometry.placement == Placement::External => {
                 metadata.use_geometry(geometry, backing_bytes);
             }
+            _ => self.disk.growth.relocation = Some((geometry, backing_bytes)),
         }
         self.disk.growth.measured = self.disk.persist.request(true);
-        Ok(())
     }
 
     /// Measured, and what came of it is durable.
@@ -132,6 +149,35 @@ impl Engine {
     /// Bytes of data that the disk has room for; 0 without a disk.
     pub(super) fn room_bytes(&self) -> u64 {
         self.disk.metadata.as_ref().map_or(0, |m| m.geometry.data_bytes)
+    }
+
+    /// The same, if what it has grown by were used.
+    pub(super) fn larger_room_bytes(&self) -> u64 {
+        let larger = self.disk.growth.larger_place.map_or(0, |(geometry, _)| geometry.data_bytes);
+        self.room_bytes().max(larger)
+    }
+
+    // The peer's volume is larger.
+
+    /// The larger volume does not fit where the other's metadata lies: that moves, and both meet anew. Until then nobody
+    /// draws a conclusion.
+    pub(super) fn makes_room_first(
+        &mut self,
+        id: NodeId,
+        bytes: u64,
+        mine: &Handshake,
+        theirs: &Handshake,
+    ) -> bool {
+        let fits = |h: &Handshake| bytes <= h.disk_bytes;
+        if !fits(mine) {
+            self.use_larger_place();
+        }
+        if !fits(mine) || !fits(theirs) {
+            self.note_what_peer_makes_of_it(id, theirs.disk, false);
+            self.begin_handshake(id);
+            return true;
+        }
+        false
     }
 
     /// The stages of a run that moves the metadata, with everything that was asked for until now.

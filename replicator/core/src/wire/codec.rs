@@ -452,6 +452,7 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u8(h.role as u8);
     out.put_u8(h.disk as u8);
     out.put_u64_le(h.disk_bytes);
+    out.put_u64_le(h.growable_bytes);
     out.put_u64_le(h.agreed_bytes);
     out.put_u64_le(h.generations.current);
     for id in h.generations.history {
@@ -484,6 +485,7 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
         role: Role::from_u8(b.u8()?)?,
         disk: DiskState::from_u8(b.u8()?)?,
         disk_bytes: b.u64()?,
+        growable_bytes: b.u64()?,
         agreed_bytes: b.u64()?,
         generations: {
             let current = b.u64()?;

@@ -101,6 +101,8 @@ pub struct Handshake {
     pub disk: DiskState,
     /// Bytes the sender's disk can hold besides its metadata; 0 when diskless.
     pub disk_bytes: u64,
+    /// The same once the metadata has moved to the end of a disk that has grown; no less.
+    pub growable_bytes: u64,
     /// The size both once agreed on; 0 if never.
     pub agreed_bytes: u64,
     /// The volumes on the sender's disk, if they are several.
@@ -145,6 +147,10 @@ impl Handshake {
             () if has_disk && (self.disk_bytes == 0 || self.disk_bytes < self.agreed_bytes) => {
                 Err(format!("a handshake with room for {} of {} bytes", self.disk_bytes, self.agreed_bytes))
             }
+            () if self.growable_bytes < self.disk_bytes => Err(format!(
+                "a handshake with room for {} bytes, and {} later",
+                self.disk_bytes, self.growable_bytes
+            )),
             () if has_disk && self.generations.current == 0 => {
                 Err("a handshake with a disk of no generation".into())
             }

@@ -430,7 +430,10 @@ impl Victim {
         for _ in 0..self.chance.below(4) {
             match self.chance.below(8) {
                 0 => h.disk = self.chance.pick(DiskState::ALL),
-                1 => h.disk_bytes = self.chance.pick(&[0, 512, 513, u64::MAX]),
+                1 => {
+                    h.disk_bytes = self.chance.pick(&[0, 512, 513, u64::MAX]);
+                    h.growable_bytes = self.chance.pick(&[h.disk_bytes, 1 << 20, u64::MAX]);
+                }
                 2 => h.agreed_bytes = self.chance.pick(&[0, 1, 4096, 513, 16_384, u64::MAX]),
                 3 => (h.bitmap_id, h.generations.current) = (h.generations.current, self.chance.next()),
                 4 => h.generations.current = h.bitmap_id,
@@ -450,6 +453,7 @@ impl Victim {
             role: self.role(),
             disk: self.chance.pick(DiskState::ALL),
             disk_bytes: self.number(),
+            growable_bytes: u64::MAX,
             agreed_bytes: self.number(),
             generations: Generations { current: self.number(), history },
             bitmap_id: self.number(),

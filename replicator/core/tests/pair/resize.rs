@@ -181,6 +181,45 @@ fn resize_alone_without_the_peers_room() {
     assert_eq!(sizes(&pair), [room(LARGER); 2]);
 }
 
+/// A disk grows by mistake, and is cut again: nobody has said `resize`, so everything is where it was.
+#[test]
+fn a_connect_moves_no_metadata() {
+    let mut pair = synced(Protocol::C);
+    let before = [0, 1].map(|n| metadata::probe(&mut pair.nodes[n].disk, Placement::Internal).unwrap());
+    grow_disks(&mut pair);
+    for n in 0..2 {
+        pair.command(n, Command::Disconnect).unwrap();
+        pair.command(n, Command::Connect).unwrap();
+    }
+    pair.write(0, 0, 5);
+    for (n, before) in before.iter().enumerate() {
+        grow_disk(&mut pair, n, DISK_BYTES);
+        let after = metadata::probe(&mut pair.nodes[n].disk, Placement::Internal).unwrap();
+        assert!(after.sequence > before.sequence && after.backing_bytes == before.backing_bytes);
+        pair.command(n, Command::Disconnect).unwrap();
+        pair.command(n, Command::Connect).unwrap();
+    }
+    pair.assert_in_sync();
+    assert_eq!(sizes(&pair), [room(DISK_BYTES); 2]);
+}
+
+/// A connection that only asks says what would happen: the metadata would move, and does not.
+#[test]
+fn a_question_moves_no_metadata() {
+    let mut pair = synced(Protocol::C);
+    pair.command(1, Command::Disconnect).unwrap();
+    grow_disks(&mut pair);
+    pair.command(0, Command::Resize(Resize { assume_peer_has_space: true, ..Resize::default() })).unwrap();
+    let ask = Command::ConnectWith { discard_my_data: false, tentative: true };
+    pair.command(1, ask).unwrap();
+    grow_disk(&mut pair, 1, DISK_BYTES);
+    metadata::probe(&mut pair.nodes[1].disk, Placement::Internal).unwrap();
+    grow_disk(&mut pair, 1, LARGER);
+    pair.command(1, Command::Connect).unwrap();
+    pair.assert_in_sync();
+    assert_eq!(sizes(&pair), [room(LARGER); 2]);
+}
+
 /// A node that dies after each write of a move, or of the new size, comes back with all that it knew.
 #[test]
 fn a_crash_at_any_step_keeps_metadata_and_bits() {
