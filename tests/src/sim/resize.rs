@@ -66,14 +66,17 @@ impl World {
     /// Both disks grow, or one, and then the volume.
     pub(super) fn grow_script(&mut self) -> Option<Vec<Step>> {
         let n = self.prng.node();
-        let wants = [0, 1].map(|n| self.grown_bytes()[n] < MOST_GROWTH_BYTES && self.prng.chance(2, 3));
+        let mut wants = [0, 1].map(|n| self.grown_bytes()[n] < MOST_GROWTH_BYTES && self.prng.chance(2, 3));
+        if !self.size_is_agreed() {
+            // Whoever begins alone uses all of its disk.
+            wants = [wants[0] && self.grown_bytes() == [self.grown_bytes()[0]; 2]; 2];
+        }
         let will_be = [0, 1].map(|n| self.grown_bytes()[n] + if wants[n] { GROWTH_BYTES } else { 0 });
         let unused = self.size_bytes < DATA_BYTES + will_be[0].min(will_be[1]);
         if wants == [false; 2] && !unused {
             return None;
         }
-        let mut steps: Vec<Step> = (0..2).filter(|n| wants[*n]).map(Step::GrowDisk).collect();
-        steps.push(Step::Pause(self.prng.below(5_000)));
+        let mut steps = vec![Step::GrowDisks(wants), Step::Pause(self.prng.below(5_000))];
         // The administrator knows what the peer has.
         let alone = will_be[n] <= will_be[1 - n] && self.prng.chance(1, 3);
         steps.push(Step::Do(n, Errand::Resize { assume_peer_has_space: alone }));
@@ -85,7 +88,9 @@ impl World {
         let n = self.prng.node();
         let pause = Step::Pause(self.prng.below(10_000));
         let room = self.grown_bytes()[n] < MOST_GROWTH_BYTES;
-        (room && self.in_sync).then(|| vec![Step::GrowByMistake(n), Step::Flap, pause, Step::CutDisk(n)])
+        // A resize that is still under way would use it.
+        let idle = self.in_sync && self.nodes.iter().all(|node| node.errand.is_none());
+        (room && idle).then(|| vec![Step::GrowByMistake(n), Step::Flap, pause, Step::CutDisk(n)])
     }
 
     /// The administrator has given the node a larger disk.
@@ -105,12 +110,21 @@ impl World {
         self.nodes[n].disk.grown_by_mistake = GROWTH_BYTES;
     }
 
-    /// The largest that the volume is on either node, as far as the disk knows or the engine.
-    fn agreed_bytes(&mut self) -> u64 {
-        let on_disk = [0, 1].map(|n| {
+    /// The size that each disk says was agreed on; 0 if none was.
+    fn agreed_bytes(&mut self) -> [u64; 2] {
+        [0, 1].map(|n| {
             let probed = self.look_at_metadata(n, |disk, placement, _| metadata::probe(disk, placement));
             probed.map_or(0, |superblock| superblock.agreed_bytes)
-        });
+        })
+    }
+
+    fn size_is_agreed(&mut self) -> bool {
+        self.agreed_bytes().iter().all(|bytes| *bytes > 0)
+    }
+
+    /// The largest that the volume is on either node, as far as the disk knows or the engine.
+    fn largest_bytes(&mut self) -> u64 {
+        let on_disk = self.agreed_bytes();
         let known = self.nodes.iter().filter_map(|node| node.engine.as_ref()).map(Engine::size_bytes);
         on_disk.into_iter().chain(known).fold(self.size_bytes, u64::max)
     }
@@ -119,13 +133,12 @@ impl World {
     pub(super) fn cut_disk(&mut self, n: usize) -> Result<(), Violation> {
         let bytes = std::mem::take(&mut self.nodes[n].disk.grown_by_mistake);
         let room_bytes = DATA_BYTES + self.grown_bytes()[n] - bytes;
-        if bytes == 0 || self.agreed_bytes() > room_bytes {
+        if bytes == 0 || self.largest_bytes() > room_bytes {
             return Ok(());
         }
         self.nodes[n].disk.cut(bytes);
         self.trace(Some(n), "disk is cut", || format!("{bytes} bytes"));
-        let placement = self.placement();
-        let found = metadata::probe(&mut self.nodes[n].disk, placement);
+        let found = self.look_at_metadata(n, |disk, placement, _| metadata::probe(disk, placement));
         found.map(|_| ()).map_err(|error| {
             let text = format!("node {n} has moved its metadata, and nobody has said resize: {error}");
             Violation::new("K7", text)

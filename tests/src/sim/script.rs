@@ -40,8 +40,8 @@ pub(super) enum Step {
     Do(usize, Errand),
     /// A command, not to be waited for.
     Start(usize, Errand),
-    /// The node's disk grows.
-    GrowDisk(usize),
+    /// These nodes' disks grow.
+    GrowDisks([bool; 2]),
     /// The node's disk grows, and should not have.
     GrowByMistake(usize),
     /// The mistake is seen: the disk is as large as before, unless somebody has used what is new.
@@ -154,7 +154,7 @@ impl World {
                 self.die(n, false);
                 self.script = script;
             }
-            Step::GrowDisk(n) => self.grow_disk(n),
+            Step::GrowDisks(which) => (0..2).filter(|n| which[*n]).for_each(|n| self.grow_disk(n)),
             Step::GrowByMistake(n) => self.grow_by_mistake(n),
             Step::CutDisk(n) => self.cut_disk(n)?,
             Step::Flap => self.break_connection([true; 2]),
