@@ -170,11 +170,12 @@ impl Bitmap {
     }
 
     /// The ranges of the blocks that are set, from byte `from` on, at most `most` of them; and where they end: beyond that
-    /// byte there may be more. The last block is cut short by `volume_bytes`.
+    /// byte there may be more. Beyond `volume_bytes`, which cuts the last block short, none counts.
     pub fn ranges(&self, from: u64, most: usize, volume_bytes: u64) -> (Vec<ByteRange>, u64) {
         let mut ranges = Vec::new();
         let mut block = from / BLOCK_BYTES;
-        while let Some(run) = self.next_run(block, u64::MAX) {
+        let counts = |run: &std::ops::Range<u64>| run.start * BLOCK_BYTES < volume_bytes;
+        while let Some(run) = self.next_run(block, u64::MAX).filter(counts) {
             if ranges.len() == most {
                 return (ranges, block * BLOCK_BYTES);
             }
@@ -370,6 +371,12 @@ mod tests {
         let first = [range(3, 2 * BLOCK_BYTES), range(60, 300 * BLOCK_BYTES)];
         assert_eq!(b.ranges(0, 2, size), (first.to_vec(), 360 * BLOCK_BYTES));
         assert_eq!(b.ranges(360 * BLOCK_BYTES, 2, size), (vec![range(1000, 512)], size));
+        let smaller = 61 * BLOCK_BYTES;
+        assert_eq!(
+            b.ranges(0, 2, smaller),
+            (vec![range(3, 2 * BLOCK_BYTES), range(60, BLOCK_BYTES)], smaller)
+        );
+        assert_eq!(b.ranges(0, 2, BLOCK_BYTES), (vec![], BLOCK_BYTES));
     }
 
     #[test]

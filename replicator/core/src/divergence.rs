@@ -16,7 +16,7 @@ pub const MOST_RANGES: usize = 10_000;
 /// This node's copy and a peer's.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Divergence {
-    /// The volume's size in bytes.
+    /// The size of this node's volume in bytes; what the peer has marked beyond that is not listed.
     pub volume_bytes: u64,
     /// All marked ranges before this byte are listed; from here on there may be more.
     pub listed_to_bytes: u64,

@@ -19,7 +19,7 @@ pub(super) struct Meeting {
     at: Timestamp,
     split_brain: SplitBrain,
     theirs: Handshake,
-    /// What the peer has marked.
+    /// What the peer has marked, whose volume may have grown since they parted.
     marked: Bitmap,
     /// That is all of it.
     complete: bool,
@@ -44,7 +44,8 @@ impl Engine {
         farewell: Farewell,
     ) {
         let Some(split_brain) = split_brain else { return self.bid_farewell(id, farewell) };
-        let marked = Bitmap::new(self.size_bytes());
+        let largest_bytes = self.size_bytes().max(theirs.agreed_bytes.min(self.larger_room_bytes()));
+        let marked = Bitmap::new(largest_bytes);
         let at = self.now;
         if let Some(peer) = self.peer_mut(id) {
             peer.meeting = Some(Meeting { at, split_brain, theirs, marked, complete: false });

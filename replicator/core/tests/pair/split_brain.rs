@@ -5,13 +5,13 @@ use tandem_core::Input;
 use tandem_core::config::{Options, Protocol, ResyncOptions, RrConflict};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
-use tandem_core::io::Command;
+use tandem_core::io::{Command, Resize};
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, Outcome, TwoPrimaries};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::{ByteRange, NodeId};
 use tandem_core::wire::Message;
 
-use crate::harness::Pair;
+use crate::harness::{DISK_BYTES, Pair};
 use crate::primary;
 
 /// In sync once, and apart now: alpha is Primary. With these options, but for what slows a resync down.
@@ -128,6 +128,49 @@ fn both_sides_know_what_either_has_written_and_who_was_primary() {
     assert_eq!([&alpha.here.ranges, &bravo.here.ranges], [&vec![range(1, 1)], &vec![range(2, 2)]]);
     assert_eq!(alpha.differing(), Some(vec![range(1, 3)]));
     assert_eq!([alpha.here.stayed_primary, bravo.here.stayed_primary], [true, false]);
+}
+
+/// Both have larger disks, and alpha has grown its volume while it was alone.
+fn grown_apart(bytes: usize) -> Pair {
+    let mut pair = diverged(AfterSplitBrain::default());
+    pair.command(0, Command::Primary { force: false }).unwrap();
+    (0..2).for_each(|n| pair.nodes[n].disk.0.resize(bytes, n as u8));
+    let alone = Resize { assume_peer_has_space: true, ..Resize::default() };
+    pair.command(0, Command::Resize(alone)).unwrap();
+    pair.write(0, pair.nodes[0].engine.size_bytes() - 4096, 1);
+    pair.command(0, Command::Secondary).unwrap();
+    pair
+}
+
+/// A page of bits is not enough for the volume of one of them.
+#[test]
+fn a_side_that_has_grown_tells_of_more_blocks_than_the_other_has() {
+    let mut pair = grown_apart(160 << 20);
+    meet(&mut pair);
+    let [alpha, bravo] = [0, 1].map(|n| divergence(&pair, n));
+    for (n, known) in [&alpha, &bravo].into_iter().enumerate() {
+        assert!(reason(&pair, n).contains("Split-Brain detected"), "{}", reason(&pair, n));
+        assert!(known.meeting.as_ref().unwrap().complete);
+        assert_eq!(known.volume_bytes, pair.nodes[n].engine.size_bytes());
+    }
+    // What bravo does not have it cannot lose.
+    let differing = [alpha.differing(), bravo.differing()].map(Option::unwrap);
+    assert_eq!(differing[0].last().unwrap().end(), alpha.volume_bytes);
+    assert_eq!(differing[1], [range(1, 3)]);
+}
+
+#[test]
+fn a_side_that_has_grown_wins_or_loses_and_both_are_as_large() {
+    for loser in [0, 1] {
+        let mut pair = grown_apart(DISK_BYTES + (256 << 10));
+        let grown = pair.nodes[0].engine.size_bytes();
+        meet(&mut pair);
+        let winner = blocks(&pair, 1 - loser);
+        pair.command(loser, Command::ConnectWith { discard_my_data: true, tentative: false }).unwrap();
+        pair.command(1 - loser, Command::Connect).unwrap();
+        pair.assert_in_sync();
+        assert_eq!((blocks(&pair, loser), pair.nodes[1].engine.size_bytes()), (winner, grown));
+    }
 }
 
 /// Whoever has found a split brain stands alone, whether it has heard all of the other or not.
