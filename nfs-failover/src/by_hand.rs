@@ -14,7 +14,7 @@ use crate::drill::{self, Drill};
 use crate::health::{Phase, ServiceView};
 use crate::here::{Here, Standing, State};
 use crate::plan::{Cancel, Ending, FileJournal, Line, Report, Trouble, trouble};
-use crate::service::{self, Plans};
+use crate::service::{self, Mover, Plans};
 use crate::steps::{self, Scene};
 use crate::switchover;
 use crate::tandem;
@@ -123,6 +123,41 @@ pub(crate) fn leave(cli: &Cli, config: &Config, how: &Leave) -> u8 {
     config.services.iter().map(|service| go(&named(service))).max().unwrap_or_default()
 }
 
+/// Has a service, or each, export what the configuration says now.
+pub(crate) fn reload(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
+    let here = Here::new(&cli.config_file);
+    let run = here.folder().map_err(trouble("the runtime folder"))?;
+    let mut code = 0;
+    for service in named(config, which)? {
+        let by_service = service::reload(&run, &service.name).map_err(trouble(&service.name));
+        let changed = by_service.and_then(|changed| match changed {
+            Some(changed) => Ok(changed),
+            None => Plans::new(service.clone(), here.clone()).reload(),
+        });
+        match changed {
+            Ok(changed) => print_changed(cli, &service.name, &changed),
+            Err(trouble) => code = reported_code(Err(trouble)),
+        }
+    }
+    Ok(code)
+}
+
+fn print_changed(cli: &Cli, service: &str, changed: &[String]) {
+    match cli.json {
+        true => print_json(&serde_json::json!({ "service": service, "changed": changed })),
+        false if changed.is_empty() => println!("{service}: nothing that is exported here has changed"),
+        false => changed.iter().for_each(|change| println!("{service}: {change}")),
+    }
+}
+
+/// The one that is named, or all.
+fn named<'a>(config: &'a Config, which: &Which) -> Result<Vec<&'a Service>, Trouble> {
+    match &which.service {
+        Some(_) => Ok(vec![chosen(config, which)?]),
+        None => Ok(config.services.iter().collect()),
+    }
+}
+
 /// Says that nothing is left of a service that could not be demoted.
 pub(crate) fn clear(here: &Here, service: &str) -> Result<(), Trouble> {
     let run = here.folder().map_err(trouble("the runtime folder"))?;
@@ -191,8 +226,7 @@ fn conclude_view(cli: &Cli, way: Way, view: &ServiceView) -> u8 {
 pub(crate) fn serve(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
     let here = Here::new(&cli.config_file);
     let run = here.folder().map_err(trouble("the runtime folder"))?;
-    let mover =
-        |service: &Service| Arc::new(Plans::new(service.clone(), here.clone())) as Arc<dyn service::Mover>;
+    let mover = |service: &Service| Arc::new(Plans::new(service.clone(), here.clone())) as Arc<dyn Mover>;
     let _served = service::serve(config, here.tandem.clone(), &run, mover).map_err(trouble("serve"))?;
     // Only systemd listens, if anybody.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -231,11 +265,7 @@ fn conclude(cli: &Cli, report: &Report) -> u8 {
 /// Shows what the services are on this node.
 pub(crate) fn status(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
     let here = Here::new(&cli.config_file);
-    let services = match &which.service {
-        Some(_) => vec![chosen(config, which)?],
-        None => config.services.iter().collect(),
-    };
-    for service in services {
+    for service in named(config, which)? {
         let shown = shown(&here, service);
         match cli.json {
             true => print_json(&shown),

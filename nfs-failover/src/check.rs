@@ -49,7 +49,11 @@ pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {
 fn complaints_about(ours: &Settings, there: Checked) -> Vec<String> {
     let differ = differences(ours, &there.settings).into_iter();
     let differ = differ.map(|difference| {
-        format!("{difference}: make it the same in both files, and restart nfs-failover where it was changed")
+        let how = match difference.starts_with("`export`") {
+            true => "'nfs-failover reload'",
+            false => "restart nfs-failover",
+        };
+        format!("{difference}: make it the same in both files, and {how} where it was changed")
     });
     differ
         .chain(there.complaints.into_iter().map(|complaint| format!("on the other node: {complaint}")))

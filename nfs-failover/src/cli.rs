@@ -60,6 +60,8 @@ pub enum Command {
     Status(Which),
     /// Check the configuration against the other node's, and whether everything is there that a move needs.
     Check,
+    /// Export what the configuration says now, without a move: what clients have open stays open. On both nodes.
+    Reload(Which),
     /// Show the steps of a promotion and of a demotion, in order.
     Plan(Which),
     /// Rehearse a planned move, a killed server, a cut link and the return under a client that measures them. Asks first.
@@ -147,6 +149,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Switchover(how) => reported_code(by_hand::switchover(&cli, &config, how)),
         Command::Status(which) => reported_code(by_hand::status(&cli, &config, which)),
         Command::Check => reported_code(by_hand::check(&cli, &config)),
+        Command::Reload(which) => reported_code(by_hand::reload(&cli, &config, which)),
         Command::Plan(which) => reported_code(by_hand::plan(&cli, &config, which)),
         Command::Drill(how) => reported_code(by_hand::drill(&cli, &config, how)),
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
@@ -249,7 +252,7 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, 3);
+        assert_eq!(seen, 4);
     }
 
     #[test]

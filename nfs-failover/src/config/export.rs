@@ -69,6 +69,20 @@ pub enum Squash {
     All,
 }
 
+impl Export {
+    /// What NFS-Ganesha numbers it by, which is part of what clients hold: the same on both nodes, whatever else is exported.
+    pub fn number(&self) -> u16 {
+        match self.fsid.parse() {
+            Ok(number) if number > 0 => number,
+            _ => {
+                let digest = Sha256::digest(&self.fsid);
+                // 0 is where NFSv4 clients begin.
+                1 + u16::from_be_bytes([digest[0], digest[1]]) % u16::MAX
+            }
+        }
+    }
+}
+
 impl Client {
     /// Whether the client may write.
     pub fn may_write(&self) -> bool {

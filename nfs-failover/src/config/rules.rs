@@ -6,7 +6,7 @@ use std::path::Path;
 use tandem_config::language::{Diagnostics, Statement, quote};
 use tandem_config::{Diagnostic, Span};
 
-use super::{OnStuck, Server, Service};
+use super::{Export, OnStuck, Server, Service};
 
 /// Within one service. `said` finds the first statement of a keyword.
 pub(super) fn within<'a>(
@@ -39,6 +39,15 @@ pub(super) fn within<'a>(
             let message =
                 format!("the export {} or its fsid stands twice", quote(&export.path.to_string_lossy()));
             found.push(Diagnostic::error(place("export"), message));
+        }
+    }
+    for (index, export) in service.exports.iter().enumerate().filter(|_| service.server == Server::Ganesha) {
+        let is_like = |one: &&Export| one.number() == export.number() && one.fsid != export.fsid;
+        if let Some(earlier) = service.exports.iter().take(index).find(is_like) {
+            let message =
+                format!("{} and {} get the same number", earlier.path.display(), export.path.display());
+            let help = "write `fsid=NUMBER`, from 1 to 65535, into the options of one of them";
+            found.push(Diagnostic::error(place("export"), message).help(help));
         }
     }
     if !service.state.starts_with(point) || service.state == *point {

@@ -43,7 +43,8 @@ pub const IN_SERVICE: &[Word] = &[
     repeated(
         "export",
         "\"FOLDER CLIENT(OPTIONS)...\"",
-        "What is exported and to whom, as in exports(5). Required unless `server none`.",
+        "What is exported and to whom, as in exports(5). Required unless `server none`. `nfs-failover reload` has a running \
+         server follow a change.",
     ),
     repeated(
         "vip",

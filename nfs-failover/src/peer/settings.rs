@@ -22,8 +22,9 @@ pub(crate) fn settings(service: &Service) -> Settings {
     say("mount uuid", mount.uuid.clone().unwrap_or_default());
     say("server", server(service.server).into());
     say("state", service.state.display().to_string());
-    // Their order, too: Ganesha numbers them, and the number is part of what clients hold.
-    say("export", service.exports.iter().map(export).collect::<Vec<_>>().join(", "));
+    let mut exports: Vec<String> = service.exports.iter().map(export).collect();
+    exports.sort();
+    say("export", exports.join(", "));
     let mut vips: Vec<String> =
         service.vips.iter().map(|vip| format!("{}/{}", vip.address, vip.prefix)).collect();
     vips.sort();

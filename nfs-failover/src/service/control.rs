@@ -17,6 +17,8 @@ use crate::here::make_folder;
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// For what is answered at once.
 pub(super) const QUICK_LIMIT: Duration = Duration::from_secs(2);
+/// A plan may be under way, and each export that has changed takes its time.
+const RELOAD_LIMIT: Duration = Duration::from_secs(180);
 
 /// What is asked of the service.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -41,6 +43,11 @@ pub(super) enum Request {
         /// Of which service.
         service: String,
     },
+    /// Read the configuration again: the exports may have changed.
+    Reload {
+        /// Of which service.
+        service: String,
+    },
     /// This node has lost the right to its data.
     Lost {
         /// Which resource's.
@@ -59,6 +66,9 @@ pub(super) struct Reply {
     pub(super) error: Option<String>,
     /// The services that were asked about.
     pub(super) services: Vec<ServiceView>,
+    /// What was changed.
+    #[serde(default)]
+    pub(super) changed: Vec<String>,
 }
 
 /// Whether the service has heard of a wish.
@@ -122,6 +132,12 @@ pub fn change(
 /// How every service is; `None` if the service does not run.
 pub fn views(run: &Path) -> Result<Option<Vec<ServiceView>>, WishError> {
     Ok(ask(run, &Request::Views, QUICK_LIMIT)?.map(|reply| reply.services))
+}
+
+/// Has the service read its configuration again; what that has changed, or `None` if it does not run.
+pub fn reload(run: &Path, service: &str) -> Result<Option<Vec<String>>, WishError> {
+    let request = Request::Reload { service: service.to_owned() };
+    Ok(ask(run, &request, RELOAD_LIMIT)?.map(|reply| reply.changed))
 }
 
 /// Says that nothing is left of what could not be demoted. Whether the service runs.

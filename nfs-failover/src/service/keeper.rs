@@ -12,7 +12,7 @@ use super::{Outcome, Wish, Word};
 use crate::carry_out::Way;
 use crate::health::{Phase, ServiceView};
 use crate::peer::Checked;
-use crate::plan::Cancel;
+use crate::plan::{Cancel, Trouble};
 
 /// How a service is moved, and how it is looked at. Each may take its time.
 pub trait Mover: Send + Sync + 'static {
@@ -30,6 +30,10 @@ pub trait Mover: Send + Sync + 'static {
     }
     /// Gives up a role that this node has while nothing is served, if it has.
     fn yield_role(&self) {}
+    /// Reads the configuration again, and has a server that runs export what it says; what that has changed.
+    fn reload(&self) -> Result<Vec<String>, Trouble> {
+        Ok(Vec::new())
+    }
     /// Kills the server, if there is one: a drill.
     fn kill_server(&self) {}
     /// What is found out about this node, where that is asked for.

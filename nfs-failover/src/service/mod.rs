@@ -25,7 +25,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use control::note_by_hand;
-pub use control::{Ring, WishError, change, clear, leave_wish, lost, views};
+pub use control::{Ring, WishError, change, clear, leave_wish, lost, reload, views};
 pub use keepalived::Fifo;
 pub use keeper::Mover;
 pub use machine::Found;

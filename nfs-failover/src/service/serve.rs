@@ -243,6 +243,10 @@ impl World {
                 kept.handle.send(Input::Cleared);
                 done(kept)
             }),
+            Request::Reload { service } => self.find(&service).map(|kept| match kept.mover.reload() {
+                Ok(changed) => Reply { changed, ..done(kept) },
+                Err(trouble) => Reply { error: Some(trouble.message), ..done(kept) },
+            }),
             Request::Lost { resource, reason } => {
                 for kept in self.services.iter().filter(|kept| kept.service.resource == resource) {
                     if kept.handle.view().phase != Phase::Down {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Scene, server};
+use crate::config::Service;
 use crate::plan::{Step, Trouble, Turn, trouble};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -33,17 +34,21 @@ impl Step for Folders {
             let folder = service.state.join(folder);
             fs::create_dir_all(&folder).map_err(trouble(folder.display()))?;
         }
-        let volume = device_of(&service.mount.point)?;
-        for path in
-            service.exports.iter().map(|export| export.path.as_path()).chain([service.state.as_path()])
-        {
-            if device_of(path)? != volume {
-                let (path, point) = (path.display(), service.mount.point.display());
-                return Err(Trouble::new(format!("{path} is not on the volume mounted on {point}")));
-            }
-        }
+        expect(service)?;
         Ok(format!("{} exports", service.exports.len()))
     }
+}
+
+/// The state and every exported folder lie on the volume.
+pub(super) fn expect(service: &Service) -> Result<(), Trouble> {
+    let volume = device_of(&service.mount.point)?;
+    for path in service.exports.iter().map(|export| export.path.as_path()).chain([service.state.as_path()]) {
+        if device_of(path)? != volume {
+            let (path, point) = (path.display(), service.mount.point.display());
+            return Err(Trouble::new(format!("{path} is not on the volume mounted on {point}")));
+        }
+    }
+    Ok(())
 }
 
 fn device_of(path: &Path) -> Result<u64, Trouble> {

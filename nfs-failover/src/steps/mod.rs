@@ -26,6 +26,7 @@ use std::time::Duration;
 use crate::config::Service;
 use crate::here::Here;
 use crate::plan::{Plan, SMALL_LIMIT, Step, Trouble, trouble};
+use crate::system::mounts;
 use crate::system::program::run_with;
 
 pub use hook::is_content;
@@ -107,6 +108,15 @@ impl Scene {
 pub fn prepare(scene: &Scene) -> Result<(), Trouble> {
     block::prepare(&scene.service)?;
     server::prepare(scene)
+}
+
+/// Has a server that runs export what this service says; what that has changed. Nothing is changed, and nobody sees that a
+/// promotion would fail, if a folder of it is not on the volume.
+pub fn apply_exports(scene: &Arc<Scene>) -> Result<Vec<String>, Trouble> {
+    if mounts::at(&scene.service.mount.point)?.is_some() {
+        folders::expect(&scene.service)?;
+    }
+    server::apply_exports(scene)
 }
 
 /// Makes this node the server.

@@ -24,6 +24,8 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(300);
 const SAID_LIMIT: Duration = Duration::from_millis(50);
 /// What is shown of what a program said.
 const MAX_SAID_BYTES: u64 = 2000;
+/// What is read of what a program printed.
+const MAX_PRINTED_BYTES: u64 = 1 << 20;
 
 /// A program with arguments.
 pub fn program<S: AsRef<std::ffi::OsStr>>(name: impl AsRef<Path>, arguments: &[S]) -> Command {
@@ -45,14 +47,20 @@ pub fn run(command: Command, limit: Duration) -> Result<(), Trouble> {
     run_with(command, "", limit)
 }
 
+/// As [`run`], for what it prints.
+pub fn output(mut command: Command, limit: Duration) -> Result<String, Trouble> {
+    command.stdout(Stdio::piped());
+    run_until(command, "", limit, || false)
+}
+
 /// As [`run`], for no longer than somebody wants it.
 pub fn run_for(command: Command, turn: &Turn) -> Result<(), Trouble> {
-    run_until(command, "", turn.left(), || turn.is_cancelled())
+    run_until(command, "", turn.left(), || turn.is_cancelled()).map(drop)
 }
 
 /// As [`run`], with something to read.
 pub fn run_with(command: Command, input: &str, limit: Duration) -> Result<(), Trouble> {
-    run_until(command, input, limit, || false)
+    run_until(command, input, limit, || false).map(drop)
 }
 
 fn run_until(
@@ -60,7 +68,7 @@ fn run_until(
     input: &str,
     limit: Duration,
     unwanted: impl Fn() -> bool,
-) -> Result<(), Trouble> {
+) -> Result<String, Trouble> {
     let name = command.get_program().to_string_lossy().into_owned();
     if !input.is_empty() {
         command.stdin(Stdio::piped());
@@ -71,9 +79,10 @@ fn run_until(
         // It may have ended without reading; its exit status tells.
         let _ = pipe.write_all(input.as_bytes());
     }
-    let said = listen(&mut child);
+    let printed = listen(child.stdout.take(), MAX_PRINTED_BYTES);
+    let said = listen(child.stderr.take(), MAX_SAID_BYTES);
     match ended(&mut child, limit, &unwanted) {
-        Some(status) if status.success() => Ok(()),
+        Some(status) if status.success() => Ok(printed.recv_timeout(SAID_LIMIT).unwrap_or_default()),
         Some(status) => {
             let said = said.recv_timeout(SAID_LIMIT).unwrap_or_default();
             Err(Trouble::new(format!("{name} ended with {status}: {}", said.trim())))
@@ -102,12 +111,12 @@ pub fn start(mut command: Command, log: &Path) -> Result<Process, Trouble> {
     Ok(process)
 }
 
-fn listen(child: &mut Child) -> mpsc::Receiver<String> {
+fn listen(pipe: Option<impl Read + Send + 'static>, most_bytes: u64) -> mpsc::Receiver<String> {
     let (say, said) = mpsc::channel();
-    if let Some(pipe) = child.stderr.take() {
+    if let Some(pipe) = pipe {
         thread::spawn(move || {
             let mut text = Vec::new();
-            let _ = pipe.take(MAX_SAID_BYTES).read_to_end(&mut text);
+            let _ = pipe.take(most_bytes).read_to_end(&mut text);
             let _ = say.send(String::from_utf8_lossy(&text).into_owned());
         });
     }
@@ -163,6 +172,14 @@ mod tests {
         let said = run_for(program("sleep", &["600"]), &turn).unwrap_err().message;
         assert!(said.contains("somebody wants something else"), "{said}");
         assert!(!turn.left().is_zero());
+    }
+
+    #[test]
+    fn what_a_program_prints_is_read_to_its_end() {
+        let script = "yes | head -c 100000; echo no >&2";
+        assert_eq!(output(program("sh", &["-c", script]), LONG).unwrap().len(), 100_000);
+        let said = output(program("sh", &["-c", "echo yes; echo no >&2; exit 1"]), LONG).unwrap_err().message;
+        assert!(said.contains("no") && !said.contains("yes"), "{said}");
     }
 
     #[test]

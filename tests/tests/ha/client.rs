@@ -87,6 +87,12 @@ impl Program {
         host.run(&self.path, &[&self.url, FILE, "read"]).stderr.contains("NFS3ERR_NOENT")
     }
 
+    /// Mounts, makes the file if it is not there, and opens it for writing.
+    pub(crate) fn try_to_write(&self, host: &Host) -> Outcome {
+        // Its input has ended before it begins.
+        host.run(&self.path, &[&self.url, FILE, "append"])
+    }
+
     /// Every acknowledged record is there, in order, and nothing but records.
     #[track_caller]
     pub(crate) fn expect(&self, host: &Host, acknowledged: u64) {

@@ -13,6 +13,7 @@ mod connections;
 mod database;
 mod deciders;
 mod drill;
+mod exports;
 mod host;
 mod ipv6;
 mod killed;

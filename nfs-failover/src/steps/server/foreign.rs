@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::kernel::{EXPORTED_FILE, TRACKER};
 use super::{STOP_PATIENCE, Scene};
-use crate::config::{Client, Export};
+use crate::config::{Client, Export, Service};
 use crate::plan::{Trouble, trouble};
 use crate::system::process::{self, Process};
 
@@ -28,6 +28,22 @@ impl Exported {
         let line = self.0.lines().find_map(|line| line.strip_prefix(&beginning)?.strip_suffix(')'));
         let words: Vec<&str> = line.unwrap_or_default().split(',').collect();
         line.is_some() && options.split(',').all(|option| words.contains(&option))
+    }
+
+    /// What was exported of this service's volume and is not to be any more: folders and who could use them.
+    pub(super) fn gone(&self, service: &Service) -> Vec<(&str, &str)> {
+        let of_volume = format!("mountpoint={}", service.mount.point.display());
+        let is_wanted = |path: &str, host: &str| {
+            let same = service.exports.iter().filter(|export| export.path == Path::new(path));
+            same.flat_map(|export| &export.clients).any(|client| client.host == host)
+        };
+        let lines = self.0.lines().filter_map(|line| {
+            let (path, client) = line.split_once('\t')?;
+            let (host, options) = client.strip_suffix(')')?.split_once('(')?;
+            let is_ours = options.split(',').any(|option| option == of_volume);
+            (is_ours && !is_wanted(path, host)).then_some((path, host))
+        });
+        lines.collect()
     }
 
     /// A folder among it that none of ours are.
@@ -120,6 +136,20 @@ mod tests {
             &ours("/srv/nfs/data *(rw)")[0].clients[0],
             "rw"
         ));
+    }
+
+    #[test]
+    fn what_is_not_exported_any_more_is_known_by_the_volume() {
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server kernel; \
+            export \"/srv/nfs/data 10.0.0.0/24(rw)\"; vip 10.0.0.100/24 dev eth0; }";
+        let config = Config::parse("nfs-failover.conf".as_ref(), text).unwrap();
+        let known = format!(
+            "{KNOWN}/srv/nfs/data\t10.0.1.0/24(rw,mountpoint=/srv/nfs)\n/srv/nfs/old\t*(ro,mountpoint=/srv/nfs,sec=sys)\n\
+             /srv/nfs2/data\t*(ro,mountpoint=/srv/nfs2)\n"
+        );
+        let gone = [("/srv/nfs/data", "10.0.1.0/24"), ("/srv/nfs/old", "*")];
+        assert_eq!(Exported(known).gone(&config.services[0]), gone);
+        assert!(Exported(KNOWN.into()).gone(&config.services[0]).is_empty());
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
 /// Fixed ports, so that they can be closed and opened.
 const MOUNTD_PORT: u16 = 20048;
 const STATD_PORT: &str = "662";
+/// Answers what the kernel and NFSv3 clients ask.
+const MOUNTD: &str = "mountd";
 /// Remembers which NFSv4 clients have opens and locks.
 pub(super) const TRACKER: &str = "nfsdcld";
 /// The same for the sake of trying it.
@@ -92,27 +94,46 @@ pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
     mount_once("nfsd", NFSD_FOLDER)?;
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
     ensure_portmapper()?;
-    start_helper(scene, "mountd", "rpc.mountd", &["-F", "-p", &MOUNTD_PORT.to_string()])?;
-    export(scene)
+    start_helper(scene, MOUNTD, "rpc.mountd", &["-F", "-p", &MOUNTD_PORT.to_string()])?;
+    export(scene, false).map(drop)
 }
 
-/// Tells `rpc.mountd` what is exported, which is so only while the volume is mounted: `mp`.
-fn export(scene: &Scene) -> Result<(), Trouble> {
+/// Has `rpc.mountd` know what is exported now, if it runs; what that has changed.
+pub(super) fn apply_exports(scene: &Scene) -> Result<Vec<String>, Trouble> {
+    match helper(scene, MOUNTD) {
+        Some(_) => export(scene, true),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Tells `rpc.mountd` what is exported, which is so only while the volume is mounted: `mp`. Options that were taken away are
+/// noticed only where `all` is told again.
+fn export(scene: &Scene, all: bool) -> Result<Vec<String>, Trouble> {
     let service = &scene.service;
     let known = Exported::read();
+    let tell = |arguments: &[&str]| scene.run(program("exportfs", arguments), "", PROGRAM_LIMIT);
+    let mut changed = Vec::new();
+    for (path, host) in known.gone(service) {
+        tell(&["-u", &exported(Path::new(path), host)])?;
+        changed.push(format!("{path} is not exported to {host} any more"));
+    }
     for export in &service.exports {
         for client in &export.clients {
             let options = options(export, client, &service.mount.point);
-            if !known.has(export, client, &options) {
-                scene.run(
-                    program("exportfs", &["-o", &options, &exported(export, client)]),
-                    "",
-                    PROGRAM_LIMIT,
-                )?;
+            let is_known = known.has(export, client, &options);
+            if all || !is_known {
+                tell(&["-o", &options, &exported(&export.path, &client.host)])?;
+            }
+            if !is_known {
+                changed.push(format!(
+                    "{} is exported to {} with {options}",
+                    export.path.display(),
+                    client.host
+                ));
             }
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// What the kernel has been told of exports and clients is asked for anew.
@@ -267,7 +288,7 @@ pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     for export in &scene.service.exports {
         for client in &export.clients {
             // It may never have been exported.
-            let _ = run(program("exportfs", &["-u", &exported(export, client)]), PROGRAM_LIMIT);
+            let _ = run(program("exportfs", &["-u", &exported(&export.path, &client.host)]), PROGRAM_LIMIT);
         }
     }
     forget_told();
@@ -299,10 +320,10 @@ fn options(export: &Export, client: &Client, point: &Path) -> String {
     options.join(",")
 }
 
-fn exported(export: &Export, client: &Client) -> String {
-    match client.host.contains(':') && !client.host.starts_with('[') {
-        true => format!("[{}]:{}", client.host, export.path.display()),
-        false => format!("{}:{}", client.host, export.path.display()),
+fn exported(path: &Path, host: &str) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]:{}", path.display()),
+        false => format!("{host}:{}", path.display()),
     }
 }
 

@@ -64,6 +64,15 @@ pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
     }
 }
 
+/// Has a server that runs export what the configuration says; what that has changed.
+pub(super) fn apply_exports(scene: &Scene) -> Result<Vec<String>, Trouble> {
+    match scene.service.server {
+        Server::Ganesha => ganesha::apply_exports(scene),
+        Server::Kernel => kernel::apply_exports(scene),
+        Server::None => Ok(Vec::new()),
+    }
+}
+
 /// The step that starts it, if there is one.
 pub(super) fn start(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
     scene.service.is_nfs().then(|| Arc::new(Start(scene)) as Arc<dyn Step>)

@@ -1,16 +1,21 @@
-//! NFS-Ganesha: a process of our own with a configuration of our own.
+//! NFS-Ganesha: a process of our own with a configuration of our own. Its exports are changed while it runs.
 
-use std::fmt::Write;
+mod bus;
+mod exports;
+
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 
 use super::{LOCKD_PORT, STOP_PATIENCE, Scene, await_answer, ensure_portmapper};
-use crate::config::{Client, Service, Squash};
+use crate::config::Service;
 use crate::here::Here;
 use crate::plan::{Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, start as start_program};
+use exports::{blocks, changes};
 
 const PROGRAM: &str = "ganesha.nfsd";
 const MOUNTD_PORT: u16 = 20048;
@@ -56,9 +61,48 @@ pub(super) fn stop(scene: &Scene) -> Result<String, Trouble> {
     Ok("stopped".into())
 }
 
-/// Both nodes give clients the same handles: numbers of exports are part of them.
+/// Has the one that runs, if one does, export what it would be started with; what that has changed. Clients notice nothing
+/// of it but what it is about.
+pub(super) fn apply_exports(scene: &Scene) -> Result<Vec<String>, Trouble> {
+    let Some(process) = process(scene) else { return Ok(Vec::new()) };
+    let [config, log] =
+        ["ganesha.conf", "ganesha.log"].map(|what| scene.here.file(&scene.service.name, what));
+    let known = fs::read_to_string(&config).unwrap_or_default();
+    let fresh = config.with_extension("conf.new");
+    fs::write(&fresh, configuration(&scene.service)).map_err(trouble(fresh.display()))?;
+    let done = || fs::rename(&fresh, &config).map_err(trouble(config.display()));
+    let present = match bus::exports() {
+        Ok(present) => present,
+        Err(unheard) => {
+            done()?;
+            process.signal(Signal::SIGHUP)?;
+            return Ok(vec![format!(
+                "{PROGRAM} was told to read its exports again; D-Bus, on which it would say what comes of that, is not to be \
+                 had: see {} ({unheard})",
+                log.display()
+            )]);
+        }
+    };
+    let wanted = blocks(&scene.service.exports);
+    let changes = changes(&wanted, &present, &known);
+    if !changes.is_empty() {
+        // By what each export was made is not known before all of this is done.
+        forget(&config)?;
+    }
+    changes.iter().try_for_each(|change| change.make(&fresh))?;
+    done()?;
+    Ok(changes.iter().map(ToString::to_string).collect())
+}
+
+fn forget(path: &Path) -> Result<(), Trouble> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(trouble(path.display())(error)),
+        _ => Ok(()),
+    }
+}
+
 fn configuration(service: &Service) -> String {
-    let mut text = format!(
+    let text = format!(
         "NFS_CORE_PARAM {{\n  Protocols = 3, 4;\n  NFS_Port = 2049;\n  MNT_Port = {MOUNTD_PORT};\n  \
          NLM_Port = {LOCKD_PORT};\n  Enable_NLM = false;\n  Enable_RQUOTA = false;\n  mount_path_pseudo = true;\n}}\n\
          NFSV4 {{\n  Grace_Period = {};\n  Lease_Lifetime = {};\n  RecoveryBackend = fs;\n  RecoveryRoot = {};\n  \
@@ -66,42 +110,7 @@ fn configuration(service: &Service) -> String {
          LOG {{ Default_Log_Level = EVENT; }}\n",
         service.grace_s,
         service.lease_s,
-        quoted(&service.state.join("ganesha").to_string_lossy()),
+        exports::quoted(&service.state.join("ganesha")),
     );
-    for (index, export) in service.exports.iter().enumerate() {
-        let path = quoted(&export.path.to_string_lossy());
-        let _ = writeln!(
-            text,
-            "EXPORT {{\n  Export_Id = {};\n  Path = {path};\n  Pseudo = {path};\n  Protocols = 3, 4;\n  \
-             Access_Type = None;\n  FSAL {{ Name = VFS; }}",
-            index + 1
-        );
-        for client in &export.clients {
-            let _ = writeln!(text, "  CLIENT {{ {} }}", client_options(client));
-        }
-        text.push_str("}\n");
-    }
-    text
-}
-
-fn client_options(client: &Client) -> String {
-    let access = if client.may_write() { "RW" } else { "RO" };
-    let squash = match client.squash() {
-        Squash::None => "No_root_squash",
-        Squash::Root => "Root_squash",
-        Squash::All => "All_squash",
-    };
-    let mut text = format!("Clients = {}; Access_Type = {access}; Squash = {squash};", client.host);
-    for (ours, theirs) in [("anonuid", "Anonymous_Uid"), ("anongid", "Anonymous_Gid")] {
-        if let Some(number) = client.value(ours) {
-            let _ = write!(text, " {theirs} = {number};");
-        }
-    }
-    let security = client.value("sec").unwrap_or("sys").replace(':', ", ");
-    let _ = write!(text, " SecType = {security}; PrivilegedPort = {};", !client.has("insecure"));
-    text
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\\\""))
+    blocks(&service.exports).into_iter().fold(text, |text, block| text + &block.text)
 }
