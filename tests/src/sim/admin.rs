@@ -8,11 +8,12 @@ use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::CommandId;
 
-use super::checks::{Mask, sees_good_peer};
+use super::checks::Mask;
 use super::client::Client;
 use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
+use super::observe::sees_good_peer;
 use super::oracle::Violation;
 use super::world::{Event, PATIENCE, World};
 

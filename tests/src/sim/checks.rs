@@ -1,20 +1,16 @@
-//! What the engines say of themselves, and the checks that look at everything after every event.
+//! The checks that look at everything after every event.
 
 use tandem_core::metadata;
-use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
-use tandem_core::status::{PeerStatus, Status};
+use tandem_core::state::{DiskState, ReplicationState, Role};
+use tandem_core::status::Status;
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 
-use super::admin::ORPHANED;
 use super::disk::{SimDisk, sectors};
-use super::errand::Errand;
-use super::faults::Kind;
 use super::link::End;
 use super::network::peer_of;
-use super::node::Node;
 use super::oracle::{Violation, undamaged};
 use super::resize::MOST_BYTES;
-use super::world::{Event, World};
+use super::world::World;
 
 /// Changes of a disk between two looks at whether it holds a causal cut: the look takes as long as ten events.
 const CUT_EVERY: u64 = 8;
@@ -74,195 +70,6 @@ impl Mask {
 }
 
 impl World {
-    // What the engines say of themselves.
-
-    /// Looks at what has changed.
-    pub(super) fn observe(&mut self, n: usize, before: Option<Status>) -> Result<(), Violation> {
-        let Some(status) = self.nodes[n].status.as_ref() else { return Ok(()) };
-        let peer = &status.peers[0];
-        if let Some(reason) = &peer.standalone_reason
-            && !self.split
-            && !self.nodes[n].resync_refused
-            && !reason.contains(ORPHANED)
-        {
-            let text =
-                format!("node {n} goes StandAlone although no data has split: {reason}; {}", self.describe());
-            return Err(Violation::new("K8", text));
-        }
-        if peer.standalone_reason.as_ref().is_some_and(|r| r.contains(ORPHANED))
-            && before.as_ref().is_some_and(|b| b.peers[0].standalone_reason.is_none())
-        {
-            self.counts.note(Kind::Orphaned);
-        }
-        let works_through_peer = |s: &Status| {
-            s.role == Role::Primary && s.disk < DiskState::Consistent && sees_good_peer(&s.peers[0])
-        };
-        let found_again = before.as_ref().is_some_and(|b| {
-            b.disk < DiskState::Consistent && b.peers[0].connection != ConnectionState::Connected
-        });
-        if found_again
-            && works_through_peer(status)
-            && !self.split
-            && let Some(w) = self.oracle.lost_write(&self.nodes[1 - n].disk)
-        {
-            let text =
-                format!("node {n} has no disk and goes on with a peer that lacks w{w}; {}", self.describe());
-            return Err(Violation::new("K7", text));
-        }
-        let declared = self.skips_sync && status.disk == DiskState::UpToDate && !self.oracle.has_begun();
-        if declared && !self.nodes[n].errand.is_some_and(|e| matches!(e.1, Errand::Primary { .. })) {
-            self.counts.note(Kind::SkippedSync);
-            self.oracle.begin_together(&self.nodes[n].disk);
-        }
-        let replication = peer.replication;
-        let new_state =
-            before.as_ref().is_some_and(|b| b.peers[0].replication != replication || b.disk != status.disk);
-        let before_disk = before.as_ref().map(|b| b.disk);
-        let was_finishing = before.as_ref().is_some_and(is_finishing);
-        let was_inconsistent = before.as_ref().is_some_and(|b| b.disk == DiskState::Inconsistent);
-        let new_generation = before.is_some_and(|b| b.generations.current != status.generations.current);
-        let primary = status.role == Role::Primary;
-        match self.holders(n) {
-            // It goes its own way, or will: the other's data is old from now on.
-            [true, false] if n == 0 && (primary || new_generation) => self.oracle.left_behind(1),
-            [false, true] if n == 1 && (primary || new_generation) => self.oracle.left_behind(0),
-            // It works through its peer.
-            [false, true] | [true, false] if primary => self.oracle.left_behind(n),
-            _ => {}
-        }
-        if primary && peer.connection != ConnectionState::Connected {
-            self.oracle.parted(1 - n);
-        }
-        if primary && peer.connection == ConnectionState::Connected && peer.disk == DiskState::Diskless {
-            self.oracle.could_not_note(1 - n);
-        }
-        let gave_up = before_disk.is_some_and(|b| b > DiskState::Inconsistent)
-            && status.disk == DiskState::Inconsistent
-            && !(replication == ReplicationState::WFBitMapT || replication.is_target());
-        // With fencing, one that has lost its source at that moment is not sure of being the newest.
-        let finished = status.disk >= DiskState::Consistent && was_inconsistent;
-        let disk = status.disk;
-        let complete = peer.out_of_sync_bytes == 0 && disk >= DiskState::Inconsistent;
-        // A disk that is being detached while a resync has nothing to send stays whole.
-        // What a Primary has marked since all has come is its own.
-        let receiving = new_state && replication.is_target() && disk >= DiskState::Inconsistent;
-        if gave_up {
-            self.check_repair(n)?;
-            self.oracle.invalidated(n);
-            if self.healing.is_none() && self.prng.chance(1, 3) {
-                let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };
-                let delay = self.prng.below(1_500);
-                self.at(delay, Event::Strike { kind, node: n });
-            }
-        }
-        if finished {
-            self.oracle.target_finished(n);
-        }
-        // A disk that is being detached, or is slow and given up, notes the end of its resync before it is gone, and nobody
-        // sees it UpToDate. Nor where it becomes a target again in the same breath.
-        let gone = matches!(disk, DiskState::Diskless | DiskState::Failed);
-        if was_finishing && (gone || disk > DiskState::Inconsistent) {
-            self.oracle.caught_up(n);
-        }
-        if self.oracle.is_behind(n)
-            && disk > DiskState::Outdated
-            && disk != DiskState::Negotiating
-            && !self.split
-        {
-            let text =
-                format!("node {n} calls its data {disk} although its peer pulled ahead; {}", self.describe());
-            return Err(Violation::new("K6", text));
-        }
-        if new_state && replication == ReplicationState::Ahead {
-            self.counts.note(Kind::PullAhead);
-        }
-        let received_all = self.nodes[n].mixed && complete;
-        self.nodes[n].mixed = (self.nodes[n].mixed || receiving) && !complete;
-        if self.nodes[n].mixed && disk > DiskState::Inconsistent && !self.split {
-            let text = format!(
-                "node {n} calls its data {disk} although a resync has not ended; {}",
-                self.describe()
-            );
-            return Err(Violation::new("K6", text));
-        }
-        self.follow_sync(n, replication);
-        if new_state {
-            self.trouble_for_source(n);
-            self.ambush(n);
-        }
-        if received_all {
-            self.ambush(1 - n);
-        }
-        Ok(())
-    }
-
-    /// Who sends whom what it lacks, and when that is over.
-    fn follow_sync(&mut self, n: usize, replication: ReplicationState) {
-        let source = match replication {
-            ReplicationState::SyncSource | ReplicationState::PausedSyncS | ReplicationState::WFBitMapS => {
-                Some(n)
-            }
-            ReplicationState::SyncTarget | ReplicationState::PausedSyncT | ReplicationState::WFBitMapT => {
-                Some(1 - n)
-            }
-            ReplicationState::Off
-            | ReplicationState::Established
-            | ReplicationState::Ahead
-            | ReplicationState::Behind
-            | ReplicationState::VerifyS
-            | ReplicationState::VerifyT => None,
-        };
-        if let Some(source) = source
-            && self.sync_source != Some(source)
-        {
-            self.sync_source = Some(source);
-            self.oracle.resync_began(1 - source);
-        }
-        // Both may be so before the first promotion is answered: its node died, and the disk knows.
-        let in_sync = self.oracle.has_begun() && (0..2).all(|n| self.says_in_sync(n));
-        if in_sync && !self.in_sync && !self.split {
-            self.counts.syncs += 1;
-            self.met = true;
-            self.lone_promotions = 0;
-            self.begun_alone = None;
-            self.forced = None;
-            // A repair that was refused leaves marked what was found.
-            let marked = |n: &Node| n.status.as_ref().is_some_and(|s| s.peers[0].out_of_sync_bytes > 0);
-            if !self.nodes.iter().any(marked) {
-                self.nothing_is_open();
-            }
-            self.trace(None, "in sync", || format!("source {:?}", self.sync_source));
-            self.oracle.in_sync(self.sync_source.take());
-        }
-        self.in_sync = in_sync;
-    }
-
-    /// Which nodes' copies are UpToDate, as node `n` sees it.
-    pub(super) fn holders(&self, n: usize) -> [bool; 2] {
-        let mut holders = [false; 2];
-        if let Some(status) = &self.nodes[n].status {
-            holders[n] = status.disk == DiskState::UpToDate;
-            holders[1 - n] = sees_good_peer(&status.peers[0]);
-        }
-        holders
-    }
-
-    fn says_in_sync(&self, n: usize) -> bool {
-        self.holders(n) == [true; 2]
-            && self.nodes[n]
-                .status
-                .as_ref()
-                .map(|s| s.peers[0].replication)
-                .is_some_and(|r| r == ReplicationState::Established || r.is_verify())
-    }
-
-    /// The node's role; `None` while it is dead.
-    pub(super) fn role(&self, n: usize) -> Option<Role> {
-        self.nodes[n].status.as_ref().map(|s| s.role)
-    }
-
-    // What must hold.
-
     /// K5 and the standing half of K6.
     pub(super) fn check(&mut self) -> Result<(), Violation> {
         self.check_fencing()?;
@@ -388,11 +195,6 @@ impl World {
         probed.is_ok_and(|s| s.flags.consistent)
     }
 
-    /// All that the node lacked has come: it writes down that it is complete.
-    pub(super) fn is_finishing(&self, n: usize) -> bool {
-        self.nodes[n].status.as_ref().is_some_and(is_finishing)
-    }
-
     /// What the metadata of a disk says.
     fn written_down(&mut self, n: usize) -> Mask {
         let loaded = self.look_at_metadata(n, |disk, placement, bytes| {
@@ -449,20 +251,8 @@ impl World {
     }
 }
 
-/// True if all that the node lacked has come.
-fn is_finishing(status: &Status) -> bool {
-    status.disk == DiskState::Inconsistent && status.peers[0].out_of_sync_bytes == 0
-}
-
 /// A disk that is being detached is shown as Diskless, and its marks are still in memory: they are written before it is let
 /// go. A disk that is gone has none.
 fn has_marks(status: &Status) -> bool {
     status.disk == DiskState::Diskless && status.peers[0].out_of_sync_bytes > 0
-}
-
-/// True if the peer is there and its data is good.
-pub(super) fn sees_good_peer(peer: &PeerStatus) -> bool {
-    peer.connection == ConnectionState::Connected
-        && peer.replication != ReplicationState::Off
-        && peer.disk == DiskState::UpToDate
 }

@@ -34,8 +34,8 @@
 //!
 //! # What must hold
 //!
-//! The checkers are those of the reference (K1 to K11), in [`oracle`] (versions: K1 to K4, K7, K11) and [`checks`]
-//! (after every event: K5; at rest: K6), besides K8 (a split brain is only ever found where there is one) and K10
+//! The checkers have numbers, K1 to K11. They are in [`oracle`] (versions: K1 to K4, K7, K11), [`observe`] (what nodes say of
+//! themselves) and [`checks`] (after every event: K5; at rest: K6), besides K8 (a split brain is only ever found where there is one) and K10
 //! (nothing takes forever). "handlers": the data is at rest
 //! while a handler sees it before a resync. "fencing": with resource-and-stonith, there is one Primary at most, and it
 //! has every completed write. "suspended": what is frozen does not complete, and both copies are equal once suspend-io
@@ -53,6 +53,7 @@ mod inject;
 pub mod link;
 mod network;
 mod node;
+mod observe;
 pub mod oracle;
 pub mod prng;
 mod report;
