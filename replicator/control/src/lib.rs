@@ -31,7 +31,7 @@ use tandem_core::status::{PeerStatus, PeerVolumeStatus, Status, VolumeStatus};
 use tandem_core::units::NodeId;
 use thiserror::Error;
 
-/// Longest request or reply in bytes, newline included; a longer one ends the connection.
+/// Longest request in bytes, newline included; a longer one ends the connection. A reply is as long as it must be.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// How long the daemon lets one step take, such as `secondary`; then it answers that the time is up.
