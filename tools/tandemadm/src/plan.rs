@@ -4,8 +4,8 @@ use std::fmt::{self, Display};
 
 use tandem_config::Section;
 use tandem_control::{Difference, NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
-use tandem_core::config::{Options, Takes};
-use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::config::{Options, Takes, WriteOrdering};
+use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use crate::settings::{self, Setting};
 
@@ -53,7 +53,10 @@ impl Plan {
             return Plan::anew(running, wanted, differences);
         }
         let keeps_disk = is_attached && is_primary;
-        let becomes = reachable(running, wanted, keeps_disk);
+        let keeps_link = status.engine.peers.iter().any(|peer| {
+            peer.connection == ConnectionState::Connected && peer.replication != ReplicationState::Established
+        });
+        let becomes = reachable(running, wanted, keeps_disk, keeps_link);
         let later = self::differences(&becomes, wanted);
         let needs = |takes| {
             differences.iter().any(|difference| difference.takes == takes && !later.contains(difference))
@@ -97,6 +100,11 @@ impl Plan {
                 Takes::WithNextUp,
                 "changes when the resource is brought up only",
                 format!("'tandemadm down {name}', then 'tandemadm up {name}'"),
+            ),
+            (
+                Takes::WithNextConnection,
+                "changes with the next connection only, and a resync is under way, or the copies are compared",
+                format!("'tandemadm wait-sync {name}', then 'tandemadm adjust {name}'"),
             ),
             (
                 Takes::WithNextAttach,
@@ -145,8 +153,14 @@ fn differences(running: &ResourceSpec, wanted: &ResourceSpec) -> Vec<Difference>
     options.chain(running.differences(wanted)).collect()
 }
 
-/// As much of what is wanted as can be had while the resource is up, and with `keeps_disk` while it is attached.
-fn reachable(running: &ResourceSpec, wanted: &ResourceSpec, keeps_disk: bool) -> ResourceSpec {
+/// As much of what is wanted as can be had while the resource is up, with `keeps_disk` while it is attached, and with
+/// `keeps_link` while it is connected.
+fn reachable(
+    running: &ResourceSpec,
+    wanted: &ResourceSpec,
+    keeps_disk: bool,
+    keeps_link: bool,
+) -> ResourceSpec {
     let address_of = |node: &NodeSpec| {
         let mut nodes = std::iter::once(&wanted.node).chain(&wanted.peers);
         nodes.find(|one| (one.id, &one.name) == (node.id, &node.name)).map(|one| one.address)
@@ -175,6 +189,17 @@ fn reachable(running: &ResourceSpec, wanted: &ResourceSpec, keeps_disk: bool) ->
         becomes.undo_log.clone_from(&running.undo_log);
         becomes.options.al_extents = running.options.al_extents;
         becomes.options.al_updates = running.options.al_updates;
+    }
+    if keeps_link {
+        becomes.node.address = running.node.address;
+        becomes.peers.clone_from(&running.peers);
+        becomes.pathless.clone_from(&running.pathless);
+        becomes.options.protocol = running.options.protocol;
+        becomes.options.after_split_brain = running.options.after_split_brain;
+        let drains = |options: &Options| options.write_ordering != WriteOrdering::None;
+        if drains(&running.options) != drains(&wanted.options) {
+            becomes.options.write_ordering = running.options.write_ordering;
+        }
     }
     becomes
 }

@@ -146,6 +146,30 @@ fn a_primary_that_leaves_keeps_quorum() {
     pair.assert_in_sync();
 }
 
+/// The peer lacks what is on its way, and says so: nobody has to be fenced, and nobody to be asked.
+#[test]
+fn a_primary_that_leaves_the_target_of_a_resync_goes_on() {
+    let on_its_way: [fn(&Message) -> bool; 2] =
+        [|m| matches!(m, Message::ResyncData { .. }), |m| matches!(m, Message::ResyncDone)];
+    let options = [(Votes::Majority, Fencing::DontCare), (Votes::Off, Fencing::ResourceAndStonith)];
+    for (i, held) in on_its_way.into_iter().chain(on_its_way).enumerate() {
+        let (votes, fencing) = options[i / 2];
+        let mut pair = pair_with(votes, OnNoQuorum::SuspendIo, fencing);
+        pair.command(1, Command::Disconnect).unwrap();
+        pair.write(0, 4096, 2);
+        pair.hold = Some(held);
+        pair.command(1, Command::Connect).unwrap();
+        assert!(peer(&pair, 0).replication.is_source());
+        pair.command(0, Command::Disconnect).unwrap();
+        pair.drop_held();
+        assert!(status(&pair, 1).disk <= DiskState::Outdated);
+        assert!(status(&pair, 0).quorum && pair.running(0).is_empty());
+        pair.write(0, 8192, 3);
+        pair.command(0, Command::Connect).unwrap();
+        pair.assert_in_sync();
+    }
+}
+
 #[test]
 fn a_peer_that_was_never_met_counts() {
     let quorum = Quorum { votes: Votes::Majority, ..Quorum::default() };

@@ -136,6 +136,22 @@ fn options_that_count_at_once_disturb_nobody() {
     assert_eq!((plan.steps.as_slice(), plan.note()), (&[Step::Change][..], None));
 }
 
+/// Whoever is left in the middle of a resync is of no use, and a Primary may have to wait for it.
+#[test]
+fn a_resync_is_not_interrupted() {
+    let mut status = fixture::connected();
+    status.engine.peers[0].replication = ReplicationState::SyncSource;
+    let plan = plan(&status, |spec| {
+        spec.options.protocol = Protocol::A;
+        spec.options.ko_count = 3;
+        spec.node.address.set_port(7790);
+    });
+    assert_eq!(plan.steps, [Step::Change]);
+    let left = plan.left_to_do().join("; ");
+    assert!(left.contains("net protocol") && left.contains("'tandemadm wait-sync r0'"), "{left}");
+    assert!(!left.contains("ko-count"), "{left}");
+}
+
 #[test]
 fn what_was_taken_away_comes_back() {
     let mut status = fixture::connected();

@@ -74,7 +74,8 @@ impl Engine {
         let leaving = self.role == Role::Secondary && self.disk.state == DiskState::UpToDate;
         let abandoning = self.role == Role::Primary && (self.fences() || quorum);
         for peer in self.peer_ids() {
-            if abandoning && self.peer(peer).is_some_and(|p| p.has_good_data()) {
+            // The target of a resync may have all at any moment.
+            if abandoning && self.peer(peer).is_some_and(|p| p.is_connected() && !p.lost_disk()) {
                 self.send(peer, Message::OutdateRequest);
             } else if heir != Some(peer) || !leaving {
                 self.leave_now(peer);
@@ -152,7 +153,9 @@ impl Engine {
             self.set_disk(DiskState::Outdated);
         }
         if self.peer(id).is_some_and(|p| p.session == session && p.link_up) {
-            self.say_goodbye(id);
+            // Whatever else is being written: that is on the disk since it was asked for, and stays there.
+            let outdated = self.disk.metadata.as_ref().is_some_and(|m| !m.superblock.flags.up_to_date);
+            self.send(id, Message::Goodbye { outdated });
             self.lose_peer(id, ConnectionState::TearDown, "the peer disconnects");
         }
     }

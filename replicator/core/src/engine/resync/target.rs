@@ -117,7 +117,10 @@ impl Engine {
         let (bitmap, layout) = (&metadata.bitmaps[slot], &metadata.superblock.layout);
         let outstanding = target.controller.outstanding_bytes() > 0;
         if bitmap.set_count() == 0 && !outstanding {
-            self.finish_target(id);
+            // A source that leaves has asked that this copy stays old.
+            if !self.disk.persist.is_outdating_for(id) {
+                self.finish_target(id);
+            }
             return false;
         }
         if paused {
