@@ -9,6 +9,7 @@
 //!     export    "/srv/nfs/data 10.99.0.0/24(rw,sync,no_subtree_check,no_root_squash)";
 //!     vip       10.99.0.100/24 dev eth0;
 //!     grace 10; lease 10;
+//!     nfs3-locks no;                     # with ganesha
 //!     health    0.0.0.0:8008;
 //!     peer      10.99.0.12:7790; shared-secret "...";
 //!     on-stuck  none;                    # or reboot
@@ -67,6 +68,8 @@ pub struct Service {
     pub grace_s: u32,
     /// For how long an NFSv4 client's state lives without renewal.
     pub lease_s: u32,
+    /// Whether NFS-Ganesha has the locks of NFSv3, which the kernel's server always has.
+    pub nfs3_locks: bool,
     /// Where the health endpoint listens.
     pub health: Option<SocketAddr>,
     /// The other node's service, or both nodes' where the file is the same on both.

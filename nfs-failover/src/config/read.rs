@@ -80,6 +80,7 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
     };
     let grace_s = number(&mut reader, "grace", MAX_GRACE_S, DEFAULT_GRACE_S);
     let lease_s = number(&mut reader, "lease", MAX_LEASE_S, DEFAULT_LEASE_S);
+    let nfs3_locks = reader.optional("nfs3-locks", "`yes` or `no`", yes_or_no).unwrap_or_default();
     let health = reader.optional("health", "IP:PORT", address);
     let peers = reader.peers();
     let shared_secret = reader.optional("shared-secret", "a text", secret);
@@ -100,6 +101,7 @@ fn service(name: &Word, statement: &Statement, found: &mut Diagnostics) -> Optio
         ports,
         grace_s,
         lease_s,
+        nfs3_locks,
         health,
         peers,
         shared_secret,
@@ -318,6 +320,14 @@ fn server(word: &str) -> Result<Server, String> {
         "none" => Server::None,
         _ => return Err(format!("expected `kernel`, `ganesha` or `none`, found {}", quote(word))),
     })
+}
+
+fn yes_or_no(word: &str) -> Result<bool, String> {
+    match word {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("expected `yes` or `no`, found {}", quote(word))),
+    }
 }
 
 fn on_stuck(word: &str) -> Result<OnStuck, String> {

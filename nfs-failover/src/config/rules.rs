@@ -69,6 +69,13 @@ pub(super) fn within<'a>(
         let message = "the kernel's server takes no grace and no lease below 10 s";
         found.push(Diagnostic::error(place(if service.lease_s < 10 { "lease" } else { "grace" }), message));
     }
+    if service.server != Server::Ganesha && said("nfs3-locks").is_some() {
+        let message = match service.server {
+            Server::Kernel => "the kernel's server always has the locks of NFSv3",
+            _ => "`nfs3-locks` has no effect without NFS",
+        };
+        found.push(Diagnostic::warning(place("nfs3-locks"), message));
+    }
     if service.is_nfs() && service.grace_s < service.lease_s {
         let message = "a grace shorter than the lease ends before every client has noticed the move";
         found.push(Diagnostic::warning(place("grace"), message).help("write a grace of at least the lease"));

@@ -66,6 +66,13 @@ pub const IN_SERVICE: &[Word] = &[
         "SECONDS",
         "For how long the state of a client of NFSv4 lives without renewal: 1 to 120, default 15.",
     ),
+    word(
+        "nfs3-locks",
+        "yes|no",
+        "Whether NFS-Ganesha has the locks of NFSv3, noted on the volume by `rpc.statd`, so that clients take them again after a \
+         move. With them each move waits for the whole `grace` before NFSv4 clients open anything new, if anybody had \
+         something open or locked. Default: `no`.",
+    ),
     word("health", "IP:PORT", "Where health checks and metrics are answered. Default: nowhere."),
     word(
         "peer",

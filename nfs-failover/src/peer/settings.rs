@@ -34,6 +34,7 @@ pub(crate) fn settings(service: &Service) -> Settings {
     say("port", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", "));
     say("grace", service.grace_s.to_string());
     say("lease", service.lease_s.to_string());
+    say("nfs3-locks", if service.nfs3_locks { "yes" } else { "no" }.into());
     say("decider", decider(service.decider).into());
     let hooks = &service.hooks;
     for (hook, program) in [("start", &hooks.start), ("stop", &hooks.stop), ("check", &hooks.check)] {

@@ -14,12 +14,14 @@ use crate::system::within;
 const HOSTS: &str = "/etc/hosts";
 const KEEP_LIMIT: Duration = Duration::from_secs(2);
 
-/// The step, if the server has such locks: the kernel's.
+/// The step, if the server has such locks.
 pub(super) fn notify(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
-    (scene.service.server == Server::Kernel).then(|| Arc::new(Notify(scene)) as Arc<dyn Step>)
+    let has_locks = scene.service.server == Server::Kernel || scene.service.nfs3_locks;
+    has_locks.then(|| Arc::new(Notify(scene)) as Arc<dyn Step>)
 }
 
-/// The step that has locks watched over from now on: nobody waits for it who has none.
+/// The step that has locks of the kernel's server watched over from now on: nobody waits for it who has none. NFS-Ganesha has
+/// it from its beginning.
 pub(super) fn watch(scene: Arc<Scene>) -> Option<Arc<dyn Step>> {
     (scene.service.server == Server::Kernel).then(|| Arc::new(Watch(scene)) as Arc<dyn Step>)
 }
@@ -60,11 +62,7 @@ impl Step for Notify {
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
-        let state = self.0.service.state.join("statd");
-        let has_any =
-            |folder: &str| fs::read_dir(state.join(folder)).is_ok_and(|mut names| names.next().is_some());
-        // Noted while they had locks, and those that a former server has not reached.
-        Ok((!has_any("sm") && !has_any("sm.bak")).then(|| "no client has NFSv3 locks".into()))
+        Ok((!knows_anybody(&self.0.service.state)).then(|| "no client has NFSv3 locks".into()))
     }
 
     fn act(&self, _turn: &Turn) -> Result<String, Trouble> {
@@ -82,18 +80,32 @@ impl Step for Notify {
     }
 }
 
+/// Whether somebody has NFSv3 locks: noted while they had some, or not reached by a former server.
+pub(super) fn knows_anybody(state: &Path) -> bool {
+    ["sm", "sm.bak"].iter().any(|folder| has_any(&state.join("statd").join(folder)))
+}
+
+/// Whether anything is in a folder.
+pub(super) fn has_any(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut names| names.next().is_some())
+}
+
 /// Has the next server tell those who have locks now: the kernel ends these with its threads, and has `rpc.statd` forget one
-/// after the other who had them. It is told by a copy, which `sm-notify` reads, too.
-pub(super) fn keep_noted(state: &Path) {
+/// after the other who had them; NFS-Ganesha has it forget them all when it begins. It is told by a copy, which `sm-notify`
+/// reads, too. Whether there is anybody, as far as that can be seen.
+pub(super) fn keep_noted(state: &Path) -> bool {
     let statd = state.join("statd");
     let copy = move || {
+        let mut is_anybody = false;
         for noted in fs::read_dir(statd.join("sm")).into_iter().flatten().flatten() {
             // Whoever cannot be noted loses its locks, which is no reason to go on serving.
             let _ = fs::copy(noted.path(), statd.join("sm.bak").join(noted.file_name()));
+            is_anybody = true;
         }
+        is_anybody
     };
     // Nor is a volume that hangs.
-    let _ = within(KEEP_LIMIT, copy);
+    within(KEEP_LIMIT, copy).unwrap_or(true)
 }
 
 /// What clients are told is the name of the server must lead back from the address, or `sm-notify` says nothing at all. So
@@ -127,13 +139,13 @@ mod tests {
     fn who_has_locks_is_told_by_the_next_server_although_this_one_forgets_them() {
         let state = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-noted-XXXXXX")).unwrap();
         // Where nothing is mounted there is nothing.
-        keep_noted(&state);
+        assert!(!keep_noted(&state));
         for folder in ["statd/sm", "statd/sm.bak"] {
             fs::create_dir_all(state.join(folder)).unwrap();
         }
         fs::write(state.join("statd/sm/10.0.0.7"), CLIENT).unwrap();
         fs::write(state.join("statd/sm.bak/10.0.0.8"), "not reached yet").unwrap();
-        keep_noted(&state);
+        assert!(keep_noted(&state), "somebody has locks");
         fs::remove_file(state.join("statd/sm/10.0.0.7")).unwrap();
         let kept = |name: &str| fs::read_to_string(state.join("statd/sm.bak").join(name)).unwrap();
         assert_eq!((kept("10.0.0.7"), kept("10.0.0.8")), (CLIENT.into(), "not reached yet".into()));

@@ -38,6 +38,11 @@ impl Process {
         stat(self.pid).is_some_and(|(state, began)| began == self.began && !matches!(state, 'Z' | 'X'))
     }
 
+    /// Whether that is its program's name.
+    pub fn is_called(self, name: &str) -> bool {
+        fs::read_to_string(format!("/proc/{}/comm", self.pid)).is_ok_and(|comm| comm.trim_end() == name)
+    }
+
     /// Whether it has a file of this name open.
     pub fn has_open(self, name: &str) -> bool {
         let files = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();

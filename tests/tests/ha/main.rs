@@ -20,6 +20,7 @@ mod killed;
 mod lab;
 mod listener;
 mod locks;
+mod locks3;
 mod nfs4;
 #[path = "../e2e/outcome.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
@@ -36,3 +37,4 @@ mod switch;
 #[path = "../e2e/wait.rs"]
 mod wait;
 mod watch;
+mod xdr;

@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use crate::host::Host;
 use crate::lab::VIP;
 use crate::servers::EXPORT;
+use crate::xdr::{Arguments, Results};
 
 const VERSION: u32 = 4;
 const COMPOUND: u32 = 1;
@@ -91,7 +92,7 @@ impl Client {
 
     /// Tells the server who it is: the same each time, as long as its machine runs.
     pub(crate) fn introduce(&mut self) {
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(SETCLIENTID).fixed(&[7; 8]).opaque(self.name.as_bytes());
         // It cannot be called back.
         call.word(0).opaque(b"tcp").opaque(b"0.0.0.0.0.0").word(0);
@@ -99,21 +100,21 @@ impl Client {
         results.expect(SETCLIENTID).unwrap();
         self.number = results.long();
         let verifier: [u8; 8] = results.fixed();
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(SETCLIENTID_CONFIRM).long(self.number).fixed(&verifier);
         self.send(call).expect(SETCLIENTID_CONFIRM).unwrap();
     }
 
     /// Says that it is still there.
     pub(crate) fn renew(&mut self) -> Result<(), Refusal> {
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(RENEW).long(self.number);
         self.send(call).expect(RENEW)
     }
 
     /// How often it has to.
     pub(crate) fn lease_s(&mut self) -> u32 {
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(PUTROOTFH).operation(GETATTR).word(1).word(LEASE);
         let mut results = self.send(call);
         results.expect(PUTROOTFH).unwrap();
@@ -124,7 +125,7 @@ impl Client {
 
     /// Opens a file of the export, which is made if it is not there.
     pub(crate) fn open(&mut self, name: &str) -> Result<Opened, Refusal> {
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(PUTROOTFH);
         let folders: Vec<&str> = EXPORT.split('/').skip(1).collect();
         folders.iter().for_each(|folder| {
@@ -141,7 +142,7 @@ impl Client {
 
     /// Opens a file that it had open at a server before this one.
     pub(crate) fn open_again(&mut self, handle: &[u8]) -> Result<Opened, Refusal> {
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(PUTFH).opaque(handle);
         self.begin_open(&mut call);
         call.word(0).word(AS_BEFORE).word(0).operation(GETFH);
@@ -152,7 +153,7 @@ impl Client {
 
     /// Locks all of it, if nobody else has; or takes the lock again that it had at a server before this one.
     pub(crate) fn lock(&mut self, file: &mut Opened, again: bool) -> Result<(), Refusal> {
-        let mut call = Compound::default();
+        let mut call = Arguments::default();
         call.operation(PUTFH).opaque(&file.handle);
         call.operation(LOCK).word(WRITE_LOCK).word(again.into()).long(0).long(u64::MAX);
         let owner = self.owner();
@@ -170,7 +171,7 @@ impl Client {
         results.expect(LOCK)
     }
 
-    fn begin_open(&mut self, call: &mut Compound) {
+    fn begin_open(&mut self, call: &mut Arguments) {
         let owner = self.owner();
         call.operation(OPEN).word(0).word(READ_AND_WRITE).word(0).long(self.number).opaque(owner.as_bytes());
     }
@@ -188,7 +189,7 @@ impl Client {
         let handle = results.opaque();
         let mut sequence = 1;
         if flags & CONFIRM != 0 {
-            let mut call = Compound::default();
+            let mut call = Arguments::default();
             call.operation(PUTFH).opaque(&handle).operation(OPEN_CONFIRM).fixed(&state).word(sequence);
             let mut results = self.send(call);
             results.expect(PUTFH)?;
@@ -204,87 +205,29 @@ impl Client {
         format!("{} {}", self.name, self.owners)
     }
 
-    fn send(&mut self, call: Compound) -> Results {
+    fn send(&mut self, call: Arguments) -> Results {
         // No tag, minor version 0.
         let mut arguments = [0, 0, call.operations].map(u32::to_be_bytes).concat();
         arguments.extend(call.bytes);
         let answer = self.caller.call(NFS, VERSION, COMPOUND, Credential::Root, &arguments).unwrap();
-        let mut results = Results { bytes: answer, at: 0 };
+        let mut results = Results::new(answer);
         // Its end, which the last operation has, too; no tag; how many there are.
         results.skip(3);
         results
     }
 }
 
-/// Operations that are sent together.
-#[derive(Default)]
-struct Compound {
-    bytes: Vec<u8>,
-    operations: u32,
+/// Answers to operations follow each other; behind one that was refused there is nothing.
+trait Operations {
+    fn expect(&mut self, operation: u32) -> Result<(), Refusal>;
 }
 
-impl Compound {
-    fn operation(&mut self, number: u32) -> &mut Self {
-        self.operations += 1;
-        self.word(number)
-    }
-
-    fn word(&mut self, word: u32) -> &mut Self {
-        self.fixed(&word.to_be_bytes())
-    }
-
-    fn long(&mut self, long: u64) -> &mut Self {
-        self.fixed(&long.to_be_bytes())
-    }
-
-    fn opaque(&mut self, bytes: &[u8]) -> &mut Self {
-        self.word(bytes.len() as u32).fixed(bytes)
-    }
-
-    fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
-        self.bytes.extend(bytes);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        self
-    }
-}
-
-/// What came of them, one after the other; behind one that was refused there is nothing.
-struct Results {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Results {
+impl Operations for Results {
     fn expect(&mut self, operation: u32) -> Result<(), Refusal> {
         assert_eq!(self.word(), operation);
         match self.word() {
             0 => Ok(()),
             refusal => Err(refusal),
         }
-    }
-
-    fn word(&mut self) -> u32 {
-        u32::from_be_bytes(self.fixed())
-    }
-
-    fn long(&mut self) -> u64 {
-        u64::from_be_bytes(self.fixed())
-    }
-
-    fn opaque(&mut self) -> Vec<u8> {
-        let length = self.word() as usize;
-        let bytes = self.bytes[self.at..self.at + length].to_vec();
-        self.at += length.next_multiple_of(4);
-        bytes
-    }
-
-    fn fixed<const N: usize>(&mut self) -> [u8; N] {
-        let bytes = self.bytes[self.at..self.at + N].try_into().unwrap();
-        self.at += N;
-        bytes
-    }
-
-    fn skip(&mut self, words: usize) {
-        self.at += 4 * words;
     }
 }

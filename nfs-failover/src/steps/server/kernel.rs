@@ -14,13 +14,13 @@ use nix::unistd::sethostname;
 
 use super::super::{PROGRAM_LIMIT, notify};
 use super::foreign::{self, Exported};
+use super::helpers::{NOTIFIER, STATD, any_runs, helper, start_helper, stop_helpers};
 use super::listener;
 use super::{LOCKD_PORT, PORT, STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
 use crate::config::{Client, Export, Service};
 use crate::net::rpc;
 use crate::plan::{Cancel, Trouble, Turn, trouble};
-use crate::system::process::Process;
-use crate::system::program::{program, run, start as start_program};
+use crate::system::program::{program, run};
 use crate::system::{filesystem, mounts, within};
 
 const NFSD_FOLDER: &str = "/proc/fs/nfsd";
@@ -39,7 +39,6 @@ const THREADS: &str = "8";
 pub(super) const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
 /// Fixed ports, so that they can be closed and opened.
 const MOUNTD_PORT: u16 = 20048;
-const STATD_PORT: &str = "662";
 /// Answers what the kernel and NFSv3 clients ask.
 const MOUNTD: &str = "mountd";
 /// Remembers which NFSv4 clients have opens and locks.
@@ -47,7 +46,7 @@ pub(super) const TRACKER: &str = "nfsdcld";
 /// The same for the sake of trying it.
 const REHEARSAL: &str = "rehearsal";
 /// Programs that keep their state on the volume, and go with it. `rpc.mountd` knows nothing without exports, and stays.
-const HELPERS: &[&str] = &[TRACKER, "statd", "sm-notify"];
+const HELPERS: &[&str] = &[TRACKER, STATD, NOTIFIER];
 /// The kernel ends threads and opens at once; writing back may take its time.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -58,31 +57,11 @@ pub(super) fn runs(scene: &Scene) -> bool {
 
 /// Whether a demotion has to end something: also what somebody else has started, if it is of use to nobody.
 pub(super) fn is_to_end(scene: &Scene) -> bool {
-    helpers_run(scene) || has_threads() && foreign::served(scene).is_none()
+    any_runs(scene, HELPERS) || has_threads() && foreign::served(scene).is_none()
 }
 
 fn has_threads() -> bool {
     fs::read_to_string(THREADS_FILE).is_ok_and(|threads| threads.trim() != "0")
-}
-
-/// Whether `rpc.statd` runs, which knows whom to tell that NFSv3 locks are to be taken again.
-pub(in crate::steps) fn watches_locks(scene: &Scene) -> bool {
-    helper(scene, "statd").is_some()
-}
-
-/// Starts it.
-pub(in crate::steps) fn watch_locks(scene: &Scene) -> Result<(), Trouble> {
-    let state = scene.service.state.join("statd");
-    let arguments = ["-F", "-L", "-p", STATD_PORT, "-P", &state.to_string_lossy()];
-    start_helper(scene, "statd", "rpc.statd", &arguments)
-}
-
-fn helpers_run(scene: &Scene) -> bool {
-    HELPERS.iter().any(|name| helper(scene, name).is_some())
-}
-
-fn helper(scene: &Scene, name: &str) -> Option<Process> {
-    Process::saved(&scene.here.file(&scene.service.name, &format!("{name}.pid")))
 }
 
 /// What does not depend on the volume: a node that waits for its turn has it ready.
@@ -292,11 +271,7 @@ pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
         }
     }
     forget_told();
-    for name in HELPERS {
-        if let Some(process) = helper(scene, name) {
-            process.stop(STOP_PATIENCE)?;
-        }
-    }
+    stop_helpers(scene, HELPERS)?;
     stopped.map(|()| "stopped".into())
 }
 
@@ -333,18 +308,4 @@ fn mount_once(kind: &str, folder: &str) -> Result<(), Trouble> {
     }
     fs::create_dir_all(folder).map_err(trouble(format_args!("the kernel has no {kind}")))?;
     filesystem::mount(Path::new(kind), Path::new(folder), kind, "").map_err(trouble(folder))
-}
-
-/// Starts a program that stays, if it does not run. It is known again by `name`.
-pub(in crate::steps) fn start_helper(
-    scene: &Scene,
-    name: &str,
-    command: &str,
-    arguments: &[&str],
-) -> Result<(), Trouble> {
-    if helper(scene, name).is_some() {
-        return Ok(());
-    }
-    let file = |what: &str| scene.here.file(&scene.service.name, &format!("{name}.{what}"));
-    start_program(program(command, arguments), &file("log"))?.save(&file("pid"))
 }

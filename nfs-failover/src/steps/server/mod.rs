@@ -2,6 +2,7 @@
 
 mod foreign;
 mod ganesha;
+mod helpers;
 mod kernel;
 mod listener;
 
@@ -18,7 +19,7 @@ use crate::net::rpc;
 use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, run};
-pub(super) use kernel::{start_helper, watch_locks, watches_locks};
+pub(super) use helpers::{start_helper, watch_locks, watches_locks};
 
 /// What the servers keep on the volume.
 pub(super) const STATE_FOLDERS: &[&str] = &["ganesha", "nfsdcld", "statd/sm", "statd/sm.bak"];
@@ -146,7 +147,7 @@ impl Step for Stop {
 
     fn check(&self) -> Result<Option<String>, Trouble> {
         let runs = match self.0.service.server {
-            Server::Ganesha => ganesha::runs(&self.0),
+            Server::Ganesha => ganesha::is_to_end(&self.0),
             _ => kernel::is_to_end(&self.0),
         };
         Ok((!runs).then(|| "not running".into()))
