@@ -1,5 +1,6 @@
 //! What `tandemadm` and `tandemd` say to each other: one JSON object per line on a Unix socket, a reply to each request.
 
+pub mod clock;
 mod difference;
 mod last_seen;
 mod paths;

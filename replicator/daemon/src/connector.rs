@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tandem_control::{NodeSpec, ResourceSpec};
+use tandem_control::{NodeSpec, ResourceSpec, clock};
 use tandem_core::units::NodeId;
 use tandem_core::wire::{Message, Preamble, Stream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::failure::Failure;
-use crate::handshake::{into_fd, preamble, receive, send};
+use crate::handshake::{First, answer_clock, into_fd, preamble, receive, receive_first, send};
 use crate::log_limit::LogLimit;
 use crate::resource::{Attempt, Mailbox, Wish};
 use crate::sockets::{accept_failed, listen, stop};
@@ -259,23 +259,31 @@ impl Hub {
             self.complain(remote, "closed a connection from an address that is no peer's");
             return;
         }
-        let theirs =
-            match timeout(HANDSHAKE_LIMIT, receive(&mut stream)).await.unwrap_or_else(|e| Err(too_slow(e))) {
-                Ok(Message::Preamble(theirs)) => theirs,
-                // A peer that changed its mind, or looked whether somebody listens.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    debug!(resource, %remote, "a connection ended before the preamble");
-                    return;
-                }
-                Err(error) => {
-                    self.complain(remote, &format!("closed a connection: {error}"));
-                    return;
-                }
-                Ok(_) => {
-                    self.complain(remote, "closed a connection that did not start with a preamble");
-                    return;
-                }
-            };
+        let theirs = match timeout(HANDSHAKE_LIMIT, receive_first(&mut stream))
+            .await
+            .unwrap_or_else(|e| Err(too_slow(e)))
+        {
+            Ok(First::Message(Message::Preamble(theirs))) => theirs,
+            Ok(First::Clock) => {
+                let received_us = clock::now_us();
+                // Who asked may be gone.
+                let _ = timeout(HANDSHAKE_LIMIT, answer_clock(&mut stream, received_us)).await;
+                return;
+            }
+            // A peer that changed its mind, or looked whether somebody listens.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                debug!(resource, %remote, "a connection ended before the preamble");
+                return;
+            }
+            Err(error) => {
+                self.complain(remote, &format!("closed a connection: {error}"));
+                return;
+            }
+            Ok(First::Message(_)) => {
+                self.complain(remote, "closed a connection that did not start with a preamble");
+                return;
+            }
+        };
         match self.recognise(&theirs, remote) {
             Ok(peer) if self.accepting.borrow().contains(&peer) => self.pair(peer, theirs, stream).await,
             // Not now: the other side tries again.

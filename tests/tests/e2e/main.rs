@@ -19,6 +19,7 @@ mod deciders;
 mod device;
 mod device_spare;
 mod disk_faults;
+mod doctor;
 mod events;
 mod fencing;
 mod handlers;

@@ -51,6 +51,7 @@ fn without_a_daemon_every_command_says_what_is_the_matter() {
     let node = Node::new(MIB);
     let ran = node.adm("status");
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "# No currently configured DRBD found.\n"));
+    node.adm("status --why").expect(0, &["# T001 tandemd does not run", "#   next: tandemadm up all"]);
     for command in ["status", "role", "cstate", "wait-connect"] {
         node.adm(&format!("{command} r0")).expect(10, &["r0: No such resource"]);
     }

@@ -51,7 +51,11 @@ fn format(json: bool, attention: &Attention, look: Look) -> Format {
 
 fn everything(session: &Session, names: &[String], format: Format) -> Result<(String, u8), Failure> {
     match names {
-        [] => show::status_of_all(session, format),
+        [] => {
+            let (text, code) = show::status_of_all(session, format)?;
+            let Format::Remarks(look) = format else { return Ok((text, code)) };
+            Ok((text + &not_up(session, &look), code))
+        }
         names => Ok(show::status(session, &known(session)?.specs(names)?, format)),
     }
 }
@@ -64,6 +68,12 @@ fn known(session: &Session) -> Result<Known, Failure> {
     };
     errln!("{unusable}\nwarning: the configuration cannot be used; shown is what is up");
     Known::up(session, "status")
+}
+
+/// What is configured, and tandemd does not tell of.
+fn not_up(session: &Session, look: &Look) -> String {
+    let seen = see(session, &[]).unwrap_or_default();
+    seen.iter().filter(|one| one.status.is_none()).map(|one| one.text(look)).collect()
 }
 
 /// What is amiss, and 0, 1 or 2.

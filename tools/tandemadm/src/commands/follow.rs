@@ -12,7 +12,7 @@ use crate::output::errln;
 use crate::progress;
 use crate::session::{CalledAs, Session};
 
-/// Looks at which nothing goes on, until it is certain that nothing is about to begin.
+/// Looks at which nothing goes on, until it is certain that nothing is about to begin. A verify has begun when the command ends.
 const CALM: u32 = 5;
 
 /// Whether what was begun is watched.
@@ -74,21 +74,18 @@ fn watch(session: &Session, name: &str, begun: Begun, bar: &mut Bar) -> Result<R
             return Err(Failure::FollowEnded(name.to_owned(), why));
         }
         calm = if goes_on(&status, begun) { 0 } else { calm + 1 };
-        if calm > 0 && has_ended(&status, begun) || calm >= CALM {
+        let sure_at = if begun == (Begun::Verify { repair: false }) { 1 } else { CALM };
+        if calm >= sure_at {
             return Ok(status);
         }
-        let engine = &status.engine;
-        bar.draw(|_| {
-            progress::line(name, &engine.peers)
-                .unwrap_or_else(|| format!("{name}: {}", describe(&engine.peers)))
-        });
+        let peers = &status.engine.peers;
+        if calm == 0 {
+            bar.draw(|_| {
+                progress::line(name, peers).unwrap_or_else(|| format!("{name}: {}", describe(peers)))
+            });
+        }
         std::thread::sleep(POLL_INTERVAL);
     }
-}
-
-/// What follows a command without a pause needs no second look.
-fn has_ended(status: &ResourceStatus, begun: Begun) -> bool {
-    begun == Begun::Verify { repair: false } && !goes_on(status, begun)
 }
 
 fn goes_on(status: &ResourceStatus, begun: Begun) -> bool {

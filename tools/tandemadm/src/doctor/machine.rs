@@ -72,7 +72,7 @@ pub(super) fn judge_daemon(exe: Option<&Path>, version: Option<&str>) -> Finding
             Finding::warn("daemon", format!("tandemd is {version}, tandemadm is {own}"))
                 .todo("install the same release of both, and restart tandemd")
         }
-        Some(version) => Finding::ok("daemon", format!("tandemd {version} runs, and so is tandemadm")),
+        Some(version) => Finding::ok("daemon", format!("tandemd runs; it is {version}, as tandemadm is")),
         None => Finding::ok("daemon", "tandemd runs"),
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn judge_devices(driver: DeviceDriver, nbd: bool, fuse: bool) -> Find
     }
 }
 
-/// How far it is from the peer's is not measured: only whether somebody keeps it right.
+/// Whether somebody keeps it right; how far it is from each peer's is measured on the way there.
 pub(super) fn judge_clock(synchronized: Option<bool>) -> Finding {
     match synchronized {
         Some(true) => Finding::ok("clock", "the clock is kept right from the network"),

@@ -4,6 +4,7 @@
 //! measured. Nothing is ever written to a disk that holds data: beside a file a nameless one is tried, and a device is only
 //! asked to flush.
 
+mod clock;
 mod flush;
 mod losses;
 mod machine;

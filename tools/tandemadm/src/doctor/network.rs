@@ -1,4 +1,4 @@
-//! The way to each peer: whether it is there, how long it takes, how large packets may be.
+//! The way to each peer: whether it is there, how long it takes, how large packets may be, what time it is there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus};
 use tandem_core::state::ConnectionState;
 
-use super::Finding;
+use super::{Finding, clock};
 
 const NETWORK: &str = "network";
 const MTU: &str = "mtu";
@@ -54,7 +54,11 @@ pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> V
     for peer in &spec.peers {
         let known = status.and_then(|status| status.engine.peers.iter().find(|p| p.id == peer.id));
         let connected = known.is_some_and(|p| p.connection == ConnectionState::Connected);
-        findings.extend(judge(&measure(spec, peer, connected), &spec.name));
+        let way = measure(spec, peer, connected);
+        findings.extend(judge(&way, &spec.name));
+        if way.round_trip.is_ok() {
+            findings.push(clock::judge(&peer.name, clock::measure(own_address(spec), peer.address)));
+        }
     }
     findings
 }
@@ -129,7 +133,7 @@ fn own_port(spec: &ResourceSpec) -> io::Result<()> {
 }
 
 fn measure(spec: &ResourceSpec, peer: &NodeSpec, connected: bool) -> Way {
-    let own = SocketAddr::new(spec.node.address.ip(), 0);
+    let own = own_address(spec);
     let tries: Vec<io::Result<(Duration, TcpStream)>> =
         (0..ROUNDS).map(|_| dial(own, peer.address)).collect();
     let mut times = Vec::new();
@@ -153,8 +157,12 @@ fn measure(spec: &ResourceSpec, peer: &NodeSpec, connected: bool) -> Way {
     Way { peer: peer.name.clone(), address: peer.address, round_trip, mtu, whole, connected }
 }
 
+fn own_address(spec: &ResourceSpec) -> SocketAddr {
+    SocketAddr::new(spec.node.address.ip(), 0)
+}
+
 /// From this node's own address: the peer listens to no other.
-fn dial(own: SocketAddr, to: SocketAddr) -> io::Result<(Duration, TcpStream)> {
+pub(super) fn dial(own: SocketAddr, to: SocketAddr) -> io::Result<(Duration, TcpStream)> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     if !own.ip().is_unspecified() && own.is_ipv4() == to.is_ipv4() {
         socket.bind(&own.into())?;

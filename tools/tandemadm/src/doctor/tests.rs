@@ -8,6 +8,9 @@ use tandem_control::DeviceDriver;
 use tandem_core::config::{Fencing, OnNoQuorum, Protocol, Votes};
 use tandem_core::handler::Handler;
 
+use tandem_control::clock::Answer;
+
+use super::clock::Offset;
 use super::flush::Flushes;
 use super::network::{Arrival, Way};
 use super::*;
@@ -66,6 +69,33 @@ fn the_way_to_the_peer_is_judged() {
     ];
     let findings = ways.iter().flat_map(|way| network::judge(way, "r0")).collect();
     insta::assert_snapshot!(text(&part(findings)));
+}
+
+#[test]
+fn the_clocks_are_compared_within_half_a_round_trip() {
+    let asked = |there_us: u64, back_us: u64, ahead_us: i64| {
+        let left = 1_000_000_000_u64;
+        let received_us = (left + there_us).wrapping_add_signed(ahead_us);
+        let sent_us = received_us + 30;
+        Offset::of(left, Answer { received_us, sent_us }, left + there_us + 30 + back_us)
+    };
+    assert_eq!(asked(100, 100, 0), Offset { ahead_us: 0, within_us: 100 });
+    assert_eq!(asked(100, 100, -5_000_000), Offset { ahead_us: -5_000_000, within_us: 100 });
+    for (there, back, ahead) in [(0, 900, 70), (900, 0, 70), (1, 0, -3), (0, 0, 0), (12, 431, 99_000_000)] {
+        let Offset { ahead_us, within_us } = asked(there, back, ahead);
+        assert!(ahead_us.abs_diff(ahead) <= within_us, "{there} {back} {ahead}: {ahead_us} {within_us}");
+    }
+    // A clock that was set meanwhile is no reason to panic.
+    Offset::of(9, Answer { received_us: 7, sent_us: 5 }, 3);
+    let judged = |ahead_us, within_us| clock::judge("bravo", Some(Offset { ahead_us, within_us }));
+    insta::assert_snapshot!(text(&part(vec![
+        judged(12, 90),
+        judged(-250_400, 90),
+        judged(1_000_200, 300),
+        judged(-3_200_000, 90),
+        judged(7_200_000_000, 90),
+        clock::judge("bravo", None),
+    ])));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn title(model: &Model) -> Line<'static> {
         model.resources.first().map_or(String::new(), |row| format!("   {}", row.status.spec.node.name));
     let counts = [(Severity::NeedsHand, BAD), (Severity::Degraded, WARN)];
     let mut spans =
-        vec![Span::from(format!("tandemadm top{node}   {} resources", model.resources.len())).style(TITLE)];
+        vec![Span::from(format!("tandemadm top{node}   {}", count(model.resources.len()))).style(TITLE)];
     for (wanted, style) in counts.into_iter().filter(|(wanted, _)| severity(*wanted) > 0) {
         spans.push(Span::from(format!("   {}: {}", wanted.words(), severity(wanted))).style(style));
     }
@@ -206,5 +206,12 @@ fn size(bytes: u64) -> String {
     match number < 10.0 {
         true => format!("{number:.1} {}", units[unit]),
         false => format!("{number:.0} {}", units[unit]),
+    }
+}
+
+fn count(resources: usize) -> String {
+    match resources {
+        1 => "1 resource".to_owned(),
+        more => format!("{more} resources"),
     }
 }
