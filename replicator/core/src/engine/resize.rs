@@ -243,7 +243,9 @@ impl Engine {
         if let Some(Hidden { version, .. }) = self.disk.growth.hidden
             && self.disk.persist.is_durable(version)
             && self.peers_agree_on_size()
+            && !self.is_frozen()
         {
+            // While it is frozen, another one may be promoted in its place that has not grown.
             self.disk.growth.hidden = None;
             self.has_changed = true;
         }

@@ -1,6 +1,7 @@
 //! Disks that grow, and volumes that grow with them: named after the tests of DRBD's suite that they follow where there are any.
 
-use tandem_core::config::Protocol;
+use tandem_core::config::{Fencing, Options, Protocol, ResyncOptions};
+use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, Payload, Resize};
 use tandem_core::metadata::{self, LastPlace, Placement};
 use tandem_core::refusal::CommandError;
@@ -92,6 +93,34 @@ fn the_size_is_shown_when_both_have_it() {
 }
 
 /// `--assume-clean`: nothing is sent.
+/// Whom fence-peer takes out of the way in its turn may be promoted, and has the old size.
+#[test]
+fn a_primary_that_is_frozen_shows_no_new_size() {
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    let options = Options { fencing: Fencing::ResourceAndStonith, resync, ..Options::default() };
+    let mut pair = Pair::with_handlers(&options, &[Handler::FencePeer]);
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    grow_disks(&mut pair);
+    pair.slow_disk = Some((0, Device::Meta));
+    let resizing = pair.begin_command(0, resize());
+    while pair.nodes[0].engine.size_bytes() < room(LARGER) {
+        assert!(pair.finish_slow() > 0);
+    }
+    pair.link_is_down = true;
+    pair.cut();
+    pair.settle();
+    pair.slow_disk = None;
+    while pair.finish_slow() > 0 {}
+    assert_eq!(pair.running(0), [Handler::FencePeer]);
+    pair.end_handler(0, Handler::FencePeer, HandlerOutcome::Exited(1));
+    assert_eq!(sizes(&pair)[0], room(DISK_BYTES));
+    // What is left goes on by itself: nobody has to wait for it, and the next command can end the freeze.
+    pair.ended(resizing).unwrap().unwrap();
+    pair.command(0, Command::ResumeIo).unwrap();
+    assert_eq!(sizes(&pair)[0], room(LARGER));
+}
+
 #[test]
 fn resize_assume_clean() {
     let mut pair = synced(Protocol::C);

@@ -64,7 +64,8 @@ impl Engine {
                 self.go_on_resizing(id, wish, Step::Meeting);
             }
             Step::Meeting
-                if !self.peers.iter().any(Peer::is_negotiating) && !self.disk.growth.is_hidden() =>
+                if !self.peers.iter().any(Peer::is_negotiating)
+                    && (!self.disk.growth.is_hidden() || self.is_frozen()) =>
             {
                 self.finish_command(id, Ok(()));
             }
