@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tandem_core::authentication::Secret;
 use tandem_core::config::Options;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
@@ -271,7 +272,25 @@ pub struct VolumeSpec {
     pub size_bytes: Option<u64>,
 }
 
+impl Request {
+    /// The resource that it describes, if it describes one.
+    pub fn spec_mut(&mut self) -> Option<&mut ResourceSpec> {
+        match self {
+            Request::Up { spec } => Some(spec),
+            Request::Change { spec } => Some(spec),
+            _ => None,
+        }
+    }
+}
+
 impl ResourceSpec {
+    /// Makes it fit to be shown.
+    pub fn hide_secrets(&mut self) {
+        if let Some(authentication) = &mut self.options.authentication {
+            authentication.secret = Secret::new("(not shown)");
+        }
+    }
+
     /// All volumes, by ascending number.
     pub fn volumes(&self) -> impl Iterator<Item = &VolumeSpec> {
         std::iter::once(&self.volume).chain(&self.more_volumes)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authentication::Authentication;
 use crate::digest::DigestAlgorithm;
 use crate::handler::Handler;
 use crate::split_brain::AfterSplitBrain;
@@ -229,6 +230,8 @@ pub struct Options {
     pub ko_count: u32,
     /// Writes in an epoch.
     pub max_epoch_size: u32,
+    /// With what peers prove who they are, if they must. Both nodes have it alike, or neither.
+    pub authentication: Option<Authentication>,
     /// What the loss of a peer requires.
     pub fencing: Fencing,
     /// What a Primary requires of the others.
@@ -368,6 +371,7 @@ impl Options {
             ping_timeout_ms,
             ko_count,
             max_epoch_size,
+            authentication,
             fencing,
             quorum,
             verify_algorithm,
@@ -378,6 +382,8 @@ impl Options {
             on_io_error,
             disk_timeout_ms,
         } = self;
+        let hmac = |a: &Option<Authentication>| a.as_ref().map(|a| a.algorithm);
+        let secret = |a: &Option<Authentication>| a.as_ref().map(|a| a.secret.clone());
         let (mine, other) = (after_split_brain, &new.after_split_brain);
         let flushes = |ordering: WriteOrdering| ordering == WriteOrdering::Flush;
         // What waits for its turn must not be overtaken by what comes later and waits no more.
@@ -394,6 +400,8 @@ impl Options {
             (*ping_timeout_ms != new.ping_timeout_ms, "ping-timeout", AtOnce),
             (*ko_count != new.ko_count, "ko-count", AtOnce),
             (*max_epoch_size != new.max_epoch_size, "max-epoch-size", AtOnce),
+            (hmac(authentication) != hmac(&new.authentication), "cram-hmac-alg", AtOnce),
+            (secret(authentication) != secret(&new.authentication), "shared-secret", AtOnce),
             (*fencing != new.fencing, "fencing", AtOnce),
             (*verify_algorithm != new.verify_algorithm, "verify-alg", AtOnce),
             (resync.csums_algorithm != new.resync.csums_algorithm, "csums-alg", AtOnce),
@@ -443,6 +451,7 @@ impl Default for Options {
             ping_timeout_ms: 500,
             ko_count: 7,
             max_epoch_size: 2048,
+            authentication: None,
             fencing: Fencing::DontCare,
             quorum: Quorum::default(),
             verify_algorithm: None,

@@ -63,8 +63,7 @@ impl DigestAlgorithm {
 
     /// The algorithm of this name, or of the kernel's name for one implementation of it: `crc32c-intel`.
     pub fn from_name(name: &str) -> Option<Self> {
-        let algorithm = name.split_once('-').map_or(name, |(algorithm, _)| algorithm);
-        Self::ALL.iter().copied().find(|a| a.name() == algorithm)
+        Self::ALL.iter().copied().find(|a| a.name() == base_name(name))
     }
 
     /// The algorithm with this number on the wire.
@@ -105,6 +104,11 @@ impl DigestAlgorithm {
         }
         digests
     }
+}
+
+/// The digest of which the kernel has an implementation of this name.
+pub(crate) fn base_name(name: &str) -> &str {
+    name.split_once('-').map_or(name, |(digest, _)| digest)
 }
 
 #[cfg(test)]

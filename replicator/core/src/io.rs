@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::authentication::Challenge;
 use crate::config::Options;
 use crate::handler::{Handler, HandlerOutcome};
 use crate::metadata::Metadata;
@@ -89,7 +90,12 @@ pub enum Input {
         op: ClientOp,
     },
     /// Both streams to the peer stand; nothing was sent on them yet but the preamble.
-    PeerConnected(NodeId),
+    PeerConnected {
+        /// Which peer.
+        peer: NodeId,
+        /// Random, drawn for this connection from the operating system: nobody can have known it.
+        challenge: Challenge,
+    },
     /// A message from a peer. None may follow `PeerGone` or `Output::ClosePeer` for that connection.
     PeerMessage {
         /// Who sent it.

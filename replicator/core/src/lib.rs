@@ -5,6 +5,7 @@
 //! randomness, starts a thread or awaits: the simulator and the daemon drive the same code.
 
 mod activity_log;
+pub mod authentication;
 pub mod bitmap;
 pub mod config;
 pub mod digest;

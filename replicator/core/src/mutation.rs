@@ -184,6 +184,10 @@ mutations! {
     GrowsWithoutBits,
     /// Clients see a new size before it is on disk.
     ShowsSizeEarly,
+    /// Whatever a peer sends to prove who it is proves it.
+    BelievesAnyProof,
+    /// A peer that sends back what it was sent has proved who it is.
+    AcceptsReflection,
     /// Two disks that never held data count as copies of each other.
     FreshDisksAreRelated,
 }

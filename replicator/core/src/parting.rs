@@ -39,5 +39,7 @@ pub const OTHER_RESOURCE: &str = "the peer speaks of resource";
 pub const NODE_IDS_DIFFER: &str = "node ids disagree";
 /// Both nodes would give up their data.
 pub const BOTH_DISCARD: &str = "incompatible discard-my-data settings: only one node can give up its data";
+/// The peer has not proved who it is.
+pub const NOT_AUTHENTICATED: &str = "Authentication of peer failed";
 /// The releases do not understand each other.
 pub const RELEASES_DIFFER: &str = "incompatible wire protocol versions";

@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use tandem_core::authentication::HmacAlgorithm;
 use tandem_core::config::{Options, Protocol, Terms};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
@@ -34,6 +35,8 @@ fn one_of_each() -> Vec<Message> {
             node_name: "alpha".into(),
         }),
         Message::Refuse { reason: "no".into() },
+        Message::Challenge { algorithm: HmacAlgorithm::Sha384, challenge: [5; 32] },
+        Message::Proof { stream: Stream::Control, code: vec![6; 64] },
         options(NoPrimary::DiscardLeastChanges, true),
         options(NoPrimary::DiscardNode(NodeId(7)), false),
         Message::Handshake(Handshake {

@@ -5,7 +5,12 @@ use std::io::{self, Read};
 
 /// Sixty-four random bits.
 pub(crate) fn draw() -> io::Result<u64> {
-    let mut bytes = [0; 8];
+    draw_bytes().map(u64::from_ne_bytes)
+}
+
+/// So many random bytes.
+pub(crate) fn draw_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }

@@ -87,7 +87,7 @@ impl World {
         let reason = status.peers[0].standalone_reason.as_ref();
         let connect = node.want_net
             && status.peers[0].connection == ConnectionState::StandAlone
-            && (reason.is_none_or(|r| r.contains(ORPHANED)) || node.resync_refused);
+            && (reason.is_none_or(|r| r.contains(ORPHANED)) || node.awaits_connect);
         let serve = status.role == Role::Primary && node.client.is_none();
         let serve = serve && self.script.is_none() && self.requests_left > 0;
         match (attach, connect) {
@@ -132,7 +132,7 @@ impl World {
             self.met = false;
         }
         if errand == Errand::Connect {
-            self.nodes[n].resync_refused = false;
+            self.nodes[n].awaits_connect = false;
         }
         self.trace(Some(n), "command", || format!("{errand:?}"));
         self.nodes[n].errand = Some((id, errand, self.now));

@@ -1,6 +1,7 @@
 //! What may go wrong in one history. Every seed draws its own subset and rates ("swarm"): a history with every kind
 //! of fault at once hardly ever gets deep into any of them.
 
+use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{
     CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, Quorum, ResyncOptions, Votes,
     WriteOrdering,
@@ -98,6 +99,8 @@ kinds! {
     DyingDisk,
     /// A disk does not answer for long.
     HungDisk,
+    /// Somebody without the secret has the peer's address.
+    Impostor,
     /// A node's clock jumps ahead.
     ClockJump,
     /// A node's clock stands still for a while.
@@ -167,6 +170,8 @@ pub struct Plan {
     pub recklessness: u64,
     /// How copies are compared.
     pub verify_digest: DigestAlgorithm,
+    /// With what the nodes prove to each other who they are.
+    pub authentication: Option<Authentication>,
     /// What a lost peer requires.
     pub fencing: Fencing,
     /// What a Primary requires of the other node.
@@ -268,6 +273,10 @@ impl Plan {
                 [prng.weighted(&[12, 1, 1])],
             resync: draw_resync(prng),
             verify_digest: draw_digest(prng),
+            authentication: prng.chance(1, 3).then(|| Authentication {
+                algorithm: HmacAlgorithm::ALL[prng.below(HmacAlgorithm::ALL.len() as u64) as usize],
+                secret: Secret::new("Raspberry Jam"),
+            }),
             congestion: draw_congestion(prng),
             undo_logs: prng.chance(1, 2),
             internal_metadata: prng.chance(1, 2),

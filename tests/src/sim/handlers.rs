@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tandem_core::config::Fencing;
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::Input;
-use tandem_core::state::ConnectionState;
+use tandem_core::io::{self, Input};
+use tandem_core::state::{ConnectionState, ReplicationState};
 use tandem_core::status::Status;
 use tandem_core::units::HandlerId;
 
@@ -79,6 +79,13 @@ impl World {
         Ok(())
     }
 
+    /// The resync that a handler was run for will not be: whatever comes next is something else, and has a handler of its own.
+    pub(super) fn note_called_off(&mut self, n: usize, event: &io::Event) {
+        if matches!(event, io::Event::Replication { new: ReplicationState::Off, .. }) {
+            self.nodes[n].snapshot = None;
+        }
+    }
+
     /// A handler has ended.
     pub(super) fn handler_done(
         &mut self,
@@ -101,11 +108,11 @@ impl World {
             return Err(Violation::new("handlers", text));
         }
         let before_resync = matches!(handler, Handler::BeforeResyncTarget | Handler::BeforeResyncSource);
-        node.resync_refused |= before_resync && outcome != HandlerOutcome::Exited(0);
+        node.awaits_connect |= before_resync && outcome != HandlerOutcome::Exited(0);
         self.feed(n, Input::HandlerDone { id, outcome })?;
         // Unless the connection was lost meanwhile, and the outcome means nothing.
         let alone = |s: &Status| s.peers[0].connection == ConnectionState::StandAlone;
-        self.nodes[n].resync_refused &= self.nodes[n].status.as_ref().is_some_and(alone);
+        self.nodes[n].awaits_connect &= self.nodes[n].status.as_ref().is_some_and(alone);
         Ok(())
     }
 }

@@ -104,6 +104,7 @@ impl World {
             | Kind::FlushError
             | Kind::DyingDisk
             | Kind::HungDisk => self.trouble(kind, node),
+            Kind::Impostor => return self.meet_impostor(node),
             Kind::ClockJump | Kind::ClockStop => return self.disturb_clock(kind, node),
             _ => {
                 if let Some(steps) = self.script_for(kind) {

@@ -29,6 +29,8 @@
 //! completed writes; unless fencing is resource-and-stonith: then it promotes what it likes ([`fencing`]). It suspends
 //! and resumes requests, undoes resyncs that were interrupted ([`undo`]), outdates disks, and carries copies of disks from node to node ([`truck`]). A few histories split the brain on purpose.
 //!
+//! **Strangers** have a peer's address, and not the secret that some histories configure ([`impostor`]).
+//!
 //! **Handlers** are configured on both nodes or not, take their time, and may fail or hang until their limit. fence-peer
 //! does what its exit code says.
 //!
@@ -39,7 +41,7 @@
 //! (nothing takes forever). "handlers": the data is at rest
 //! while a handler sees it before a resync. "fencing": with resource-and-stonith, there is one Primary at most, and it
 //! has every completed write. "suspended": what is frozen does not complete, and both copies are equal once suspend-io
-//! is done. "rest": an engine sleeps only when it has nothing to do. "contract" is a breach of the contract between engine and driver.
+//! is done. "authentication": a stranger is told nothing. "rest": an engine sleeps only when it has nothing to do. "contract" is a breach of the contract between engine and driver.
 
 mod admin;
 mod checks;
@@ -49,6 +51,7 @@ mod errand;
 pub mod faults;
 mod fencing;
 pub mod handlers;
+mod impostor;
 mod inject;
 pub mod link;
 mod network;

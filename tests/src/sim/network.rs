@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use tandem_core::authentication::Challenge;
 use tandem_core::io::Input;
 use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::units::{Epoch, NodeId, WriteSeq};
@@ -66,7 +67,16 @@ impl World {
         self.link.wanted[n] = false;
         self.trace(Some(n), "connected", || format!("session {session}"));
         self.tell_size(n)?;
-        self.feed(n, Input::PeerConnected(peer_of(n)))
+        let challenge = self.draw_challenge();
+        self.feed(n, Input::PeerConnected { peer: peer_of(n), challenge })
+    }
+
+    pub(super) fn draw_challenge(&mut self) -> Challenge {
+        let mut challenge = [0; 32];
+        challenge
+            .chunks_exact_mut(8)
+            .for_each(|part| part.copy_from_slice(&self.prng.next_u64().to_le_bytes()));
+        challenge
     }
 
     // Talking.
@@ -77,6 +87,9 @@ impl World {
                 "contract",
                 format!("node {n} sends {message:?} on the wrong stream"),
             ));
+        }
+        if self.impostor.is_some() {
+            return self.tell_impostor(n, message);
         }
         let Some(session) = self.link.open_end(n) else { return Ok(()) };
         self.trace(Some(n), "send", || report::show_message(&message));

@@ -63,8 +63,8 @@ pub(super) struct Node {
     pub(super) outdating: Option<Outdating>,
     /// The administrator has suspended requests.
     pub(super) suspended: bool,
-    /// A handler has refused a resync: the node stands alone until the administrator connects it.
-    pub(super) resync_refused: bool,
+    /// A handler has refused a resync, or a stranger was turned away: the node stands alone until the administrator connects it.
+    pub(super) awaits_connect: bool,
     /// The version of the data that was last found to be a causal cut.
     pub(super) cut_checked: u64,
     /// What the metadata of a disk that no engine uses says may differ, and the metadata's version.
@@ -98,7 +98,7 @@ impl Node {
             snapshot: None,
             outdating: None,
             suspended: false,
-            resync_refused: false,
+            awaits_connect: false,
             cut_checked: 0,
             bits: None,
         }

@@ -84,7 +84,7 @@ impl World {
             if before.is_some_and(|b| !b.stands_alone) {
                 self.counts.note(Kind::Orphaned);
             }
-        } else if !self.split && !self.nodes[n].resync_refused {
+        } else if !self.split && !self.nodes[n].awaits_connect {
             let text =
                 format!("node {n} goes StandAlone although no data has split: {reason}; {}", self.describe());
             return Err(Violation::new("K8", text));

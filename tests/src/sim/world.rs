@@ -19,6 +19,7 @@ use super::checks::Mask;
 use super::client::Completion;
 use super::disk::Layout;
 use super::faults::{Kind, Plan};
+use super::impostor::Impostor;
 use super::link::{Link, Micros};
 use super::network::EpochLog;
 use super::node::Node;
@@ -137,6 +138,8 @@ pub(super) struct World {
     pub(super) broken_undo: Option<Violation>,
     /// Online verify.
     pub(super) watch: Watch,
+    /// Who has connected to a node in its peer's place.
+    pub(super) impostor: Option<Impostor>,
     pub(super) counts: Counts,
     pub(super) tracing: bool,
     commands_done: Vec<(usize, CommandId, Result<(), CommandError>)>,
@@ -189,6 +192,7 @@ impl World {
             condemned: Vec::new(),
             broken_undo: None,
             watch: Watch::default(),
+            impostor: None,
             counts: Counts { seeds: 1, ..Counts::default() },
             tracing,
             commands_done: Vec::new(),
@@ -406,6 +410,7 @@ impl World {
             ping_interval_ms: 150,
             ping_timeout_ms: 50,
             ko_count: 3,
+            authentication: self.plan.authentication.clone(),
             verify_algorithm: Some(self.plan.verify_digest),
             max_epoch_size: 20,
             resync: self.plan.resync.clone(),
@@ -518,6 +523,7 @@ impl World {
                 self.try_to_meet();
             }
             Output::StopConnecting(_) => self.link.wanted[n] = false,
+            Output::ClosePeer(_) if self.impostor.take().is_some() => {}
             Output::ClosePeer(_) => self.close(n),
             Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
             Output::RunHandler { id, handler, .. } => self.run_handler(n, id, handler)?,
@@ -538,6 +544,7 @@ impl World {
                 self.trace(Some(n), "event", || report::show_event(&event));
                 self.nodes[n].connection_changed |= matches!(event, io::Event::Connection { .. });
                 self.disk_given_up(n, &event);
+                self.note_called_off(n, &event);
                 self.watch(n, &event)?;
             }
         }

@@ -8,6 +8,7 @@
 mod activity_log;
 mod adjust;
 mod attention;
+mod authentication;
 mod bad_config;
 mod bad_input;
 mod bad_peer;

@@ -75,6 +75,10 @@ pub struct NetOptions {
     pub csums_algorithm: Option<String>,
     /// Resync by checksums only after a primary has crashed.
     pub csums_after_crash_only: bool,
+    /// The digest with which peers prove who they are; none if they need not.
+    pub hmac_algorithm: Option<String>,
+    /// What they prove it by.
+    pub shared_secret: Option<String>,
     /// What a lost peer requires.
     pub fencing: Fencing,
     /// The digest for online verify; none if it shall not be possible.
@@ -110,6 +114,8 @@ impl From<&Settings> for NetOptions {
             rr_conflict: word("rr-conflict"),
             csums_algorithm: settings.chosen(Section::Net, "csums-alg"),
             csums_after_crash_only: settings.flag(Section::Net, "csums-after-crash-only"),
+            hmac_algorithm: settings.chosen(Section::Net, "cram-hmac-alg"),
+            shared_secret: Some(word("shared-secret")).filter(|secret| !secret.is_empty()),
             fencing: match word("fencing").as_str() {
                 "resource-only" => Fencing::ResourceOnly,
                 "resource-and-stonith" => Fencing::ResourceAndStonith,

@@ -251,7 +251,7 @@ fn errors_of_options() {
 #[test]
 fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
     let refused = [
-        ("net { cram-hmac-alg sha1; }", "`cram-hmac-alg`", "keep the replication link private"),
+        ("net { cram-hmac-alg crc32c; shared-secret x; }", "`cram-hmac-alg crc32c`", "write `sha256`"),
         ("net { allow-two-primaries; }", "`allow-two-primaries yes`", "only one node may be primary"),
         ("net { tls yes; }", "`tls yes`", "not encrypted"),
         ("net { transport rdma; }", "`transport rdma`", "use `tcp`"),
@@ -521,6 +521,7 @@ fn policies_that_never_decide_anything_are_named() {
         ("net { always-asbp; }", "every `after-sb` policy is `disconnect`"),
         ("net { congestion-fill 1M; }", "`on-congestion` is `block`"),
         ("net { csums-after-crash-only; }", "there is no `csums-alg`"),
+        ("net { shared-secret jam; }", "`shared-secret` has no effect: without `cram-hmac-alg` nobody"),
         ("net { csums-alg crc32c-intel; }", "one of four billion blocks that differ passes for equal"),
         ("net { csums-alg md5; }", "`csums-alg` is weak: a block that somebody has made for it"),
         ("handlers { fence-peer /x; }", "`fencing` is `dont-care`, so that it is never run"),
@@ -532,6 +533,7 @@ fn policies_that_never_decide_anything_are_named() {
     }
     for line in [
         "net { after-sb-1pri discard-secondary; }",
+        "net { cram-hmac-alg sha1; shared-secret jam; }",
         "net { verify-alg crc32c; csums-alg sha512-avx2; }",
         "net { after-sb-0pri discard-zero-changes; after-sb-1pri consensus; always-asbp; }",
         "net { protocol A; on-congestion pull-ahead; congestion-fill 1M; }",

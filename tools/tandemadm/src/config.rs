@@ -10,6 +10,7 @@ use tandem_config::{
     OnCongestion, Pair, Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
 };
 use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{
     self, CongestionOptions, OnIoError, Options, ResyncOptions, RrConflict, WriteOrdering,
 };
@@ -311,6 +312,7 @@ fn options(
         ko_count: narrow("ko-count", net.ko_count)?,
         max_epoch_size: narrow("max-epoch-size", net.max_epoch_size)?,
         congestion: congestion(net)?,
+        authentication: authentication(net)?,
         fencing: fencing(net.fencing),
         quorum: quorum::required(resource)?,
         verify_algorithm: net.verify_algorithm.as_deref().and_then(DigestAlgorithm::from_name),
@@ -415,6 +417,16 @@ fn volume_spec(volume: &Volume, disk: &DiskOptions) -> Result<VolumeSpec, Failur
         },
         size_bytes: Some(disk.size_bytes).filter(|bytes| *bytes > 0),
     })
+}
+
+/// The table lets pass what the engine can do. Were it not so, nobody must go without what was asked for.
+fn authentication(net: &NetOptions) -> Result<Option<Authentication>, Failure> {
+    let Some(name) = &net.hmac_algorithm else { return Ok(None) };
+    let unable =
+        || Failure::Config(format!("cram-hmac-alg {name}, or its shared-secret, cannot be used."), 10);
+    let algorithm = HmacAlgorithm::from_name(name).ok_or_else(unable)?;
+    let secret = Secret::new(net.shared_secret.as_ref().ok_or_else(unable)?);
+    Ok(Some(Authentication { algorithm, secret }))
 }
 
 fn congestion(net: &NetOptions) -> Result<CongestionOptions, Failure> {

@@ -148,7 +148,8 @@ fn differences(running: &ResourceSpec, wanted: &ResourceSpec) -> Vec<Difference>
     let options = pairs.filter_map(|(old, new)| {
         let (_, takes) = changes.iter().find(|(name, _)| *name == old.name)?;
         let what = format!("{} {}", old.place(), old.name);
-        Some(Difference { what, old: Some(old.value), new: Some(new.value), takes: *takes })
+        let (old, new) = (old.shown().to_owned(), new.shown().to_owned());
+        Some(Difference { what, old: Some(old), new: Some(new), takes: *takes })
     });
     options.chain(running.differences(wanted)).collect()
 }
@@ -242,7 +243,8 @@ impl Display for Plan {
 impl Plan {
     fn show_change(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (section, command) in COMMANDS {
-            let of_section = self.settings.iter().filter(|setting| setting.section == section);
+            let of_section =
+                self.settings.iter().filter(|setting| setting.section == section && !setting.is_secret());
             let words: Vec<String> = of_section.map(|s| format!(" --{}={}", s.name, s.value)).collect();
             if !words.is_empty() {
                 writeln!(f, "tandemadm {command} {}{}", self.becomes.name, words.concat())?;
@@ -251,7 +253,10 @@ impl Plan {
         let told = self.running.differences(&self.becomes);
         let is_setting =
             |what: &str| self.settings.iter().any(|s| what == format!("{} {}", s.place(), s.name));
-        let told: Vec<&str> = told.iter().map(|d| d.what.as_str()).filter(|what| !is_setting(what)).collect();
+        let told = told.iter().map(|d| d.what.as_str()).filter(|what| !is_setting(what));
+        // Nobody writes one on a command line.
+        let secrets = self.settings.iter().filter(|setting| setting.is_secret()).map(|setting| setting.name);
+        let told: Vec<&str> = told.chain(secrets).collect();
         match told.as_slice() {
             [] => Ok(()),
             told => writeln!(f, "# tandemd is told: {}", told.join(", ")),

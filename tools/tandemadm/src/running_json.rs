@@ -21,7 +21,9 @@ pub fn resources(all: &[ResourceStatus], defaults: bool) -> String {
 fn resource(status: &ResourceStatus, defaults: bool) -> Value {
     let settings = settings::of(&status.spec);
     let options = |section| -> Value {
-        let shown = settings.iter().filter(|s| s.section == section && (defaults || !s.is_default()));
+        let shown = settings
+            .iter()
+            .filter(|s| s.section == section && !s.is_secret() && (defaults || !s.is_default()));
         Value::Object(shown.map(|setting| (setting.name.to_owned(), value(setting))).collect())
     };
     let volumes = status.spec.volumes().map(|volume| {

@@ -14,7 +14,9 @@ use crate::settings::{self, Setting};
 pub fn resource(status: &ResourceStatus, defaults: bool) -> String {
     let mut text = Text { text: String::new(), depth: 0 };
     let all = settings::of(&status.spec);
-    let shown = |section| all.iter().filter(move |s| s.section == section && (defaults || !s.is_default()));
+    let shown = |section| {
+        all.iter().filter(move |s| s.section == section && !s.is_secret() && (defaults || !s.is_default()))
+    };
     text.section(format_args!("resource \"{}\"", status.spec.name), |text| {
         text.settings("options", shown(Section::Options));
         text.section("_this_host", |text| {
@@ -163,6 +165,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use insta::assert_snapshot;
+    use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
     use tandem_core::digest::DigestAlgorithm;
 
     use super::*;
@@ -175,6 +178,10 @@ mod tests {
         status.spec.handlers.limit_ms = 120_000;
         status.spec.options.ko_count = 3;
         status.spec.options.verify_algorithm = Some(DigestAlgorithm::Sha1);
+        // Which is shown nowhere.
+        let secret = Secret::new("Raspberry Jam");
+        let algorithm = HmacAlgorithm::Sha1;
+        status.spec.options.authentication = Some(Authentication { algorithm, secret });
         status.spec.options.al_extents = 67;
         status.spec.options.resync.max_bytes_per_s = 1 << 20;
         status.spec.more_volumes[0].meta_disk = Some("/dev/sdb".into());
@@ -212,6 +219,7 @@ mod tests {
                 }
                 net {
                     ko-count        	3;
+                    cram-hmac-alg   	"sha1";
                     verify-alg      	"sha1";
                     _name           	"bravo";
                 }
@@ -303,6 +311,7 @@ mod tests {
                 "_peer_node_id": 1,
                 "net": {
                   "_name": "bravo",
+                  "cram-hmac-alg": "sha1",
                   "ko-count": 3,
                   "verify-alg": "sha1"
                 },

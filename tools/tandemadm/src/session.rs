@@ -213,8 +213,13 @@ fn word(action: &Action) -> String {
     }
 }
 
+/// Without what nobody shall see: this is what people paste.
 fn shown(request: &Request) -> String {
-    match serde_json::to_string(request) {
+    let mut request = request.clone();
+    if let Some(spec) = request.spec_mut() {
+        spec.hide_secrets();
+    }
+    match serde_json::to_string(&request) {
         Ok(json) => format!("tandemd <- {json}"),
         Err(error) => error.to_string(),
     }

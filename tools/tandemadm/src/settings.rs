@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tandem_config::{Diagnostic, OPTIONS, OptionDef, Section};
+use tandem_config::{Diagnostic, OPTIONS, OptionDef, Section, Value};
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
     CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, RrConflict, Votes, WriteOrdering,
@@ -41,8 +41,25 @@ impl Setting {
         Setting { section: Section::Disk, name: "size", value }
     }
 
+    /// It is nobody's to see.
+    pub fn is_secret(&self) -> bool {
+        self.name == SHARED_SECRET
+    }
+
+    /// The value as a text for people may have it.
+    pub fn shown(&self) -> &str {
+        match (self.is_secret(), self.is_default()) {
+            (true, true) => "none",
+            (true, false) => "(not shown)",
+            (false, _) => &self.value,
+        }
+    }
+
     /// It has the value that it has where nothing is said.
     pub fn is_default(&self) -> bool {
+        if self.is_secret() {
+            return self.value.is_empty();
+        }
         let default = self.definition().and_then(|option| option.kind.default_value());
         default.map_or("none".to_owned(), |value| value.to_string()) == self.value
     }
@@ -56,6 +73,8 @@ impl Setting {
     }
 }
 
+const SHARED_SECRET: &str = "shared-secret";
+
 /// Every option that has a value of its own here, in drbdsetup's order.
 pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
     let o = &spec.options;
@@ -63,6 +82,7 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
     let tenths = |ms: u64| (ms / 100).to_string();
     let sectors = |bytes: u64| (bytes / 512).to_string();
     let kib = |bytes: u64| (bytes / 1024).to_string();
+    let authentication = o.authentication.as_ref();
     let net = [
         ("protocol", o.protocol.letter().to_string()),
         ("timeout", tenths(o.timeout_ms)),
@@ -71,6 +91,8 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
         ("ping-int", (o.ping_interval_ms / 1000).to_string()),
         ("sndbuf-size", send_buffer(congestion.send_buffer_bytes)),
         ("ko-count", o.ko_count.to_string()),
+        ("cram-hmac-alg", authentication.map_or("none", |a| a.algorithm.name()).into()),
+        (SHARED_SECRET, authentication.map_or("", |a| a.secret.reveal()).into()),
         ("after-sb-0pri", no_primary(spec, split.no_primary)),
         ("after-sb-1pri", one_primary(split.one_primary).into()),
         ("after-sb-2pri", two_primaries(split.two_primaries).into()),
@@ -122,7 +144,13 @@ pub fn applied(
     settings: &[Setting],
 ) -> Result<(ResourceSpec, Vec<Diagnostic>), Failure> {
     let mut text = format!("resource {} {{\n", spec.name);
-    for setting @ Setting { section: _, name, value } in settings {
+    let said = |setting: &&Setting| !setting.is_secret() || !setting.is_default();
+    for setting @ Setting { section: _, name, value } in settings.iter().filter(said) {
+        if setting.is_secret() {
+            // Any text may be one.
+            let _ = writeln!(text, "  net {{ {name} {}; }}", Value::Text(value.clone()));
+            continue;
+        }
         // What is one word to the configuration stays one.
         if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c)) {
             return Err(Failure::Config(format!("{name}: '{value}' is no value"), 1));
@@ -272,6 +300,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use tandem_config::Support;
+    use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
     use tandem_core::config::{Options, Protocol, Takes};
 
     use super::*;
@@ -290,6 +319,8 @@ mod tests {
         o.write_ordering = WriteOrdering::None;
         (o.timeout_ms, o.ping_interval_ms, o.ping_timeout_ms, o.ko_count) = (4200, 7000, 900, 3);
         (o.max_epoch_size, o.fencing) = (99, Fencing::ResourceOnly);
+        let secret = Secret::new("a \"secret\"; of { several } words \\");
+        o.authentication = Some(Authentication { algorithm: HmacAlgorithm::Sha512, secret });
         o.verify_algorithm = Some(DigestAlgorithm::Sha1);
         o.resync.csums_algorithm = Some(DigestAlgorithm::Sha256);
         o.resync.csums_after_crash_only = true;

@@ -10,6 +10,7 @@ use std::process::Command;
 use support::Ran;
 use tandem_config::Config;
 use tandem_control::{Request, ResourceSpec};
+use tandem_core::authentication::HmacAlgorithm;
 use tandem_core::config::{Fencing, OnCongestion, Protocol, WriteOrdering};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
@@ -52,7 +53,12 @@ fn what_is_common_holds_unless_a_resource_says_otherwise() {
     assert_eq!([&database, &mail, &www].map(|spec| spec.options.ping_timeout_ms), [1000, 500, 500]);
     for spec in [&database, &mail, &www] {
         assert_eq!(spec.options.fencing, Fencing::ResourceOnly);
-        assert_eq!(spec.options.verify_algorithm, Some(DigestAlgorithm::Sha1));
+        assert_eq!(spec.options.verify_algorithm, Some(DigestAlgorithm::Crc32c));
+        let authentication = spec.options.authentication.as_ref().unwrap();
+        assert_eq!(
+            (authentication.algorithm, authentication.secret.reveal()),
+            (HmacAlgorithm::Sha1, "(not shown)")
+        );
         assert_eq!(spec.handlers.commands.len(), 6);
         assert_eq!(spec.handlers.commands[&Handler::FencePeer], "/usr/lib/drbd/crm-fence-peer.9.sh");
     }
@@ -78,7 +84,7 @@ fn what_has_no_effect_is_named_with_its_place() {
 
 #[test]
 fn its_dump_means_the_same() {
-    let dumped = adm("dump").expect(0, &[]).stdout.clone();
+    let dumped = adm("dump").expect(0, &[r#""Raspberry Jam; or \"Marmalade\"";"#]).stdout.clone();
     let again = Config::parse("dumped".as_ref(), &dumped).unwrap_or_else(|error| panic!("{error}"));
     assert!(again == Config::load(Some(&tree().join("drbd.conf"))).unwrap(), "{dumped}");
 }

@@ -31,14 +31,11 @@ impl Engine {
         self.outputs.push_back(Output::Connect(id));
     }
 
-    pub(super) fn peer_connected(&mut self, id: NodeId) {
+    /// The streams stand, and the peer is who it should be.
+    pub(super) fn begin_session(&mut self, id: NodeId) {
         let now = self.now;
         let (terms, settings) = (self.config.options.terms(), self.config.options.settings());
         let Some(peer) = self.peer_mut(id) else { return };
-        if peer.connection != ConnectionState::Connecting || peer.link_up {
-            self.outputs.push_back(Output::ClosePeer(id));
-            return;
-        }
         peer.link_up = true;
         peer.session += 1;
         peer.writes_sent = 0;
@@ -116,7 +113,7 @@ impl Engine {
     /// Closes the connection, if there is one, for good.
     pub(super) fn stand_alone(&mut self, id: NodeId, how: ConnectionState, reason: Option<String>) {
         let Some(peer) = self.peer_mut(id) else { return };
-        let was_up = std::mem::take(&mut peer.link_up);
+        let was_up = std::mem::take(&mut peer.link_up) || peer.proving.take().is_some();
         (peer.discard_my_data, peer.tentative) = (false, false);
         peer.retry_at = None;
         peer.standalone_reason.clone_from(&reason);
@@ -151,6 +148,7 @@ impl Engine {
     // Losing a peer.
 
     pub(super) fn peer_gone(&mut self, id: NodeId, how: ConnectionState, reason: String) {
+        self.stranger_gone(id, how, &reason);
         if let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) {
             peer.link_up = false;
             self.connection_lost(id, how, &reason);
@@ -221,6 +219,7 @@ impl Engine {
         let checks = self.peers.iter().filter(|p| p.link_up).filter_map(|p| self.next_check(p));
         checks
             .map(|(at, _)| at)
+            .chain(self.proving_deadline())
             .chain(self.promotion_deadline())
             .chain(self.retry_deadline())
             .chain(self.step_down_deadline())
@@ -230,6 +229,7 @@ impl Engine {
     }
 
     pub(super) fn check_liveness(&mut self) {
+        self.check_proofs();
         for id in self.peer_ids() {
             let due = self
                 .peer(id)

@@ -4,13 +4,14 @@
 //! become possible. Rooms: [`client`] (requests, writes), [`read`], [`flush`], [`held`] (those that are done and must not
 //! complete yet), [`ranges`] (who is at work where), [`replication`] (the sending side), [`receiver`] (the applying side),
 //! [`peer_reads`] (for a Primary without a disk), [`congestion`] (peers that cannot keep up), [`connection`] (connecting,
-//! heartbeats, loss), [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`stepping_down`], [`resync`],
-//! [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk is kept in spite of),
+//! heartbeats, loss), [`authentication`], [`handshake`], [`split_brain`], [`divergence`] (what both wrote), [`stepping_down`],
+//! [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk is kept in spite of),
 //! [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log), [`persist`] (metadata), [`undo`]
 //! (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its programs), [`fencing`], [`quorum`],
 //! [`resize`] (a disk that grows), [`report`] (status).
 
 mod activity;
+mod authentication;
 mod client;
 mod command;
 mod congestion;
@@ -226,7 +227,7 @@ impl Engine {
         self.now = self.now.max(now);
         match input {
             Input::Client { id, op } => self.client_request(id, op),
-            Input::PeerConnected(peer) => self.peer_connected(peer),
+            Input::PeerConnected { peer, challenge } => self.peer_connected(peer, challenge),
             Input::PeerMessage { peer, message } => self.peer_message(peer, message),
             Input::PeerGone { peer, how, reason } => self.peer_gone(peer, how, reason),
             Input::PeerRefused { peer, reason } => self.peer_refused(peer, reason),
@@ -304,6 +305,9 @@ impl Engine {
     fn peer_message(&mut self, id: NodeId, message: Message) {
         let now = self.now;
         let Some(peer) = self.peer_mut(id) else { return };
+        if peer.proving.is_some() {
+            return self.stranger_speaks(id, message);
+        }
         if !peer.link_up {
             return;
         }
@@ -325,6 +329,8 @@ impl Engine {
             }
             Message::PingAck => self.ping_answered(peer),
             Message::Preamble(_) => Err("a preamble in the middle of a connection".into()),
+            Message::Challenge { .. } => self.challenged_in_vain(peer),
+            Message::Proof { .. } => Err("a proof in the middle of a connection".into()),
             Message::Refuse { reason } => self.refused_by_peer(peer, &reason),
             Message::Options { terms, settings, tentative } => {
                 self.options_received(peer, terms, &settings, tentative)

@@ -8,6 +8,7 @@ use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
 use super::VolumeBytes;
+use super::authentication::Proving;
 use super::congestion::PullingAhead;
 use super::divergence::{Farewell, Meeting};
 use super::fencing::Fence;
@@ -24,6 +25,8 @@ pub(super) struct Peer {
     pub(super) slot: usize,
 
     pub(super) connection: ConnectionState,
+    /// The streams stand, and it is to prove who it is.
+    pub(super) proving: Option<Proving>,
     /// The streams stand: messages may be sent.
     pub(super) link_up: bool,
     /// Counts the connections, so that late disk completions are told apart.
@@ -160,6 +163,7 @@ impl Peer {
             config,
             slot: 0,
             connection: ConnectionState::StandAlone,
+            proving: None,
             link_up: false,
             session: 0,
             standalone_reason: None,

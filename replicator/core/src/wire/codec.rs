@@ -13,19 +13,21 @@
 //! Integers are little-endian. The header tells how much to read, so that a driver can receive the payload straight
 //! into an aligned buffer. The checksum of the payload was computed where the data entered the other node.
 
+mod body;
 mod terms;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::{Handshake, Message, Preamble, Stream};
+use super::{Handshake, Message, Preamble};
+use crate::authentication::{HmacAlgorithm, MAX_CODE_BYTES};
 use crate::config::Protocol;
-use crate::digest::DigestAlgorithm;
 use crate::generation::{Generations, HISTORY_SLOTS};
 use crate::io::Payload;
 use crate::layout::{Layout, VolumeSize};
 use crate::state::{DiskState, Role};
-use crate::units::{ByteRange, Epoch, NodeId, WriteSeq};
+use crate::units::{ByteRange, Epoch, WriteSeq};
+use body::Body;
 use terms::{put_settings, put_terms, take_settings, take_terms};
 
 /// Length of the fixed header.
@@ -145,7 +147,7 @@ pub fn decode(header: &FrameHeader, body: &[u8], payload: Bytes) -> Result<Messa
     })
 }
 
-const KINDS: u16 = 41;
+const KINDS: u16 = 43;
 
 fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
     match message {
@@ -163,6 +165,16 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
         Message::Refuse { reason } => {
             put_text(reason, out);
             2
+        }
+        Message::Challenge { algorithm, challenge } => {
+            out.put_u8(*algorithm as u8);
+            out.put_slice(challenge);
+            42
+        }
+        Message::Proof { stream, code } => {
+            out.put_u8(*stream as u8);
+            out.put_slice(code);
+            43
         }
         Message::Options { terms, settings, tentative } => {
             put_terms(terms, out);
@@ -346,11 +358,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         1 => Message::Preamble(Preamble {
             version_min: b.u16()?,
             version_max: b.u16()?,
-            stream: match b.u8()? {
-                0 => Stream::Data,
-                1 => Stream::Control,
-                _ => return None,
-            },
+            stream: b.stream()?,
             session: b.u64()?,
             from: b.node()?,
             to: b.node()?,
@@ -437,6 +445,8 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         39 => Message::ResyncReady,
         40 => Message::ResizeRequest { id: b.u64()?, assume_clean: b.flag()? },
         41 => Message::ResizeReply { id: b.u64()?, room_bytes: b.u64()? },
+        42 => Message::Challenge { algorithm: HmacAlgorithm::from_u8(b.u8()?)?, challenge: b.take()? },
+        43 => Message::Proof { stream: b.stream()?, code: b.rest(MAX_CODE_BYTES)?.to_vec() },
         _ => return None,
     })
 }
@@ -536,62 +546,4 @@ fn put_text(text: &str, out: &mut BytesMut) {
     }
     out.put_u16_le(end as u16);
     out.put_slice(&text.as_bytes()[..end]);
-}
-
-/// The part of a body not yet read; every getter is `None` past the end.
-struct Body<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Body<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.bytes.split_first_chunk()?;
-        self.bytes = rest;
-        Some(*head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take().map(|[b]| b)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn algorithm(&mut self) -> Option<DigestAlgorithm> {
-        DigestAlgorithm::from_u8(self.u8()?)
-    }
-
-    fn node(&mut self) -> Option<NodeId> {
-        self.u8().map(NodeId)
-    }
-
-    fn range(&mut self) -> Option<ByteRange> {
-        let range = ByteRange::new(self.u64()?, self.u64()?);
-        range.offset.checked_add(range.length)?;
-        Some(range)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let length = usize::from(self.u16()?);
-        let (text, rest) = self.bytes.split_at_checked(length)?;
-        self.bytes = rest;
-        String::from_utf8(text.to_vec()).ok()
-    }
 }

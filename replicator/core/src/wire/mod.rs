@@ -10,6 +10,7 @@ pub use codec::{
     FRAME_HEADER_BYTES, FrameError, FrameHeader, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, decode, encode,
 };
 
+use crate::authentication::{Challenge, HmacAlgorithm};
 use crate::config::{Protocol, Terms};
 use crate::digest::DigestAlgorithm;
 use crate::generation::Generations;
@@ -168,6 +169,20 @@ pub enum Message {
     Refuse {
         /// Why.
         reason: String,
+    },
+    /// Prove who you are. Before this is done on both streams, nothing else is said, and nothing is believed.
+    Challenge {
+        /// How.
+        algorithm: HmacAlgorithm,
+        /// What must be answered.
+        challenge: Challenge,
+    },
+    /// The answer: one on each stream.
+    Proof {
+        /// Which stream it is on and for.
+        stream: Stream,
+        /// See [`crate::authentication::Claim`].
+        code: Vec<u8>,
     },
     /// The options on which both sides must agree.
     Options {
@@ -441,6 +456,7 @@ impl Message {
     /// The stream this message belongs on.
     pub const fn stream(&self) -> Stream {
         match self {
+            Message::Proof { stream, .. } => *stream,
             Message::Ping
             | Message::PingAck
             | Message::Behind { .. }

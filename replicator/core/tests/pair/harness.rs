@@ -77,6 +77,7 @@ pub(crate) struct Pair {
     pub(crate) undo_logs: bool,
     /// It stays broken.
     pub(crate) link_is_down: bool,
+    connections_made: u64,
     engines_started: u64,
     /// Where the first write to the metadata went.
     pub(crate) written_first: Option<u64>,
@@ -136,6 +137,7 @@ impl Pair {
             held: Vec::new(),
             undo_logs: false,
             link_is_down: false,
+            connections_made: 0,
             engines_started: 2,
             written_first: None,
             data_flushes: [0; 2],
@@ -210,7 +212,11 @@ impl Pair {
                 for n in 0..2 {
                     self.nodes[n].linked = true;
                     self.tell_size(n);
-                    self.nodes[n].engine.handle(self.now, Input::PeerConnected(NodeId(1 - n as u8)));
+                    self.connections_made += 1;
+                    let peer = NodeId(1 - n as u8);
+                    let mut challenge = [0; 32];
+                    challenge[..8].copy_from_slice(&self.connections_made.to_le_bytes());
+                    self.nodes[n].engine.handle(self.now, Input::PeerConnected { peer, challenge });
                 }
             }
             if idle {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use tandem_core::authentication::HmacAlgorithm;
 use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol, ResyncOptions, WriteOrdering};
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::entropy::splitmix64;
@@ -17,7 +18,7 @@ use tandem_core::layout::Layout;
 use tandem_core::metadata::{self, Placement};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::units::{ByteRange, CommandId, Epoch, HandlerId, NodeId, RequestId, Timestamp, WriteSeq};
-use tandem_core::wire::{Handshake, Message};
+use tandem_core::wire::{Handshake, Message, Stream};
 use tandem_core::{Engine, Input, Output};
 
 use crate::harness::{DISK_BYTES, MemoryDisk, Pair};
@@ -261,7 +262,8 @@ impl Victim {
             15..=24 => self.finish_operation(),
             _ if !self.linked && self.wants_peer => {
                 (self.linked, self.wants_peer) = (true, false);
-                self.feed(Input::PeerConnected(PEER));
+                let challenge = [self.chance.next() as u8; 32];
+                self.feed(Input::PeerConnected { peer: PEER, challenge });
                 let options = self.told.iter().rev().find(|m| matches!(m, Message::Options { .. })).cloned();
                 if let Some(options) = options.filter(|_| !self.chance.one_in(8)) {
                     self.say(options);
@@ -335,7 +337,7 @@ impl Victim {
         let (id, range) = (self.number(), self.range());
         let flag = self.chance.one_in(2);
         let length = self.chance.pick(&[512, 4096, 4096, 1 << 20]);
-        match self.chance.below(34) {
+        match self.chance.below(36) {
             0 => Message::Refuse { reason: "no".into() },
             1 => self.options(),
             2..=4 => {
@@ -379,6 +381,8 @@ impl Victim {
                 Message::ResyncCompare { range, algorithm, digests }
             }
             30 => Message::BarrierAck { epoch: Epoch(id), writes: id as u32 },
+            33 => Message::Challenge { algorithm: HmacAlgorithm::Sha256, challenge: [id as u8; 32] },
+            34 => Message::Proof { stream: Stream::Data, code: vec![id as u8; 32] },
             _ if flag => self.verify(id, range),
             _ => self.ack(WriteSeq(id)),
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod activity_log;
+mod authentication;
 mod commands;
 mod congestion;
 mod disks;

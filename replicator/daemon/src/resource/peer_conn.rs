@@ -110,7 +110,13 @@ impl PeerConn {
         }
         let lost =
             |error: FrameError| Loss { how: ConnectionState::ProtocolError, reason: error.to_string() };
-        self.streams[stream as usize].next_message(pool).map_err(lost)
+        let message = self.streams[stream as usize].next_message(pool).map_err(lost)?;
+        // What a peer has proved, it has proved for the stream that it speaks on.
+        if message.as_ref().is_some_and(|message| message.stream() != stream) {
+            let reason = "protocol error: a message on the wrong stream".into();
+            return Err(Loss { how: ConnectionState::ProtocolError, reason });
+        }
+        Ok(message)
     }
 
     /// How the connection was lost, once both streams have ended or one has for too long. To be told to the engine;

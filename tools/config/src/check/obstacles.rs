@@ -2,9 +2,11 @@
 
 use super::host::HostParts;
 use super::resource::ResourceParts;
-use super::settings;
+use super::settings::{self, Assigned};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::effective::NetOptions;
 use crate::model::{Family, HostKind, MetaDisk};
+use crate::options::{self, Section};
 use crate::source::Span;
 
 /// As many as the metadata has room for.
@@ -101,12 +103,16 @@ fn volume(parts: &ResourceParts<'_>, host: &HostParts, number: u32, found: &mut 
 }
 
 fn connections(parts: &ResourceParts<'_>, found: &mut Diagnostics) {
+    if parts.connections.is_empty() {
+        authentication(&parts.options, found);
+    }
     if parts.hosts.len() == 2 && parts.connections.is_empty() {
         let message = format!("the hosts of {} are not connected", quote(&parts.name.text));
         found.push(Diagnostic::error(&parts.name.span, message));
     }
     for connection in &parts.connections {
         settings::refused(&connection.options, found);
+        authentication(&settings::inherit(&parts.options, &connection.options), found);
         connection.volumes.values().for_each(|(_, options)| settings::refused(options, found));
         if connection.paths.len() > 1 {
             let message = "several paths are not supported by this version: a connection has one";
@@ -114,5 +120,19 @@ fn connections(parts: &ResourceParts<'_>, found: &mut Diagnostics) {
             found.push(Diagnostic::error(&connection.span, message).help(help));
         }
         found.errors.extend(connection.proxy_span.as_ref().map(proxy));
+    }
+}
+
+/// A proof that one knows nothing is none.
+fn authentication(assigned: &Assigned, found: &mut Diagnostics) {
+    let net = NetOptions::from(&settings::values(assigned));
+    let place = options::find(Section::Net, "cram-hmac-alg").and_then(|(place, _)| assigned.get(&place));
+    if let Some(assignment) = place
+        && net.hmac_algorithm.is_some()
+        && net.shared_secret.is_none()
+    {
+        let message = "`cram-hmac-alg` without `shared-secret`: there is nothing to prove";
+        let help = "set `shared-secret`, the same on both nodes";
+        found.push(Diagnostic::error(&assignment.span, message).help(help));
     }
 }

@@ -66,6 +66,10 @@ fn without_effect(net: &NetOptions, settings: &Settings, assigned: &Assigned, di
             warn(Section::Net, name, "`on-congestion` is `block`", "set `on-congestion`, too");
         }
     }
+    if net.shared_secret.is_some() && net.hmac_algorithm.is_none() {
+        let help = "set `cram-hmac-alg sha256`, too";
+        warn(Section::Net, "shared-secret", "without `cram-hmac-alg` nobody asks for it", help);
+    }
     if net.csums_after_crash_only && net.csums_algorithm.is_none() {
         warn(Section::Net, "csums-after-crash-only", "there is no `csums-alg`", "set `csums-alg sha256`");
     }

@@ -18,9 +18,12 @@ const DIGEST_INSTEAD: &str =
     "write `sha256`, or `sha1` where it is the faster one; `crc32c` is fine for `verify-alg`";
 const IMPLEMENTATIONS: &str = "The name of an implementation, as crc32c-intel, stands for the digest.";
 const SOCKETS: &str = "sockets are tuned by the operating system and the daemon";
-const NO_AUTH: &str = "peers are not authenticated, and the option would promise that they are";
-const NO_AUTH_INSTEAD: &str =
-    "remove it, and keep the replication link private (own network, VPN or firewall)";
+/// The digests that tandem-core makes codes with.
+const HMACS: &[&str] = &["none", "sha256", "sha1", "md5", "sha224", "sha384", "sha512"];
+const HMAC_REASON: &str = "codes are not made with it";
+const HMAC_INSTEAD: &str = "write `sha256`";
+const NO_TLS_INSTEAD: &str = "remove it, and let the link run through WireGuard or another VPN; `cram-hmac-alg` and \
+                              `shared-secret` keep strangers out, and encrypt nothing";
 const NO_TLS: &str = "the replication link is not encrypted, and the option would promise that it is";
 const NO_RDMA: &str = "there is no RDMA";
 
@@ -104,22 +107,20 @@ pub(super) const NET: &[OptionDef] = &[
         "only one node may be primary",
         "remove it; for live migration, demote before promoting",
     ),
-    text("cram-hmac-alg", AT_NET, "Digest with which peers prove that they know the secret").refused(
-        &[],
-        NO_AUTH,
-        NO_AUTH_INSTEAD,
-    ),
+    option("cram-hmac-alg", AT_NET, Kind::Digest, "Digest with which peers prove to each other that they know shared-secret")
+        .refused(HMACS, HMAC_REASON, HMAC_INSTEAD)
+        .more("It is looked at when they connect: a change on both nodes leaves the connection alone. It keeps out who has the peer's address and not the secret; nothing is encrypted, and whoever can change what travels between the nodes can still do so."),
     option(
         "shared-secret",
         AT_NET,
         Kind::Text { max_bytes: MAX_SECRET_BYTES },
-        "Secret with which peers authenticate each other",
+        "Secret that both nodes know; without cram-hmac-alg nobody asks for it",
     )
-    .refused(&[], NO_AUTH, NO_AUTH_INSTEAD),
-    flag("tls", AT_NET, false, "Encrypt the connection").since("9.2.6").refused(&["no"], NO_TLS, NO_AUTH_INSTEAD),
-    text("tls-keyring", AT_NET, "Kernel keyring for TLS").since("9.2.6").refused(&[], NO_TLS, NO_AUTH_INSTEAD),
-    text("tls-privkey", AT_NET, "Private key for TLS").since("9.2.6").refused(&[], NO_TLS, NO_AUTH_INSTEAD),
-    text("tls-certificate", AT_NET, "Certificate for TLS").since("9.2.6").refused(&[], NO_TLS, NO_AUTH_INSTEAD),
+    .more("It is looked at when they connect. No message, log or `show` has it; `dump` has."),
+    flag("tls", AT_NET, false, "Encrypt the connection").since("9.2.6").refused(&["no"], NO_TLS, NO_TLS_INSTEAD),
+    text("tls-keyring", AT_NET, "Kernel keyring for TLS").since("9.2.6").refused(&[], NO_TLS, NO_TLS_INSTEAD),
+    text("tls-privkey", AT_NET, "Private key for TLS").since("9.2.6").refused(&[], NO_TLS, NO_TLS_INSTEAD),
+    text("tls-certificate", AT_NET, "Certificate for TLS").since("9.2.6").refused(&[], NO_TLS, NO_TLS_INSTEAD),
     text("transport", AT_NET, "How peers are connected: tcp, rdma or lb-tcp").since("9.0").fixed().refused(
         &["tcp"],
         "peers are connected by TCP only",

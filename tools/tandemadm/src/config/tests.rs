@@ -1,10 +1,12 @@
 //! What the configuration makes of a resource, and what it refuses.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const TEXT: &str = r#"
     global { nbd-listen 127.0.0.1:10809; device-driver fuse; device-timeout 30; }
-    common { net { protocol B; timeout 50; verify-alg sha1; } }
+    common { net { protocol B; timeout 50; verify-alg sha1; cram-hmac-alg sha1-generic; shared-secret "Raspberry Jam"; } }
     resource r0 {
         net { ping-int 20; connect-int 30; ping-timeout 7; ko-count 3; max-epoch-size 99; fencing resource-and-stonith;
             sndbuf-size 1M; congestion-fill 64; congestion-extents 99; on-congestion disconnect; }
@@ -83,6 +85,10 @@ fn a_resource_is_translated_for_each_of_its_nodes() {
             },
             on_io_error: OnIoError::CallLocalIoError,
             disk_timeout_ms: 3000,
+            authentication: Some(Authentication {
+                algorithm: HmacAlgorithm::Sha1,
+                secret: Secret::new("Raspberry Jam"),
+            }),
             verify_algorithm: Some(DigestAlgorithm::Sha1),
             resync: ResyncOptions {
                 max_bytes_per_s: 100 << 20,
@@ -224,4 +230,20 @@ fn another_nodes_resource_is_not_defined_here() {
     let error = config("alpha").specs(&["elsewhere".into()]).unwrap_err();
     assert_eq!(error.to_string(), "'elsewhere' not defined in your config (for this host).");
     assert_eq!(error.exit_code(), 1);
+}
+
+/// What the table lets pass the engine can do.
+#[test]
+fn the_table_and_the_engine_have_the_same_digests() {
+    let accepted = |name: &str| {
+        let option = tandem_config::OPTIONS.iter().find(|option| option.name == name).unwrap();
+        let tandem_config::Support::Refused { accepted, .. } = option.support else {
+            panic!("{name} takes any")
+        };
+        accepted.iter().copied().filter(|word| *word != "none").collect::<BTreeSet<_>>()
+    };
+    let digests: BTreeSet<_> = DigestAlgorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+    assert_eq!((accepted("verify-alg"), accepted("csums-alg")), (digests.clone(), digests));
+    let hmacs: BTreeSet<_> = HmacAlgorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+    assert_eq!(accepted("cram-hmac-alg"), hmacs);
 }

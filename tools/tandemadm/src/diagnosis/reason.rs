@@ -36,7 +36,7 @@ const WORDS: &[(&str, Kind)] = &[
     (parting::OTHER_RESOURCE, Kind::Configuration),
     (parting::NODE_IDS_DIFFER, Kind::Configuration),
     (parting::RELEASES_DIFFER, Kind::Releases),
-    ("uthentication", Kind::Authentication),
+    (parting::NOT_AUTHENTICATED, Kind::Authentication),
     (parting::I_AM_PRIMARY, Kind::PrimaryInTheWay),
     (parting::PEER_IS_PRIMARY, Kind::PrimaryInTheWay),
     (parting::BOTH_PRIMARY, Kind::BothPrimary),

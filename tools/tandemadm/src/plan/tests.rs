@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use tandem_control::ResourceStatus;
+use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{OnNoQuorum, Protocol};
 use tandem_core::handler::Handler;
 use tandem_core::units::NodeId;
@@ -197,4 +198,22 @@ fn a_second_adjust_does_nothing() {
         let again = plan(&after, change_of_every_kind);
         assert_eq!((again.steps, again.later), (vec![], done.later));
     }
+}
+
+#[test]
+fn a_secret_that_changes_is_not_shown_and_leaves_the_connection_alone() {
+    let plan = plan(&fixture::connected(), |spec| {
+        let secret = Secret::new("Raspberry Jam");
+        spec.options.authentication = Some(Authentication { algorithm: HmacAlgorithm::Sha1, secret });
+    });
+    assert_snapshot!(plan.to_string(), @r"
+    --- r0 as it is
+    +++ r0 as it is configured
+    -net cram-hmac-alg none
+    +net cram-hmac-alg sha1
+    -net shared-secret none
+    +net shared-secret (not shown)
+    tandemadm net-options r0 --cram-hmac-alg=sha1
+    # tandemd is told: shared-secret
+    ");
 }

@@ -179,7 +179,7 @@ impl Engine {
         }
         if peer.link_up {
             self.say_goodbye(id);
-        } else {
+        } else if peer.proving.is_none() {
             self.outputs.push_back(Output::StopConnecting(id));
         }
         self.stand_alone(id, ConnectionState::Disconnecting, None);

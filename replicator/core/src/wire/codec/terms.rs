@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Body, put_text};
+use super::body::Body;
+use super::put_text;
 use crate::config::{Protocol, Terms};
 use crate::settings::{MAX_SETTINGS, Settings};
 use crate::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimaries};

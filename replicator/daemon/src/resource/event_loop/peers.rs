@@ -8,6 +8,7 @@ use tandem_core::units::NodeId;
 use tandem_core::wire::Stream;
 
 use super::EventLoop;
+use crate::entropy;
 use crate::resource::mailbox::Attempt;
 use crate::resource::peer_conn::{Loss, PeerConn};
 
@@ -24,13 +25,20 @@ impl EventLoop {
         if attempt != Attempt::Theirs && attempt != Attempt::Ours(wanted) {
             return;
         }
+        let challenge = match entropy::draw_bytes() {
+            Ok(challenge) => challenge,
+            Err(error) => {
+                tracing::error!(peer = peer.0, "cannot connect without random numbers: {error}");
+                return;
+            }
+        };
         self.wanted.remove(&peer);
         let id = self.number();
         self.peers.insert(id, PeerConn::new(peer, data, control));
         self.current.insert(peer, id);
         // Its disk may have grown, and ours too.
         self.measure_disk();
-        self.feed(Input::PeerConnected(peer));
+        self.feed(Input::PeerConnected { peer, challenge });
     }
 
     pub(super) fn take_messages(&mut self, id: u64, stream: Stream) {
