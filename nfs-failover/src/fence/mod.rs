@@ -13,13 +13,17 @@ mod witness;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::Secret;
+use crate::here::make_folder;
 use crate::service;
 
 pub(crate) use met::mark_met;
@@ -150,6 +154,24 @@ impl Context {
         name.map(String::as_str).ok_or_else(|| Broken(format!("DRBD_NODE_ID_{} is not set", self.my_node_id)))
     }
 
+    /// Keeps this node's other handlers from the same claim, as long as it lives.
+    fn lock(&self) -> Result<Flock<File>, Broken> {
+        self.lock_by(FlockArg::LockExclusive)
+    }
+
+    fn lock_by(&self, how: FlockArg) -> Result<Flock<File>, Broken> {
+        let path = self.run.join(format!("{}.claim.lock", self.resource));
+        let broken = |error: io::Error| Broken(format!("{}: {error}", path.display()));
+        make_folder(&self.run).map_err(broken)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(broken)?;
+        Flock::lock(file, how).map_err(|(_, error)| broken(error.into()))
+    }
+
+    #[cfg(test)]
+    fn try_lock(&self) -> Result<Flock<File>, Broken> {
+        self.lock_by(FlockArg::LockExclusiveNonblock)
+    }
+
     /// What is claimed at a witness, which may serve several clusters: the resource of these nodes.
     fn claimed(&self) -> String {
         let mut nodes: Vec<&str> = self.nodes.values().map(String::as_str).collect();
@@ -275,7 +297,7 @@ mod tests {
         ];
         let all =
             given.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Context::read(all, "/nonexistent".into())
+        Context::read(all, std::env::temp_dir().join(format!("tandem-fence-{}", std::process::id())))
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) fn claim(context: &Context) -> Result<Verdict, Broken> {
     must_have_met(context)?;
     let cluster = Pacemaker::new(context)?;
     cluster.expect_stonith()?;
+    let _lock = context.lock()?;
     let end = Instant::now() + LIMIT;
     loop {
         let attempt = attempt(&cluster, cluster.me);
@@ -64,6 +65,7 @@ pub(super) fn claim(context: &Context) -> Result<Verdict, Broken> {
 /// Gives the claim back: either may be promoted from now on.
 pub(super) fn release(context: &Context) -> Result<(), Broken> {
     let cluster = Pacemaker::new(context)?;
+    let _lock = context.lock()?;
     let own = format!("{}[rule/expression/@value='{}']", cluster.constraint(), cluster.me);
     // There may be nothing to delete.
     let deleted = ask("cibadmin", &["--delete", "--sync-call", ANSWER_LIMIT, "--xpath", &own]);

@@ -116,6 +116,8 @@ impl ClientArgs {
     }
 
     fn ask(&self, action: Action, context: &Context) -> Result<Answer, Broken> {
+        // A release that takes long must not take a later claim along.
+        let _lock = context.lock()?;
         let request = Request { action, what: context.claimed(), who: context.me()?.to_owned() };
         match (&self.witness, &self.secret_file, &self.witness_folder) {
             (Some(address), Some(file), _) => {
@@ -203,6 +205,28 @@ mod tests {
         let nobody = ClientArgs { witness: Some("127.0.0.1:1".into()), ..known };
         assert!(nobody.claim(&alpha).is_err());
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_release_that_takes_long_is_over_before_the_next_claim() {
+        let context = context(&[("DRBD_RESOURCE", "slow")]).unwrap();
+        let secret_file = std::env::temp_dir().join(format!("tandem-witness-secret-{}", std::process::id()));
+        fs::write(&secret_file, "quiet\n").unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = ClientArgs {
+            witness: Some(silent.local_addr().unwrap().to_string()),
+            secret_file: Some(secret_file.clone()),
+            witness_folder: None,
+        };
+        std::thread::scope(|scope| {
+            let releasing = scope.spawn(|| client.release(&context));
+            let asked = silent.accept().unwrap();
+            assert!(context.try_lock().is_err());
+            drop(asked);
+            assert!(releasing.join().unwrap().is_err());
+        });
+        assert!(context.try_lock().is_ok());
+        fs::remove_file(secret_file).unwrap();
     }
 
     #[test]
