@@ -8,7 +8,7 @@ use std::time::Duration;
 use tandem_control::ResourceSpec;
 
 use crate::plan::{Trouble, trouble};
-use crate::system::program::{program, run_with};
+use crate::system::program::{program, run, run_with};
 
 /// The link is back by itself after this: longer than all that is waited for meanwhile.
 pub(super) const LIFETIME: Duration = Duration::from_secs(150);
@@ -49,6 +49,11 @@ impl Drop for Cut {
         // What is not taken away here expires.
         let _ = nft(&removing(&self.table));
     }
+}
+
+/// Whether the table is still there.
+pub(super) fn is_made(service: &str) -> bool {
+    run(program("nft", &["list", "table", "inet", &table(service)]), NFT_LIMIT).is_ok()
 }
 
 /// Works whether the table is there or not.

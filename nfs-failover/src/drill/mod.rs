@@ -331,7 +331,14 @@ fn left(service: &Service, here: &Here) -> Vec<String> {
         None => "unknown".into(),
     };
     left.push(format!("the service here: {}, there: {}", phase(true), phase(false)));
-    left.push("the link is not cut; nothing else was changed that does not mend itself".into());
+    left.push(match cut::is_made(&service.name) {
+        true => format!(
+            "the link is still cut, for {} s at most: nft delete table inet {}",
+            cut::LIFETIME.as_secs(),
+            cut::table(&service.name)
+        ),
+        false => "the link is not cut; nothing else was changed that does not mend itself".into(),
+    });
     left.push(format!("have it serve here: nfs-failover promote {}", service.name));
     left
 }
