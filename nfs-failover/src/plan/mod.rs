@@ -96,6 +96,11 @@ pub fn trouble<E: fmt::Display>(doing: impl fmt::Display) -> impl FnOnce(E) -> T
     move |error| Trouble::new(format!("{doing}: {error}"))
 }
 
+/// Does all of it, whatever becomes of one; the first trouble, if there is any.
+pub(crate) fn all(attempts: impl Iterator<Item = Result<(), Trouble>>) -> Result<(), Trouble> {
+    attempts.fold(Ok(()), Result::and)
+}
+
 /// What a step that waits has to look at.
 #[derive(Clone, Debug)]
 pub struct Turn {

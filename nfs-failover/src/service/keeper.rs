@@ -1,5 +1,6 @@
 //! Keeps one service: a thread that owns its [`Machine`], runs the plans it asks for and tells whoever must know.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -26,6 +27,10 @@ pub trait Mover: Send + Sync + 'static {
     fn server_answers(&self) -> bool;
     /// What has become of the volume that the server does not notice, if anything.
     fn volume_trouble(&self) -> Option<String> {
+        None
+    }
+    /// Puts back what others have taken away of a service that is up; what cannot be put back, if anything.
+    fn tend(&self) -> Option<String> {
         None
     }
     /// Gives up a role that this node has while nothing is served, if it has.
@@ -56,6 +61,8 @@ enum Event {
 pub(crate) struct Handle {
     events: Sender<Event>,
     view: Arc<Mutex<ServiceView>>,
+    /// The operator's wishes that the keeper has not heard yet.
+    unheard: Arc<AtomicUsize>,
 }
 
 impl Handle {
@@ -71,12 +78,16 @@ impl Handle {
     /// What becomes of a wish of the operator.
     pub(crate) fn by_hand(&self, wish: Wish, limit: Duration) -> Option<ServiceView> {
         let (reply, answered) = mpsc::channel();
+        self.unheard.fetch_add(1, Ordering::SeqCst);
         self.events.send(Event::ByHand(wish, reply)).ok()?;
         answered.recv_timeout(limit).ok()
     }
 
     pub(crate) fn view(&self) -> ServiceView {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What went wrong before the operator's wish says nothing about what comes of it.
+        let is_stale = self.unheard.load(Ordering::SeqCst) > 0;
+        ServiceView { trouble: view.trouble.filter(|_| !is_stale), ..view }
     }
 
     /// Notes what was seen from outside.
@@ -107,7 +118,7 @@ pub(crate) fn start(
     telling: Telling,
 ) -> Handle {
     let (events, inbox) = mpsc::channel();
-    let handle = Handle { events, view: Arc::new(Mutex::new(view)) };
+    let handle = Handle { events, view: Arc::new(Mutex::new(view)), unheard: Arc::default() };
     let keeper = Keeper {
         machine: Machine::new(found, 0),
         mover,
@@ -148,6 +159,8 @@ impl Keeper {
                         Err(error) => self.report(Err(error), "leaving a wish"),
                     }
                     self.handle(Input::Wish { wish, by_hand: true });
+                    self.show();
+                    self.handle.unheard.fetch_sub(1, Ordering::SeqCst);
                 }
                 None => self.handle(Input::Tick),
             }

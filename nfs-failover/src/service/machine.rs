@@ -230,6 +230,9 @@ impl Machine {
         if by_hand && !seeded!(self, OperatorWaits) {
             (self.setbacks, self.hold_until_ms) = (0, None);
         }
+        if by_hand && !self.must_step_down {
+            self.trouble = None;
+        }
     }
 
     fn step_down(&mut self, reason: String, now_ms: u64, outputs: &mut Vec<Output>) {

@@ -144,6 +144,10 @@ impl Mover for Plans {
         })
     }
 
+    fn tend(&self) -> Option<String> {
+        steps::tend(&self.scene()).err().map(|trouble| trouble.message)
+    }
+
     fn check(&self) -> Option<Checked> {
         let Scene { here, service, .. } = &*self.scene();
         Some(Checked { settings: settings(service), complaints: complaints_here(service, here) })

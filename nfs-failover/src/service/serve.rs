@@ -346,6 +346,7 @@ impl World {
             let now_ms = began.elapsed().as_millis() as u64;
             let trouble = monitor.look(now_ms, snapshot.resource(&service.resource), server);
             let trouble = trouble.or_else(|| mover.volume_trouble());
+            let trouble = trouble.or_else(|| is_due.then(|| mover.tend())?);
             if let Some(trouble) = trouble.filter(|_| handle.view().phase == Phase::Up) {
                 handle.send(Input::Trouble(trouble));
                 monitor = Monitor::default();

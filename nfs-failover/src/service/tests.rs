@@ -25,6 +25,8 @@ struct Volume {
     moves: Mutex<Vec<&'static str>>,
     is_slow: AtomicBool,
     is_stuck: AtomicBool,
+    /// Getting ready takes until this is false.
+    is_busy: AtomicBool,
 }
 
 impl Mover for Arc<Volume> {
@@ -49,6 +51,12 @@ impl Mover for Arc<Volume> {
 
     fn found(&self) -> Found {
         if self.up.load(Ordering::Acquire) { Found::Up } else { Found::Down }
+    }
+
+    fn prepare(&self) {
+        while self.is_busy.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
     }
 
     fn server_answers(&self) -> bool {
@@ -215,6 +223,30 @@ fn an_elected_peer_is_given_way_and_the_operator_may_send_the_service_over() {
     peer.ask(Ask::DemotePlease).unwrap();
     assert_eq!(machine.moves(), ["promote", "demote", "yield"]);
     assert!(Peer::connect(service, LIMIT).is_err(), "nobody is one's own peer");
+}
+
+#[test]
+fn what_went_wrong_before_the_operators_wish_says_nothing_about_it() {
+    let machine = Machine::new("stale");
+    machine.wish(Wish::Up);
+    machine.wait_for(Phase::Up);
+    machine.volume.is_busy.store(true, Ordering::Release);
+    assert!(lost(&machine.run, "r0", "the disk is Failed").unwrap());
+    machine.wait_for(Phase::Down);
+    let trouble = || views(&machine.run).unwrap().unwrap()[0].trouble.clone();
+    assert_eq!(trouble().as_deref(), Some("the disk is Failed"));
+    // It gets ready, and has not heard of the wish.
+    let run = machine.run.clone();
+    let asking = std::thread::spawn(move || change(&run, "nfs", Wish::Up, LIMIT));
+    let end = Instant::now() + LIMIT;
+    while trouble().is_some() {
+        assert!(Instant::now() < end);
+        std::thread::yield_now();
+    }
+    assert_eq!(views(&machine.run).unwrap().unwrap()[0].phase, Phase::Down);
+    machine.volume.is_busy.store(false, Ordering::Release);
+    let view = asking.join().unwrap().unwrap().unwrap();
+    assert_eq!((view.phase, view.trouble), (Phase::Up, None));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::Scene;
 use crate::config::{Service, Vip};
 use crate::net::addresses;
 use crate::net::link::Link;
-use crate::plan::{Cancel, Step, Trouble, Turn, trouble};
+use crate::plan::{Cancel, Step, Trouble, Turn, all, trouble};
 use crate::system::interfaces::{self, Carried};
 
 /// An owner answers within this. The question is asked early, so that hardly anybody waits for it.
@@ -18,16 +18,6 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(50);
 pub(super) struct Question {
     links: Vec<Link>,
     asked: Instant,
-}
-
-impl Question {
-    /// Says to everybody that the addresses are here.
-    fn announce(&self, service: &Service) -> Result<(), Trouble> {
-        for (link, vip) in self.links.iter().zip(&service.vips) {
-            link.announce(vip.address).map_err(trouble(&vip.interface))?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether every address is on this node.
@@ -105,7 +95,11 @@ impl Step for Add {
         for vip in service.vips.iter().filter(|vip| !is_here(vip, &present)) {
             addresses::add(vip.address, vip.prefix, &vip.interface, turn.left()).map_err(trouble(vip))?;
         }
-        question.announce(service)?;
+        all(question
+            .links
+            .iter()
+            .zip(&service.vips)
+            .map(|(link, vip)| link.announce(vip.address).map_err(trouble(&vip.interface))))?;
         // The kernel takes its time to close such a socket.
         thread::spawn(move || drop(question));
         let vips: Vec<String> = service.vips.iter().map(|vip| vip.address.to_string()).collect();
@@ -145,9 +139,12 @@ fn links(service: &Service) -> Result<Vec<Link>, Trouble> {
         .collect()
 }
 
-/// Says to everybody that the addresses are here.
+/// Says to everybody that the addresses are here; an interface that is down keeps none of the others from it.
 pub(super) fn announce(service: &Service) -> Result<(), Trouble> {
-    Question { links: links(service)?, asked: Instant::now() }.announce(service)
+    all(service.vips.iter().map(|vip| {
+        let announced = Link::open(&vip.interface, vip.address).and_then(|link| link.announce(vip.address));
+        announced.map_err(trouble(&vip.interface))
+    }))
 }
 
 /// Takes them away.

@@ -9,7 +9,7 @@ use crate::config::Service;
 use crate::net::connections::{self, Connection, established, read, to_text};
 use crate::net::destroy::destroy;
 use crate::net::link::tickle_all;
-use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::plan::{Step, Trouble, Turn, all, trouble};
 use crate::system::{filesystem, mounts};
 
 /// On a volume that hangs, nobody waits for the list.
@@ -57,11 +57,12 @@ pub(super) fn saved(service: &Service) -> Result<Vec<Connection>, Trouble> {
     Ok(saved)
 }
 
-/// Makes clients whose connections are not known here connect again.
+/// Makes clients whose connections are not known here connect again. One that cannot be reached keeps nobody else from it.
 pub(super) fn tickle(connections: &[Connection]) -> Result<(), Trouble> {
-    connections.iter().try_for_each(|one| {
-        tickle_all(one.server, &[one.client]).map(drop).map_err(trouble("waking the clients"))
-    })
+    all(connections.iter().map(|one| {
+        let woken = tickle_all(one.server, &[one.client]).map(drop);
+        woken.map_err(trouble(format_args!("waking {}", one.client)))
+    }))
 }
 
 /// Saves the list for the last time.

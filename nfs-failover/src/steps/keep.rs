@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tandem_core::state::Role;
 
 use super::{Scene, address, clients};
-use crate::net::connections::to_text;
-use crate::plan::{Step, Trouble, Turn, trouble};
+use crate::config::Service;
+use crate::net::connections::{Connection, to_text};
+use crate::plan::{Step, Trouble, Turn, all, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, start};
 use crate::system::{filesystem, logs};
@@ -91,45 +92,65 @@ fn keeper(scene: &Scene) -> Option<Process> {
 
 /// What the process does until it is ended, or its volume is gone.
 pub fn keep(scene: &Scene) -> Result<(), Trouble> {
-    let service = &scene.service;
     let volume = volume(scene)?;
-    let (former, began) = (clients::saved(service)?, Instant::now());
-    let mut saved = None;
+    let mut kept = Kept { former: clients::saved(&scene.service)?, began: Instant::now(), saved: None };
+    let mut said = None;
     loop {
         // First, too: the addresses have just been announced and the clients woken, who are to have the processors and the
         // disk for themselves.
         thread::sleep(INTERVAL);
-        let present = clients::connections(service)?;
-        let mut missing = former.clone();
-        missing.retain(|one| began.elapsed() < WAKING_LIMIT && !present.contains(one));
-        let call = || address::announce(service).and_then(|()| clients::tickle(&missing));
-        if serves(scene)?
-            && let Err(trouble) = call()
-        {
-            // The interface may be down for a while.
-            eprintln!("{trouble}");
-        }
         // Best effort: an overlong log harms nobody yet.
         let _ = scene.here.folder().and_then(|folder| logs::bound_all(&folder));
         // Never into the folder under the mount.
         if self::volume(scene)? != volume {
             return Ok(());
         }
-        let all = [present, missing].concat();
-        if saved.as_ref() != Some(&all) {
-            filesystem::replace(&clients::list(service), to_text(&all).as_bytes())
-                .map_err(trouble("saving the clients"))?;
-            saved = Some(all);
+        // The interface may be down for a while, or the volume full.
+        let trouble = kept.tend(scene).err().map(|trouble| trouble.message);
+        if let Some(text) = trouble.as_ref().filter(|_| said != trouble) {
+            eprintln!("{text}");
         }
+        said = trouble;
     }
 }
 
-/// Whether clients are served here: a demotion takes the addresses away, and a Primary that waits for its peer to be fenced
-/// may have been replaced.
-fn serves(scene: &Scene) -> Result<bool, Trouble> {
+/// What is known of the clients.
+struct Kept {
+    /// Those of whoever served before.
+    former: Vec<Connection>,
+    began: Instant,
+    /// What the list holds.
+    saved: Option<Vec<Connection>>,
+}
+
+impl Kept {
+    /// Does all of it once. The first trouble is told, and nothing waits for it to be mended.
+    fn tend(&mut self, scene: &Scene) -> Result<(), Trouble> {
+        let service = &scene.service;
+        let present = clients::connections(service)?;
+        let mut missing = self.former.clone();
+        missing.retain(|one| self.began.elapsed() < WAKING_LIMIT && !present.contains(one));
+        let called = match serves(scene) && address::all_here(service)? {
+            true => all([address::announce(service), clients::tickle(&missing)].into_iter()),
+            false => Ok(()),
+        };
+        called.and(self.save(service, [present, missing].concat()))
+    }
+
+    fn save(&mut self, service: &Service, clients: Vec<Connection>) -> Result<(), Trouble> {
+        if self.saved.as_ref() != Some(&clients) {
+            filesystem::replace(&clients::list(service), to_text(&clients).as_bytes())
+                .map_err(trouble("saving the clients"))?;
+            self.saved = Some(clients);
+        }
+        Ok(())
+    }
+}
+
+/// Whether clients are served here: a Primary that waits for its peer to be fenced may have been replaced.
+pub(super) fn serves(scene: &Scene) -> bool {
     let status = tandem::find_status(&scene.here, &scene.service.resource).ok().flatten();
-    let writes = status.is_some_and(|s| s.engine.role == Role::Primary && !s.engine.suspended.fencing);
-    Ok(writes && address::all_here(&scene.service)?)
+    status.is_some_and(|s| s.engine.role == Role::Primary && !s.engine.suspended.fencing)
 }
 
 fn volume(scene: &Scene) -> Result<u64, Trouble> {

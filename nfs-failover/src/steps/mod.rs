@@ -16,6 +16,7 @@ mod notify;
 mod role;
 mod server;
 mod unmount;
+mod upkeep;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub use keep::keep;
 pub use mount::takes_no_writes;
 pub use role::yield_role;
 pub use server::{answers, kill as kill_server};
+pub use upkeep::tend;
 
 /// How long a small program may take.
 const PROGRAM_LIMIT: Duration = SMALL_LIMIT;

@@ -34,6 +34,7 @@ mod servers;
 mod site;
 mod stuck;
 mod switch;
+mod upkeep;
 #[path = "../e2e/wait.rs"]
 mod wait;
 mod watch;
