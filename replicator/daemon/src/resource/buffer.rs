@@ -13,6 +13,9 @@ pub(crate) const ALIGNMENT_BYTES: usize = 4096;
 const LARGEST_POOLED_BYTES: usize = 1 << 20;
 /// Bytes kept for reuse: what one client may have in flight.
 const KEPT_BYTES: usize = 16 << 20;
+/// What is there from the beginning for a device that the kernel writes through: under memory pressure nobody may have to wait
+/// for memory that only these writes make free.
+const RESERVED_BYTES: usize = 4 << 20;
 const CLASSES: usize = (LARGEST_POOLED_BYTES / ALIGNMENT_BYTES).ilog2() as usize + 1;
 
 /// Buffers of one resource, in size classes of powers of two.
@@ -28,6 +31,16 @@ struct FreeBlocks {
 }
 
 impl BufferPool {
+    /// Has memory ready, in use already, for whatever is asked for.
+    pub(crate) fn reserve(&self) {
+        let mut free = self.lock();
+        while free.bytes + LARGEST_POOLED_BYTES <= RESERVED_BYTES {
+            let mut block = Block::new(LARGEST_POOLED_BYTES);
+            block.memory.iter_mut().step_by(ALIGNMENT_BYTES).for_each(|byte| *byte = 1);
+            free.put(block);
+        }
+    }
+
     /// A buffer of `length` bytes with any content.
     pub(crate) fn take(&self, length: usize) -> Buffer {
         let size = length.max(ALIGNMENT_BYTES).next_power_of_two();
@@ -50,7 +63,7 @@ impl BufferPool {
 
 impl FreeBlocks {
     fn take(&mut self, size: usize) -> Option<Block> {
-        let block = self.classes.get_mut(class(size))?.pop()?;
+        let block = self.classes.get_mut(class(size)..)?.iter_mut().find_map(Vec::pop)?;
         self.bytes -= block.size;
         Some(block)
     }
@@ -160,6 +173,19 @@ mod tests {
         assert_eq!(bytes.len(), 4096);
         drop(bytes);
         assert_eq!(pool.take(512).as_ptr(), address);
+    }
+
+    #[test]
+    fn what_is_reserved_serves_every_size() {
+        let pool = BufferPool::default();
+        pool.reserve();
+        pool.reserve();
+        assert_eq!(pool.lock().bytes, RESERVED_BYTES);
+        let count = RESERVED_BYTES / LARGEST_POOLED_BYTES;
+        let taken: Vec<Buffer> = (0..count).map(|n| pool.take(4096 << n)).collect();
+        assert_eq!(pool.lock().bytes, 0);
+        drop(taken);
+        assert_eq!(pool.lock().bytes, RESERVED_BYTES);
     }
 
     #[test]

@@ -11,6 +11,7 @@ impl EventLoop {
     /// A device sends again on a new connection what was not answered on the old one. What comes from that one late must
     /// not overwrite what is written afterwards: it is dropped, and what has been taken in ends first.
     pub(super) fn admit_device(&mut self, client: NbdClient) {
+        self.pool.reserve();
         let volume = client.volume;
         self.nbd.values_mut().filter(|conn| conn.is_device_of(volume)).for_each(NbdConn::abort);
         self.waiting_devices.retain(|waiting| waiting.volume != volume);
