@@ -13,6 +13,7 @@ use crate::wait;
 
 const UNPROMOTED: Option<i32> = Some(0);
 const DONE: Option<i32> = Some(0);
+const NOT_RUNNING: Option<i32> = Some(7);
 const PROMOTED: Option<i32> = Some(8);
 const FAILED_PROMOTED: Option<i32> = Some(9);
 /// A lost link is noticed soon, and then requests fail.
@@ -100,4 +101,19 @@ fn what_was_promoted_and_is_broken_is_no_more_than_failed() {
     wait::until("the peer is missed", || agent.does("monitor").code != PROMOTED);
     agent.expect_failed("nfs is broken: ");
     agent.demote();
+}
+
+/// What a cluster is told of a node whose tandemd has died decides whether another one is promoted beside it.
+#[test]
+#[ignore = "needs root, resource-agents, nfs-ganesha, libnfs-dev and the release binaries"]
+fn a_service_whose_tandemd_died_is_not_stopped_before_nothing_of_it_is_left() {
+    let servers = Servers::new("");
+    let a = &servers.lab.a;
+    let agent = Agent::new(&servers, a);
+    agent.promote();
+    a.signal("tandemd", "KILL");
+    agent.expect_failed("nfs is primary here, and r0 is not up");
+    assert_eq!((agent.does("stop").code, agent.does("monitor").code), (DONE, NOT_RUNNING));
+    assert_eq!((agent.does("start").code, agent.does("monitor").code), (DONE, UNPROMOTED));
+    servers.expect_down(a);
 }
