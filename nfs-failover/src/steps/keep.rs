@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tandem_core::state::Role;
 
-use super::{Scene, address, clients};
+use super::{Scene, address, clients, server};
 use crate::config::Service;
 use crate::net::connections::{Connection, to_text};
 use crate::plan::{Step, Trouble, Turn, all, trouble};
@@ -134,7 +134,7 @@ impl Kept {
             true => all([address::announce(service), clients::tickle(&missing)].into_iter()),
             false => Ok(()),
         };
-        called.and(self.save(service, [present, missing].concat()))
+        called.and(self.save(service, [present, missing].concat())).and(server::save_mounts(service))
     }
 
     fn save(&mut self, service: &Service, clients: Vec<Connection>) -> Result<(), Trouble> {

@@ -14,6 +14,8 @@ fn an_open_and_a_lock_are_taken_again_within_the_grace_and_kept_from_others() {
     let c = &servers.lab.c;
     let (mut holder, mut other) = (Client::new(c, "holder"), Client::new(c, "other"));
     assert_eq!(holder.lease_s(), 10, "as configured");
+    let server = Client::server(c);
+    assert!(!server.0.is_empty() && !server.1.is_empty(), "{server:?}");
     let mut held = holder.open("file").unwrap();
     holder.lock(&mut held, false).unwrap();
     let mut wanted = other.open("file").unwrap();
@@ -26,6 +28,7 @@ fn an_open_and_a_lock_are_taken_again_within_the_grace_and_kept_from_others() {
     servers.power_off("a");
     servers.failover(&servers.lab.b, &["promote"]).ok();
     let (c, since) = (&servers.lab.c, Instant::now());
+    assert_eq!(Client::server(c), server);
     other.reconnect(c);
     other.introduce();
     // The next server waits for those whom the first one knew: it has found that on the volume.

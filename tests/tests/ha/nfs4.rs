@@ -1,4 +1,4 @@
-//! An NFSv4.0 client in small: each of its steps is a call of its own, so that what a server says to each of them can be seen.
+//! An NFSv4 client in small: each of its steps is a call of its own, so that what a server says to each of them can be seen.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
@@ -29,6 +29,7 @@ const PUTROOTFH: u32 = 24;
 const RENEW: u32 = 30;
 const SETCLIENTID: u32 = 35;
 const SETCLIENTID_CONFIRM: u32 = 36;
+const EXCHANGE_ID: u32 = 42;
 
 /// The bit of the lease among the attributes.
 const LEASE: u32 = 1 << 10;
@@ -103,6 +104,20 @@ impl Client {
         let mut call = Arguments::default();
         call.operation(SETCLIENTID_CONFIRM).long(self.number).fixed(&verifier);
         self.send(call).expect(SETCLIENTID_CONFIRM).unwrap();
+    }
+
+    /// What the server calls itself to a client of NFSv4.1, who reclaims from another one only if it calls itself the same:
+    /// owner and scope.
+    pub(crate) fn server(host: &Host) -> (Vec<u8>, Vec<u8>) {
+        let mut onlooker = Client::stranger(host, "onlooker");
+        let mut call = Arguments::default();
+        // No state of its own is protected, and what it is made by is nobody's concern.
+        call.operation(EXCHANGE_ID).fixed(&[7; 8]).opaque(onlooker.name.as_bytes()).word(0).word(0).word(0);
+        let mut results = onlooker.send_as(1, call);
+        results.expect(EXCHANGE_ID).unwrap();
+        // Its number, sequence and flags, the protection, and the owner's minor number.
+        results.skip(2 + 1 + 1 + 1 + 2);
+        (results.opaque(), results.opaque())
     }
 
     /// Says that it is still there.
@@ -206,8 +221,12 @@ impl Client {
     }
 
     fn send(&mut self, call: Arguments) -> Results {
-        // No tag, minor version 0.
-        let mut arguments = [0, 0, call.operations].map(u32::to_be_bytes).concat();
+        self.send_as(0, call)
+    }
+
+    fn send_as(&mut self, minor_version: u32, call: Arguments) -> Results {
+        // No tag.
+        let mut arguments = [0, minor_version, call.operations].map(u32::to_be_bytes).concat();
         arguments.extend(call.bytes);
         let answer = self.caller.call(NFS, VERSION, COMPOUND, Credential::Root, &arguments).unwrap();
         let mut results = Results::new(answer);

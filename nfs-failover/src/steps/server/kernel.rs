@@ -15,8 +15,8 @@ use nix::unistd::sethostname;
 use super::super::{PROGRAM_LIMIT, notify};
 use super::foreign::{self, Exported};
 use super::helpers::{NOTIFIER, STATD, any_runs, helper, start_helper, stop_helpers};
-use super::listener;
-use super::{LOCKD_PORT, PORT, STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper};
+use super::{LOCKD_PORT, PORT, STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper, scope};
+use super::{listener, rmtab};
 use crate::config::{Client, Export, Service};
 use crate::net::rpc;
 use crate::plan::{Cancel, Trouble, Turn, trouble};
@@ -132,6 +132,7 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     start_helper(scene, TRACKER, TRACKER, &["-F", "-p", PIPES_FOLDER, "-s", &state("nfsdcld")])?;
     forget_told();
     await_client_tracking(scene, TRACKER, turn)?;
+    rmtab::restore(service)?;
     foreign::note_ours(scene)?;
     start_threads(service)?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
@@ -273,11 +274,6 @@ pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     forget_told();
     stop_helpers(scene, HELPERS)?;
     stopped.map(|()| "stopped".into())
-}
-
-/// Clients that see the same scope take both nodes for one server, and reclaim.
-fn scope(service: &Service) -> String {
-    service.vips.first().map_or_else(|| service.name.clone(), |vip| vip.address.to_string())
 }
 
 /// What `exportfs` is told: as written, and what makes it the same on both nodes, never another filesystem, and nothing

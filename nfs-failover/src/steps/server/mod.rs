@@ -5,6 +5,7 @@ mod ganesha;
 mod helpers;
 mod kernel;
 mod listener;
+mod rmtab;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -20,6 +21,7 @@ use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::process::Process;
 use crate::system::program::{program, run};
 pub(super) use helpers::{start_helper, watch_locks, watches_locks};
+pub(super) use rmtab::save as save_mounts;
 
 /// What the servers keep on the volume.
 pub(super) const STATE_FOLDERS: &[&str] = &["ganesha", "nfsdcld", "statd/sm", "statd/sm.bak"];
@@ -163,6 +165,11 @@ fn stop_any(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
         Server::Ganesha => ganesha::stop(scene),
         _ => kernel::stop(scene, turn),
     }
+}
+
+/// Clients that see the same scope take both nodes for one server, and reclaim.
+fn scope(service: &Service) -> String {
+    service.vips.first().map_or_else(|| service.name.clone(), |vip| vip.address.to_string())
 }
 
 /// NFSv3 clients ask it for the ports, and the kernel's server does not start without it.

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::super::notify;
 use super::helpers::{LOCK_HELPERS, any_runs, stop_helpers, watch_locks};
-use super::{LOCKD_PORT, STOP_PATIENCE, Scene, await_answer, ensure_portmapper};
+use super::{LOCKD_PORT, STOP_PATIENCE, Scene, await_answer, ensure_portmapper, scope};
 use crate::config::Service;
 use crate::here::Here;
 use crate::plan::{Trouble, Turn, trouble};
@@ -129,12 +129,14 @@ fn forget(path: &Path) -> Result<(), Trouble> {
 
 /// Who has the locks of NFSv3 waits for the whole grace, whoever was there: not if that was nobody.
 fn configuration(service: &Service, is_unknown: bool) -> String {
+    let scope = scope(service);
     let (locks, graceless) = (service.nfs3_locks, service.nfs3_locks && is_unknown);
     let text = format!(
         "NFS_CORE_PARAM {{\n  Protocols = 3, 4;\n  NFS_Port = 2049;\n  MNT_Port = {MOUNTD_PORT};\n  \
          NLM_Port = {LOCKD_PORT};\n  Enable_NLM = {locks};\n  Enable_RQUOTA = false;\n  mount_path_pseudo = true;\n}}\n\
          NFSV4 {{\n  Graceless = {graceless};\n  Grace_Period = {};\n  Lease_Lifetime = {};\n  \
-         RecoveryBackend = fs;\n  RecoveryRoot = {};\n  Minor_Versions = 0, 1, 2;\n  Allow_Numeric_Owners = true;\n  Only_Numeric_Owners = true;\n}}\n\
+         RecoveryBackend = fs;\n  RecoveryRoot = {};\n  Server_Scope = \"{scope}\";\n  Server_Owner = \"{scope}\";\n  \
+         Minor_Versions = 0, 1, 2;\n  Allow_Numeric_Owners = true;\n  Only_Numeric_Owners = true;\n}}\n\
          LOG {{ Default_Log_Level = EVENT; }}\n",
         service.grace_s,
         service.lease_s,
