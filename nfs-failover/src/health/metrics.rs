@@ -55,6 +55,17 @@ fn connections(families: &mut Families, status: &ResourceStatus) {
         ];
         let help = "State of the connection";
         families.states("drbd_connection_state", help, &labels, ConnectionState::ALL, peer.connection);
+        for (metric, help, value) in [
+            ("drbd_connection_congested", "Whether it cannot take what is to be sent", peer.congested.into()),
+            (
+                "drbd_connection_apinflight_bytes",
+                "Clients' data on its way to this peer",
+                peer.in_flight_bytes,
+            ),
+            ("drbd_connection_rsinflight_bytes", "Resync data on its way", peer.resync_in_flight_bytes),
+        ] {
+            families.gauge(metric, help, &labels, value);
+        }
         for (volume, of_peer) in status.peer_volumes(peer) {
             let labels = [&labels[..], &[("volume", volume.number.to_string())]].concat();
             families.gauge(
@@ -105,6 +116,12 @@ fn device(
     for (metric, help, value) in [
         ("drbd_device_client", "Whether it is meant to have no disk", 0),
         ("drbd_device_unintentionaldiskless", "Whether it has lost its disk", diskless.into()),
+        ("drbd_device_quorum", "Whether the node may write", engine.quorum.into()),
+        (
+            "drbd_device_alsuspended",
+            "Whether no extent of the activity log can be had at present",
+            engine.activity_log_suspended.into(),
+        ),
         ("drbd_device_open", "Whether a client holds it open", u64::from(!volume.openers.is_empty())),
         ("drbd_device_size_bytes", "Size of the device", volume.size_bytes),
         ("drbd_device_upperpending", "Requests of clients not yet answered", volume.client_pending),
@@ -209,6 +226,9 @@ mod tests {
             "drbd_peerdevice_outofsync_bytes{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\",volume=\"0\"} 0",
             "drbd_peerdevice_sent_bytes{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\",volume=\"0\"} 7",
             "drbd_device_state{name=\"r0\",volume=\"0\",minor=\"0\",drbd_device_state=\"UpToDate\"} 1",
+            "drbd_connection_congested{name=\"r0\",conn_name=\"bravo\",peer_node_id=\"1\"} 0",
+            "drbd_device_quorum{name=\"r0\",volume=\"0\",minor=\"0\"} 1",
+            "drbd_device_alsuspended{name=\"r0\",volume=\"0\",minor=\"0\"} 0",
             "drbd_device_size_bytes{name=\"r0\",volume=\"0\",minor=\"0\"} 1048576",
             "drbd_device_written_bytes_total{name=\"r0\",volume=\"0\",minor=\"0\"} 2",
             "drbd_device_alwrites_total{name=\"r0\",volume=\"0\",minor=\"0\"} 4",
