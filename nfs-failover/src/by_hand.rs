@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::carry_out::{Way, carry_out};
-use crate::check::complaints;
+use crate::check::{complaints, warnings};
 use crate::cli::{Cli, reported_code};
 use crate::config::{Config, Service};
 use crate::drill::{self, Drill};
@@ -332,16 +332,19 @@ pub(crate) fn check(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
     let here = Here::new(&cli.config_file);
     let mut code = 0;
     for service in &config.services {
-        let complaints = complaints(service, &here);
+        let (complaints, warnings) = (complaints(service, &here), warnings(service, &here));
         code = code.max(if complaints.is_empty() { 0 } else { FAILURE_CODE });
         if cli.json {
-            print_json(&serde_json::json!({ "service": service.name, "complaints": complaints }));
+            let found = serde_json::json!({
+                "service": service.name, "complaints": complaints, "warnings": warnings
+            });
+            print_json(&found);
             continue;
         }
         if complaints.is_empty() {
             println!("{}: can be moved here", service.name);
         }
-        complaints.iter().for_each(|complaint| eprintln!("{}: {complaint}", service.name));
+        complaints.iter().chain(&warnings).for_each(|complaint| eprintln!("{}: {complaint}", service.name));
     }
     Ok(code)
 }

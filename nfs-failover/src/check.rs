@@ -11,7 +11,7 @@ use tandem_control::ResourceSpec;
 use tandem_core::config::Fencing;
 use tandem_core::handler::Handler;
 
-use crate::config::{Server, Service};
+use crate::config::{Decider, Server, Service};
 use crate::here::{Here, State};
 use crate::net::link::Link;
 use crate::peer::{Ask, Checked, Peer, PeerState, Settings, differences, settings};
@@ -43,6 +43,26 @@ pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {
         }
     }
     found
+}
+
+/// What is not wrong, and dangerous all the same.
+pub(crate) fn warnings(service: &Service, here: &Here) -> Vec<String> {
+    let status = tandem::find_status(here, &service.resource).ok().flatten();
+    status.and_then(|status| not_fenced(service, &status.spec)).into_iter().collect()
+}
+
+/// A node that is elected because it hears nobody is not told from the only one that is left.
+fn not_fenced(service: &Service, spec: &ResourceSpec) -> Option<String> {
+    let fences =
+        spec.options.fencing != Fencing::DontCare && spec.handlers.commands.contains_key(&Handler::FencePeer);
+    let is_kept_apart = fences || spec.options.quorum.is_needed();
+    (service.decider != Decider::None && !is_kept_apart).then(|| {
+        format!(
+            "warning: if the nodes lose each other, each may be elected and serve: set 'net {{ fencing resource-and-stonith; }}' \
+             and a fence-peer handler for {}, a witness on a third machine being the least",
+            spec.name
+        )
+    })
 }
 
 /// What is wrong with the other node.
@@ -121,7 +141,10 @@ fn port_is_taken() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tandem_core::config::Votes;
+
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn what_is_missing_is_named_with_its_package() {
@@ -160,6 +183,24 @@ mod tests {
         assert!(bad_fencing(&spec).is_some());
         by(&mut spec, "--via ssh");
         assert_eq!(bad_fencing(&spec), None);
+    }
+
+    #[test]
+    fn a_decider_without_fencing_or_quorum_is_warned_of() {
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; state /srv/nfs/.state; \
+                    vip 10.0.0.100/24 dev eth0; }";
+        let mut service = Config::parse("nfs.conf".as_ref(), text).unwrap().services[0].clone();
+        let mut spec = crate::health::samples::secondary().spec;
+        assert_eq!(not_fenced(&service, &spec), None, "an operator knows");
+        service.decider = Decider::Ucarp;
+        assert!(not_fenced(&service, &spec).unwrap().contains("fencing resource-and-stonith"));
+        spec.options.quorum.votes = Votes::Majority;
+        assert_eq!(not_fenced(&service, &spec), None);
+        spec.options.quorum.votes = Votes::Off;
+        spec.handlers.commands.insert(Handler::FencePeer, "fence_ipmilan".into());
+        assert!(not_fenced(&service, &spec).is_some(), "nobody runs it");
+        spec.options.fencing = Fencing::ResourceAndStonith;
+        assert_eq!(not_fenced(&service, &spec), None);
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn fencing(status: &ResourceStatus) -> String {
         Some(command) => {
             format!(" tandemd fences as in earnest, which may switch the other node off: {command}")
         }
-        None => String::new(),
+        None => " Nothing fences here: a node that is promoted meanwhile goes on beside the other.".into(),
     }
 }
 
@@ -369,7 +369,7 @@ mod tests {
         {
             assert!(said.contains(part), "{said}");
         }
-        assert!(!said.contains("fences"));
+        assert!(said.contains("Nothing fences here"));
         let mut status = primary();
         status.spec.handlers.commands.insert(Handler::FencePeer, "shoot-it".into());
         assert!(
