@@ -58,6 +58,21 @@ impl Fenced {
         fenced
     }
 
+    /// With a folder that both nodes see.
+    fn by_folder() -> Fenced {
+        Fenced::new(|folder| {
+            let claims = folder.join("claims");
+            fs::create_dir(&claims).unwrap();
+            fs::write(claims.join("tandem-witness"), "").unwrap();
+            let (program, witness) =
+                (binary("nfs-failover"), format!("--witness-folder {}", claims.display()));
+            format!(
+                "fence-peer \"{0} fence-peer --via witness {witness}\"; unfence-peer \"{0} unfence-peer {witness}\";",
+                program.display()
+            )
+        })
+    }
+
     fn cut(&self) {
         self.pair.cable().cut(Cut::Port { port: self.pair.alpha.address.port() });
     }
@@ -114,6 +129,54 @@ fn a_witness_lets_a_primary_go_on_and_keeps_the_other_from_it() {
     wait::until("bravo has noticed", || bravo.connection() != Some(ConnectionState::Connected));
     bravo.adm(&["primary", RESOURCE]).refused(17, "(-2)");
     assert_eq!((bravo.role(), bravo.disk_state()), (Role::Secondary, DiskState::Outdated));
+    fenced.heal(alpha);
+}
+
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_folder_that_both_nodes_see_is_a_witness_too() {
+    let fenced = Fenced::by_folder();
+    let (alpha, bravo) = (&fenced.pair.alpha, &fenced.pair.bravo);
+    fenced.cut();
+    begin_write(alpha).join().unwrap().unwrap();
+    assert_eq!(fenced.claims(), ["alpha"]);
+    wait::until("bravo has noticed", || bravo.connection() != Some(ConnectionState::Connected));
+    bravo.adm(&["primary", RESOURCE]).refused(17, "(-2)");
+    fenced.heal(alpha);
+}
+
+/// What is written after the cut is acknowledged only once the other node is dead.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_fence_agent_kills_the_peer() {
+    let fenced = Fenced::new(|folder| {
+        let agent = folder.join("agent");
+        // Until it may: a machine takes its time to die.
+        let script = "until [ -e $0.may ]; do sleep 0.05; done; kill -9 $(cat $0.target)\n";
+        fs::write(&agent, script).unwrap();
+        let program = binary("nfs-failover");
+        format!(
+            "fence-peer \"{} fence-peer --via agent --agent 'sh {}'\";",
+            program.display(),
+            agent.display()
+        )
+    });
+    let (alpha, bravo) = (&fenced.pair.alpha, &fenced.pair.bravo);
+    let victim = bravo.pid().unwrap();
+    fs::write(fenced.folder.join("agent.target"), victim.to_string()).unwrap();
+    // As nfs-failover's service notes it.
+    let met = alpha.run.path().join("nfs-failover/met");
+    fs::create_dir_all(&met).unwrap();
+    fs::write(met.join(format!("{RESOURCE}-bravo")), "").unwrap();
+    fenced.cut();
+    let write = begin_write(alpha);
+    wait::until("alpha waits", || is_frozen(alpha));
+    assert!(!write.is_finished() && kill(victim, None).is_ok());
+    fs::write(fenced.folder.join("agent.may"), "").unwrap();
+    write.join().unwrap().unwrap();
+    assert!(bravo.pid().is_none(), "bravo lives");
+    assert_eq!(alpha.peer().map(|p| p.disk), Some(DiskState::Outdated));
+    bravo.adm(&["up", RESOURCE]).ok();
     fenced.heal(alpha);
 }
 

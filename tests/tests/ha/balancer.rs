@@ -1,16 +1,26 @@
 //! HAProxy before both servers, as packaging/ has it, for clients that know no other address; UCARP elects behind it.
 
 use std::fs::{self, File};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Program};
 use crate::host::Host;
+use crate::outcome::Outcome;
 use crate::servers::EXPORT;
-use crate::site::{Decider, Site, read};
+use crate::site::{Decider, Site, packaging, read};
 
 /// What a connection to a port that nobody listens on may take: it is refused, not left to wait.
 const AT_ONCE: Duration = Duration::from_secs(3);
 const HEALTH: &str = "health 0.0.0.0:8008;";
+
+#[test]
+#[ignore = "needs keepalived"]
+fn the_example_for_lvs_is_whole() {
+    let mut keepalived = Command::new("keepalived");
+    keepalived.args(["--config-test", "--use-file"]).arg(packaging("haproxy/lvs.conf.example"));
+    Outcome::of(keepalived).ok();
+}
 
 #[test]
 #[ignore = "needs root, ucarp, haproxy, nfs-ganesha, libnfs-dev and the release binaries"]

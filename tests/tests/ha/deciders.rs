@@ -49,7 +49,7 @@ fn ucarp_starts_on_both_nodes_at_once() {
     let site = Site::new(Decider::Ucarp);
     let [a, b] = site.servers.hosts();
     site.elect(a);
-    site.elect(b);
+    site.elect_with_interface(b);
     site.wait("one serves", || site.is_up(a) != site.is_up(b));
     let client = site.servers.client.start(&site.servers.lab.c);
     client.goes_on();

@@ -18,7 +18,8 @@ use crate::wait;
 use crate::watch::Watch;
 
 const PEERS: &str = r#"peer 10.99.0.11:7790 10.99.0.12:7790; shared-secret "of the lab";"#;
-const PASSWORD: &str = "ucarp-password";
+const PASSWORD_FILE: &str = "ucarp-password";
+const PASSWORD: &str = "secret";
 /// What moving the service may take on a machine with other load, beside noticing that it has to.
 const LONGEST_MOVE: Duration = Duration::from_secs(5);
 
@@ -54,7 +55,7 @@ impl Site {
 
     fn on(servers: Servers, decider: Decider) -> Site {
         let site = Site { watch: Watch::new(servers.hosts()), servers, decider };
-        fs::write(site.file(PASSWORD), "secret\n").unwrap();
+        fs::write(site.file(PASSWORD_FILE), PASSWORD).unwrap();
         // What the hooks call, with the configuration of here.
         let script = format!(
             "#!/bin/sh\nexec {} -c {} \"$@\"\n",
@@ -109,6 +110,21 @@ impl Site {
         drop(command.env("NFS_FAILOVER", self.program()).spawn().unwrap());
     }
 
+    /// Starts UCARP on a host as Debian does with the interface, by what the example says of that.
+    pub(crate) fn elect_with_interface(&self, host: &Host) {
+        let hooks = packaging("ucarp").display().to_string();
+        let example = read("ucarp/interfaces.example")
+            .replace("10.99.0.11", &host.address)
+            .replace("16charsatmost", PASSWORD)
+            .replace("/usr/lib/tandem", &hooks);
+        let mut command = host.command("/etc/network/if-up.d/ucarp");
+        command.env("IFACE", "eth0").env("NFS_FAILOVER", self.program());
+        for (key, value) in example.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(' ')) {
+            command.env(format!("IF_{}", key.to_uppercase().replace('-', "_")), value);
+        }
+        assert!(command.status().unwrap().success());
+    }
+
     /// As systemd does it with the unit of packaging/: however it ends, what is to be done then is done, and it is started
     /// again.
     fn ucarp(&self, host: &Host) -> Command {
@@ -122,7 +138,7 @@ impl Site {
         };
         let environment = read("ucarp/nfs.example")
             .replace("10.99.0.11", &host.address)
-            .replace("/etc/tandem/ucarp/password", &self.file(PASSWORD).display().to_string());
+            .replace("/etc/tandem/ucarp/password", &self.file(PASSWORD_FILE).display().to_string());
         let [start, stop, pause] = ["ExecStart=", "ExecStopPost=", "RestartSec="].map(line);
         let mut command = host.command("bash");
         command.arg("-c");
