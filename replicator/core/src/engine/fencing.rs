@@ -264,15 +264,18 @@ impl Engine {
         })
     }
 
-    /// With fencing, a Secondary that is alone does not know whether its data is the newest.
+    /// With fencing, a Secondary that is alone does not know whether its data is the newest. Once all peers are out of the way
+    /// it is; and if a Primary without a disk has found here what its clients have seen.
     fn doubt_own_data(&mut self) {
         if self.role == Role::Primary || self.is_forcing() {
             return;
         }
         let supported = self.peers.iter().any(|p| p.has_good_data());
+        let out_of_the_way = self.peers.iter().all(|p| !p.link_up);
+        let needed = |p: &Peer| p.is_connected() && !p.in_round && p.role == Role::Primary && p.lost_disk();
         match (self.disk.state, self.may_be_superseded()) {
             (DiskState::UpToDate, true) if !supported => self.set_disk(DiskState::Consistent),
-            (DiskState::Consistent, false) if self.peers.iter().all(|p| !p.link_up) => {
+            (DiskState::Consistent, false) if out_of_the_way || self.peers.iter().any(needed) => {
                 self.set_disk(DiskState::UpToDate);
             }
             _ => {}

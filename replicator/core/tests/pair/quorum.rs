@@ -284,3 +284,26 @@ fn a_write_that_fails_ends_its_epoch() {
     pair.deliver();
     assert!(status(&pair, 0).quorum);
 }
+
+/// A Primary without a disk meets its peer again, whose data is all that there is: with fencing, that one was not sure of it.
+#[test]
+fn a_primary_without_a_disk_is_served_again() {
+    for fencing in [Fencing::DontCare, Fencing::ResourceOnly, Fencing::ResourceAndStonith] {
+        for (votes, restarts) in [(Votes::Off, false), (Votes::Off, true), (Votes::Majority, false)] {
+            let mut pair = pair_with(votes, OnNoQuorum::SuspendIo, fencing);
+            pair.command(0, Command::Detach).unwrap();
+            pair.write(0, 4096, 2);
+            pair.client(0, ClientOp::Flush).unwrap();
+            part(&mut pair);
+            if restarts {
+                pair.crash(1);
+                pair.attach(1).unwrap();
+                pair.command(1, Command::Connect).unwrap();
+            }
+            pair.heal();
+            assert_eq!(status(&pair, 1).disk, DiskState::UpToDate, "{fencing:?} {votes:?} {restarts}");
+            pair.write(0, 8192, 3);
+            assert_eq!(read(&mut pair, 0, 4096), 2);
+        }
+    }
+}
