@@ -79,6 +79,12 @@ fn what_was_promoted_and_is_broken_is_no_more_than_failed() {
     let agent = Agent::new(&servers, a);
     assert_eq!(agent.does("monitor").code, UNPROMOTED);
     agent.promote();
+    // What is being written into the configuration does not concern what runs.
+    let configuration = fs::read(servers.failover_configuration()).unwrap();
+    fs::write(servers.failover_configuration(), "service nfs {").unwrap();
+    let said = agent.does("monitor");
+    assert!(said.code == PROMOTED && said.stderr.contains("cannot be used"), "{said:?}");
+    fs::write(servers.failover_configuration(), configuration).unwrap();
     // The server dies, and nobody has noticed yet.
     a.signal("ganesha.nfsd", "KILL");
     agent.expect_failed("the server has not answered");
