@@ -92,18 +92,23 @@ impl Step for Mount {
     }
 }
 
-/// Whether what is mounted is the volume: as its device says, or what was noted when it was mounted, for the device may be gone
-/// and tandemd unable to say.
-pub(super) fn is_volume(scene: &Scene, mounted: &Mounted) -> Result<bool, Trouble> {
-    if fs::read_to_string(noted(scene)).is_ok_and(|number| number == shown(mounted)) {
-        return Ok(true);
+/// The number of the volume's device among these mounts, if it is one of them, wherever: as was noted when it was mounted, for
+/// the device may be gone and tandemd unable to say; or as its device says.
+pub(super) fn number(scene: &Scene, all: &[Mounted]) -> Result<Option<(u64, u64)>, Trouble> {
+    let noted = fs::read_to_string(noted(scene)).ok();
+    if let Some(volume) = all.iter().find(|one| noted.as_ref() == Some(&shown(one))) {
+        return Ok(Some(volume.device));
     }
-    let cannot_tell = |trouble| {
-        let (source, point) = (mounted.source.display(), mounted.point.display());
-        let resource = &scene.service.resource;
-        Trouble::new(format!("{source} is mounted on {point}; whether it is {resource}: {trouble}"))
-    };
-    Ok(mounted.is_of(&device::path(scene).map_err(cannot_tell)?))
+    let point = &scene.service.mount.point;
+    match (device::path(scene), all.iter().rfind(|one| one.point == *point)) {
+        (Ok(device), _) => Ok(all.iter().find(|one| one.is_of(&device)).map(|one| one.device)),
+        (Err(_), None) => Ok(None),
+        (Err(trouble), Some(other)) => {
+            let (source, point, resource) =
+                (other.source.display(), point.display(), &scene.service.resource);
+            Err(Trouble::new(format!("{source} is mounted on {point}; whether it is {resource}: {trouble}")))
+        }
+    }
 }
 
 /// Whether the volume is mounted and takes no writes: a filesystem that meets errors makes itself so (`errors=remount-ro`), and
@@ -117,12 +122,27 @@ fn note(scene: &Scene, mounted: &Mounted) -> Result<(), Trouble> {
     fs::write(&path, shown(mounted)).map_err(trouble(path.display()))
 }
 
+/// Whether it was noted that it is mounted.
+pub(super) fn is_noted(scene: &Scene) -> bool {
+    noted(scene).exists()
+}
+
+/// It is not mounted any more: others will have the device's number.
+pub(super) fn forget(scene: &Scene) {
+    // What is left there tells its device from others.
+    let _ = fs::remove_file(noted(scene));
+}
+
 fn noted(scene: &Scene) -> PathBuf {
     scene.here.file(&scene.service.name, "mounted")
 }
 
+/// The device's number and how many the kernel had made when it made this one; its name if the kernel does not count them.
 fn shown(mounted: &Mounted) -> String {
-    format!("{}:{}", mounted.device.0, mounted.device.1)
+    let (major, minor) = mounted.device;
+    let made = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/diskseq"));
+    let which = made.map_or_else(|_| mounted.source.display().to_string(), |made| made.trim().to_owned());
+    format!("{major}:{minor} {which}")
 }
 
 fn expect_uuid(device: &Path, expected: Option<&str>) -> Result<(), Trouble> {

@@ -20,6 +20,7 @@ use crate::system::shut_down::shut_down;
 use crate::system::users;
 use crate::tandem;
 
+const UNMOUNTED: &str = "unmounted";
 const LIMIT: Duration = Duration::from_secs(60);
 /// To write back what is dirty.
 const SYNC_LIMIT: Duration = Duration::from_secs(15);
@@ -50,13 +51,15 @@ impl Step for Unmount {
     }
 
     fn check(&self) -> Result<Option<String>, Trouble> {
-        Ok(match mounts::at(&self.0.service.mount.point)? {
-            None => Some("not mounted".into()),
-            Some(other) if !mount::is_volume(&self.0, &other)? => {
-                Some(format!("{} is mounted there: not the volume, and left alone", other.source.display()))
-            }
-            Some(_) => None,
-        })
+        let (scene, all) = (&self.0, mounts::all()?);
+        if mount::number(scene, &all)?.is_some() || mount::is_noted(scene) {
+            return Ok(None);
+        }
+        let other = all.iter().rfind(|one| one.point == scene.service.mount.point);
+        let left_alone = |other: &Mounted| {
+            format!("{} is mounted there: not the volume, and left alone", other.source.display())
+        };
+        Ok(Some(other.map_or_else(|| "not mounted".into(), left_alone)))
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
@@ -64,23 +67,33 @@ impl Step for Unmount {
     }
 }
 
-/// Unmounts the volume and everything inside of it; says how far up the ladder that led.
+/// Unmounts the volume wherever it is mounted, with everything inside of it; says how far up the ladder that led.
 pub(super) fn unmount(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
-    let point = &scene.service.mount.point;
     let mut how = "not mounted".to_owned();
-    while let Some(volume) = mounts::at(point)? {
-        if !mount::is_volume(scene, &volume)? {
-            break;
-        }
-        for inner in mounts::inside(point)? {
-            climb(&Real { scene, mounted: &inner, is_volume: inner.device == volume.device })?;
-        }
-        how = climb(&Real { scene, mounted: &volume, is_volume: true })?;
-        // Nobody waits any more: what is mounted there from now on is none of this demotion's.
-        if turn.left().is_zero() {
-            return Err(Trouble::stuck(format!("{} is not unmounted in time", point.display())));
+    let mut all = mounts::all()?;
+    if let Some(volume) = mount::number(scene, &all)? {
+        while let Some(mounted) = mounts::outermost(&all, volume) {
+            let said = climb(&Real { scene, mounted, is_volume: mounted.device == volume })?;
+            // The volume's users end with the first of its mounts.
+            if said != UNMOUNTED || how == "not mounted" {
+                how = said;
+            }
+            let left = mounts::all()?;
+            if left.iter().any(|one| one.id == mounted.id) {
+                return Err(Trouble::stuck(format!(
+                    "{} is mounted and cannot be reached: something is mounted over a folder on the way to it",
+                    mounted.point.display()
+                )));
+            }
+            // Nobody waits any more: what is mounted there from now on is none of this demotion's.
+            if turn.left().is_zero() {
+                let point = mounted.point.display();
+                return Err(Trouble::stuck(format!("{point} and others are not unmounted in time")));
+            }
+            all = left;
         }
     }
+    mount::forget(scene);
     Ok(how)
 }
 
@@ -108,7 +121,7 @@ fn climb(rungs: &dyn Rungs) -> Result<String, Trouble> {
     let healthy = rungs.sync();
     if healthy {
         match rungs.unmount() {
-            Ended::Done => return Ok("unmounted".into()),
+            Ended::Done => return Ok(UNMOUNTED.into()),
             Ended::Busy => {
                 let names = rungs.users().join(", ");
                 if end_users(rungs, Signal::SIGTERM, TERM_PATIENCE) {

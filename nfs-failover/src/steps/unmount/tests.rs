@@ -128,8 +128,14 @@ fn of_another_filesystem_inside_only_who_uses_it_there_is_ended() {
         // As if the filesystem of the temporary folder, which everybody uses, were mounted there, too.
         let dev = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(folder).unwrap());
         let device = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
-        let mounted =
-            Mounted { point: folder.to_owned(), device, source: "/dev/root".into(), is_read_only: false };
+        let mounted = Mounted {
+            id: 2,
+            parent: 1,
+            point: folder.to_owned(),
+            device,
+            source: "/dev/root".into(),
+            is_read_only: false,
+        };
         let inner = Real { scene: &scene, mounted: &mounted, is_volume: false };
         let mut child = std::process::Command::new("sleep").arg("600").current_dir(folder).spawn().unwrap();
         let mut other =
@@ -147,16 +153,31 @@ fn of_another_filesystem_inside_only_who_uses_it_there_is_ended() {
 fn the_volume_is_known_by_what_was_noted_and_nothing_else_is_taken_for_it() {
     with_folder(|folder| {
         let scene = scene(folder);
-        let mounted = |device| Mounted {
-            point: "/srv/nfs".into(),
+        let note =
+            |text: &str| std::fs::write(scene.here.folder().unwrap().join("nfs.mounted"), text).unwrap();
+        let mounted = |point: &str, device| Mounted {
+            id: 2,
+            parent: 1,
+            point: point.into(),
             device,
             source: "/dev/sda1".into(),
             is_read_only: false,
         };
-        let unknown = mount::is_volume(&scene, &mounted((8, 1))).unwrap_err().message;
+        // The kernel has no such devices, and counts none of them.
+        let (volume, other) = ((7, 1003), (7, 10031));
+        let number = |all: &[Mounted]| mount::number(&scene, all);
+        let unknown = number(&[mounted("/srv/nfs", volume)]).unwrap_err().message;
         assert!(unknown.contains("/dev/sda1 is mounted on /srv/nfs; whether it is r0: "), "{unknown}");
-        std::fs::write(scene.here.folder().unwrap().join("nfs.mounted"), "7:3").unwrap();
-        assert_eq!(mount::is_volume(&scene, &mounted((7, 3))), Ok(true));
-        assert!(mount::is_volume(&scene, &mounted((7, 31))).is_err());
+        assert_eq!(number(&[mounted("/mnt", volume)]), Ok(None), "nobody knows, and nobody has to");
+        note("7:1003 /dev/sda1");
+        assert_eq!(number(&[mounted("/srv/nfs", volume)]), Ok(Some(volume)));
+        assert_eq!(number(&[mounted("/mnt", other), mounted("/export", volume)]), Ok(Some(volume)));
+        assert!(number(&[mounted("/srv/nfs", other)]).is_err());
+        note("7:1003 17");
+        assert!(number(&[mounted("/srv/nfs", volume)]).is_err(), "another has the number by now");
+        let step = Unmount(Arc::clone(&scene));
+        assert_eq!(step.check(), Ok(None));
+        assert_eq!(step.act(&Turn::new(LIMIT, Cancel::default())), Ok("not mounted".into()));
+        assert_eq!(step.check(), Ok(Some("not mounted".into())), "what is noted goes with it");
     });
 }
