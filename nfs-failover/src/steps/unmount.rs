@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use tandem_control::Action;
-
 use super::{Scene, mount};
 use crate::plan::{Cancel, Step, Trouble, Turn};
 use crate::system::filesystem::{self, Unmount as Ended};
+use crate::system::holders;
 use crate::system::mounts::{self, Mounted};
 use crate::system::process::Process;
 use crate::system::shut_down::shut_down;
@@ -107,6 +106,8 @@ trait Rungs {
     fn unmount(&self) -> Ended;
     /// Who uses it.
     fn users(&self) -> Vec<String>;
+    /// What holds it besides, of which nothing is ended.
+    fn holders(&self) -> Vec<String>;
     /// Sends all of them a signal.
     fn signal(&self, signal: Signal);
     /// Every access fails from now on; what is under way may still hang.
@@ -156,7 +157,7 @@ fn end_users(rungs: &dyn Rungs, signal: Signal, patience: Duration) -> bool {
 }
 
 fn obstacle(rungs: &dyn Rungs) -> String {
-    let names = rungs.users();
+    let names = [rungs.users(), rungs.holders()].concat();
     match (names.is_empty(), rungs.unmount()) {
         (false, _) => format!("in use by {}", names.join(", ")),
         (true, Ended::Hangs) => "the kernel waits for the device, or it is mounted elsewhere, too".into(),
@@ -194,6 +195,10 @@ impl Rungs for Real<'_> {
         self.processes().into_iter().map(users::shown).collect()
     }
 
+    fn holders(&self) -> Vec<String> {
+        holders::of(&mounts::of(self.mounted.device).unwrap_or_default())
+    }
+
     fn signal(&self, signal: Signal) {
         for user in self.processes() {
             // It may be gone by now.
@@ -209,7 +214,7 @@ impl Rungs for Real<'_> {
     fn fail_device(&self) -> Result<(), Trouble> {
         self.expect_volume()?;
         let resource = &self.scene.service.resource;
-        Ok(tandem::act(&self.scene.here, resource, Action::Secondary { force: true }, FAIL_LIMIT)?)
+        tandem::fail_device(&self.scene.here, resource, FAIL_LIMIT)
     }
 }
 

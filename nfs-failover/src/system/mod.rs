@@ -1,6 +1,7 @@
 //! The machine: programs, processes, mounts, filesystems. Everything here has a time limit, be it its own.
 
 pub mod filesystem;
+pub mod holders;
 pub mod interfaces;
 pub mod logs;
 pub mod mounts;

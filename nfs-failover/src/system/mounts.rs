@@ -11,8 +11,9 @@ use crate::plan::{Trouble, trouble};
 /// One mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mounted {
-    /// Its number, and that of the mount that it lies on.
+    /// Its number.
     pub id: u64,
+    /// That of the mount that it lies on.
     pub parent: u64,
     /// Where.
     pub point: PathBuf,
@@ -83,7 +84,7 @@ pub fn number(device: &Path) -> Option<(u64, u64)> {
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
-fn parse(line: &str) -> Option<Mounted> {
+pub(super) fn parse(line: &str) -> Option<Mounted> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ');
     let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
@@ -104,7 +105,7 @@ fn parse(line: &str) -> Option<Mounted> {
 }
 
 /// Blanks and the like stand as a backslash and three octal digits.
-fn unescaped(text: &str) -> String {
+pub(super) fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
@@ -152,9 +153,11 @@ mod tests {
         assert!(is_read_only("ro,noatime", "rw"));
     }
 
+    type Line = (u64, u64, &'static str, (u64, u64), &'static str);
+
     /// Mounts by number, what they lie on, place, device and source.
-    fn table(lines: &[(u64, u64, &str, (u64, u64), &str)]) -> Vec<Mounted> {
-        let mounted = |(id, parent, point, device, source): &(u64, u64, &str, (u64, u64), &str)| Mounted {
+    fn table(lines: &[Line]) -> Vec<Mounted> {
+        let mounted = |(id, parent, point, device, source): &Line| Mounted {
             id: *id,
             parent: *parent,
             point: point.into(),

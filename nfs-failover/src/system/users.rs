@@ -2,10 +2,9 @@
 //! a folder.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{major, minor};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::process::Process;
 
@@ -15,7 +14,7 @@ pub fn of(device: (u64, u64)) -> Vec<Process> {
     all().filter(|pid| *pid != own && uses(*pid, device)).filter_map(Process::of).collect()
 }
 
-fn all() -> impl Iterator<Item = i32> {
+pub(super) fn all() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -37,9 +36,14 @@ pub fn shown(process: Process) -> String {
 }
 
 fn uses(pid: i32, device: (u64, u64)) -> bool {
-    let is_there =
-        |path: PathBuf| fs::metadata(path).is_ok_and(|file| (major(file.dev()), minor(file.dev())) == device);
-    links(pid).any(is_there) || mapped(pid).lines().any(|line| maps(line, device))
+    links(pid).any(|link| device_of(&link) == Some(device))
+        || mapped(pid).lines().any(|line| maps(line, device))
+}
+
+/// Where it lies, as the kernel knows: whoever has it may never answer, as a server that is gone.
+fn device_of(path: &Path) -> Option<(u64, u64)> {
+    let known = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()).ok()?;
+    Some((known.stx_dev_major.into(), known.stx_dev_minor.into()))
 }
 
 fn is_below(pid: i32, folder: &Path) -> bool {
@@ -71,7 +75,47 @@ fn maps(line: &str, device: (u64, u64)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    use std::process::Command;
+    use std::time::Duration;
+
+    use nix::fcntl::OFlag;
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::stat::{major, minor};
+
     use super::*;
+    use crate::system::within;
+
+    #[test]
+    #[ignore = "needs root and /dev/fuse"]
+    fn somebody_elses_filesystem_that_never_answers_holds_nobody_up() {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
+        // Nobody reads what is asked here.
+        let server = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        mount(Some("dead"), &folder, Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        let mut by_name = OpenOptions::new();
+        let there = by_name.read(true).custom_flags(OFlag::O_PATH.bits()).open(&folder).unwrap();
+        let mut user = Command::new("sleep").arg("600").stdin(there).spawn().unwrap();
+        let shm = File::open("/dev/shm").unwrap();
+        let device = shm.metadata().map(|folder| (major(folder.dev()), minor(folder.dev()))).unwrap();
+        let mut other = Command::new("sleep").arg("600").stdin(shm).spawn().unwrap();
+        let found = within(Duration::from_secs(30), move || of(device));
+        user.kill().unwrap();
+        other.kill().unwrap();
+        drop(server);
+        user.wait().unwrap();
+        other.wait().unwrap();
+        umount2(&folder, MntFlags::MNT_DETACH).unwrap();
+        fs::remove_dir(folder).unwrap();
+        let found = found.expect("it hangs");
+        assert!(found.iter().any(|process| process.pid() == other.id() as i32));
+    }
 
     #[test]
     fn a_mapped_file_is_use() {
@@ -84,8 +128,7 @@ mod tests {
     fn a_process_that_stands_in_a_folder_uses_it() {
         let folder = fs::metadata("/dev/shm").unwrap();
         let device = (major(folder.dev()), minor(folder.dev()));
-        let mut child =
-            std::process::Command::new("sleep").arg("600").current_dir("/dev/shm").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("600").current_dir("/dev/shm").spawn().unwrap();
         assert!(of(device).iter().any(|process| process.pid() == child.id() as i32));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -95,8 +138,7 @@ mod tests {
     fn a_folder_is_used_by_who_stands_below_it_and_by_nobody_else_of_its_filesystem() {
         let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
         fs::create_dir(folder.join("below")).unwrap();
-        let sleep =
-            |place: &Path| std::process::Command::new("sleep").arg("600").current_dir(place).spawn().unwrap();
+        let sleep = |place: &Path| Command::new("sleep").arg("600").current_dir(place).spawn().unwrap();
         let mut children = [sleep(&folder.join("below")), sleep(&std::env::temp_dir())];
         let found: Vec<i32> = below(&folder).into_iter().map(Process::pid).collect();
         assert_eq!(found, [children[0].id() as i32]);

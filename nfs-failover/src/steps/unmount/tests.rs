@@ -14,6 +14,7 @@ struct Fake {
     /// What an attempt to unmount comes to until then.
     attempt: Ended,
     device_can_fail: bool,
+    holders: &'static [&'static str],
     is_free: Cell<bool>,
     climbed: RefCell<Vec<&'static str>>,
 }
@@ -25,6 +26,7 @@ impl Fake {
             sync_hangs: false,
             attempt: Ended::Busy,
             device_can_fail: true,
+            holders: &[],
             is_free: Cell::new(false),
             climbed: RefCell::default(),
         }
@@ -54,6 +56,10 @@ impl Rungs for Fake {
 
     fn users(&self) -> Vec<String> {
         if self.attempt == Ended::Busy { vec!["bash (7)".into()] } else { Vec::new() }
+    }
+
+    fn holders(&self) -> Vec<String> {
+        self.holders.iter().map(|holder| (*holder).to_owned()).collect()
     }
 
     fn signal(&self, signal: Signal) {
@@ -105,6 +111,13 @@ fn at_the_end_of_the_ladder_somebody_must_fence() {
     let why =
         "/srv/nfs cannot be unmounted: in use by bash (7); its device cannot be made to fail: not running";
     assert_eq!((trouble.message.as_str(), trouble.stuck), (why, true));
+    let swap = &["the swap file /srv/nfs/swap (swapoff /srv/nfs/swap)"];
+    let trouble =
+        climb(&Fake { attempt: Ended::Failed("busy".into()), holders: swap, ..Fake::new(None) }).unwrap_err();
+    assert!(
+        trouble.message.ends_with("in use by the swap file /srv/nfs/swap (swapoff /srv/nfs/swap)"),
+        "{trouble}"
+    );
 }
 
 /// A node without tandemd, in a folder of its own.
