@@ -53,6 +53,11 @@ pub enum Request {
         /// The resource as the configuration has it for this node.
         spec: ResourceSpec,
     },
+    /// Create the resource, without disk and without peers: the rest comes with changes and actions.
+    New {
+        /// The whole resource.
+        spec: Box<ResourceSpec>,
+    },
     /// Do one thing to a resource that is there.
     Act {
         /// The resource's name.

@@ -161,6 +161,8 @@ pub const RESIZE_DURING_RESYNC: (u16, &str) = (130, "Resize not allowed during r
 pub const NEED_PRIMARY: (u16, &str) = (131, "Need one Primary node to resize.");
 /// `resize` to less than there is.
 pub const SHRINKS: (u16, &str) = (170, "Implicit device shrinking not allowed. See kernel log.");
+/// A volume is to go that has its disk.
+pub const MINOR_CONFIGURED: (u16, &str) = (160, "Minor still configured (down it first)");
 /// What is to be made is there.
 pub const ALREADY_EXISTS: (u16, &str) = (174, "Already exists");
 /// `pause-sync` twice.

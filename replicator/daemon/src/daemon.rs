@@ -10,7 +10,9 @@ use std::time::Duration;
 use tandem_control::{Action, LastSeen, NodeSpec, Reply, Request, ResourceSpec, ResourceStatus, RuntimeDir};
 use tandem_core::divergence::Divergence;
 use tandem_core::io::Command;
-use tandem_core::refusal::{CommandError, HAS_DISK, HAS_NET, INVALID_REQUEST, StateChangeRefusal};
+use tandem_core::refusal::{
+    ALREADY_EXISTS, CommandError, HAS_DISK, HAS_NET, INVALID_REQUEST, StateChangeRefusal,
+};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::Status;
 use tokio::sync::{Mutex, Notify, Semaphore};
@@ -99,6 +101,13 @@ impl Daemon {
                 let name = spec.name.clone();
                 match self.up(spec).await {
                     Ok(detail) => Reply { detail, ..Reply::default() },
+                    Err(failure) => failure.reply(&name),
+                }
+            }
+            Request::New { spec } => {
+                let name = spec.name.clone();
+                match self.make_bare(*spec).await {
+                    Ok(()) => Reply::default(),
                     Err(failure) => failure.reply(&name),
                 }
             }
@@ -295,6 +304,16 @@ impl Daemon {
             }
             return Ok(detail);
         }
+    }
+
+    /// The engine has room for the peers, and does not know them yet.
+    async fn make_bare(self: &Rc<Self>, spec: ResourceSpec) -> Result<(), Failure> {
+        if self.entry(&spec.name).is_ok() {
+            return Err(Failure::numbered(ALREADY_EXISTS.0, ALREADY_EXISTS.1));
+        }
+        let entry = self.create(&spec).await?;
+        let _admin = entry.admin.lock().await;
+        self.become_like(&entry, ResourceSpec { peers: Vec::new(), pathless: Vec::new(), ..spec }).await
     }
 
     async fn create(self: &Rc<Self>, spec: &ResourceSpec) -> Result<Rc<Entry>, Failure> {

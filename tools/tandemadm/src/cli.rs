@@ -1,13 +1,15 @@
 //! The command line: one definition per command and option, from which come parsing, help and completion.
 
 mod live;
+mod low_level;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use clap_complete::ArgValueCompleter;
-pub use live::{Changes, PeerNames, Show};
+pub use live::{Changes, NewGeneration, PeerNames, Show};
+pub use low_level::{LowLevel, SetGi};
 
 use crate::commands::{Following, ResizeOptions};
 use crate::completion::{self, Shell};
@@ -393,14 +395,7 @@ pub enum Command {
     InvalidateRemote(Invalidation),
     /// Begin a new generation: alone, before the disk is copied to the peer by other means, and after it; or on two fresh
     /// disks, with --clear-bitmap.
-    NewCurrentUuid {
-        /// The resources.
-        #[command(flatten)]
-        names: Names,
-        /// Nothing counts as different. Two fresh disks that are connected become UpToDate as they are.
-        #[arg(long)]
-        clear_bitmap: bool,
-    },
+    NewCurrentUuid(NewGeneration),
     /// Take a copy of the peer's disk into use that was made after `new-current-uuid` and brought here.
     AdoptMd {
         /// The resources.
@@ -537,6 +532,9 @@ pub enum Command {
     /// What scripts ask for.
     #[command(flatten)]
     Script(Script),
+    /// What other verbs are made of.
+    #[command(flatten)]
+    LowLevel(LowLevel),
     /// What drbdadm had before 8.4.
     #[command(hide = true)]
     Syncer(OptionalNames),

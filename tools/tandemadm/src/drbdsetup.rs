@@ -28,7 +28,7 @@ const LOCAL: Argument = Known("the local address");
 const REMOTE: Argument = Known("the remote address");
 
 /// Its commands that have a counterpart.
-const COMMANDS: [(&str, &str, &[Argument]); 37] = [
+const COMMANDS: [(&str, &str, &[Argument]); 39] = [
     ("status", "status", &[AnyResource]),
     ("events2", "events2", &[AnyResource]),
     ("show", "show", &[AnyResource]),
@@ -42,6 +42,8 @@ const COMMANDS: [(&str, &str, &[Argument]); 37] = [
     ("outdate", "outdate", &[Minor]),
     ("invalidate", "invalidate", &[Minor]),
     ("resize", "resize", &[Minor]),
+    ("check-resize", "check-resize", &[Minor]),
+    ("del-minor", "del-minor", &[Minor]),
     ("suspend-io", "suspend-io", &[Minor]),
     ("resume-io", "resume-io", &[Minor]),
     ("new-current-uuid", "new-current-uuid", &[Minor]),
@@ -70,6 +72,17 @@ const COMMANDS: [(&str, &str, &[Argument]); 37] = [
 
 /// Its short options that mean something else with us.
 const OPTIONS: [(&str, &str); 2] = [("-s", "--statistics"), ("-c", "--color")];
+
+/// Its options that may have a value, `yes` or `no`, and have none with us.
+const FLAGS: [&str; 7] = [
+    "force",
+    "clear-bitmap",
+    "force-resync",
+    "discard-my-data",
+    "tentative",
+    "assume-peer-has-space",
+    "assume-clean",
+];
 
 /// A command line of drbdsetup's.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,6 +139,11 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
         ours.unwrap_or(word)
     };
     let shows = arguments == &[AnyResource];
+    rest.retain(|word| !is_flag(word, "=no"));
+    rest.iter_mut().filter(|word| is_flag(word, "=yes")).for_each(|word| {
+        let bare = word.to_string_lossy().trim_end_matches("=yes").to_owned();
+        *word = bare.into();
+    });
     let rest = rest.into_iter().map(|word| if shows { translated(word) } else { word });
     let line = [program, ours.into()].into_iter().chain(address(&taken)).chain(rest).collect();
     Ok(Asked { command, line })
@@ -133,6 +151,13 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
 
 fn find(word: &OsString) -> Option<&'static (&'static str, &'static str, &'static [Argument])> {
     COMMANDS.iter().find(|(theirs, ..)| word == *theirs)
+}
+
+/// The word is one of the flags, with this value.
+fn is_flag(word: &OsString, value: &str) -> bool {
+    let word = word.to_string_lossy();
+    let name = word.strip_suffix(value).and_then(|word| word.strip_prefix("--"));
+    name.is_some_and(|name| FLAGS.contains(&name))
 }
 
 /// `RES`, `RES:PEER`, `RES:PEER/VOL` or `minor-N`.
@@ -210,6 +235,8 @@ mod tests {
             ("cstate r0 1", "cstate r0:1"),
             ("dstate 7", "dstate minor-7"),
             ("primary r0 --force", "primary r0 --force"),
+            ("primary r0 --force=yes", "primary r0 --force"),
+            ("connect r0 1 --discard-my-data=no --tentative=yes", "connect r0:1 --tentative"),
             ("/dev/drbd7 dstate", "dstate minor-7"),
             ("down", "down all"),
             ("new-current-uuid 0 --clear-bitmap", "new-current-uuid minor-0 --clear-bitmap"),

@@ -14,17 +14,16 @@ const HISTORY_SHOWN: usize = 2;
 /// consistent, was UpToDate, was Primary, crashed Primary, activity log applied, activity log off, lost quorum as
 /// Primary, connected, peer outdated, peer fenced, full sync needed, peer's disk seen.
 pub fn get_gi(spec: &ResourceSpec, superblock: &Superblock, live: Option<&ResourceStatus>) -> String {
-    let mut text = String::new();
-    for peer in &spec.peers {
-        let slot = slot_of(superblock, peer.id);
-        let ids = [superblock.generations.current, slot.map_or(0, |s| s.bitmap_id)];
-        for id in ids.iter().chain(&superblock.generations.history[..HISTORY_SHOWN]) {
-            let _ = write!(text, "{id:016X}:");
-        }
-        let flags = flags(superblock, slot, live, peer.id).map(|flag| if flag { "1" } else { "0" });
-        let _ = writeln!(text, "{}", flags.join(":"));
-    }
-    text
+    spec.peers.iter().map(|peer| line(superblock, peer.id, live) + "\n").collect()
+}
+
+/// The same of one peer.
+pub(crate) fn line(superblock: &Superblock, peer: NodeId, live: Option<&ResourceStatus>) -> String {
+    let slot = slot_of(superblock, peer);
+    let ids = [superblock.generations.current, slot.map_or(0, |s| s.bitmap_id)];
+    let ids = ids.iter().chain(&superblock.generations.history[..HISTORY_SHOWN]);
+    let flags = flags(superblock, slot, live, peer).map(|flag| if flag { "1" } else { "0" });
+    ids.map(|id| format!("{id:016X}:")).collect::<String>() + &flags.join(":")
 }
 
 /// The identifiers and what they mean, for people.
@@ -115,11 +114,11 @@ fn facts(text: &mut String, superblock: &Superblock, live: Option<&ResourceStatu
     }
 }
 
-fn slot_of(superblock: &Superblock, peer: NodeId) -> Option<&PeerSlot> {
+pub(crate) fn slot_of(superblock: &Superblock, peer: NodeId) -> Option<&PeerSlot> {
     superblock.peers.iter().find(|slot| slot.node == Some(peer))
 }
 
-fn flags(
+pub(crate) fn flags(
     superblock: &Superblock,
     slot: Option<&PeerSlot>,
     live: Option<&ResourceStatus>,

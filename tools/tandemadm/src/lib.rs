@@ -20,6 +20,7 @@ pub mod events;
 pub mod failure;
 #[cfg(test)]
 mod fixture;
+pub mod gi_set;
 pub mod gi_text;
 mod interruptions;
 pub mod legacy;

@@ -261,6 +261,29 @@ fn an_activity_log_is_applied_once() {
 }
 
 #[test]
+fn identifiers_are_written_as_the_administrator_says() {
+    let node = created();
+    let line = |gi: &str| format!("set-gi r0 {gi}");
+    let dry = node.adm("-d set-gi r0:bravo 12");
+    dry.expect(0, &["previously 0000000000000004:", "set GI to  0000000000000012:", "\nset-gi "]);
+    node.adm(&line("12")).expect(1, &["Operation cancelled."]);
+    node.adm("get-gi r0").expect(0, &["0000000000000004:"]);
+    node.adm("set-gi --force r0:1 ABC:22:11::1:1").expect(0, &["set GI to  0000000000000ABC:"]);
+    let set = "0000000000000ABC:0000000000000022:0000000000000011:0000000000000000:1:1:0:0:1:0:0:0:0:0:0:1\n";
+    assert_eq!(node.adm("get-gi r0").expect(0, &[]).stdout, set);
+    // As drbdadm's users hand a program behind it its arguments.
+    node.adm("set-gi --force r0 -- DEF").expect(0, &["previously 0000000000000ABC:"]);
+    for (gi, error) in [("0", "r0: the data is of some generation"), ("x", "'x': C:B:H0:H1")] {
+        node.adm(&line(gi)).expect(10, &[error]);
+    }
+    node.adm("set-gi r0:charlie 12").expect(1, &["'charlie' is no peer of r0"]);
+    let lock = Flock::lock(File::open(node.disk()).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+    node.adm("set-gi --force r0 12").expect(20, &["is in use"]);
+    drop(lock);
+    node.adm("get-gi r0").expect(0, &["0000000000000DEF:0000000000000022:"]);
+}
+
+#[test]
 fn a_peer_is_forgotten_by_name_or_number() {
     for name in ["r0:bravo", "r0:1", "r0"] {
         let node = created();

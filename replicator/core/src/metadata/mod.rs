@@ -18,7 +18,7 @@ pub use log_ring::{
     Carelessness, MAX_LOG_SLOTS, RING_BYTES, Recovered, encode_transaction, newest_number, recover,
 };
 pub(crate) use log_ring::{FREE, MAX_CHANGES, WHOLE_BLOCKS, ring_offset};
-pub use offline::{Stale, apply_log, forget_peer, restore, staleness};
+pub use offline::{Stale, apply_log, forget_peer, replace, restore, staleness};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
 pub use relocation::{LastPlace, NotMoved, bring_to_end, bytes_until_metadata_ends};
 pub use stamp::{check_stamp, stamp};

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use thiserror::Error;
 
-use super::store::{clear, geometry_of, load, rewrite, write_first};
+use super::store::{clear, geometry_of, load, newest, rewrite, write_first};
 use super::{
     ActivityLogState, Carelessness, LoadError, MetaIo, Metadata, PeerSlot, Placement, Superblock, VolumeDisk,
     check_volumes, probe,
@@ -33,6 +33,12 @@ pub fn apply_log(
     metadata.write_groups(io)?;
     rewrite(io, placement, metadata.superblock, metadata.newest_copy)?;
     Ok(Some(marked_bytes))
+}
+
+/// Writes a superblock that was read from there, and that the administrator has changed.
+pub fn replace(io: &mut dyn MetaIo, placement: Placement, superblock: Superblock) -> Result<(), LoadError> {
+    let (_, newest_copy) = newest(io, placement)?;
+    rewrite(io, placement, superblock, newest_copy)
 }
 
 /// Frees the slot of a peer that will not come back; false if it has none. If it does come back, it is known to be older, and

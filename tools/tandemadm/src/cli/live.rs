@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::Names;
+
 /// Which options, and of which resources.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Changes {
@@ -13,6 +15,21 @@ pub struct Changes {
         value_name = "RES|all|--OPTION=VALUE|--set-defaults"
     )]
     pub words: Vec<String>,
+}
+
+/// How a generation begins.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct NewGeneration {
+    /// The resources.
+    #[command(flatten)]
+    pub names: Names,
+    /// Nothing counts as different. Two fresh disks that are connected become UpToDate as they are.
+    #[arg(long)]
+    pub clear_bitmap: bool,
+    /// Of two fresh disks that are connected this node's becomes UpToDate, and all of it is sent to the other: as `primary --force`
+    /// and `secondary` do, for it is Primary for a moment.
+    #[arg(long, conflicts_with = "clear_bitmap")]
+    pub force_resync: bool,
 }
 
 /// Which resources, and which of their peers.

@@ -1,10 +1,14 @@
 //! Commands that change a resource's state.
 
-use tandem_control::{Action, ClientError, Request, ResourceSpec};
+use tandem_control::{Action, ClientError, Request, ResourceSpec, ResourceStatus};
 use tandem_core::io::Repair;
+use tandem_core::refusal::{CommandError, INVALID_REQUEST, StateChangeRefusal};
+use tandem_core::state::{ConnectionState, DiskState};
+use tandem_core::status::Status;
 use tandem_core::units::NodeId;
 
 use super::follow::{Begun, Follow, Following};
+use super::peers::refusal;
 use crate::cli::Verify;
 use crate::daemon_start;
 use crate::failure::Failure;
@@ -14,6 +18,34 @@ use crate::session::Session;
 
 pub(crate) fn act(session: &Session, word: &str, specs: &[ResourceSpec], action: Action) -> u8 {
     session.for_each(word, specs, |spec| session.act(&spec.name, action))
+}
+
+/// The first resync of two fresh copies, without a service that begins. Whatever else the copies are, nobody's data is overwritten.
+pub(crate) fn force_resync(session: &Session, specs: &[ResourceSpec]) -> u8 {
+    session.for_each("new-current-uuid", specs, |spec| {
+        if !session.dry_run {
+            check_fresh(&session.require_status(&spec.name)?)?;
+        }
+        session.act(&spec.name, Action::Primary { force: true })?;
+        session.act(&spec.name, Action::Secondary { force: false })
+    })
+}
+
+fn check_fresh(status: &ResourceStatus) -> Result<(), Failure> {
+    let Status { resource, disk, generations, peers, .. } = &status.engine;
+    let [peer] = peers.as_slice() else { return Ok(()) };
+    if peer.connection != ConnectionState::Connected {
+        let refused = CommandError::from(StateChangeRefusal::NeedConnection);
+        return Err(Failure::Config(format!("{resource}: {refused}"), 11));
+    }
+    if generations.is_fresh() && [*disk, peer.disk] == [DiskState::Inconsistent; 2] {
+        return Ok(());
+    }
+    let why = format!(
+        "--force-resync is for copies that never held data: the local disk is {disk}, that of {} is {}",
+        peer.name, peer.disk
+    );
+    Err(refusal(resource, INVALID_REQUEST, &why))
 }
 
 /// With `tentative`, prints what each peer answered.

@@ -211,6 +211,6 @@ pub(crate) fn forget_peer(session: &Session, wanted: &Forgotten) -> u8 {
 }
 
 /// Nothing is locked for a look at what would be done.
-fn access(session: &Session) -> Access {
+pub(super) fn access(session: &Session) -> Access {
     if session.dry_run { Access::Look } else { Access::Exclusive }
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod events2;
 mod follow;
 mod known;
+mod low_level;
 mod md_image;
 mod metadata;
 mod options;
@@ -30,7 +31,7 @@ use tandem_control::{Action, ResourceSpec, RuntimeDir};
 
 use crate::address::Address;
 use crate::bar::Bars;
-use crate::cli::{Cli, Command, Invalidation, Names, Script, SplitBrain, YesNo};
+use crate::cli::{Cli, Command, Invalidation, Names, NewGeneration, Script, SplitBrain, YesNo};
 use crate::completion;
 use crate::config::Config;
 use crate::daemon_start;
@@ -151,7 +152,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             let all = reset_bitmap == YesNo::Yes;
             Ok(change::invalidate_remote(session, &specs(&names)?, all, following))
         }
-        Command::NewCurrentUuid { names, clear_bitmap } => {
+        Command::NewCurrentUuid(NewGeneration { names, force_resync: true, .. }) => {
+            Ok(change::force_resync(session, &specs(&names)?))
+        }
+        Command::NewCurrentUuid(NewGeneration { names, clear_bitmap, .. }) => {
             act("new-current-uuid", &names, Action::NewCurrentUuid { clear_bitmap })
         }
         Command::AdoptMd { names, force } => Ok(metadata::adopt(session, &specs(&names)?, force)),
@@ -221,6 +225,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         }
         Command::HiddenCommands => print(&hidden_commands()),
         Command::Syncer(_) => Err(Failure::Usage(SYNCER.to_owned())),
+        Command::LowLevel(command) => low_level::run(session, &command),
         Command::Script(script) => print(&scripts::answer(&config(session)?, &script)?),
         Command::ShExecDetached { program } => Err(exec_failure(&program)),
     }

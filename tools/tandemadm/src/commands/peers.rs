@@ -9,7 +9,7 @@ use tandem_core::state::ConnectionState;
 use super::known::Known;
 use crate::address::Address;
 use crate::failure::Failure;
-use crate::session::Session;
+use crate::session::{CalledAs, Session};
 use crate::settings;
 
 /// What is done to a peer.
@@ -34,7 +34,11 @@ pub(crate) fn change(session: &Session, word: &str, names: &[String], change: Ch
         let specs = known.specs(&[address.resource.to_owned()])?;
         worst = worst.max(session.for_each(word, &specs, |spec| {
             let status = session.require_status(&spec.name)?;
-            for peer in named(spec, address.peer)? {
+            let unknown = |failure| match session.called {
+                CalledAs::Drbdsetup(_) => refusal(&spec.name, INVALID_REQUEST, "unknown connection"),
+                _ => failure,
+            };
+            for peer in named(spec, address.peer).map_err(unknown)? {
                 if change == Change::DelPeer && is_connected(&status, peer) {
                     session.act(&spec.name, Action::Disconnect)?;
                 }
@@ -48,7 +52,7 @@ pub(crate) fn change(session: &Session, word: &str, names: &[String], change: Ch
 }
 
 /// The peer of this name or number, or all.
-fn named<'a>(spec: &'a ResourceSpec, name: Option<&str>) -> Result<Vec<&'a NodeSpec>, Failure> {
+pub(super) fn named<'a>(spec: &'a ResourceSpec, name: Option<&str>) -> Result<Vec<&'a NodeSpec>, Failure> {
     let is_meant =
         |peer: &&NodeSpec| name.is_none_or(|name| name == peer.name || name == peer.id.to_string());
     let found: Vec<&NodeSpec> = spec.peers.iter().filter(is_meant).collect();
@@ -117,7 +121,7 @@ impl Change {
 }
 
 /// As the kernel module refuses it.
-fn refusal(resource: &str, (number, text): (u16, &str), why: &str) -> Failure {
+pub(super) fn refusal(resource: &str, (number, text): (u16, &str), why: &str) -> Failure {
     let mut said = format!("{resource}: Failure: ({number}) {text}");
     if !why.is_empty() {
         said += &crate::failure::additional_info(&[why.to_owned()]);

@@ -24,6 +24,12 @@ pub struct ResizeOptions {
     /// What is new is the same on both disks, such as zeroes: nothing is sent.
     #[arg(long)]
     pub assume_clean: bool,
+    /// Accepted as it is: the activity log lies in one piece.
+    #[arg(long, value_name = "N", value_parser = ["1"])]
+    pub al_stripes: Option<String>,
+    /// Accepted as it is: the activity log takes 32 KiB.
+    #[arg(long = "al-stripe-size-kB", value_name = "KIB", value_parser = ["32"])]
+    pub al_stripe_size: Option<String>,
     /// Whether what is new is watched on its way.
     #[command(flatten)]
     pub following: Following,

@@ -10,7 +10,7 @@ use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::{ByteRange, NodeId, RequestId};
 
 use super::harness::Pair;
-use crate::cli::{Cli, Command, Invalidation, SplitBrain, YesNo};
+use crate::cli::{Cli, Command, Invalidation, NewGeneration, SplitBrain, YesNo};
 use crate::diagnosis::{Absent, Finding, OnDisk, of_absent, of_resource};
 use crate::fixture;
 
@@ -368,7 +368,9 @@ fn order(command: Command) -> Order {
         Command::Disconnect { force: false, .. } => Order::Disconnect,
         Command::Detach { force: false, .. } => Order::Detach,
         Command::Primary { force, .. } => Order::Primary { force },
-        Command::NewCurrentUuid { clear_bitmap, .. } => Order::NewCurrentUuid { clear_bitmap },
+        Command::NewCurrentUuid(NewGeneration { clear_bitmap, force_resync: false, .. }) => {
+            Order::NewCurrentUuid { clear_bitmap }
+        }
         Command::Invalidate { invalidation: Invalidation { reset_bitmap, .. }, .. } => {
             Order::Invalidate { reset_bitmap: reset_bitmap == YesNo::Yes }
         }
