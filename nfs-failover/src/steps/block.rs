@@ -74,13 +74,14 @@ impl Step for BlockForDemotion {
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
-        let sent_away = role::is_frozen(&self.0).and_then(|is_frozen| match is_frozen {
-            true => send_away(&self.0.service, turn).map(|()| "ports closed, and the clients sent away"),
-            false => Ok("ports closed"),
-        });
-        // Also where that could not be found out or done.
+        // Before tandemd is asked, which may hang.
         close(&self.0.service, BOTH, turn)?;
-        sent_away.map(str::to_owned)
+        if !role::is_frozen(&self.0)? {
+            return Ok("ports closed".into());
+        }
+        let sent_away = send_away(&self.0.service, turn);
+        close(&self.0.service, BOTH, turn)?;
+        sent_away.map(|()| "ports closed, and the clients sent away".into())
     }
 }
 
@@ -174,8 +175,10 @@ mod tests {
         let run = mkdtemp(&std::env::temp_dir().join("nfs-block-XXXXXX")).unwrap();
         let here = Here { tandem: RuntimeDir::new(&run), config_file: "nfs.conf".into() };
         let tandemd = UnixListener::bind(here.tandem.control_socket()).unwrap();
+        let (tell, was_closed) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for mut stream in tandemd.incoming().flatten() {
+                tell.send(is_closed()).unwrap();
                 let _ = stream.read(&mut [0; 512]).and_then(|_| stream.write_all(b"nonsense\n"));
             }
         });
@@ -185,9 +188,16 @@ mod tests {
         let step = BlockForDemotion(Scene::new(service, here, None));
         let failed = step.act(&Turn::new(Duration::from_secs(30), Cancel::default())).unwrap_err();
         assert!(failed.message.contains("tandemd"), "{failed}");
+        assert!(
+            is_closed() && was_closed.recv().unwrap(),
+            "by the time that tandemd is asked, too, which may hang"
+        );
+        std::fs::remove_dir_all(run).unwrap();
+    }
+
+    fn is_closed() -> bool {
         let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
         let rules = String::from_utf8(output.stdout).unwrap();
-        assert!(rules.contains("chain input") && rules.contains("chain output"), "{rules}");
-        std::fs::remove_dir_all(run).unwrap();
+        rules.contains("chain input") && rules.contains("chain output")
     }
 }

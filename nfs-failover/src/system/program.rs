@@ -1,6 +1,6 @@
 //! Other programs: run to their end within a time, or left to run.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,8 @@ fn run_until(
     }
 }
 
-/// Starts a program that stays; what it says goes to the log.
+/// Starts a program that stays; what it says goes to the log. The service is never killed for want of memory; what it starts is
+/// nothing special.
 pub fn start(mut command: Command, log: &Path) -> Result<Process, Trouble> {
     let name = command.get_program().to_string_lossy().into_owned();
     logs::bound(log).map_err(trouble(log.display()))?;
@@ -106,6 +107,8 @@ pub fn start(mut command: Command, log: &Path) -> Result<Process, Trouble> {
     let mut child = command.spawn().map_err(trouble(format_args!("cannot start {name}")))?;
     let process =
         Process::of(child.id() as i32).ok_or_else(|| Trouble::new(format!("{name} ended at once")))?;
+    // Where it may not be changed, it was not the service that has started it.
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", process.pid()), "0");
     // A process that has ended is gone only when somebody has asked how.
     thread::spawn(move || child.wait());
     Ok(process)
@@ -146,6 +149,21 @@ mod tests {
     use crate::plan::Cancel;
 
     const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn what_is_started_may_be_killed_for_want_of_memory_although_who_starts_it_is_spared() {
+        let own = "/proc/self/oom_score_adj";
+        let before = fs::read_to_string(own).unwrap();
+        // As root may; others may only be killed sooner.
+        fs::write(own, "-500").or_else(|_| fs::write(own, "500")).unwrap();
+        let log = std::env::temp_dir().join(format!("nfs-failover-start-{}", std::process::id()));
+        let process = start(program("sleep", &["600"]), &log).unwrap();
+        let adjusted = fs::read_to_string(format!("/proc/{}/oom_score_adj", process.pid())).unwrap();
+        fs::write(own, before).unwrap();
+        process.signal(Signal::SIGKILL).unwrap();
+        fs::remove_file(log).unwrap();
+        assert_eq!(adjusted, "0\n");
+    }
 
     #[test]
     fn what_a_program_says_is_shown_if_it_fails() {
