@@ -87,6 +87,11 @@ impl Here {
         self.path(&format!("{service}.{what}"))
     }
 
+    /// What is known of a service whatever becomes of this machine's power.
+    pub fn kept(&self, service: &str, what: &str) -> PathBuf {
+        self.tandem.kept().join("nfs-failover").join(format!("{service}.{what}"))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.tandem.path().join("nfs-failover").join(name)
     }

@@ -105,7 +105,11 @@ pub const IN_SERVICE: &[Word] = &[
 pub const IN_MOUNT: &[Word] = &[
     word("fstype", "TYPE", "The file system's type. Default: `auto`."),
     word("options", "OPTIONS", "As `mount -o` takes them. Default: `noatime`."),
-    word("uuid", "UUID", "Only the file system of this UUID is mounted. Default: any."),
+    word(
+        "uuid",
+        "UUID",
+        "Only the file system of this UUID is mounted. Default: the one that this node has served before.",
+    ),
 ];
 
 /// In `hooks {}`.

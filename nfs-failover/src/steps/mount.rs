@@ -40,22 +40,32 @@ impl Step for Mount {
         let point = &self.0.service.mount.point;
         let Some(mounted) = mounts::at(point)? else { return Ok(None) };
         let device = device::path(&self.0)?;
-        match mounted.is_of(&device) {
-            true => Ok(Some(format!("{} is mounted", device.display()))),
-            false => {
-                let other = mounted.source.display();
-                let point = point.display();
-                Err(Trouble::new(format!(
-                    "{other} is mounted on {point}: that is not the volume; unmount it"
-                )))
-            }
+        if !mounted.is_of(&device) {
+            let (other, point) = (mounted.source.display(), point.display());
+            return Err(Trouble::new(format!(
+                "{other} is mounted on {point}: that is not the volume; unmount it"
+            )));
         }
+        if mounted.is_read_only {
+            let advice =
+                "the kernel's log may say why; nfs-failover demote unmounts it, then have it checked (fsck)";
+            let (device, point) = (device.display(), point.display());
+            return Err(Trouble::new(format!(
+                "{device} is mounted on {point} and takes no writes: {advice}"
+            )));
+        }
+        // What a promotion has mounted was looked at then.
+        if !is_noted_as(&self.0, &mounted) {
+            expect_uuid(&self.0, &device)?;
+            note(&self.0, &mounted)?;
+        }
+        Ok(Some(format!("{} is mounted", device.display())))
     }
 
     fn act(&self, turn: &Turn) -> Result<String, Trouble> {
         let mount = &self.0.service.mount;
         let device = device::found(&self.0)?;
-        expect_uuid(&device, mount.uuid.as_deref())?;
+        let uuid = expect_uuid(&self.0, &device)?;
         fs::create_dir_all(&mount.point).map_err(trouble(mount.point.display()))?;
         match find(&format!("mount.{}", mount.fstype)) {
             None => {
@@ -84,6 +94,7 @@ impl Step for Mount {
         let probe = state.join("probe");
         filesystem::write_through(&probe, b"written by nfs-failover at each promotion\n")
             .map_err(trouble("the filesystem takes no writes"))?;
+        keep_uuid(&self.0, uuid.as_deref());
         Ok(format!("{} on {}", device.display(), mount.point.display()))
     }
 
@@ -95,8 +106,7 @@ impl Step for Mount {
 /// The number of the volume's device among these mounts, if it is one of them, wherever: as was noted when it was mounted, for
 /// the device may be gone and tandemd unable to say; or as its device says.
 pub(super) fn number(scene: &Scene, all: &[Mounted]) -> Result<Option<(u64, u64)>, Trouble> {
-    let noted = fs::read_to_string(noted(scene)).ok();
-    if let Some(volume) = all.iter().find(|one| noted.as_ref() == Some(&shown(one))) {
+    if let Some(volume) = all.iter().find(|one| is_noted_as(scene, one)) {
         return Ok(Some(volume.device));
     }
     let point = &scene.service.mount.point;
@@ -122,6 +132,10 @@ fn note(scene: &Scene, mounted: &Mounted) -> Result<(), Trouble> {
     fs::write(&path, shown(mounted)).map_err(trouble(path.display()))
 }
 
+fn is_noted_as(scene: &Scene, mounted: &Mounted) -> bool {
+    fs::read_to_string(noted(scene)).is_ok_and(|noted| noted == shown(mounted))
+}
+
 /// Whether it was noted that it is mounted.
 pub(super) fn is_noted(scene: &Scene) -> bool {
     noted(scene).exists()
@@ -145,17 +159,96 @@ fn shown(mounted: &Mounted) -> String {
     format!("{major}:{minor} {which}")
 }
 
-fn expect_uuid(device: &Path, expected: Option<&str>) -> Result<(), Trouble> {
-    let Some(expected) = expected else { return Ok(()) };
+/// Sees that the filesystem is the one that is configured, or else the one that this node has served before; its UUID.
+fn expect_uuid(scene: &Scene, device: &Path) -> Result<Option<String>, Trouble> {
     let found = filesystem::uuid(device).map_err(trouble(device.display()))?;
-    match found.as_deref() == Some(expected) {
-        true => Ok(()),
-        false => {
-            let found = found.unwrap_or_else(|| "none that is known".into());
-            Err(Trouble::new(format!(
-                "the filesystem on {} is {found}, expected {expected}",
-                device.display()
-            )))
+    expect(scene, device, found.as_deref()).map(|()| found)
+}
+
+fn expect(scene: &Scene, device: &Path, found: Option<&str>) -> Result<(), Trouble> {
+    let path = kept_uuid(scene);
+    let configured = scene.service.mount.uuid.clone().map(|uuid| (uuid, "as configured".to_owned()));
+    let served = || {
+        let before = fs::read_to_string(&path).ok()?.trim().to_owned();
+        let advice = format!(
+            "which was served here before; if you have made a new one in its place, remove {} on both nodes",
+            path.display()
+        );
+        Some((before, advice))
+    };
+    match configured.or_else(served) {
+        Some((expected, why)) if found != Some(expected.as_str()) => {
+            let (device, found) = (device.display(), found.unwrap_or("none that is known"));
+            Err(Trouble::new(format!("the filesystem on {device} is {found}, expected {expected}, {why}")))
         }
+        _ => Ok(()),
+    }
+}
+
+/// Notes what is served, for the next time.
+fn keep_uuid(scene: &Scene, uuid: Option<&str>) {
+    let (path, Some(uuid)) = (kept_uuid(scene), uuid) else { return };
+    if fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == uuid) {
+        return;
+    }
+    let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+    if let Err(error) = folder.and_then(|()| filesystem::replace(&path, format!("{uuid}\n").as_bytes())) {
+        // Who serves does not fail for it.
+        eprintln!("noting which filesystem is served: {}: {error}", path.display());
+    }
+}
+
+fn kept_uuid(scene: &Scene) -> PathBuf {
+    scene.here.kept(&scene.service.name, "uuid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::here::Here;
+
+    /// A node of its own folder; `mount` is what stands there about the filesystem besides.
+    fn scene(folder: &Path, mount: &str) -> Arc<Scene> {
+        let text = format!(
+            "service nfs {{ resource r0; mount /srv/nfs {{ fstype ext4; {mount} }} server none; \
+             vip 10.0.0.100/24 dev eth0; }}"
+        );
+        let service = Config::parse(Path::new("nfs.conf"), &text).unwrap().services.remove(0);
+        let tandem = tandem_control::RuntimeDir::new(folder);
+        Scene::new(service, Here { tandem, config_file: "nfs.conf".into() }, None)
+    }
+
+    #[test]
+    fn only_the_filesystem_that_was_served_before_is_mounted_unless_another_is_configured() {
+        let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("nfs-failover-XXXXXX")).unwrap();
+        let [old, new] = ["00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"];
+        let (any, configured) = (scene(&folder, ""), scene(&folder, &format!("uuid {new};")));
+        let refusal =
+            |scene: &Scene, found| expect(scene, Path::new("/dev/drbd0"), found).err().map(|one| one.message);
+        assert_eq!(refusal(&any, Some(new)), None, "none was served yet");
+        assert_eq!(refusal(&any, None), None);
+        keep_uuid(&any, None);
+        keep_uuid(&any, Some(old));
+        assert_eq!(refusal(&any, Some(old)), None);
+        let why = refusal(&any, Some(new)).unwrap();
+        let kept = kept_uuid(&any);
+        let wanted = format!(
+            "expected {old}, which was served here before; if you have made a new one in its place, remove {}",
+            kept.display()
+        );
+        assert!(
+            why.starts_with(&format!("the filesystem on /dev/drbd0 is {new}, ")) && why.contains(&wanted),
+            "{why}"
+        );
+        assert!(refusal(&any, None).is_some(), "it was overwritten");
+        // What the administrator says counts, and is what is served from then on.
+        assert_eq!(refusal(&configured, Some(new)), None);
+        assert!(refusal(&configured, Some(old)).unwrap().ends_with("as configured"));
+        keep_uuid(&configured, Some(new));
+        assert_eq!(refusal(&any, Some(new)), None);
+        fs::remove_file(kept).unwrap();
+        assert_eq!(refusal(&any, Some(old)), None, "removed, as it was told");
+        fs::remove_dir_all(folder).unwrap();
     }
 }

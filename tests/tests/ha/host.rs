@@ -17,7 +17,7 @@ use crate::wait;
 /// What is a host's own, and is empty when it is switched on.
 const EMPTY: &[&str] = &["/run", "/srv", "/dev/shm", "/mnt"];
 /// What is a host's own, and stays on its disk.
-const KEPT: &[&str] = &["/var/lib/nfs", "/var/log"];
+const KEPT: &[&str] = &["/var/lib/nfs", "/var/lib/tandem", "/var/log"];
 const DEVICES: &[&str] =
     &["null", "zero", "full", "random", "urandom", "tty", "kmsg", "fuse", "loop-control"];
 /// Loop devices, which all hosts share with the machine, each by its number.
