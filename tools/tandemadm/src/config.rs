@@ -228,7 +228,7 @@ impl Config {
             peers: vec![node_spec(pair.peer, pair.peer_address)?],
             pathless: Vec::new(),
             volume: volume_spec(pair.volume, &disk)?,
-            more_volumes: more_volumes(&pair, &disk)?,
+            more_volumes: more_volumes(&pair, resource, &disk)?,
             undo_log: disk.resync_undo.as_ref().map(PathBuf::from),
             options: options(&net, &disk, &pair, resource)?,
             handlers: HandlersSpec {
@@ -385,11 +385,21 @@ fn node_spec(host: &Host, address: SocketAddr) -> Result<NodeSpec, Failure> {
     Ok(NodeSpec { id: NodeId(narrow("node-id", host.node_id)?), name: host.name(), address })
 }
 
-/// What `disk {}` says holds for the resource, but for a volume's size.
-fn more_volumes(pair: &Pair<'_>, first: &DiskOptions) -> Result<Vec<VolumeSpec>, Failure> {
+/// What `disk {}` says holds for the resource, but for a volume's size; and that one waits for another one of the same resource
+/// need not be said, for all are resynced together.
+fn more_volumes(
+    pair: &Pair<'_>,
+    resource: &Resource,
+    first: &DiskOptions,
+) -> Result<Vec<VolumeSpec>, Failure> {
+    let common = |disk: &DiskOptions| DiskOptions {
+        size_bytes: 0,
+        resync_after: disk.resync_after.clone().filter(|after| *after != resource.name),
+        ..disk.clone()
+    };
     let spec = |volume: &Volume| {
         let disk = pair.disk(volume);
-        if (DiskOptions { size_bytes: first.size_bytes, ..disk.clone() }) != *first {
+        if common(&disk) != common(first) {
             let text = format!(
                 "volume {} has other disk options than volume {}: they hold for all volumes of a resource; write them into its \
                  'disk {{ }}' (only 'size' is a volume's own).",

@@ -161,6 +161,9 @@ fn volumes_come_in_the_order_of_their_numbers_each_with_its_size() {
     assert_eq!(spec.volumes().map(of).collect::<Vec<_>>(), [(1, 1, Some(1 << 30)), (4, 4, None)]);
     assert_eq!(spec.more_volumes[0].meta_disk, Some("/dev/m".into()));
     assert_eq!(spec.export_name(&spec.volume), "r0/1");
+    // As in DRBD's example.
+    let waits = with_two_volumes("resync-after r0/4;");
+    assert_eq!(waits.specs(&[]).unwrap()[0].resync_after, None);
     let error = with_two_volumes("on-io-error pass_on;").specs(&["r0".into()]).unwrap_err();
     assert!(error.to_string().contains("volume 4 has other disk options than volume 1"), "{error}");
 }
