@@ -282,7 +282,7 @@ impl Request {
     pub fn spec_mut(&mut self) -> Option<&mut ResourceSpec> {
         match self {
             Request::Up { spec } => Some(spec),
-            Request::Change { spec } => Some(spec),
+            Request::New { spec } | Request::Change { spec } => Some(spec),
             _ => None,
         }
     }

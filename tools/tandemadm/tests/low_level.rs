@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::fs;
+
 use support::{Node, connected, snapshot};
 use tandem_control::{Action, Reply, Request};
 use tandem_core::state::{ConnectionState, DiskState};
@@ -15,6 +17,11 @@ fn a_resource_is_made_bare() {
     let node = Node::new(MIB);
     let dry = node.adm("-d new-resource r0");
     dry.expect(0, &["{\"request\":\"new\",\"spec\":{\"name\":\"r0\""]);
+    let text = fs::read_to_string(node.config()).unwrap();
+    let common = "common { net { cram-hmac-alg sha256; shared-secret \"Raspberry Jam\"; } }\n";
+    fs::write(node.config(), format!("{common}{text}")).unwrap();
+    let dry = node.adm("-d new-resource r0");
+    assert!(!dry.expect(0, &["(not shown)"]).stdout.contains("Raspberry"), "{dry:?}");
 }
 
 #[test]
