@@ -265,8 +265,11 @@ fn conclude(cli: &Cli, report: &Report) -> u8 {
 /// Shows what the services are on this node.
 pub(crate) fn status(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
     let here = Here::new(&cli.config_file);
+    // One that does not run, or does not answer, is in no trouble that it would know of.
+    let views = here.folder().ok().and_then(|run| service::views(&run).ok().flatten()).unwrap_or_default();
     for service in named(config, which)? {
-        let shown = shown(&here, service);
+        let view = views.iter().find(|view| view.name == service.name);
+        let shown = shown(&here, service, view.and_then(|view| view.trouble.clone()));
         match cli.json {
             true => print_json(&shown),
             false => print!("{}", shown.text()),
@@ -281,6 +284,8 @@ struct Shown<'a> {
     service: &'a str,
     #[serde(flatten)]
     standing: Standing,
+    /// Why the service was given up, or cannot be had, as `nfs-failover serve` knows it.
+    trouble: Option<String>,
     resource: &'a str,
     role: String,
     disk: String,
@@ -291,7 +296,7 @@ struct Shown<'a> {
     interrupted: Option<String>,
 }
 
-fn shown<'a>(here: &Here, service: &'a Service) -> Shown<'a> {
+fn shown<'a>(here: &Here, service: &'a Service, trouble: Option<String>) -> Shown<'a> {
     let engine = tandem::find_status(here, &service.resource).ok().flatten().map(|status| status.engine);
     let interrupted = FileJournal::unfinished(&here.file(&service.name, "journal")).ok().flatten();
     let standing = here.standing(&service.name);
@@ -300,6 +305,7 @@ fn shown<'a>(here: &Here, service: &'a Service) -> Shown<'a> {
     Shown {
         service: &service.name,
         standing,
+        trouble,
         resource: &service.resource,
         role: word(engine.as_ref().map(|engine| engine.role.to_string())),
         disk: word(engine.as_ref().map(|engine| engine.disk.to_string())),
@@ -315,10 +321,12 @@ fn shown<'a>(here: &Here, service: &'a Service) -> Shown<'a> {
 
 impl Shown<'_> {
     fn text(&self) -> String {
-        let Shown { service, standing, resource, role, disk, peers, broken, interrupted } = self;
+        let Shown { service, standing, trouble, resource, role, disk, peers, broken, interrupted } = self;
         let mut text = format!("{service}: {}\n  {resource} {role} {disk}\n", standing.state.as_str());
         peers.iter().for_each(|peer| text.push_str(&format!("  peer {peer}\n")));
-        standing.why.iter().chain(broken).for_each(|why| text.push_str(&format!("  {why}\n")));
+        let mut whys: Vec<&String> = standing.why.iter().chain(broken).chain(trouble).collect();
+        whys.dedup();
+        whys.iter().for_each(|why| text.push_str(&format!("  {why}\n")));
         interrupted
             .iter()
             .for_each(|plan| text.push_str(&format!("  an interrupted {plan}: run it again\n")));
@@ -392,5 +400,25 @@ mod tests {
         expect_no_fence("nfs", &here.standing("nfs")).unwrap();
         assert_eq!(here.standing("nfs"), Standing { state: State::Failed, why: None });
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn status_says_why_a_service_was_given_up_and_says_it_once() {
+        let why = || Some("the server died".to_owned());
+        let mut shown = Shown {
+            service: "nfs",
+            standing: Standing::default(),
+            trouble: why(),
+            resource: "r0",
+            role: "Secondary".into(),
+            disk: "UpToDate".into(),
+            peers: vec![],
+            broken: None,
+            interrupted: None,
+        };
+        let text = "nfs: secondary\n  r0 Secondary UpToDate\n  the server died\n";
+        assert_eq!(shown.text(), text);
+        shown.standing.why = why();
+        assert_eq!(shown.text(), text);
     }
 }

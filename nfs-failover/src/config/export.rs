@@ -139,7 +139,7 @@ pub(super) fn export(word: &Word, resource: &str, found: &mut Diagnostics) -> Op
 }
 
 /// The same on every node that has the same configuration.
-fn derived_fsid(resource: &str, path: &str) -> String {
+pub(crate) fn derived_fsid(resource: &str, path: &str) -> String {
     let digest = Sha256::digest(format!("{resource}\0{path}"));
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")

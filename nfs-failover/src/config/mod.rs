@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use tandem_config::language::{self, Diagnostics};
 use tandem_config::{ConfigError, Diagnostic, Stage};
 
+pub(crate) use export::derived_fsid;
 pub use export::{Client, Export, Squash};
 pub use words::{IN_HOOKS, IN_MOUNT, IN_SERVICE, Word};
 

@@ -25,8 +25,12 @@ pub trait Mover: Send + Sync + 'static {
     fn prepare(&self) {}
     /// Whether the server answers.
     fn server_answers(&self) -> bool;
-    /// What has become of the volume that the server does not notice, if anything.
-    fn volume_trouble(&self) -> Option<String> {
+    /// Sees to it that clients find at the server what is configured; whether they do.
+    fn tend_server(&self) -> bool {
+        true
+    }
+    /// What has become of the volume or the server that its answers do not show, if anything.
+    fn hidden_trouble(&self) -> Option<String> {
         None
     }
     /// Puts back what others have taken away of a service that is up; what cannot be put back, if anything.

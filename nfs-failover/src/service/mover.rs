@@ -79,7 +79,7 @@ pub(crate) fn scene(service: Service, here: Here) -> Arc<Scene> {
 pub(crate) fn broken(service: &Service, here: &Here) -> Option<String> {
     let plans = Plans::new(service.clone(), here.clone());
     let status = tandem::find_status(here, &service.resource).ok().flatten();
-    monitor::look_once(status.as_ref(), || plans.server_answers()).or_else(|| plans.volume_trouble())
+    monitor::look_once(status.as_ref(), || plans.server_answers()).or_else(|| plans.hidden_trouble())
 }
 
 impl Found {
@@ -138,10 +138,32 @@ impl Mover for Plans {
         server && steps::is_content(service)
     }
 
-    fn volume_trouble(&self) -> Option<String> {
-        steps::takes_no_writes(&self.scene()).then(|| {
-            "the filesystem takes no writes any more: the kernel's log says why; see that it is checked (fsck)".into()
-        })
+    fn tend_server(&self) -> bool {
+        let scene = self.scene();
+        // A plan sees to it, or the exports are changed at this moment; or whoever has started the server anew has taken all of
+        // them back.
+        if self.busy.try_lock().is_err() || steps::replaced(&scene).is_some() {
+            return true;
+        }
+        let name = &scene.service.name;
+        match steps::tend_server(&scene) {
+            Ok(changed) => {
+                changed.iter().for_each(|change| println!("{name}: {change}"));
+                true
+            }
+            Err(trouble) => {
+                eprintln!("{name}: what is configured is not exported any more: {trouble}");
+                false
+            }
+        }
+    }
+
+    fn hidden_trouble(&self) -> Option<String> {
+        let scene = self.scene();
+        let read_only = steps::takes_no_writes(&scene).then_some(
+            "the filesystem takes no writes any more: the kernel's log says why; see that it is checked (fsck)",
+        );
+        read_only.or_else(|| steps::replaced(&scene)).map(str::to_owned)
     }
 
     fn tend(&self) -> Option<String> {

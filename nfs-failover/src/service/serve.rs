@@ -338,14 +338,14 @@ impl World {
             let server = is_due.then(|| {
                 // A server that hangs takes its time to be found out.
                 asked = Some(Instant::now());
-                let answers = mover.server_answers();
+                let answers = mover.server_answers() && mover.tend_server();
                 handle.note_server(answers);
                 answers
             });
             let snapshot = self.snapshot();
             let now_ms = began.elapsed().as_millis() as u64;
             let trouble = monitor.look(now_ms, snapshot.resource(&service.resource), server);
-            let trouble = trouble.or_else(|| mover.volume_trouble());
+            let trouble = trouble.or_else(|| mover.hidden_trouble());
             let trouble = trouble.or_else(|| is_due.then(|| mover.tend())?);
             if let Some(trouble) = trouble.filter(|_| handle.view().phase == Phase::Up) {
                 handle.send(Input::Trouble(trouble));

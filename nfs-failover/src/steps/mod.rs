@@ -34,7 +34,7 @@ pub use hook::is_content;
 pub use keep::keep;
 pub use mount::takes_no_writes;
 pub use role::yield_role;
-pub use server::{answers, kill as kill_server};
+pub use server::{answers, kill as kill_server, replaced, tend as tend_server};
 pub use upkeep::tend;
 
 /// How long a small program may take.

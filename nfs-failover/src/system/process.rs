@@ -80,15 +80,23 @@ impl Process {
 
     /// Notes it in a file.
     pub fn save(self, path: &Path) -> Result<(), Trouble> {
-        fs::write(path, format!("{} {}\n", self.pid, self.began)).map_err(trouble(path.display()))
+        fs::write(path, self.to_line()).map_err(trouble(path.display()))
     }
 
     /// The process noted in a file, if it still runs.
     pub fn saved(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
-        let (pid, began) = text.trim().split_once(' ')?;
+        Self::of_line(&fs::read_to_string(path).ok()?).filter(|process| process.is_running())
+    }
+
+    /// As a line of a file.
+    pub fn to_line(self) -> String {
+        format!("{} {}\n", self.pid, self.began)
+    }
+
+    /// The process of such a line, whether it still runs or not.
+    pub fn of_line(line: &str) -> Option<Self> {
+        let (pid, began) = line.trim().split_once(' ')?;
         Some(Self { pid: pid.parse().ok()?, began: began.parse().ok()? })
-            .filter(|process| process.is_running())
     }
 }
 

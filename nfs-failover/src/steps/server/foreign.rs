@@ -1,65 +1,79 @@
 //! The kernel has one NFS server, and somebody else may have started it: Debian does when its package is installed. That one
-//! has neither our times nor our list of clients, so that it is not taken for ours.
+//! has neither our times nor our list of clients, so that it is not taken for ours; nor is one that somebody has started in
+//! place of ours.
 //!
-//! Ours is known by a note that is made before its threads are started, and does not outlive the machine any more than these
-//! do. Another one that exports nothing is of use to nobody, and makes room; one that does is left alone.
+//! Ours is known by a note that is made before its threads are started, names them once they are, and does not outlive the
+//! machine any more than these do. Another one that exports nothing is of use to nobody, and makes room; one that does is
+//! left alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::kernel::{EXPORTED_FILE, TRACKER};
-use super::{STOP_PATIENCE, Scene};
-use crate::config::{Client, Export, Service};
+use super::kernel::TRACKER;
+use super::{STOP_PATIENCE, Scene, exports};
 use crate::plan::{Trouble, trouble};
 use crate::system::process::{self, Process};
 
-/// What `exportfs` has noted.
-pub(super) struct Exported(String);
+/// The kernel's name of a thread.
+const THREAD: &str = "nfsd";
+const BEGUN: &str = "the kernel's NFS server is being started for this service\n";
+const STARTED: &str =
+    "the kernel's NFS server was started for this service; its threads, and when each began:\n";
 
-impl Exported {
-    /// Of this machine.
-    pub(super) fn read() -> Exported {
-        Exported(fs::read_to_string(EXPORTED_FILE).unwrap_or_default())
+/// What is noted of the threads.
+#[derive(PartialEq, Eq, Debug)]
+enum Note {
+    /// None were started.
+    None,
+    /// They are about to be started.
+    Begun,
+    /// These were; none are known where the kernel's threads are not to be seen.
+    Started(Vec<Process>),
+}
+
+impl Note {
+    fn of(scene: &Scene) -> Note {
+        Note::read(&note(scene))
     }
 
-    /// Whether one of ours is among it, with these options and maybe others.
-    pub(super) fn has(&self, export: &Export, client: &Client, options: &str) -> bool {
-        let beginning = format!("{}\t{}(", export.path.display(), client.host);
-        let line = self.0.lines().find_map(|line| line.strip_prefix(&beginning)?.strip_suffix(')'));
-        let words: Vec<&str> = line.unwrap_or_default().split(',').collect();
-        line.is_some() && options.split(',').all(|option| words.contains(&option))
+    fn read(file: &Path) -> Note {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        match text.strip_prefix(STARTED) {
+            Some(threads) => Note::Started(threads.lines().filter_map(Process::of_line).collect()),
+            None if file.exists() => Note::Begun,
+            None => Note::None,
+        }
     }
 
-    /// What was exported of this service's volume and is not to be any more: folders and who could use them.
-    pub(super) fn gone(&self, service: &Service) -> Vec<(&str, &str)> {
-        let of_volume = format!("mountpoint={}", service.mount.point.display());
-        let is_wanted = |path: &str, host: &str| {
-            let same = service.exports.iter().filter(|export| export.path == Path::new(path));
-            same.flat_map(|export| &export.clients).any(|client| client.host == host)
-        };
-        let lines = self.0.lines().filter_map(|line| {
-            let (path, client) = line.split_once('\t')?;
-            let (host, options) = client.strip_suffix(')')?.split_once('(')?;
-            let is_ours = options.split(',').any(|option| option == of_volume);
-            (is_ours && !is_wanted(path, host)).then_some((path, host))
-        });
-        lines.collect()
+    /// Whether those that run are these, if any run.
+    fn is_ours(&self) -> bool {
+        match self {
+            Note::None => false,
+            Note::Begun => true,
+            Note::Started(threads) => threads.is_empty() || threads.iter().any(|one| one.is_running()),
+        }
     }
 
-    /// A folder among it that none of ours are.
-    fn other(&self, ours: &[Export]) -> Option<&str> {
-        let folders = self.0.lines().filter_map(|line| line.split('\t').next());
-        folders
-            .filter(|folder| !folder.is_empty())
-            .find(|folder| !ours.iter().any(|export| export.path == Path::new(folder)))
+    fn is_started(&self) -> bool {
+        matches!(self, Note::Started(_))
     }
 }
 
-/// Notes that the threads are ours.
-pub(super) fn note_ours(scene: &Scene) -> Result<(), Trouble> {
+fn note(scene: &Scene) -> PathBuf {
+    scene.here.file(&scene.service.name, "nfsd")
+}
+
+/// Notes that the threads that are about to be started are ours.
+pub(super) fn note_begun(scene: &Scene) -> Result<(), Trouble> {
     let note = note(scene);
-    fs::write(&note, "the kernel's NFS server was started for this service\n")
-        .map_err(trouble(note.display()))
+    fs::write(&note, BEGUN).map_err(trouble(note.display()))
+}
+
+/// Notes that those that run are ours, and nothing is left to be started.
+pub(super) fn note_started(scene: &Scene) -> Result<(), Trouble> {
+    let note = note(scene);
+    let threads: String = process::named(THREAD).into_iter().map(Process::to_line).collect();
+    fs::write(&note, STARTED.to_owned() + &threads).map_err(trouble(note.display()))
 }
 
 /// They have ended.
@@ -70,17 +84,24 @@ pub(super) fn forget_ours(scene: &Scene) {
 
 /// Whether the threads, if there are any, are ours.
 pub(super) fn is_ours(scene: &Scene) -> bool {
-    note(scene).exists()
+    Note::of(scene).is_ours()
 }
 
-fn note(scene: &Scene) -> PathBuf {
-    scene.here.file(&scene.service.name, "nfsd")
+/// Whether they are, and all of what starting them takes was done.
+pub(super) fn is_started(scene: &Scene) -> bool {
+    let note = Note::of(scene);
+    note.is_started() && note.is_ours()
+}
+
+/// Whether ours were started, and those that run, if any do, are not these any more.
+pub(super) fn is_replaced(scene: &Scene) -> bool {
+    let note = Note::of(scene);
+    note.is_started() && !note.is_ours()
 }
 
 /// A folder that somebody else has the kernel's server export, while it is not ours.
-pub(super) fn served(scene: &Scene) -> Option<String> {
-    let exported = Exported::read();
-    exported.other(&scene.service.exports).filter(|_| !is_ours(scene)).map(str::to_owned)
+pub(super) fn served(scene: &Scene) -> Option<PathBuf> {
+    exports::of_others(scene).filter(|_| !is_ours(scene))
 }
 
 /// Ends others that would keep the clients' list, of which the kernel tells one or the other, as it happens.
@@ -90,7 +111,8 @@ pub(super) fn end_trackers(own: Option<Process>) -> Result<(), Trouble> {
 }
 
 /// Why the service cannot be had beside it.
-pub(super) fn refusal(folder: &str) -> Trouble {
+pub(super) fn refusal(folder: &Path) -> Trouble {
+    let folder = folder.display();
     Trouble::new(format!(
         "the kernel's NFS server already runs on this node and exports {folder}, which is not this service's; there is one \
          server, and its times and its list of clients move with the volume: take {folder} out of /etc/exports and \
@@ -101,63 +123,29 @@ pub(super) fn refusal(folder: &str) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-
-    const KNOWN: &str = "/srv/nfs/data\t10.0.0.0/24(rw,sync,wdelay,no_subtree_check,fsid=7,mountpoint=/srv/nfs,sec=sys)\n\
-                         /srv/nfs/data\tfd00::/64(ro,sync)\n";
-
-    fn ours(exports: &str) -> Vec<Export> {
-        let text = format!(
-            "service nfs {{ resource r0; mount /srv/nfs {{ fstype ext4; }} server kernel; export \"{exports}\"; \
-             vip 10.0.0.100/24 dev eth0; }}"
-        );
-        Config::parse("nfs-failover.conf".as_ref(), &text).unwrap().services[0].exports.clone()
-    }
 
     #[test]
-    fn an_export_is_there_only_as_it_is_to_be() {
-        let exported = Exported(KNOWN.into());
-        let has = |export: &str, options: &str| {
-            let exports = ours(export);
-            exported.has(&exports[0], &exports[0].clients[0], options)
+    fn ours_are_known_by_their_threads() {
+        let file = std::env::temp_dir().join(format!("nfs-threads-{}", std::process::id()));
+        let read = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let note = Note::read(&file);
+            (note.is_started(), note.is_ours())
         };
-        assert!(has(
-            "/srv/nfs/data 10.0.0.0/24(rw,sync)",
-            "rw,sync,no_subtree_check,fsid=7,mountpoint=/srv/nfs"
-        ));
-        assert!(has("/srv/nfs/data fd00::/64(ro)", "ro,sync"));
-        // Of another time, for somebody else, of something else.
-        assert!(!has("/srv/nfs/data 10.0.0.0/24(rw,sync)", "rw,sync,fsid=70"));
-        assert!(!has("/srv/nfs/data 10.0.0.0/24(rw,sync)", "rw,sync,fsid=7,no_root_squash"));
-        assert!(!has("/srv/nfs/data 10.0.0.0/2(rw,sync)", "rw"));
-        assert!(!has("/srv/nfs/dat 10.0.0.0/24(rw,sync)", "rw"));
-        assert!(!Exported(String::new()).has(
-            &ours("/srv/nfs/data *(rw)")[0],
-            &ours("/srv/nfs/data *(rw)")[0].clients[0],
-            "rw"
-        ));
+        let own = Process::of(std::process::id() as i32).unwrap().to_line();
+        let gone = format!("{} 1\n", std::process::id());
+        assert_eq!(Note::read(&file), Note::None);
+        assert_eq!(read(BEGUN), (false, true));
+        assert_eq!(read(&format!("{STARTED}{gone}{own}")), (true, true), "some may be ended");
+        assert_eq!(read(&format!("{STARTED}{gone}{gone}")), (true, false), "these are others");
+        assert_eq!(read(STARTED), (true, true), "they are not to be seen");
+        assert_eq!(read(&STARTED[..20]), (false, true), "it was killed while it wrote");
+        fs::remove_file(file).unwrap();
+        assert!(!Note::None.is_ours() && !Note::None.is_started());
     }
 
     #[test]
-    fn what_is_not_exported_any_more_is_known_by_the_volume() {
-        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server kernel; \
-            export \"/srv/nfs/data 10.0.0.0/24(rw)\"; vip 10.0.0.100/24 dev eth0; }";
-        let config = Config::parse("nfs-failover.conf".as_ref(), text).unwrap();
-        let known = format!(
-            "{KNOWN}/srv/nfs/data\t10.0.1.0/24(rw,mountpoint=/srv/nfs)\n/srv/nfs/old\t*(ro,mountpoint=/srv/nfs,sec=sys)\n\
-             /srv/nfs2/data\t*(ro,mountpoint=/srv/nfs2)\n"
-        );
-        let gone = [("/srv/nfs/data", "10.0.1.0/24"), ("/srv/nfs/old", "*")];
-        assert_eq!(Exported(known).gone(&config.services[0]), gone);
-        assert!(Exported(KNOWN.into()).gone(&config.services[0]).is_empty());
-    }
-
-    #[test]
-    fn what_somebody_else_exports_is_named() {
-        let ours = ours("/srv/nfs/data 10.0.0.0/24(rw,sync)");
-        assert_eq!(Exported(KNOWN.into()).other(&ours), None);
-        assert_eq!(Exported(String::new()).other(&ours), None);
-        assert_eq!(Exported(format!("{KNOWN}/home\t*(ro)\n")).other(&ours), Some("/home"));
-        assert!(refusal("/home").message.contains("exports /home"));
+    fn a_refusal_names_the_folder() {
+        assert!(refusal("/home".as_ref()).message.contains("exports /home"));
     }
 }

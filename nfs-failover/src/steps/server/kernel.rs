@@ -13,11 +13,10 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
 
 use super::super::{PROGRAM_LIMIT, notify};
-use super::foreign::{self, Exported};
 use super::helpers::{NOTIFIER, STATD, any_runs, helper, start_helper, stop_helpers};
 use super::{LOCKD_PORT, PORT, STOP_PATIENCE, Scene, await_answer, end_of, ensure_portmapper, scope};
-use super::{listener, rmtab};
-use crate::config::{Client, Export, Service};
+use super::{exports, foreign, listener, rmtab};
+use crate::config::Service;
 use crate::net::rpc;
 use crate::plan::{Cancel, Trouble, Turn, trouble};
 use crate::system::program::{program, run};
@@ -32,11 +31,10 @@ const VERSIONS_FILE: &str = "/proc/fs/nfsd/versions";
 const LISTENERS_FILE: &str = "/proc/fs/nfsd/portlist";
 /// As the kernel lists one.
 const LISTENER: &str = "tcp 2049";
+const ANY_PORT: u16 = 0;
 const LOCK_GRACE_FILE: &str = "/proc/sys/fs/nfs/nlm_grace_period";
 const LOCK_PORT_FILES: [&str; 2] = ["/proc/sys/fs/nfs/nlm_tcpport", "/proc/sys/fs/nfs/nlm_udpport"];
 const THREADS: &str = "8";
-/// What `exportfs` notes for `rpc.mountd`.
-pub(super) const EXPORTED_FILE: &str = "/var/lib/nfs/etab";
 /// Fixed ports, so that they can be closed and opened.
 const MOUNTD_PORT: u16 = 20048;
 /// Answers what the kernel and NFSv3 clients ask.
@@ -50,9 +48,26 @@ const HELPERS: &[&str] = &[TRACKER, STATD, NOTIFIER];
 /// The kernel ends threads and opens at once; writing back may take its time.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Whether it has threads, and these are ours.
+/// Whether it has threads, these are ours, and nothing is missing.
 pub(super) fn runs(scene: &Scene) -> bool {
-    has_threads() && foreign::is_ours(scene)
+    has_threads() && is_whole(scene)
+}
+
+/// Whether what starts it was not killed before it had come to its end.
+fn is_whole(scene: &Scene) -> bool {
+    let families = listener::sockets(ANY_PORT).map_or(1, |sockets| sockets.len());
+    foreign::is_started(scene) && listeners() >= families
+}
+
+/// Whether somebody else has started it anew. The kernel is asked last: it does not answer while threads that hang are ended.
+pub(super) fn is_replaced(scene: &Scene) -> bool {
+    foreign::is_replaced(scene) && has_threads()
+}
+
+/// Has exported again what somebody else has taken back; what that has changed.
+pub(super) fn tend(scene: &Scene) -> Result<Vec<String>, Trouble> {
+    // No plan waits for these: they hang if the volume does.
+    exports::ensure(scene, |arguments| run(program("exportfs", arguments), PROGRAM_LIMIT))
 }
 
 /// Whether a demotion has to end something: also what somebody else has started, if it is of use to nobody.
@@ -74,45 +89,20 @@ pub(super) fn prepare(scene: &Scene) -> Result<(), Trouble> {
     mount_once("rpc_pipefs", PIPES_FOLDER)?;
     ensure_portmapper()?;
     start_helper(scene, MOUNTD, "rpc.mountd", &["-F", "-p", &MOUNTD_PORT.to_string()])?;
-    export(scene, false).map(drop)
+    export(scene).map(drop)
 }
 
 /// Has `rpc.mountd` know what is exported now, if it runs; what that has changed.
 pub(super) fn apply_exports(scene: &Scene) -> Result<Vec<String>, Trouble> {
     match helper(scene, MOUNTD) {
-        Some(_) => export(scene, true),
+        Some(_) => export(scene),
         None => Ok(Vec::new()),
     }
 }
 
-/// Tells `rpc.mountd` what is exported, which is so only while the volume is mounted: `mp`. Options that were taken away are
-/// noticed only where `all` is told again.
-fn export(scene: &Scene, all: bool) -> Result<Vec<String>, Trouble> {
-    let service = &scene.service;
-    let known = Exported::read();
-    let tell = |arguments: &[&str]| scene.run(program("exportfs", arguments), "", PROGRAM_LIMIT);
-    let mut changed = Vec::new();
-    for (path, host) in known.gone(service) {
-        tell(&["-u", &exported(Path::new(path), host)])?;
-        changed.push(format!("{path} is not exported to {host} any more"));
-    }
-    for export in &service.exports {
-        for client in &export.clients {
-            let options = options(export, client, &service.mount.point);
-            let is_known = known.has(export, client, &options);
-            if all || !is_known {
-                tell(&["-o", &options, &exported(&export.path, &client.host)])?;
-            }
-            if !is_known {
-                changed.push(format!(
-                    "{} is exported to {} with {options}",
-                    export.path.display(),
-                    client.host
-                ));
-            }
-        }
-    }
-    Ok(changed)
+/// Tells `rpc.mountd` what is exported, which is so only while the volume is mounted: `mp`.
+fn export(scene: &Scene) -> Result<Vec<String>, Trouble> {
+    exports::ensure(scene, |arguments| scene.run(program("exportfs", arguments), "", PROGRAM_LIMIT))
 }
 
 /// What the kernel has been told of exports and clients is asked for anew.
@@ -133,18 +123,24 @@ pub(super) fn start(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     forget_told();
     await_client_tracking(scene, TRACKER, turn)?;
     rmtab::restore(service)?;
-    foreign::note_ours(scene)?;
+    if !is_whole(scene) {
+        foreign::note_begun(scene)?;
+    }
     start_threads(service)?;
     await_answer(scene, None, &scene.here.file(&service.name, "mountd.log"), turn)?;
+    foreign::note_started(scene)?;
     Ok(format!("{THREADS} threads answer"))
 }
 
-/// A server that somebody else has started makes room, or it stays.
+/// A server that somebody else has started makes room, or it stays. What a start that was killed has left goes: it may listen
+/// to one family of addresses alone.
 fn make_room(scene: &Scene) -> Result<(), Trouble> {
-    if has_threads() && !foreign::is_ours(scene) {
-        if let Some(folder) = foreign::served(scene) {
-            return Err(foreign::refusal(&folder));
-        }
+    if has_threads()
+        && let Some(folder) = foreign::served(scene)
+    {
+        return Err(foreign::refusal(&folder));
+    }
+    if is_up() && !is_whole(scene) {
         end_threads(STOP_LIMIT)?;
     }
     foreign::end_trackers(helper(scene, TRACKER))
@@ -217,7 +213,7 @@ fn start_threads(service: &Service) -> Result<(), Trouble> {
             tell(file, &word)?;
         }
     }
-    if !has_listener() {
+    if listeners() == 0 {
         tell(GRACE_FILE, &grace)?;
         tell(LEASE_FILE, &lease)?;
         // A kernel without this version refuses to be told so.
@@ -236,8 +232,15 @@ fn start_threads(service: &Service) -> Result<(), Trouble> {
     starter.join().unwrap_or_else(|_| Err(Trouble::new("starting the threads has panicked")))
 }
 
-fn has_listener() -> bool {
-    fs::read_to_string(LISTENERS_FILE).is_ok_and(|listeners| listeners.lines().any(|line| line == LISTENER))
+/// How many sockets it listens on: one for each family.
+fn listeners() -> usize {
+    let listed = fs::read_to_string(LISTENERS_FILE).unwrap_or_default();
+    listed.lines().filter(|line| *line == LISTENER).count()
+}
+
+/// Whether there is something to end: one without threads listens all the same.
+fn is_up() -> bool {
+    has_threads() || listeners() > 0
 }
 
 /// The kernel takes what is written as one word.
@@ -258,44 +261,17 @@ fn end_threads(limit: Duration) -> Result<(), Trouble> {
 pub(super) fn stop(scene: &Scene, turn: &Turn) -> Result<String, Trouble> {
     notify::keep_noted(&scene.service.state);
     // Without threads there are no opens and no locks.
-    let stopped = match (has_threads() || has_listener()) && foreign::served(scene).is_none() {
+    let stopped = match is_up() && foreign::served(scene).is_none() {
         true => end_threads(STOP_LIMIT.min(turn.left())),
         false => Ok(()),
     };
     if stopped.is_ok() {
         foreign::forget_ours(scene);
     }
-    for export in &scene.service.exports {
-        for client in &export.clients {
-            // It may never have been exported.
-            let _ = run(program("exportfs", &["-u", &exported(&export.path, &client.host)]), PROGRAM_LIMIT);
-        }
-    }
+    exports::take_back(scene, |arguments| run(program("exportfs", arguments), PROGRAM_LIMIT));
     forget_told();
     stop_helpers(scene, HELPERS)?;
     stopped.map(|()| "stopped".into())
-}
-
-/// What `exportfs` is told: as written, and what makes it the same on both nodes, never another filesystem, and nothing
-/// while the volume is not mounted.
-fn options(export: &Export, client: &Client, point: &Path) -> String {
-    let mut options = client.options.clone();
-    if !client.has("sync") {
-        options.push("sync".into());
-    }
-    if !client.has("subtree_check") && !client.has("no_subtree_check") {
-        options.push("no_subtree_check".into());
-    }
-    options.push(format!("fsid={}", export.fsid));
-    options.push(format!("mountpoint={}", point.display()));
-    options.join(",")
-}
-
-fn exported(path: &Path, host: &str) -> String {
-    match host.contains(':') && !host.starts_with('[') {
-        true => format!("[{host}]:{}", path.display()),
-        false => format!("{host}:{}", path.display()),
-    }
 }
 
 fn mount_once(kind: &str, folder: &str) -> Result<(), Trouble> {

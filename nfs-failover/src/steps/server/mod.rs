@@ -1,5 +1,6 @@
 //! The NFS server.
 
+mod exports;
 mod foreign;
 mod ganesha;
 mod helpers;
@@ -47,6 +48,22 @@ const SHOWN_LOG_BYTES: usize = 600;
 pub fn answers(_service: &Service) -> Result<(), Trouble> {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     rpc::answers(server, VERSION, ANSWER_LIMIT).map_err(trouble(format_args!("NFS on {server}")))
+}
+
+/// Sees to it that clients find at the server what is configured, which others may have taken back; what that has changed.
+pub fn tend(scene: &Scene) -> Result<Vec<String>, Trouble> {
+    match scene.service.server {
+        Server::Kernel => kernel::tend(scene),
+        Server::Ganesha | Server::None => Ok(Vec::new()),
+    }
+}
+
+/// Why the server that runs is not the one that was started, if it is not: it answers all the same.
+pub fn replaced(scene: &Scene) -> Option<&'static str> {
+    (scene.service.server == Server::Kernel && kernel::is_replaced(scene)).then_some(
+        "somebody else has started the kernel's NFS server anew, without this service's times, list of clients and exports: \
+         systemctl disable --now nfs-server",
+    )
 }
 
 /// Kills it, as if it had died: a drill.

@@ -15,6 +15,7 @@ mod machine;
 mod nbd;
 mod network;
 mod power_cut;
+mod server;
 mod shell;
 mod split;
 mod stack;
@@ -47,6 +48,8 @@ pub(crate) enum Scenario {
     },
     /// An NFSv3 client's lock through a planned move and a power cut: taken again, and refused to another
     Locks,
+    /// The kernel's NFS server: killed promotions, exports taken back or configured otherwise, and a restart by somebody else
+    Server,
     /// Both sides go on without each other and meet again; one command decides, and is taken back
     Split,
     /// Boots two machines with a replicated device and takes commands for them from standard input
@@ -61,6 +64,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<()> {
         Scenario::DrbdBaseline => power_cut::run_baseline(),
         Scenario::HaNfs { alone } => power_cut::run_tandem(alone),
         Scenario::Locks => locks::run(),
+        Scenario::Server => server::run(),
         Scenario::Split => split::run(),
         Scenario::Shell => shell::run(),
     }

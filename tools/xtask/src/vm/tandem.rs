@@ -16,6 +16,10 @@ const VIP_DOWN: &str = include_str!("../../../../packaging/ucarp/vip-down");
 const LIMIT: Duration = Duration::from_secs(180);
 const RESYNC_LIMIT: Duration = Duration::from_secs(180);
 
+/// Starts the service, which says in [`LOG`] what it does. The shell knows the time without a program.
+pub(super) const SERVE: &str = "{ nfs-failover serve 2>&1 | while IFS= read -r line; do echo \"$EPOCHREALTIME $line\"; done; } \\
+    </dev/null >>/run/failover.log 2>&1 &";
+
 /// The stack.
 pub(super) struct Tandem;
 
@@ -37,8 +41,10 @@ impl Tandem {
         for node in [&mut *one, &mut *other] {
             node.sh("tandemadm create-md r0; tandemadm up r0")?;
         }
-        one.wait_until("connected", "tandemadm cstate r0 | grep -qx Connected", LIMIT, STATUS)?;
-        one.sh("tandemadm new-current-uuid --clear-bitmap r0")?;
+        // On a host with much else to do they may lose each other again at once.
+        let without_sync =
+            "{ tandemadm cstate r0 | grep -qx Connected && tandemadm new-current-uuid --clear-bitmap r0; }";
+        one.wait_until("connected, and equal without a sync", without_sync, LIMIT, STATUS)?;
         self.wait_until_equal(one)
     }
 }
@@ -57,13 +63,7 @@ impl Stack for Tandem {
 
     fn install(&self, node: &mut Machine) -> Result<()> {
         self.install_device(node)?;
-        // The shell knows the time without a program.
-        let serve = format!(
-            "install -m 755 /host/etc/vip/* /usr/local/sbin/
-            {{ nfs-failover serve 2>&1 | while IFS= read -r line; do echo \"$EPOCHREALTIME $line\"; done; }} \\
-                </dev/null >>{LOG} 2>&1 &"
-        );
-        node.sh(&serve)?;
+        node.sh(&format!("install -m 755 /host/etc/vip/* /usr/local/sbin/\n{SERVE}"))?;
         node.wait_until(
             "nfs-failover is ready",
             &format!("grep -q serves {LOG}"),
