@@ -169,7 +169,11 @@ fn expect(scene: &Scene, device: &Path, found: Option<&str>) -> Result<(), Troub
     let path = kept_uuid(scene);
     let configured = scene.service.mount.uuid.clone().map(|uuid| (uuid, "as configured".to_owned()));
     let served = || {
+        // A note that a power cut has emptied says nothing.
         let before = fs::read_to_string(&path).ok()?.trim().to_owned();
+        if before.is_empty() {
+            return None;
+        }
         let advice = format!(
             "which was served here before; if you have made a new one in its place, remove {} on both nodes",
             path.display()
@@ -185,14 +189,14 @@ fn expect(scene: &Scene, device: &Path, found: Option<&str>) -> Result<(), Troub
     }
 }
 
-/// Notes what is served, for the next time.
+/// Notes what is served, for the next time. Clients wait: that it is on the disk is not waited for.
 fn keep_uuid(scene: &Scene, uuid: Option<&str>) {
     let (path, Some(uuid)) = (kept_uuid(scene), uuid) else { return };
     if fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == uuid) {
         return;
     }
     let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-    if let Err(error) = folder.and_then(|()| filesystem::replace(&path, format!("{uuid}\n").as_bytes())) {
+    if let Err(error) = folder.and_then(|()| filesystem::put(&path, format!("{uuid}\n").as_bytes())) {
         // Who serves does not fail for it.
         eprintln!("noting which filesystem is served: {}: {error}", path.display());
     }
@@ -228,6 +232,8 @@ mod tests {
             |scene: &Scene, found| expect(scene, Path::new("/dev/drbd0"), found).err().map(|one| one.message);
         assert_eq!(refusal(&any, Some(new)), None, "none was served yet");
         assert_eq!(refusal(&any, None), None);
+        keep_uuid(&any, Some(""));
+        assert_eq!(refusal(&any, Some(new)), None, "the note is empty");
         keep_uuid(&any, None);
         keep_uuid(&any, Some(old));
         assert_eq!(refusal(&any, Some(old)), None);
