@@ -40,10 +40,11 @@ pub(super) fn run() -> Result<()> {
     steps.run("the link is mended: both say what has happened", || {
         lab.network.mend(&n1.cable())?;
         for node in [&mut n1, &mut n2] {
-            let said = "tandemadm cstate r0 | grep -qx StandAlone && tandemadm status r0 | grep -qi split";
+            let said =
+                "tandemadm cstate r0 | grep -qx StandAlone && tandemadm status --why r0 | grep -qi split";
             node.wait_until("StandAlone, and why", said, LIMIT, STATUS)?;
-            println!("[{}]$ tandemadm status r0", node.name());
-            print!("{}", node.sh("tandemadm status r0")?);
+            println!("[{}]$ tandemadm status --why r0", node.name());
+            print!("{}", node.sh("tandemadm status --why r0")?);
         }
         print!("{}", n1.sh("tandemadm split-brain show r0")?);
         Ok(())
