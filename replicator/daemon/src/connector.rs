@@ -37,6 +37,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Strangers that may be in the middle of introducing themselves.
 const MAX_HANDSHAKES: usize = 32;
+/// It is not told so: it may be a peer that was taken away for a moment, and that goes on trying.
+const STRANGER: &str = "closed a connection from an address that is no peer's";
 
 /// Connects and accepts for one resource, until stopped.
 pub(crate) struct Connector {
@@ -103,6 +105,14 @@ enum AttemptError {
     Refused(String),
     /// It may work next time.
     Unreachable(io::Error),
+}
+
+/// Why somebody who connected is sent away.
+enum Unwelcome {
+    /// Nobody whom the resource knows.
+    Stranger,
+    /// It cannot be joined; and whose attempts to reach us make no sense any more.
+    Refused { concerned: Option<NodeId>, reason: String },
 }
 
 impl From<io::Error> for AttemptError {
@@ -256,7 +266,7 @@ impl Hub {
         let spec = self.spec();
         let resource = spec.name.as_str();
         if !spec.peers.iter().any(|peer| peer.address.ip() == remote.ip()) {
-            self.complain(remote, "closed a connection from an address that is no peer's");
+            self.complain(remote, STRANGER);
             return;
         }
         let theirs = match timeout(HANDSHAKE_LIMIT, receive_first(&mut stream))
@@ -288,11 +298,13 @@ impl Hub {
             Ok(peer) if self.accepting.borrow().contains(&peer) => self.pair(peer, theirs, stream).await,
             // Not now: the other side tries again.
             Ok(_) => debug!(resource, %remote, "closed a connection that is not wanted now"),
-            Err((peer, reason)) => {
+            // No peer any more, and perhaps one again soon.
+            Err(Unwelcome::Stranger) => self.complain(remote, STRANGER),
+            Err(Unwelcome::Refused { concerned, reason }) => {
                 self.complain(remote, &format!("connection refused: {reason}"));
                 // The other side may be gone already.
                 let _ = send(&mut stream, &Message::Refuse { reason: reason.clone() }).await;
-                if let Some(peer) = peer {
+                if let Some(peer) = concerned {
                     self.mailbox.peer_refused(peer, reason);
                 }
             }
@@ -306,21 +318,21 @@ impl Hub {
         }
     }
 
-    /// Which peer has introduced itself; or what is wrong with it, and which peer it should have been.
-    fn recognise(&self, theirs: &Preamble, remote: SocketAddr) -> Result<NodeId, (Option<NodeId>, String)> {
+    /// Which peer has introduced itself.
+    fn recognise(&self, theirs: &Preamble, remote: SocketAddr) -> Result<NodeId, Unwelcome> {
         let spec = self.spec();
         let lives_there = |peer: &&NodeSpec| peer.address.ip() == remote.ip();
         let claimed = find(&spec, theirs.from).filter(lives_there);
         let Some(peer) = claimed.or_else(|| spec.peers.iter().find(lives_there)) else {
-            return Err((None, "the address is no peer's".into()));
+            return Err(Unwelcome::Stranger);
         };
         let ours = preamble(&spec, peer.id, theirs.stream, theirs.session);
         // Only a peer that means this resource can have a say in whether we go on trying to reach it.
         let concerned = (theirs.resource == spec.name).then_some(peer.id);
-        ours.accept(theirs).map_err(|reason| (concerned, reason))?;
+        ours.accept(theirs).map_err(|reason| Unwelcome::Refused { concerned, reason })?;
         if peer.id > spec.node.id {
             let reason = format!("node {} waits to be connected to by node {}", peer.id, spec.node.id);
-            return Err((None, reason));
+            return Err(Unwelcome::Refused { concerned: None, reason });
         }
         Ok(peer.id)
     }

@@ -46,6 +46,24 @@ fn newer_peer_answers() {
     alpha_still_serves(&pair);
 }
 
+/// A peer is taken away while it introduces itself: it is not told to give up, for it may be a peer again soon.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn peer_taken_away_in_the_handshake() {
+    let pair = alpha_alone();
+    // Two, for the second shows when the first has been let in.
+    let [mut first, mut second] = [(); 2].map(|()| connect_from(pair.bravo.address, pair.alpha.address));
+    send(&mut second, &Message::Refuse { reason: String::new() });
+    operator_learns(&pair.alpha, "did not start with a preamble");
+    pair.alpha.adm(&["del-peer", RESOURCE]).ok();
+    send(&mut first, &future_preamble(Stream::Data));
+    let mut rest = Vec::new();
+    first.set_read_timeout(Some(wait::LIMIT)).unwrap();
+    first.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "a refusal ends the attempts of a peer for good: {rest:?}");
+    operator_learns(&pair.alpha, "closed a connection from an address that is no peer's");
+}
+
 /// Both nodes' files must agree on the protocol.
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]
