@@ -198,10 +198,7 @@ impl Rehearsal<'_> {
         let (service, here, client) = (self.service, self.here, &self.client);
         await_whole(service, here, SETTLE_LIMIT)?;
         let is_here = switchover::leads_away(service, here)?;
-        // Who has just given way steps back if it is elected.
-        until("the other node may serve again", SETTLE_LIMIT, || {
-            view(service, here, !is_here).is_some_and(|view| !view.held)
-        })?;
+        await_fit(service, here, !is_here)?;
         let row = client.watch("server killed", || {
             timed(|| {
                 match is_here {
@@ -257,6 +254,7 @@ impl Rehearsal<'_> {
         if switchover::leads_away(service, here)? {
             self.switch("planned move there")?;
         }
+        await_fit(service, here, true)?;
         let name = &service.name;
         let please = format!(
             "The other node serves {name} now. A machine cannot cut another's power from here: after you agree, cut it \
@@ -286,6 +284,14 @@ fn timed(what: impl FnOnce() -> Result<(), Trouble>) -> Result<Option<Duration>,
 
 fn await_whole(service: &Service, here: &Here, limit: Duration) -> Result<(), Trouble> {
     until("both disks are UpToDate", limit, || is_whole(service, here))
+}
+
+/// Waits until this node, or the other, may serve: who has just given way steps back if it is elected.
+fn await_fit(service: &Service, here: &Here, is_here: bool) -> Result<(), Trouble> {
+    let node = if is_here { "this" } else { "the other" };
+    until(&format!("{node} node may serve again"), SETTLE_LIMIT, || {
+        view(service, here, is_here).is_some_and(|view| !view.held)
+    })
 }
 
 /// Whether this node's tandemd sees no peer.
