@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Long enough for anything on this machine, even under load.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 /// Pause between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
