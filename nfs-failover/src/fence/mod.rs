@@ -156,20 +156,15 @@ impl Context {
 
     /// Keeps this node's other handlers from the same claim, as long as it lives.
     fn lock(&self) -> Result<Flock<File>, Broken> {
-        self.lock_by(FlockArg::LockExclusive)
-    }
-
-    fn lock_by(&self, how: FlockArg) -> Result<Flock<File>, Broken> {
-        let path = self.run.join(format!("{}.claim.lock", self.resource));
+        let path = self.lock_file();
         let broken = |error: io::Error| Broken(format!("{}: {error}", path.display()));
         make_folder(&self.run).map_err(broken)?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(broken)?;
-        Flock::lock(file, how).map_err(|(_, error)| broken(error.into()))
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| broken(error.into()))
     }
 
-    #[cfg(test)]
-    fn try_lock(&self) -> Result<Flock<File>, Broken> {
-        self.lock_by(FlockArg::LockExclusiveNonblock)
+    fn lock_file(&self) -> PathBuf {
+        self.run.join(format!("{}.claim.lock", self.resource))
     }
 
     /// What is claimed at a witness, which may serve several clusters: the resource of these nodes.

@@ -164,7 +164,9 @@ fn ask_over_tcp(address: &str, secret: &Secret, request: &Request) -> io::Result
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+
+    use nix::fcntl::{Flock, FlockArg};
 
     use super::super::tests::context;
     use super::*;
@@ -218,14 +220,18 @@ mod tests {
             secret_file: Some(secret_file.clone()),
             witness_folder: None,
         };
+        let is_locked = || {
+            let file = File::open(context.lock_file()).unwrap();
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()
+        };
         std::thread::scope(|scope| {
             let releasing = scope.spawn(|| client.release(&context));
             let asked = silent.accept().unwrap();
-            assert!(context.try_lock().is_err());
+            assert!(is_locked());
             drop(asked);
             assert!(releasing.join().unwrap().is_err());
         });
-        assert!(context.try_lock().is_ok());
+        assert!(!is_locked());
         fs::remove_file(secret_file).unwrap();
     }
 
