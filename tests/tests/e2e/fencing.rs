@@ -39,13 +39,8 @@ impl Fenced {
         let port = free_port();
         let mut fenced = Fenced::new(|folder| {
             fs::write(folder.join("secret"), "known to both\n").unwrap();
-            let program = binary("nfs-failover");
-            let witness =
-                format!("--witness 10.77.0.2:{port} --secret-file {}", folder.join("secret").display());
-            format!(
-                "fence-peer \"{0} fence-peer --via witness {witness}\"; unfence-peer \"{0} unfence-peer {witness}\";",
-                program.display()
-            )
+            let secret = folder.join("secret");
+            claiming(&format!("--witness 10.77.0.2:{port} --secret-file {}", secret.display()))
         });
         let mut witness = fenced.pair.bravo.command(&binary("nfs-failover"));
         witness.args(["witness", "--listen", &format!("0.0.0.0:{port}"), "--state"]);
@@ -64,12 +59,7 @@ impl Fenced {
             let claims = folder.join("claims");
             fs::create_dir(&claims).unwrap();
             fs::write(claims.join("tandem-witness"), "").unwrap();
-            let (program, witness) =
-                (binary("nfs-failover"), format!("--witness-folder {}", claims.display()));
-            format!(
-                "fence-peer \"{0} fence-peer --via witness {witness}\"; unfence-peer \"{0} unfence-peer {witness}\";",
-                program.display()
-            )
+            claiming(&format!("--witness-folder {}", claims.display()))
         })
     }
 
@@ -105,6 +95,15 @@ impl Drop for Fenced {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Handlers that claim at a witness, which these options name, and give the claim back.
+fn claiming(witness: &str) -> String {
+    let program = binary("nfs-failover");
+    format!(
+        "fence-peer \"{0} fence-peer --via witness {witness}\"; unfence-peer \"{0} unfence-peer {witness}\";",
+        program.display()
+    )
 }
 
 /// A write that is under way on another thread.
