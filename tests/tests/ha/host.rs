@@ -5,7 +5,9 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, stat};
 use nix::unistd::Pid;
@@ -126,6 +128,11 @@ impl Host {
         PathBuf::from(format!("/proc/{}/root{path}", self.power().init))
     }
 
+    /// Its network.
+    pub(crate) fn network(&self) -> Network {
+        Network(self.outside("/proc/1/ns/net"))
+    }
+
     /// Where it is connected.
     pub(crate) fn port(&self) -> &Port {
         &self.power().port
@@ -170,6 +177,28 @@ impl Drop for Power {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
         let _ = self.holder.wait();
+    }
+}
+
+/// The network of a host, which threads of the tests may enter.
+pub(crate) struct Network(PathBuf);
+
+impl Network {
+    /// Does something on it.
+    pub(crate) fn run<T: Send + 'static>(&self, does: impl FnOnce() -> T + Send + 'static) -> T {
+        self.spawn(does).join().unwrap()
+    }
+
+    /// A thread that is on it from its beginning.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        does: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let namespace = File::open(&self.0).unwrap();
+        thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            does()
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Listens on the network of a host to who says that it has an address.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +7,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nfs_failover::net::link::Link;
-use nix::sched::{CloneFlags, setns};
 
 use crate::host::Host;
 use crate::wait;
@@ -25,13 +23,11 @@ pub(crate) struct Listener {
 impl Listener {
     /// Listens on a host from now on.
     pub(crate) fn start(host: &Host, address: &str) -> Listener {
-        let namespace = File::open(host.outside("/proc/1/ns/net")).unwrap();
         let address: IpAddr = address.parse().unwrap();
         let (heard, end) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
         let ready = Arc::<AtomicBool>::default();
         let (own_heard, own_end, own_ready) = (Arc::clone(&heard), Arc::clone(&end), Arc::clone(&ready));
-        let thread = thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        let thread = host.network().spawn(move || {
             let link = Link::open("eth0", address).unwrap();
             own_ready.store(true, Ordering::Release);
             while !own_end.load(Ordering::Acquire) {

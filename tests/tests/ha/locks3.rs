@@ -1,16 +1,13 @@
 //! Locks of NFSv3 clients outlive NFS-Ganesha.
 
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nfs_failover::net::rpc::{Caller, Credential, MOUNT, NFS};
-use nix::sched::{CloneFlags, setns};
 
-use crate::host::Host;
+use crate::host::{Host, Network};
 use crate::lab::VIP;
 use crate::servers::{EXPORT, Servers};
 use crate::wait;
@@ -29,7 +26,7 @@ const GRACE: u32 = 4;
 
 /// A client's kernel.
 struct Client {
-    network: PathBuf,
+    network: Network,
     name: &'static str,
     handle: Vec<u8>,
 }
@@ -37,7 +34,7 @@ struct Client {
 impl Client {
     /// One that has looked a file up, which is made if it is not there.
     fn new(host: &Host, name: &'static str) -> Client {
-        let network = network(host);
+        let network = host.network();
         let mut folder = Arguments::default();
         folder.opaque(EXPORT.as_bytes());
         let mut mounted = call(&network, 20048, (MOUNT, 3, 1), &folder);
@@ -83,35 +80,20 @@ impl Client {
 
 /// On a connection of its own.
 fn call(
-    network: &Path,
+    network: &Network,
     port: u16,
     (program, version, procedure): (u32, u32, u32),
     what: &Arguments,
 ) -> Results {
     let to = SocketAddr::new(VIP.parse().unwrap(), port);
-    let stream = on(network, move || TcpStream::connect_timeout(&to, LIMIT).unwrap());
+    let stream = network.run(move || TcpStream::connect_timeout(&to, LIMIT).unwrap());
     let mut caller = Caller::new(stream, LIMIT).unwrap();
     Results::new(caller.call(program, version, procedure, Credential::Root, &what.bytes).unwrap())
 }
 
-/// A host's.
-fn network(host: &Host) -> PathBuf {
-    host.outside("/proc/1/ns/net")
-}
-
-/// Does something in a network.
-fn on<T: Send + 'static>(network: &Path, does: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = File::open(network).unwrap();
-    let inside = move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-        does()
-    };
-    thread::spawn(inside).join().unwrap()
-}
-
 /// A client's `rpc.statd`, and who is asked for its port: who has told it that which server has restarted.
 fn statd(host: &Host) -> Receiver<(IpAddr, String)> {
-    let socket = on(&network(host), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORTMAPPER_PORT)).unwrap());
+    let socket = host.network().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORTMAPPER_PORT)).unwrap());
     let (say, said) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = [0; 1024];

@@ -1,12 +1,9 @@
 //! An NFSv4 client in small: each of its steps is a call of its own, so that what a server says to each of them can be seen.
 
-use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
-use std::thread;
 use std::time::Duration;
 
 use nfs_failover::net::rpc::{Caller, Credential, NFS};
-use nix::sched::{CloneFlags, setns};
 
 use crate::host::Host;
 use crate::lab::VIP;
@@ -76,12 +73,8 @@ impl Client {
 
     /// One that is connected, and no more.
     fn stranger(host: &Host, name: &'static str) -> Client {
-        let namespace = File::open(host.outside("/proc/1/ns/net")).unwrap();
-        let connect = move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            TcpStream::connect_timeout(&SocketAddr::new(VIP.parse().unwrap(), 2049), LIMIT).unwrap()
-        };
-        let stream = thread::spawn(connect).join().unwrap();
+        let server = SocketAddr::new(VIP.parse().unwrap(), 2049);
+        let stream = host.network().run(move || TcpStream::connect_timeout(&server, LIMIT).unwrap());
         Client { name, caller: Caller::new(stream, LIMIT).unwrap(), number: 0, owners: 0 }
     }
 
