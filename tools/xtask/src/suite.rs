@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, one after the other, and one line of counts at the end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::AddAssign;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,6 +14,8 @@ use crate::sandbox::Sandbox;
 /// Seeds per protocol that the simulator runs.
 const SEEDS: &str = "34000";
 const SIMULATOR_APART: &str = "--exclude=tandem-tests";
+/// Before the place of a panic; what is said of it stands on the next line.
+const PANICKED: &str = "panicked at ";
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
 
 /// Runs every test, the later ones even if an earlier one fails. The last line printed is `N passed, N failed`.
@@ -141,7 +143,15 @@ struct Suite {
 struct Step {
     title: &'static str,
     took: Duration,
+    seen: Seen,
+}
+
+/// What a step has printed.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Seen {
     counts: Counts,
+    /// Who panicked, where, and the first line of what was said.
+    panics: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -162,29 +172,32 @@ impl Suite {
     fn step(&mut self, title: &'static str, command: &mut Command) {
         println!("\n== {title}: {}", shown(command));
         let start = Instant::now();
-        let (succeeded, mut counts) = run_and_count(command);
+        let (succeeded, mut seen) = run_and_look(command).unwrap_or_else(|error| {
+            println!("cannot run {}: {error}", shown(command));
+            (false, Seen::default())
+        });
         match succeeded {
-            true if counts == Counts::default() => counts.passed = 1,
-            false if counts.failed == 0 => counts.failed = 1,
+            true if seen.counts == Counts::default() => seen.counts.passed = 1,
+            false if seen.counts.failed == 0 => seen.counts.failed = 1,
             _ => {}
         }
-        self.steps.push(Step { title, took: start.elapsed(), counts });
+        self.steps.push(Step { title, took: start.elapsed(), seen });
     }
 
     fn finish(self) -> Result<()> {
         println!("\n{:<42} {:>8} {:>8} {:>8}", "step", "seconds", "passed", "failed");
         let mut all = Counts::default();
-        for Step { title, took, counts } in &self.steps {
+        for Step { title, took, seen: Seen { counts, .. } } in &self.steps {
             println!("{title:<42} {:>8.1} {:>8} {:>8}", took.as_secs_f64(), counts.passed, counts.failed);
             all += *counts;
         }
         // Whoever reads only the last line must find the counts there: what failed is said before.
-        let failed: Vec<&str> = self.steps.iter().filter(|s| s.counts.failed > 0).map(|s| s.title).collect();
-        if !failed.is_empty() {
-            println!("failed: {}", failed.join("; "));
+        for Step { title, seen, .. } in self.steps.iter().filter(|step| step.seen.counts.failed > 0) {
+            println!("failed: {title}");
+            seen.panics.iter().for_each(|panic| println!("  {panic}"));
         }
         println!("{} passed, {} failed", all.passed, all.failed);
-        std::io::stdout().flush()?;
+        io::stdout().flush()?;
         if all.failed > 0 {
             std::process::exit(1);
         }
@@ -192,30 +205,37 @@ impl Suite {
     }
 }
 
-/// Runs a command, hands its standard output on as it comes, and adds up the counts in it.
-fn run_and_count(command: &mut Command) -> (bool, Counts) {
-    let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            println!("cannot start {}: {error}", shown(command));
-            return (false, Counts::default());
-        }
-    };
-    let counts = child.stdout.take().map(count_and_print).unwrap_or_default();
-    (child.wait().is_ok_and(|status| status.success()), counts)
+/// Runs a command, hands on what it prints as it comes, and looks for what counts in it.
+fn run_and_look(command: &mut Command) -> io::Result<(bool, Seen)> {
+    let (output, input) = io::pipe()?;
+    let child = command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).spawn();
+    // The output ends when nobody can write to it any more, this command included.
+    command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let mut child = child?;
+    let seen = look_and_print(output);
+    Ok((child.wait()?.success(), seen))
 }
 
-fn count_and_print(output: impl Read) -> Counts {
-    let mut sum = Counts::default();
+fn look_and_print(output: impl Read) -> Seen {
+    let mut seen = Seen::default();
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
+    let mut panicked = false;
     while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
-        sum += counts_in(&text).unwrap_or_default();
+        seen.counts += counts_in(&text).unwrap_or_default();
+        if std::mem::replace(&mut panicked, text.contains(PANICKED))
+            && let Some(panic) = seen.panics.last_mut()
+        {
+            panic.push_str(&format!(" {}", text.trim_end()));
+        }
+        if panicked {
+            seen.panics.push(text.trim().to_owned());
+        }
         line.clear();
     }
-    sum
+    seen
 }
 
 /// The counts in `test result: ok. 3 passed; 0 failed; ...` as cargo prints it, or in a plain `3 passed, 0 failed`.
@@ -248,7 +268,20 @@ mod tests {
         suite.step("bad", &mut Command::new("false"));
         suite.step("counting", Command::new("echo").arg("3 passed, 2 failed"));
         suite.step("missing", &mut Command::new("/no/such/program"));
-        let counts: Vec<_> = suite.steps.iter().map(|s| (s.counts.passed, s.counts.failed)).collect();
+        let counts: Vec<_> =
+            suite.steps.iter().map(|s| (s.seen.counts.passed, s.seen.counts.failed)).collect();
         assert_eq!(counts, [(1, 0), (0, 1), (3, 2), (0, 1)]);
+    }
+
+    #[test]
+    fn panics_are_kept_with_their_first_line() {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "echo 1 passed, 1 failed; echo \"thread 'a::b' panicked at a.rs:1:2:\nlate\nmore\" >&2",
+        ]);
+        let (succeeded, seen) = run_and_look(&mut shell).unwrap();
+        assert_eq!((succeeded, seen.counts), (true, Counts { passed: 1, failed: 1 }));
+        assert_eq!(seen.panics, ["thread 'a::b' panicked at a.rs:1:2: late"]);
     }
 }
