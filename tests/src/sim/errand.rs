@@ -2,7 +2,7 @@
 
 use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol};
 use tandem_core::io::{Command, Repair, Resize};
-use tandem_core::units::NodeId;
+use tandem_core::units::{BLOCK_BYTES, NodeId};
 
 use super::faults::{draw_congestion, draw_resync};
 use super::oracle::Violation;
@@ -42,7 +42,7 @@ pub(super) enum Errand {
     /// Give up the other node's copy.
     InvalidateRemote { reset_bitmap: bool },
     /// Grow the volume.
-    Resize { assume_peer_has_space: bool },
+    Resize { assume_peer_has_space: bool, assume_clean: bool, blocks: Option<u64> },
     /// Begin a new generation.
     NewCurrentUuid { clear_bitmap: bool },
     /// Let resyncs wait.
@@ -75,9 +75,11 @@ impl World {
             Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             Errand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
-            Errand::Resize { assume_peer_has_space } => {
-                Command::Resize(Resize { assume_peer_has_space, ..Resize::default() })
-            }
+            Errand::Resize { assume_peer_has_space, assume_clean, blocks } => Command::Resize(Resize {
+                size_bytes: blocks.map(|blocks| blocks * BLOCK_BYTES),
+                assume_peer_has_space,
+                assume_clean,
+            }),
             Errand::PauseSync => Command::PauseSync,
             Errand::ResumeSync => Command::ResumeSync,
             Errand::Outdate => Command::Outdate,

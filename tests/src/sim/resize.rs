@@ -5,7 +5,7 @@ use tandem_core::Engine;
 use tandem_core::io::{Input, Measured};
 use tandem_core::metadata::{self, LastPlace, LoadError, Metadata, Placement};
 use tandem_core::state::Role;
-use tandem_core::units::{ByteRange, NodeId, SECTOR_BYTES};
+use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
 
 use super::disk::{SECTOR, SimDisk, sectors};
 use super::errand::Errand;
@@ -78,8 +78,13 @@ impl World {
         }
         let mut steps = vec![Step::GrowDisks(wants), Step::Pause(self.prng.below(5_000))];
         // The administrator knows what the peer has.
-        let alone = will_be[n] <= will_be[1 - n] && self.prng.chance(1, 3);
-        steps.push(Step::Do(n, Errand::Resize { assume_peer_has_space: alone }));
+        let assume_peer_has_space = will_be[n] <= will_be[1 - n] && self.prng.chance(1, 3);
+        // What nobody has written to is zeroes on both disks, or different ones.
+        let assume_clean = !self.plan.diverged && self.prng.chance(1, 3);
+        let (least, most) = (self.size_bytes, DATA_BYTES + will_be[0].min(will_be[1]));
+        let sized = least < most && self.prng.chance(1, 3);
+        let blocks = sized.then(|| self.prng.between(least / BLOCK_BYTES, most / BLOCK_BYTES));
+        steps.push(Step::Do(n, Errand::Resize { assume_peer_has_space, assume_clean, blocks }));
         Some(steps)
     }
 
