@@ -331,10 +331,24 @@ impl Plan {
         for kind in [Kind::Grow, Kind::GrowByMistake] {
             self.weights[kind as usize] = if grows { prng.between(1, 8) } else { 0 };
         }
-        if self.weights[Kind::Grow as usize] > 4 {
-            self.weights[Kind::PowerLoss as usize] += 4;
-            self.weights[Kind::PowerLossBoth as usize] += 2;
+        if grows && prng.chance(2, 3) {
+            self.grow_in_peace(prng);
         }
+    }
+
+    /// Nothing grows before both are in sync, and little before its requests are over: nothing else disturbs but deaths.
+    fn grow_in_peace(&mut self, prng: &mut Prng) {
+        let deaths = [Kind::ProcessCrash, Kind::PowerLoss, Kind::PowerLossBoth];
+        for kind in Kind::ALL.iter().take(DRAWN).filter(|kind| !deaths.contains(kind)) {
+            self.weights[*kind as usize] = 0;
+        }
+        deaths.iter().for_each(|kind| self.weights[*kind as usize] = prng.below(2));
+        (self.weights[Kind::Grow as usize], self.weights[Kind::GrowByMistake as usize]) =
+            (8, [0, 6][prng.below(2) as usize]);
+        (self.fault_interval, self.longest_death) = (30_000, 2_000);
+        self.workload.pause = 3_000;
+        self.resync =
+            ResyncOptions { fixed_bytes_per_s: 4 << 20, plan_ahead_ms: 0, ..ResyncOptions::default() };
     }
 
     /// Writes everywhere, and few extents to hold them: every write takes another's place in the activity log.

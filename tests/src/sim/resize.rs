@@ -10,6 +10,7 @@ use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
 use super::disk::{SECTOR, SimDisk, sectors};
 use super::errand::Errand;
 use super::faults::Kind;
+use super::link::Micros;
 use super::oracle::Violation;
 use super::script::Step;
 use super::world::{DATA_BYTES, Event, World};
@@ -18,6 +19,10 @@ use super::world::{DATA_BYTES, Event, World};
 const GROWTH_BYTES: u64 = 16 * 4096;
 /// What it may grow by in all.
 pub(super) const MOST_GROWTH_BYTES: u64 = 2 * GROWTH_BYTES;
+/// What is put off until both are in sync is not put off for longer at a time.
+const LONGEST_PUTTING_OFF: Micros = 10_000;
+/// Disk operations of a move of metadata, one behind the other.
+const OPERATIONS_OF_A_MOVE: u64 = 9;
 /// The largest that a volume becomes.
 pub(super) const MOST_BYTES: u64 = DATA_BYTES + MOST_GROWTH_BYTES;
 
@@ -66,6 +71,10 @@ impl World {
     /// Both disks grow, or one, and then the volume.
     pub(super) fn grow_script(&mut self) -> Option<Vec<Step>> {
         let n = self.prng.node();
+        if !self.in_sync && self.prng.chance(15, 16) {
+            // It would be refused.
+            return self.put_off(Kind::Grow);
+        }
         let mut wants = [0, 1].map(|n| self.grown_bytes()[n] < MOST_GROWTH_BYTES && self.prng.chance(2, 3));
         if !self.size_is_agreed() {
             // Whoever begins alone uses all of its disk.
@@ -88,6 +97,12 @@ impl World {
         Some(steps)
     }
 
+    fn put_off(&mut self, kind: Kind) -> Option<Vec<Step>> {
+        let (delay, node) = (self.prng.below(LONGEST_PUTTING_OFF), self.prng.node());
+        self.at(delay, Event::Strike { kind, node });
+        None
+    }
+
     /// A disk grows, the nodes meet anew, and the disk is cut.
     pub(super) fn mistake_script(&mut self) -> Option<Vec<Step>> {
         let n = self.prng.node();
@@ -95,7 +110,10 @@ impl World {
         let room = self.grown_bytes()[n] < MOST_GROWTH_BYTES;
         // A resize that is still under way would use it.
         let idle = self.in_sync && self.nodes.iter().all(|node| node.errand.is_none());
-        (room && idle).then(|| vec![Step::GrowByMistake(n), Step::Flap, pause, Step::CutDisk(n)])
+        if !idle {
+            return self.put_off(Kind::GrowByMistake);
+        }
+        room.then(|| vec![Step::GrowByMistake(n), Step::Flap, pause, Step::CutDisk(n)])
     }
 
     /// The administrator has given the node a larger disk.
@@ -169,9 +187,22 @@ impl World {
             && !last.ends.contains(&backing_bytes)
         {
             last.ends.push(backing_bytes);
+            self.ambush_move(n);
         }
         let measured = Measured { backing_bytes, meta_bytes, limit_bytes: None };
         self.feed(n, Input::DiskMeasured(Ok(measured)))
+    }
+
+    /// Metadata that moves lies in two places, or half in each: a good moment to die.
+    fn ambush_move(&mut self, n: usize) {
+        if self.healing.is_some() || self.split || self.prng.chance(1, 2) {
+            return;
+        }
+        self.counts.note(Kind::Ambush);
+        let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };
+        let longest = OPERATIONS_OF_A_MOVE * self.plan.disk_delay.1 * self.plan.disk_factors[n];
+        let delay = self.prng.below(longest);
+        self.at(delay, Event::Strike { kind, node: n });
     }
 
     /// The metadata of a disk that is taken into use.
