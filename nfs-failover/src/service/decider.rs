@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::Word;
 use crate::config::{Decider, Service};
-use crate::system::pacemaker;
+use crate::system::pacemaker::Instance;
 
 /// What keepalived adds to the priority of an instance that must not be elected: FAULT.
 const FAULT: &str = "-254\n";
@@ -26,6 +28,7 @@ pub(crate) struct Telling {
     decider: Decider,
     addresses: Vec<String>,
     track_file: PathBuf,
+    lives: Arc<AtomicU64>,
 }
 
 impl Telling {
@@ -36,7 +39,13 @@ impl Telling {
             decider: service.decider,
             addresses: service.vips.iter().map(|vip| vip.address.to_string()).collect(),
             track_file: run.join(format!("{}.track", service.name)),
+            lives: Arc::default(),
         }
+    }
+
+    /// The service is promoted: what was wrong with it before is of no interest any more.
+    pub(crate) fn begins_anew(&self) {
+        self.lives.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Tells it, of a service that was up or not. HAProxy finds out by the health endpoint.
@@ -54,9 +63,10 @@ impl Telling {
             // How a promotion has ended, its agent says itself.
             (Decider::Pacemaker, Word::Unfit(_)) if was_up => {
                 let service = self.service.clone();
+                let still_lives = self.this_life();
                 // Nothing waits for the cluster, least of all the demotion.
                 thread::spawn(move || {
-                    if let Err(error) = pacemaker::report_failure(&service) {
+                    if let Err(error) = report(|| Instance::of(&service), still_lives, Instance::has_failed) {
                         eprintln!("{service}: the cluster finds out by its monitor: {error}");
                     }
                 });
@@ -65,6 +75,23 @@ impl Telling {
             _ => Ok(()),
         }
     }
+
+    /// Tells, whenever it is asked, whether the service is still the one that it is now.
+    fn this_life(&self) -> impl Fn() -> bool + use<> {
+        let (lives, this) = (Arc::clone(&self.lives), self.lives.load(Ordering::SeqCst));
+        move || lives.load(Ordering::SeqCst) == this
+    }
+}
+
+/// Has the instance fail, once it is found. The cluster takes its time to answer: by then it may have seen for itself, and have had
+/// the service promoted again.
+fn report<I>(
+    find: impl FnOnce() -> Result<I, String>,
+    still_lives: impl Fn() -> bool,
+    fail: impl FnOnce(I) -> Result<(), String>,
+) -> Result<(), String> {
+    let instance = find()?;
+    if still_lives() { fail(instance) } else { Ok(()) }
 }
 
 /// Processes of this name that have one of these addresses on their command line, live in this network, and may be told.
@@ -106,7 +133,30 @@ fn names_one(command_line: &[u8], addresses: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    #[test]
+    fn a_service_that_was_promoted_since_is_not_failed() {
+        let config = "service nfs { resource r0; mount /srv; server none; vip 10.0.0.100/24 dev eth0; }";
+        let config = crate::config::Config::parse(Path::new("test"), config).unwrap();
+        let telling = Telling::new(&config.services[0], Path::new("/run"));
+        let fails = |meanwhile: fn(&Telling)| {
+            let has_failed = Cell::new(false);
+            let find = || {
+                meanwhile(&telling);
+                Ok(())
+            };
+            let fail = |()| {
+                has_failed.set(true);
+                Ok(())
+            };
+            report(find, telling.this_life(), fail).unwrap();
+            has_failed.get()
+        };
+        assert!(fails(|_| ()) && !fails(Telling::begins_anew) && fails(|_| ()));
+    }
 
     #[test]
     fn the_ucarp_of_this_address_is_found() {

@@ -223,6 +223,9 @@ impl Keeper {
     }
 
     fn run(&mut self, which: Way) {
+        if which == Way::Promote {
+            self.telling.begins_anew();
+        }
         self.cancel = Cancel::default();
         let (mover, cancel, events) =
             (Arc::clone(&self.mover), self.cancel.clone(), self.handle.events.clone());

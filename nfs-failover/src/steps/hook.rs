@@ -8,7 +8,7 @@ use super::Scene;
 use crate::config::{Hooks, Service};
 use crate::plan::{Cancel, Step, Trouble, Turn};
 use crate::system::mounts;
-use crate::system::program::{program, run_for};
+use crate::system::program::{program, run_hook};
 
 /// A database may have to recover.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ impl Hook {
         command.env("NFS_FAILOVER_SERVICE", &service.name);
         command.env("NFS_FAILOVER_RESOURCE", &service.resource);
         command.env("NFS_FAILOVER_MOUNT", &service.mount.point);
-        run_for(command, turn)?;
+        run_hook(&command, turn)?;
         Ok(self.shown(service))
     }
 }

@@ -5,17 +5,28 @@ use std::process::{Command, Stdio};
 /// One question; the cluster does not answer while it elects who coordinates.
 pub const ANSWER_LIMIT: &str = "--timeout=10";
 
-/// Has the cluster find out now that the agent's instance of this service has failed on this node, and not when it is asked
-/// for the next time.
-pub fn report_failure(service: &str) -> Result<(), String> {
-    let path = format!(
-        "//primitive[@type='tandem'][instance_attributes/nvpair[@name='service'][@value='{service}']]"
-    );
-    let said = query(&path, &["--no-children"])?;
-    let unknown = || format!("the cluster has no ocf:tandem:tandem with service={service}");
-    let resource = attribute(&said, "id").ok_or_else(unknown)?;
-    let node = ask("crm_node", &["--name"])?;
-    ask("crm_resource", &["--fail", "--resource", resource, "--node", &node]).map(drop)
+/// The agent's instance of a service on this node.
+pub struct Instance {
+    resource: String,
+    node: String,
+}
+
+impl Instance {
+    /// That of this service.
+    pub fn of(service: &str) -> Result<Instance, String> {
+        let path = format!(
+            "//primitive[@type='tandem'][instance_attributes/nvpair[@name='service'][@value='{service}']]"
+        );
+        let said = query(&path, &["--no-children"])?;
+        let unknown = || format!("the cluster has no ocf:tandem:tandem with service={service}");
+        let resource = attribute(&said, "id").ok_or_else(unknown)?.to_owned();
+        Ok(Instance { resource, node: ask("crm_node", &["--name"])? })
+    }
+
+    /// Has the cluster find out now that it has failed, and not when it is asked for the next time.
+    pub fn has_failed(self) -> Result<(), String> {
+        ask("crm_resource", &["--fail", "--resource", &self.resource, "--node", &self.node]).map(drop)
+    }
 }
 
 /// What the configuration or the state of the cluster holds there; nothing if nothing does.

@@ -27,6 +27,10 @@ const MAX_SAID_BYTES: u64 = 2000;
 /// What is read of what a program printed.
 const MAX_PRINTED_BYTES: u64 = 1 << 20;
 
+/// Becomes a program that is killed for want of memory like any other; where that may not be changed, it was not the service
+/// that has started it.
+const KILLABLE: &str = "{ echo 0 >/proc/self/oom_score_adj; } 2>/dev/null; exec \"$@\"";
+
 /// A program with arguments.
 pub fn program<S: AsRef<std::ffi::OsStr>>(name: impl AsRef<Path>, arguments: &[S]) -> Command {
     let mut command = Command::new(name.as_ref());
@@ -50,26 +54,34 @@ pub fn run(command: Command, limit: Duration) -> Result<(), Trouble> {
 /// As [`run`], for what it prints.
 pub fn output(mut command: Command, limit: Duration) -> Result<String, Trouble> {
     command.stdout(Stdio::piped());
-    run_until(command, "", limit, || false)
+    run_until(name_of(&command), command, "", limit, || false)
 }
 
-/// As [`run`], for no longer than somebody wants it.
-pub fn run_for(command: Command, turn: &Turn) -> Result<(), Trouble> {
-    run_until(command, "", turn.left(), || turn.is_cancelled()).map(drop)
+/// As [`run`], for a program of the administrator's and no longer than somebody wants it. The service is never killed for want
+/// of memory; that program is nothing special, nor is anything that it starts.
+pub fn run_hook(command: &Command, turn: &Turn) -> Result<(), Trouble> {
+    let mut killable = program("/bin/sh", &["-c", KILLABLE, "sh"]);
+    killable.arg(command.get_program()).args(command.get_args());
+    killable.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    run_until(name_of(command), killable, "", turn.left(), || turn.is_cancelled()).map(drop)
 }
 
 /// As [`run`], with something to read.
 pub fn run_with(command: Command, input: &str, limit: Duration) -> Result<(), Trouble> {
-    run_until(command, input, limit, || false).map(drop)
+    run_until(name_of(&command), command, input, limit, || false).map(drop)
+}
+
+fn name_of(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
 }
 
 fn run_until(
+    name: String,
     mut command: Command,
     input: &str,
     limit: Duration,
     unwanted: impl Fn() -> bool,
 ) -> Result<String, Trouble> {
-    let name = command.get_program().to_string_lossy().into_owned();
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
@@ -100,7 +112,7 @@ fn run_until(
 /// Starts a program that stays; what it says goes to the log. The service is never killed for want of memory; what it starts is
 /// nothing special.
 pub fn start(mut command: Command, log: &Path) -> Result<Process, Trouble> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = name_of(&command);
     logs::bound(log).map_err(trouble(log.display()))?;
     let log = File::options().create(true).append(true).open(log).map_err(trouble(log.display()))?;
     command.stdout(log.try_clone().map_err(trouble("cannot use the log"))?).stderr(log);
@@ -145,24 +157,48 @@ fn kill_group(child: &mut Child) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
     use crate::plan::Cancel;
 
     const LONG: Duration = Duration::from_secs(30);
 
-    #[test]
-    fn what_is_started_may_be_killed_for_want_of_memory_although_who_starts_it_is_spared() {
+    /// What is done is done by a process that is spared where memory is short, as root may; others may only be killed sooner.
+    fn spared<T>(act: impl FnOnce() -> T) -> T {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let own = "/proc/self/oom_score_adj";
         let before = fs::read_to_string(own).unwrap();
-        // As root may; others may only be killed sooner.
         fs::write(own, "-500").or_else(|_| fs::write(own, "500")).unwrap();
-        let log = std::env::temp_dir().join(format!("nfs-failover-start-{}", std::process::id()));
-        let process = start(program("sleep", &["600"]), &log).unwrap();
-        let adjusted = fs::read_to_string(format!("/proc/{}/oom_score_adj", process.pid())).unwrap();
+        let outcome = act();
         fs::write(own, before).unwrap();
-        process.signal(Signal::SIGKILL).unwrap();
+        outcome
+    }
+
+    #[test]
+    fn what_is_started_may_be_killed_for_want_of_memory_although_who_starts_it_is_spared() {
+        let log = std::env::temp_dir().join(format!("nfs-failover-start-{}", std::process::id()));
+        let adjusted = spared(|| {
+            let process = start(program("sleep", &["600"]), &log).unwrap();
+            let adjusted = fs::read_to_string(format!("/proc/{}/oom_score_adj", process.pid())).unwrap();
+            process.signal(Signal::SIGKILL).unwrap();
+            adjusted
+        });
         fs::remove_file(log).unwrap();
         assert_eq!(adjusted, "0\n");
+    }
+
+    #[test]
+    fn so_may_what_a_hook_starts() {
+        let mut hook =
+            program("sh", &["-c", "test $(cat /proc/self/oom_score_adj)-$1-$TOLD = 0-a-b", "sh", "a"]);
+        hook.env("TOLD", "b");
+        spared(|| run_hook(&hook, &Turn::new(LONG, Cancel::default()))).unwrap();
+        let said = run_hook(&program("/no/such", &[""; 0]), &Turn::new(LONG, Cancel::default()))
+            .unwrap_err()
+            .message;
+        assert!(said.starts_with("/no/such ended with") && said.contains("not found"), "{said}");
     }
 
     #[test]
@@ -187,7 +223,7 @@ mod tests {
         let cancel = Cancel::default();
         cancel.set();
         let turn = Turn::new(LONG, cancel);
-        let said = run_for(program("sleep", &["600"]), &turn).unwrap_err().message;
+        let said = run_hook(&program("sleep", &["600"]), &turn).unwrap_err().message;
         assert!(said.contains("somebody wants something else"), "{said}");
         assert!(!turn.left().is_zero());
     }
