@@ -26,6 +26,9 @@ use crate::watchers::Watchers;
 
 /// For what a handler has printed to be read once it has ended; whoever it has left in the background prints in vain.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
+/// The daemon is never killed for want of memory; a handler is nothing special, nor is anything that it starts. Where that may not
+/// be changed, the daemon is nothing special either.
+const KILLABLE: &str = "{ echo 0 >/proc/self/oom_score_adj; } 2>/dev/null; ";
 /// Longest line of a handler's output that is logged in one piece.
 const MAX_LINE_BYTES: usize = 4096;
 
@@ -82,7 +85,7 @@ async fn carry_out(resource: &str, run: &Run) -> HandlerOutcome {
     let handler = run.handler.name();
     let child = Command::new("/bin/sh")
         .arg("-c")
-        .arg(&run.command)
+        .arg(format!("{KILLABLE}{}", run.command))
         .envs(run.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -209,4 +212,31 @@ fn up_to_date_nodes(status: &Status) -> u32 {
     let peers = status.peers.iter().map(|peer| (peer.id, peer.disk));
     let good = std::iter::once((status.node, status.disk)).chain(peers);
     good.filter(|(_, disk)| *disk == DiskState::UpToDate).fold(0, |mask, (node, _)| mask | 1 << node.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_handler_may_be_killed_for_want_of_memory_although_the_daemon_is_spared() {
+        let own = "/proc/self/oom_score_adj";
+        let run = Run {
+            id: HandlerId(1),
+            handler: Handler::FencePeer,
+            peer: None,
+            command: "test $(cat /proc/self/oom_score_adj)-$TOLD = 0-a || exit 5; exit 7".into(),
+            environment: vec![("TOLD".into(), "a".into())],
+            limit: Duration::from_secs(60),
+        };
+        let before = fs::read_to_string(own).unwrap();
+        // As root may; others may only be killed sooner.
+        fs::write(own, "-500").or_else(|_| fs::write(own, "500")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = tokio::task::LocalSet::new().block_on(&runtime, carry_out("r0", &run));
+        fs::write(own, before).unwrap();
+        assert_eq!(outcome, HandlerOutcome::Exited(7));
+    }
 }
