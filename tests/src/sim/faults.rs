@@ -141,6 +141,8 @@ pub struct Plan {
     pub ambush: bool,
     /// Both nodes shall be Primary at once.
     pub split_brain: bool,
+    /// One of them has died when they meet again.
+    pub crashes_when_split: bool,
     /// What both are configured to do about it.
     pub after_split_brain: AfterSplitBrain,
     /// How the receiving side keeps epochs apart; the disks' caches are volatile if it flushes.
@@ -268,6 +270,7 @@ impl Plan {
             fault_interval: [0, 3_000, 10_000, 30_000, 100_000][prng.weighted(&[1, 3, 6, 6, 3])],
             ambush: prng.chance(1, 2),
             split_brain: prng.chance(1, 15),
+            crashes_when_split: false,
             after_split_brain: draw_policies(prng),
             write_ordering: [WriteOrdering::Flush, WriteOrdering::Drain, WriteOrdering::None]
                 [prng.weighted(&[12, 1, 1])],
@@ -312,7 +315,28 @@ impl Plan {
             plan.part_volumes(prng);
         }
         plan.draw_growth(prng);
+        if plan.split_brain && prng.chance(2, 3) {
+            plan.split_in_peace(prng);
+        }
         plan
+    }
+
+    /// Data splits when both are in sync, and many a history is torn apart before they are.
+    fn split_in_peace(&mut self, prng: &mut Prng) {
+        self.fault_interval = 100_000;
+        self.begin_quickly();
+        if prng.chance(1, 2) {
+            // After a crash nobody knows how much has changed: what weighs the changes must not decide.
+            self.crashes_when_split = true;
+            self.after_split_brain.no_primary = NoPrimary::DiscardLeastChanges;
+        }
+    }
+
+    /// Both are in sync soon, and clients take their time.
+    fn begin_quickly(&mut self) {
+        self.longest_death = 2_000;
+        self.workload.pause = 3_000;
+        self.resync = ResyncOptions { fixed_bytes_per_s: 4 << 20, plan_ahead_ms: 0, ..ResyncOptions::default() };
     }
 
     /// The metadata shares a cache with the first volume only, and nobody but the activity log flushes the second: the loss

@@ -78,7 +78,11 @@ impl World {
                     self.requests_left = 0;
                     let all = [End::StepDown, End::StepDown, End::Leave, End::Stop, End::Stop, End::Crash];
                     let mut end = || all[self.prng.below(6) as usize];
-                    Act::Ending { ends: [end(), end()], stayed }
+                    let mut ends = [end(), end()];
+                    if self.plan.crashes_when_split {
+                        ends[self.prng.node()] = End::Crash;
+                    }
+                    Act::Ending { ends, stayed }
                 } else {
                     Act::Parted { since, served, stayed }
                 }
