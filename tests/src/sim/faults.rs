@@ -336,7 +336,8 @@ impl Plan {
     fn begin_quickly(&mut self) {
         self.longest_death = 2_000;
         self.workload.pause = 3_000;
-        self.resync = ResyncOptions { fixed_bytes_per_s: 4 << 20, plan_ahead_ms: 0, ..ResyncOptions::default() };
+        self.resync =
+            ResyncOptions { fixed_bytes_per_s: 4 << 20, plan_ahead_ms: 0, ..ResyncOptions::default() };
     }
 
     /// The metadata shares a cache with the first volume only, and nobody but the activity log flushes the second: the loss

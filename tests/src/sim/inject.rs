@@ -36,6 +36,16 @@ impl World {
         }
     }
 
+    /// The node dies within this time, one way or another.
+    pub(super) fn kill_soon(&mut self, node: usize, longest: Micros) {
+        if self.healing.is_none() && !self.split {
+            self.counts.note(Kind::Ambush);
+            let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };
+            let delay = self.prng.below(longest);
+            self.at(delay, Event::Strike { kind, node });
+        }
+    }
+
     /// Makes a fault happen, to `node` if it is one that happens to a node.
     pub(super) fn inject(&mut self, kind: Kind, node: usize) -> Result<(), Violation> {
         if self.split {

@@ -8,7 +8,7 @@ use super::errand::Errand;
 use super::faults::Kind;
 use super::node::Node;
 use super::oracle::Violation;
-use super::world::{Event, World};
+use super::world::World;
 
 /// What a node says of itself, as far as anything follows from it.
 #[derive(Clone, Copy)]
@@ -176,10 +176,8 @@ impl World {
     fn gave_its_copy_up(&mut self, n: usize) -> Result<(), Violation> {
         self.check_repair(n)?;
         self.oracle.invalidated(n);
-        if self.healing.is_none() && self.prng.chance(1, 3) {
-            let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };
-            let delay = self.prng.below(1_500);
-            self.at(delay, Event::Strike { kind, node: n });
+        if self.prng.chance(1, 3) {
+            self.kill_soon(n, 1_500);
         }
         Ok(())
     }

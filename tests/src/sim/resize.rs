@@ -195,14 +195,10 @@ impl World {
 
     /// Metadata that moves lies in two places, or half in each: a good moment to die.
     fn ambush_move(&mut self, n: usize) {
-        if self.healing.is_some() || self.split || self.prng.chance(1, 2) {
-            return;
+        if self.prng.chance(1, 2) {
+            let longest = OPERATIONS_OF_A_MOVE * self.plan.disk_delay.1 * self.plan.disk_factors[n];
+            self.kill_soon(n, longest);
         }
-        self.counts.note(Kind::Ambush);
-        let kind = if self.prng.chance(1, 2) { Kind::ProcessCrash } else { Kind::PowerLoss };
-        let longest = OPERATIONS_OF_A_MOVE * self.plan.disk_delay.1 * self.plan.disk_factors[n];
-        let delay = self.prng.below(longest);
-        self.at(delay, Event::Strike { kind, node: n });
     }
 
     /// The metadata of a disk that is taken into use.
@@ -275,15 +271,21 @@ impl World {
         self.nodes[n].engine.as_ref().is_some_and(|e| e.shown_bytes() != e.size_bytes())
     }
 
-    /// Both nodes show the size that clients know.
+    /// Both nodes show the size that clients know, or one that the next ones will, and hold the same.
     pub(super) fn check_sizes_at_rest(&self) -> Result<(), Violation> {
         let sizes = [0, 1].map(|n| self.nodes[n].engine.as_ref().map(Engine::shown_bytes));
-        if sizes == [Some(self.size_bytes); 2] {
-            return Ok(());
+        let served = (0..2).any(|n| self.role(n) == Some(Role::Primary));
+        let agreed = sizes[0].filter(|bytes| sizes[1] == Some(*bytes));
+        let right = |bytes: &u64| *bytes == self.size_bytes || *bytes > self.size_bytes && !served;
+        let Some(bytes) = agreed.filter(right) else {
+            let text = format!("at rest: clients saw {} bytes, the nodes show {sizes:?}", self.size_bytes);
+            return Err(Violation::new("size", text));
+        };
+        let held = |n: usize| &self.nodes[n].disk.all_tokens()[sectors(ByteRange::new(0, bytes))];
+        if held(0) != held(1) {
+            let text = format!("at rest: the copies differ beyond what clients saw: {}", self.describe());
+            return Err(Violation::new("size", text));
         }
-        Err(Violation::new(
-            "size",
-            format!("at rest: clients saw {} bytes, the nodes show {sizes:?}", self.size_bytes),
-        ))
+        Ok(())
     }
 }
