@@ -18,6 +18,8 @@ use crate::service::{self, Mover, Plans};
 use crate::steps::{self, Scene};
 use crate::switchover;
 use crate::tandem;
+use tandem_control::output::{errln, out, outln};
+use tandem_control::reason;
 
 /// A promotion may have to wait for the peer, for fencing, and for a database to recover.
 const SERVICE_LIMIT: Duration = Duration::from_secs(180);
@@ -67,7 +69,11 @@ fn scene(cli: &Cli, service: &Service) -> Arc<Scene> {
 fn chosen<'a>(config: &'a Config, which: &Which) -> Result<&'a Service, Trouble> {
     config.service(which.service.as_deref()).ok_or_else(|| {
         let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
-        Trouble::new(format!("name one of the services {}", names.join(", ")))
+        let names = names.join(", ");
+        Trouble::new(match &which.service {
+            Some(unknown) => format!("there is no service {unknown}; the configuration has {names}"),
+            None => format!("which service? The configuration has {names}"),
+        })
     })
 }
 
@@ -83,7 +89,7 @@ pub(crate) fn go(cli: &Cli, config: &Config, how: &Move, way: Way) -> Result<u8,
     }
     let mut log = |line: &Line| match cli.json {
         true => print_json(line),
-        false => println!("{line}"),
+        false => outln!("{line}"),
     };
     if way == Way::Promote {
         expect_no_fence(&scene.service.name, &scene.here.standing(&scene.service.name))?;
@@ -145,8 +151,8 @@ pub(crate) fn reload(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Tr
 fn print_changed(cli: &Cli, service: &str, changed: &[String]) {
     match cli.json {
         true => print_json(&serde_json::json!({ "service": service, "changed": changed })),
-        false if changed.is_empty() => println!("{service}: nothing that is exported here has changed"),
-        false => changed.iter().for_each(|change| println!("{service}: {change}")),
+        false if changed.is_empty() => outln!("{service}: nothing that is exported here has changed"),
+        false => changed.iter().for_each(|change| outln!("{service}: {change}")),
     }
 }
 
@@ -156,6 +162,15 @@ fn named<'a>(config: &'a Config, which: &Which) -> Result<Vec<&'a Service>, Trou
         Some(_) => Ok(vec![chosen(config, which)?]),
         None => Ok(config.services.iter().collect()),
     }
+}
+
+/// Clears what the operator names: a service of the configuration, or one that was when it could not be demoted.
+pub(crate) fn clear_named(cli: &Cli, config: &Config, name: &str) -> Result<(), Trouble> {
+    let here = Here::new(&cli.config_file);
+    if here.standing(name) == Standing::default() {
+        chosen(config, &Which { service: Some(name.to_owned()) })?;
+    }
+    clear(&here, name)
 }
 
 /// Says that nothing is left of a service that could not be demoted.
@@ -180,7 +195,7 @@ pub(crate) fn switchover(cli: &Cli, config: &Config, how: &Move) -> Result<u8, T
     }
     if how.dry_run {
         print_plan(cli, &scene(cli, service), Way::Demote);
-        println!("and the same service is promoted on the other node");
+        outln!("and the same service is promoted on the other node");
         return Ok(0);
     }
     let state = switchover::away(service, &Here::new(&cli.config_file))?;
@@ -193,7 +208,7 @@ pub(crate) fn drill(cli: &Cli, config: &Config, how: &Drill) -> Result<u8, Troub
     let findings = drill::drill(service, &Here::new(&cli.config_file), how, &mut drill::ask)?;
     match cli.json {
         true => print_json(&findings),
-        false => print!("{}", findings.text()),
+        false => out!("{}", findings.text()),
     }
     Ok(if findings.are_good() { 0 } else { FAILURE_CODE })
 }
@@ -212,8 +227,8 @@ fn conclude_view(cli: &Cli, way: Way, view: &ServiceView) -> u8 {
     let why = view.must_fence.as_ref().or(view.trouble.as_ref()).map_or("see its log", String::as_str);
     match (cli.json, done) {
         (true, _) => print_json(view),
-        (false, true) => println!("{way} {}: done by the service", view.name),
-        (false, false) => eprintln!("{way} {}: FAILED: {why}", view.name),
+        (false, true) => outln!("{way} {}: done by the service", view.name),
+        (false, false) => errln!("{way} {}: FAILED: {why}", view.name),
     }
     match (done, &view.must_fence) {
         (_, Some(_)) => MUST_FENCE_CODE,
@@ -230,7 +245,8 @@ pub(crate) fn serve(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
     let _served = service::serve(config, here.tandem.clone(), &run, mover).map_err(trouble("serve"))?;
     // Only systemd listens, if anybody.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    println!("nfs-failover serves {} services", config.services.len());
+    let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    outln!("nfs-failover keeps {}", names.join(", "));
     loop {
         std::thread::park();
     }
@@ -244,15 +260,15 @@ fn conclude(cli: &Cli, report: &Report) -> u8 {
             print_json(&serde_json::json!({ "plan": plan, "service": service, "ending": ending, "why": why,
             "took-ms": took_ms }))
         }
-        (false, Ending::Done) => println!("{plan} {service}: done in {took_ms} ms"),
+        (false, Ending::Done) => outln!("{plan} {service}: done in {took_ms} ms"),
         (false, Ending::MustFence) => {
-            eprintln!("{plan} {service}: {why}");
-            eprintln!("This node MUST BE FENCED: it cannot give the service up.");
+            errln!("{plan} {service}: {why}");
+            errln!("This node MUST BE FENCED: it cannot give the service up.");
         }
-        (false, Ending::Failed | Ending::Cancelled) => eprintln!("{plan} {service}: FAILED: {why}"),
+        (false, Ending::Failed | Ending::Cancelled) => errln!("{plan} {service}: FAILED: {why}"),
         (false, Ending::Halfway) => {
             let advice = format!("something of it is left here: nfs-failover demote {service}");
-            eprintln!("{plan} {service}: FAILED: {why}; {advice}");
+            errln!("{plan} {service}: FAILED: {why}; {advice}");
         }
     }
     match ending {
@@ -265,6 +281,8 @@ fn conclude(cli: &Cli, report: &Report) -> u8 {
 /// Shows what the services are on this node.
 pub(crate) fn status(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Trouble> {
     let here = Here::new(&cli.config_file);
+    // Who may not look is not told that all is quiet.
+    here.look().map_err(|error| Trouble::new(reason(&error)))?;
     // One that does not run, or does not answer, is in no trouble that it would know of.
     let views = here.folder().ok().and_then(|run| service::views(&run).ok().flatten()).unwrap_or_default();
     for service in named(config, which)? {
@@ -272,7 +290,7 @@ pub(crate) fn status(cli: &Cli, config: &Config, which: &Which) -> Result<u8, Tr
         let shown = shown(&here, service, view.and_then(|view| view.trouble.clone()));
         match cli.json {
             true => print_json(&shown),
-            false => print!("{}", shown.text()),
+            false => out!("{}", shown.text()),
         }
     }
     Ok(0)
@@ -297,15 +315,19 @@ struct Shown<'a> {
 }
 
 fn shown<'a>(here: &Here, service: &'a Service, trouble: Option<String>) -> Shown<'a> {
-    let engine = tandem::find_status(here, &service.resource).ok().flatten().map(|status| status.engine);
+    let (engine, unknown) = match tandem::find_status(here, &service.resource) {
+        Ok(status) => (status.map(|status| status.engine), None),
+        Err(trouble) => (None, Some(trouble.message)),
+    };
+    let otherwise = if unknown.is_some() { "unknown" } else { "not up" };
     let interrupted = FileJournal::unfinished(&here.file(&service.name, "journal")).ok().flatten();
     let standing = here.standing(&service.name);
     let broken = (standing.state == State::Primary).then(|| service::broken(service, here)).flatten();
-    let word = |known: Option<String>| known.unwrap_or_else(|| "not up".into());
+    let word = |known: Option<String>| known.unwrap_or_else(|| otherwise.into());
     Shown {
         service: &service.name,
         standing,
-        trouble,
+        trouble: trouble.or(unknown),
         resource: &service.resource,
         role: word(engine.as_ref().map(|engine| engine.role.to_string())),
         disk: word(engine.as_ref().map(|engine| engine.disk.to_string())),
@@ -322,7 +344,8 @@ fn shown<'a>(here: &Here, service: &'a Service, trouble: Option<String>) -> Show
 impl Shown<'_> {
     fn text(&self) -> String {
         let Shown { service, standing, trouble, resource, role, disk, peers, broken, interrupted } = self;
-        let mut text = format!("{service}: {}\n  {resource} {role} {disk}\n", standing.state.as_str());
+        let what = if role == disk { role.clone() } else { format!("{role} {disk}") };
+        let mut text = format!("{service}: {}\n  {resource} {what}\n", standing.state.as_str());
         peers.iter().for_each(|peer| text.push_str(&format!("  peer {peer}\n")));
         let mut whys: Vec<&String> = standing.why.iter().chain(broken).chain(trouble).collect();
         whys.dedup();
@@ -336,7 +359,7 @@ impl Shown<'_> {
 
 /// Says what is dangerous about the configuration, where it differs from the other node's, and what a move would fail for.
 pub(crate) fn check(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
-    config.warnings.iter().for_each(|warning| eprintln!("{warning}\n"));
+    config.warnings.iter().for_each(|warning| errln!("{warning}\n"));
     let here = Here::new(&cli.config_file);
     let mut code = 0;
     for service in &config.services {
@@ -350,9 +373,9 @@ pub(crate) fn check(cli: &Cli, config: &Config) -> Result<u8, Trouble> {
             continue;
         }
         if complaints.is_empty() {
-            println!("{}: can be moved here", service.name);
+            outln!("{}: can be moved here", service.name);
         }
-        complaints.iter().chain(&warnings).for_each(|complaint| eprintln!("{}: {complaint}", service.name));
+        complaints.iter().chain(&warnings).for_each(|complaint| errln!("{}: {complaint}", service.name));
     }
     Ok(code)
 }
@@ -371,15 +394,15 @@ fn print_plan(cli: &Cli, scene: &Arc<Scene>, way: Way) {
         match cli.json {
             true => print_json(&serde_json::json!({ "plan": way, "step": name, "intention": intention,
                 "limit-s": limit_s, "optional": step.optional() })),
-            false => println!("{way} {number:>2} {name:<10} {intention} (at most {limit_s} s)"),
+            false => outln!("{way} {number:>2} {name:<10} {intention} (at most {limit_s} s)"),
         }
     }
 }
 
 fn print_json(value: &impl Serialize) {
     match serde_json::to_string(value) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("{error}"),
+        Ok(text) => outln!("{text}"),
+        Err(error) => errln!("{error}"),
     }
 }
 

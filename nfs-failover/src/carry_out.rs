@@ -12,6 +12,7 @@ use crate::last_resort::LastResort;
 use crate::plan::{Cancel, Ending, FileJournal, Line, Plan, Report, Trouble, run, trouble};
 use crate::service::Wish;
 use crate::steps::{self, Scene};
+use tandem_control::output::errln;
 
 /// Somebody else's plan takes no longer, unless it hangs.
 const LOCK_LIMIT: Duration = Duration::from_secs(90);
@@ -142,13 +143,13 @@ pub(crate) fn refused(scene: &Arc<Scene>, way: Way, why: &Trouble) {
 fn note(scene: &Scene, state: State, why: Option<String>) {
     let name = &scene.service.name;
     if let Err(error) = scene.here.set_standing(name, state, why) {
-        eprintln!("{name}: noting that it is {}: {error}", state.as_str());
+        errln!("{name}: noting that it is {}: {error}", state.as_str());
     }
 }
 
 fn consider_last_resort(scene: &Scene, report: &Report) {
     if let Err(trouble) = LastResort::default().consider(scene.service.on_stuck, report) {
-        eprintln!("{trouble}");
+        errln!("{trouble}");
     }
 }
 

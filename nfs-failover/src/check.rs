@@ -15,6 +15,7 @@ use crate::config::{Decider, Server, Service};
 use crate::here::{Here, State};
 use crate::net::link::Link;
 use crate::peer::{Ask, Checked, Peer, PeerState, Settings, differences, settings};
+use crate::service;
 use crate::system::program::find;
 use crate::tandem;
 
@@ -48,7 +49,8 @@ pub(crate) fn complaints(service: &Service, here: &Here) -> Vec<String> {
 /// What is not wrong, and dangerous all the same.
 pub(crate) fn warnings(service: &Service, here: &Here) -> Vec<String> {
     let status = tandem::find_status(here, &service.resource).ok().flatten();
-    status.and_then(|status| not_fenced(service, &status.spec)).into_iter().collect()
+    let missing = service::missing_decider(service).map(|missing| format!("warning: {missing}"));
+    missing.into_iter().chain(status.and_then(|status| not_fenced(service, &status.spec))).collect()
 }
 
 /// A node that is elected because it hears nobody is not told from the only one that is left.

@@ -11,13 +11,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::alarm;
 
 use tandem_control::RuntimeDir;
+use tandem_control::output::{errln, outln};
 
 use crate::by_hand::{self, Leave, Move, Which};
 use crate::carry_out::Way;
 use crate::config::{Config, DEFAULT_PATH, Service};
 use crate::drill::Drill;
 use crate::fence::{self, FenceArgs, UnfenceArgs, WitnessArgs};
-use crate::here::Here;
 use crate::man;
 use crate::service::{self, Fifo, Ring, Wish};
 
@@ -123,7 +123,7 @@ fn wish_by(config_file: &Path, wish: Wish, target: &str) -> u8 {
 
 fn load(config_file: &Path) -> Result<Config, u8> {
     Config::load(config_file).map_err(|error| {
-        eprintln!("{error}");
+        errln!("{error}");
         CONFIG_CODE
     })
 }
@@ -155,7 +155,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Keep(which) => reported_code(by_hand::keep(&cli, &config, which)),
         Command::Serve => reported_code(by_hand::serve(&cli, &config)),
         Command::KeepalivedFifo { path } => reported(read_fifo(path, config)),
-        Command::Clear { service } => reported(by_hand::clear(&Here::new(&cli.config_file), service)),
+        Command::Clear { service } => reported(by_hand::clear_named(&cli, &config, service)),
         Command::FencePeer(_) | Command::UnfencePeer(_) | Command::Witness(_) => 0,
         Command::Man { .. } | Command::Wish { .. } => 0,
     }
@@ -195,7 +195,7 @@ fn leave_wish(config: &Config, wish: Wish, target: &str) -> u8 {
     match service::leave_wish(&run_folder(), &service.name, wish) {
         Ok(Ring::Heard) => 0,
         Ok(Ring::Away) => {
-            eprintln!(
+            errln!(
                 "nfs-failover does not run: {} goes {wish} once 'nfs-failover serve' is started",
                 service.name
             );
@@ -211,7 +211,7 @@ fn reported(result: Result<(), impl Display>) -> u8 {
 
 pub(crate) fn reported_code(result: Result<u8, impl Display>) -> u8 {
     result.unwrap_or_else(|error| {
-        eprintln!("nfs-failover: {error}");
+        errln!("nfs-failover: {error}");
         1
     })
 }
@@ -219,13 +219,13 @@ pub(crate) fn reported_code(result: Result<u8, impl Display>) -> u8 {
 fn witness(args: &WitnessArgs) -> u8 {
     match fence::serve_witness(args) {
         Ok(address) => {
-            println!("witness on {address}");
+            outln!("witness on {address}");
             loop {
                 thread::park();
             }
         }
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             1
         }
     }

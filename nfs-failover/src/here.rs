@@ -1,7 +1,7 @@
 //! This node: where its files lie, and what becomes of a service on it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -94,6 +94,15 @@ impl Here {
 
     fn path(&self, name: &str) -> PathBuf {
         self.tandem.path().join("nfs-failover").join(name)
+    }
+
+    /// Whether what becomes of services can be read.
+    pub fn look(&self) -> io::Result<()> {
+        match fs::read_dir(self.path("")) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),
+            // Nothing has become of any yet.
+            _ => Ok(()),
+        }
     }
 
     /// What the service is on this node.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::OnStuck;
 use crate::plan::{Ending, Report, Trouble, trouble};
+use tandem_control::output::errln;
 
 /// Reboots without writing anything back: what was acknowledged is on the disk, and the peer has it.
 const REBOOT: &str = "b";
@@ -38,7 +39,7 @@ impl LastResort {
             "nfs-failover: REBOOTING THIS NODE AT ONCE (on-stuck reboot): {} of {} cannot give the volume up: {why}",
             report.plan, report.service
         );
-        eprintln!("{last_words}");
+        errln!("{last_words}");
         // A node that cannot even say so is rebooted all the same.
         let _ = append(&self.log, &format!("<0>{last_words}\n"));
         append(&self.trigger, REBOOT).map_err(trouble("this node cannot reboot itself, fence it"))?;

@@ -10,6 +10,9 @@
 //! plans), [`health`] (what others may ask), [`peer`] (what the two nodes' services say to each other), [`fence`] (whether
 //! this node may go on alone).
 
+// A log or a terminal that is gone must not end a plan in its middle, as `println!` does.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod by_hand;
 pub mod carry_out;
 mod channel;

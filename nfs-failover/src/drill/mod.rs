@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use tandem_control::ResourceStatus;
 use tandem_core::handler::Handler;
-use tandem_core::state::{ConnectionState, DiskState};
+use tandem_core::state::{ConnectionState, DiskState, Role};
 
 use crate::by_hand::Which;
 use crate::check::complaints;
@@ -74,8 +74,9 @@ pub(crate) fn drill(
     how: &Drill,
     ask: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Findings, Trouble> {
-    expect_rehearsable(service, here)?;
-    if !how.yes && !ask(&intention(service, &tandem::status(here, &service.resource)?, &how.parts)) {
+    let status = tandem::status(here, &service.resource)?;
+    expect_rehearsable(service, here, &how.parts, &status)?;
+    if !how.yes && !ask(&intention(service, &status, &how.parts)) {
         return Err(Trouble::new("nothing was done"));
     }
     let client = Client::start(service)?;
@@ -90,7 +91,12 @@ pub(crate) fn drill(
 }
 
 /// Whether what is rehearsed can be expected to work.
-fn expect_rehearsable(service: &Service, here: &Here) -> Result<(), Trouble> {
+fn expect_rehearsable(
+    service: &Service,
+    here: &Here,
+    parts: &[Part],
+    status: &ResourceStatus,
+) -> Result<(), Trouble> {
     let refuse = |why: String| Err(Trouble::new(format!("not now: {why}")));
     if !service.is_nfs() {
         return refuse("a client's view is measured by NFS, and this service has no NFS server".into());
@@ -101,10 +107,22 @@ fn expect_rehearsable(service: &Service, here: &Here) -> Result<(), Trouble> {
     if let Some(complaint) = complaints(service, here).into_iter().next() {
         return refuse(format!("{complaint} (nfs-failover check says all that is wrong)"));
     }
+    if !is_served(status) {
+        return refuse(format!("nobody serves: nfs-failover promote {}", service.name));
+    }
+    // Who has lost its server is replaced by whom the decider elects.
+    let missing = service::missing_decider(service).filter(|_| parts.contains(&Part::Kill));
+    if let Some(missing) = missing {
+        return refuse(missing);
+    }
     match is_whole(service, here) {
         true => Ok(()),
         false => refuse(format!("both disks must be UpToDate: tandemadm status {}", service.resource)),
     }
+}
+
+fn is_served(ResourceStatus { engine, .. }: &ResourceStatus) -> bool {
+    engine.role == Role::Primary || engine.peers.iter().any(|peer| peer.role == Role::Primary)
 }
 
 fn is_whole(service: &Service, here: &Here) -> bool {
@@ -351,8 +369,10 @@ fn left(service: &Service, here: &Here) -> Vec<String> {
 
 /// Asks on the terminal; whoever does not say yes says no.
 pub(crate) fn ask(question: &str) -> bool {
-    eprint!("{question}\nGo on? [yes/no] ");
-    let _ = io::stderr().flush();
+    // Who cannot be asked has not agreed.
+    if write!(io::stderr(), "{question}\nGo on? [yes/no] ").is_err() {
+        return false;
+    }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }

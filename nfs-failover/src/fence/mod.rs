@@ -25,6 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::config::Secret;
 use crate::here::make_folder;
 use crate::service;
+use tandem_control::output::{errln, outln};
 
 pub(crate) use met::mark_met;
 pub use witness::{WitnessArgs, serve_witness};
@@ -180,12 +181,12 @@ pub fn fence_peer(args: &FenceArgs, run: PathBuf) -> u8 {
     let context = match Context::from_env(run) {
         Ok(context) => context,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             return BROKEN_CODE;
         }
     };
     if !context.is_up_to_date() && args.delay > 0 {
-        println!("this node's data may be old: waiting {} s for the peer to act first", args.delay);
+        outln!("this node's data may be old: waiting {} s for the peer to act first", args.delay);
         thread::sleep(Duration::from_secs(args.delay));
     }
     let ways = args.via.iter().map(|via| (*via, try_one(*via, args, &context)));
@@ -204,7 +205,7 @@ pub fn fence_peer(args: &FenceArgs, run: PathBuf) -> u8 {
 fn withdraw(context: &Context) {
     let reason = format!("{} was lost and {} goes on without this node", context.resource, context.peer);
     if let Err(error) = service::lost(&context.run, &context.resource, &reason) {
-        eprintln!("{error}");
+        errln!("{error}");
     }
 }
 
@@ -220,7 +221,7 @@ pub fn unfence_peer(args: &UnfenceArgs, run: PathBuf) -> u8 {
     match Context::from_env(run).and_then(released) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             BROKEN_CODE
         }
     }
@@ -243,12 +244,12 @@ fn decide(ways: impl Iterator<Item = (Via, Result<Verdict, Broken>)>) -> Result<
     let mut last = Err(Broken("no way of fencing is configured".into()));
     for (via, result) in ways {
         match &result {
-            Ok(Verdict::Unreachable) => println!("{via:?}: the peer cannot be reached"),
+            Ok(Verdict::Unreachable) => outln!("{via:?}: the peer cannot be reached"),
             Ok(verdict) => {
-                println!("{via:?}: {verdict:?}");
+                outln!("{via:?}: {verdict:?}");
                 return result;
             }
-            Err(error) => eprintln!("{via:?}: {error}"),
+            Err(error) => errln!("{via:?}: {error}"),
         }
         last = result;
     }

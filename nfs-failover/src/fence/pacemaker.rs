@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::met::must_have_met;
 use super::{Broken, Context, Verdict};
 use crate::system::pacemaker::{self, ANSWER_LIMIT, attribute};
+use tandem_control::output::outln;
 
 /// Noticing, electing who coordinates, and fencing with its delay; less than tandemd gives a handler.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -81,7 +82,7 @@ fn attempt(cluster: &impl Cluster, me: &str) -> Result<Option<Verdict>, Broken> 
     }
     let holder = cluster.claim()?;
     if holder != me {
-        println!("{holder} has claimed the resource and goes on alone");
+        outln!("{holder} has claimed the resource and goes on alone");
         return Ok(Some(Verdict::PeerServes));
     }
     // What it says now, it says knowing of the claim.

@@ -16,6 +16,7 @@ use super::{Broken, Context, Verdict, read_secret};
 use crate::channel::Channel;
 use crate::config::Secret;
 use crate::sockets;
+use tandem_control::output::{errln, outln};
 
 /// What the channel is for.
 const PURPOSE: &str = "witness";
@@ -79,8 +80,8 @@ pub fn serve_witness(args: &WitnessArgs) -> Result<SocketAddr, String> {
             let peer = stream.peer_addr().map_or_else(|_| "somebody".into(), |a| a.to_string());
             let served = Channel::accept(stream, &secret, PURPOSE, LIMIT).and_then(|c| serve_one(c, &claims));
             match served {
-                Ok((request, answer)) => println!("{peer}: {request:?}: {answer:?}"),
-                Err(error) => eprintln!("{peer}: {error}"),
+                Ok((request, answer)) => outln!("{peer}: {request:?}: {answer:?}"),
+                Err(error) => errln!("{peer}: {error}"),
             }
         })?;
         Ok(address)
@@ -104,7 +105,7 @@ impl ClientArgs {
         match self.ask(Action::Claim, context)? {
             Answer::Granted => Ok(Verdict::Fenced),
             Answer::Held(holder) => {
-                println!("{holder} has claimed {} and goes on alone", context.resource);
+                outln!("{holder} has claimed {} and goes on alone", context.resource);
                 Ok(Verdict::PeerServes)
             }
         }

@@ -17,6 +17,7 @@ use crate::health::{Phase, Replica, ServiceView};
 use crate::service::is_own;
 use crate::sockets;
 pub(crate) use settings::{Settings, differences, settings};
+use tandem_control::output::errln;
 
 /// The peer is one; it may ask several things in a row.
 const MAX_CONNECTIONS: usize = 16;
@@ -113,7 +114,7 @@ pub(crate) fn listen(
             .and_then(|channel| converse(channel, &answer));
         match result.map_err(|e| (e.kind(), e)) {
             Ok(()) | Err((io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset, _)) => {}
-            Err((_, error)) => eprintln!("a conversation with {}: {error}", shown(from)),
+            Err((_, error)) => errln!("a conversation with {}: {error}", shown(from)),
         }
     })
 }

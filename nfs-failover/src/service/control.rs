@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tandem_control::reason;
 use thiserror::Error;
 
 use super::Wish;
@@ -84,10 +85,10 @@ pub enum Ring {
 #[derive(Debug, Error)]
 pub enum WishError {
     /// The folder is not to be used.
-    #[error("the wish could not be left in {0}: {1}")]
+    #[error("the wish could not be left in {0}: {why}", why = reason(.1))]
     Mailbox(PathBuf, io::Error),
     /// The conversation broke.
-    #[error("talking to nfs-failover on {0}: {1}")]
+    #[error("talking to nfs-failover on {0}: {why}", why = reason(.1))]
     Io(PathBuf, io::Error),
     /// It does not want to.
     #[error("{0}")]

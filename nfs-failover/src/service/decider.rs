@@ -9,6 +9,7 @@ use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tandem_control::output::errln;
 
 use super::Word;
 use crate::config::{Decider, Service};
@@ -37,7 +38,7 @@ impl Telling {
         Telling {
             service: service.name.clone(),
             decider: service.decider,
-            addresses: service.vips.iter().map(|vip| vip.address.to_string()).collect(),
+            addresses: addresses(service),
             track_file: run.join(format!("{}.track", service.name)),
             lives: Arc::default(),
         }
@@ -52,7 +53,8 @@ impl Telling {
     pub(crate) fn tell(&self, word: &Word, was_up: bool) -> io::Result<()> {
         match (self.decider, word) {
             (Decider::Ucarp, Word::Unfit(_)) => {
-                for pid in processes("ucarp", &self.addresses)? {
+                let ucarps = processes("ucarp")?.into_iter().filter(|one| is_ours(one, &self.addresses));
+                for Process { pid, .. } in ucarps.filter(|one| catches(&one.status(), STEP_BACK)) {
                     // It steps back, runs its down script, and listens for 3 s before it competes again.
                     let _ = kill(pid, STEP_BACK);
                 }
@@ -67,7 +69,7 @@ impl Telling {
                 // Nothing waits for the cluster, least of all the demotion.
                 thread::spawn(move || {
                     if let Err(error) = report(|| Instance::of(&service), still_lives, Instance::has_failed) {
-                        eprintln!("{service}: the cluster finds out by its monitor: {error}");
+                        errln!("{service}: the cluster finds out by its monitor: {error}");
                     }
                 });
                 Ok(())
@@ -94,22 +96,59 @@ fn report<I>(
     if still_lives() { fail(instance) } else { Ok(()) }
 }
 
-/// Processes of this name that have one of these addresses on their command line, live in this network, and may be told.
-fn processes(name: &str, addresses: &[String]) -> io::Result<Vec<Pid>> {
+/// What is amiss if the one who is to elect a service does not run on this node.
+pub(crate) fn missing(service: &Service) -> Option<String> {
+    let addresses = addresses(service);
+    let (name, hint) = match service.decider {
+        Decider::None => return None,
+        Decider::Ucarp => ("ucarp", "systemctl enable --now ucarp@NAME"),
+        Decider::Keepalived => ("keepalived", "systemctl enable --now keepalived"),
+        Decider::Pacemaker => ("pacemakerd", "systemctl enable --now pacemaker"),
+    };
+    let is_there = |found: &[Process]| {
+        found.iter().any(|one| service.decider != Decider::Ucarp || is_ours(one, &addresses))
+    };
+    match processes(name) {
+        Ok(found) if !is_there(&found) => Some(format!(
+            "no {name} for {} runs here, which `decider` says elects it: {hint}, or `decider none;` on both nodes",
+            addresses.join(" and ")
+        )),
+        _ => None,
+    }
+}
+
+fn addresses(service: &Service) -> Vec<String> {
+    service.vips.iter().map(|vip| vip.address.to_string()).collect()
+}
+
+/// A process of a decider.
+#[derive(Debug, PartialEq)]
+struct Process {
+    pid: Pid,
+    folder: PathBuf,
+}
+
+impl Process {
+    fn status(&self) -> String {
+        fs::read_to_string(self.folder.join("status")).unwrap_or_default()
+    }
+}
+
+/// Whether a process has one of these addresses on its command line.
+fn is_ours(process: &Process, addresses: &[String]) -> bool {
+    names_one(&fs::read(process.folder.join("cmdline")).unwrap_or_default(), addresses)
+}
+
+/// Processes of this name that live in this network.
+fn processes(name: &str) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     let network = fs::read_link("/proc/thread-self/ns/net")?;
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let is_near = || fs::read_link(entry.path().join("ns/net")).is_ok_and(|other| other == network);
-        let status = || fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        if comm.trim_end() == name
-            && names_one(&line, addresses)
-            && is_near()
-            && catches(&status(), STEP_BACK)
-        {
-            found.push(Pid::from_raw(pid));
+        if comm.trim_end() == name && is_near() {
+            found.push(Process { pid: Pid::from_raw(pid), folder: entry.path() });
         }
     }
     Ok(found)
@@ -171,7 +210,18 @@ mod tests {
         ] {
             assert_eq!(names_one(line, &addresses), is_ours, "{}", String::from_utf8_lossy(line));
         }
-        assert_eq!(processes("no-such-program", &addresses).unwrap(), []);
+        assert_eq!(processes("no-such-program").unwrap(), []);
+    }
+
+    #[test]
+    fn a_decider_that_does_not_run_is_missed() {
+        let text = "service nfs { resource r0; mount /srv/nfs { fstype ext4; } server none; state /srv/nfs/.state; \
+                    vip 203.0.113.7/24 dev eth0; }";
+        let mut service =
+            crate::config::Config::parse("nfs.conf".as_ref(), text).unwrap().services[0].clone();
+        assert_eq!(missing(&service), None, "nobody was to elect it");
+        service.decider = Decider::Ucarp;
+        assert!(missing(&service).unwrap().starts_with("no ucarp for 203.0.113.7 runs here"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::carry_out::Way;
 use crate::health::{Phase, ServiceView};
 use crate::peer::Checked;
 use crate::plan::{Cancel, Trouble};
+use tandem_control::output::outln;
 
 /// How a service is moved, and how it is looked at. Each may take its time.
 pub trait Mover: Send + Sync + 'static {
@@ -264,7 +265,7 @@ impl Keeper {
     }
 
     fn log(&self, text: &str) {
-        println!("{}: {text}", self.handle.view().name);
+        outln!("{}: {text}", self.handle.view().name);
     }
 
     fn now_ms(&self) -> u64 {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use control::note_by_hand;
 pub use control::{Ring, WishError, change, clear, leave_wish, lost, reload, views};
+pub(crate) use decider::missing as missing_decider;
 pub use keepalived::Fifo;
 pub use keeper::Mover;
 pub use machine::Found;

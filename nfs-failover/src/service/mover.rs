@@ -12,6 +12,7 @@ use crate::peer::{Ask, Checked, Peer, settings};
 use crate::plan::{Cancel, Ending, FileJournal, Trouble, Turn, trouble};
 use crate::steps::{self, Scene};
 use crate::tandem;
+use tandem_control::output::{errln, outln};
 
 /// The peer is asked, and may think about it.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
@@ -100,7 +101,7 @@ impl Mover for Plans {
     fn run(&self, which: Way, cancel: &Cancel) -> Outcome {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let scene = self.scene();
-        let report = match carry_out(&scene, which, cancel, &mut |line| println!("{line}")) {
+        let report = match carry_out(&scene, which, cancel, &mut |line| outln!("{line}")) {
             Ok(report) => report,
             Err(trouble) => {
                 refused(&scene, which, &trouble);
@@ -128,7 +129,7 @@ impl Mover for Plans {
         // Whoever moves the service at this moment has it ready anyway.
         let Ok(_lock) = here.lock(&service.name, Duration::ZERO) else { return };
         if let Err(trouble) = steps::prepare(&self.scene()) {
-            eprintln!("{}: a promotion will try again: {trouble}", service.name);
+            errln!("{}: a promotion will try again: {trouble}", service.name);
         }
     }
 
@@ -148,11 +149,11 @@ impl Mover for Plans {
         let name = &scene.service.name;
         match steps::tend_server(&scene) {
             Ok(changed) => {
-                changed.iter().for_each(|change| println!("{name}: {change}"));
+                changed.iter().for_each(|change| outln!("{name}: {change}"));
                 true
             }
             Err(trouble) => {
-                eprintln!("{name}: what is configured is not exported any more: {trouble}");
+                errln!("{name}: what is configured is not exported any more: {trouble}");
                 false
             }
         }
@@ -181,8 +182,8 @@ impl Mover for Plans {
         let Ok(_lock) = here.lock(&service.name, Duration::ZERO) else { return };
         match steps::yield_role(&self.scene()) {
             None => {}
-            Some(Ok(said)) => println!("{}: the other node was elected; {said}", service.name),
-            Some(Err(trouble)) => eprintln!("{}: {trouble}", service.name),
+            Some(Ok(said)) => outln!("{}: the other node was elected; {said}", service.name),
+            Some(Err(trouble)) => errln!("{}: {trouble}", service.name),
         }
     }
 
@@ -208,7 +209,7 @@ impl Mover for Plans {
     fn kill_server(&self) {
         let Scene { here, service, .. } = &*self.scene();
         if let Err(trouble) = steps::kill_server(service, here) {
-            eprintln!("{}: the server cannot be killed: {trouble}", service.name);
+            errln!("{}: the server cannot be killed: {trouble}", service.name);
         }
     }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use tandem_control::output::{errln, outln};
 use tandem_control::{ResourceStatus, RuntimeDir, ask};
 use tandem_core::state::{ConnectionState, DiskState};
 use thiserror::Error;
@@ -272,7 +273,7 @@ impl World {
             }
             peer::Ask::KillServer => {
                 if kept.handle.view().phase == Phase::Up {
-                    println!("{}: a drill on the other node kills the server", kept.service.name);
+                    outln!("{}: a drill on the other node kills the server", kept.service.name);
                     kept.mover.kill_server();
                 }
             }
@@ -317,7 +318,7 @@ impl World {
         };
         for peer in engine.peers.iter().filter(met).filter(|_| engine.disk == DiskState::UpToDate) {
             if let Err(error) = fence::mark_met(&self.run, &engine.resource, &peer.name) {
-                eprintln!("noting that {} has been met: {error}", peer.name);
+                errln!("noting that {} has been met: {error}", peer.name);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tandem_control::output::errln;
 use tandem_core::state::Role;
 
 use super::{Scene, address, clients, server};
@@ -108,7 +109,7 @@ pub fn keep(scene: &Scene) -> Result<(), Trouble> {
         // The interface may be down for a while, or the volume full.
         let trouble = kept.tend(scene).err().map(|trouble| trouble.message);
         if let Some(text) = trouble.as_ref().filter(|_| said != trouble) {
-            eprintln!("{text}");
+            errln!("{text}");
         }
         said = trouble;
     }

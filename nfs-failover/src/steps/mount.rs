@@ -10,6 +10,7 @@ use crate::plan::{Step, Trouble, Turn, trouble};
 use crate::system::mounts::Mounted;
 use crate::system::program::{find, program};
 use crate::system::{filesystem, mounts};
+use tandem_control::output::errln;
 
 /// A journal may have to be replayed.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -198,7 +199,7 @@ fn keep_uuid(scene: &Scene, uuid: Option<&str>) {
     let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
     if let Err(error) = folder.and_then(|()| filesystem::put(&path, format!("{uuid}\n").as_bytes())) {
         // Who serves does not fail for it.
-        eprintln!("noting which filesystem is served: {}: {error}", path.display());
+        errln!("noting which filesystem is served: {}: {error}", path.display());
     }
 }
 

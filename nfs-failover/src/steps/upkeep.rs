@@ -10,6 +10,7 @@ use super::{Scene, address, keep};
 use crate::here::State;
 use crate::plan::{Cancel, SMALL_LIMIT, Step, Trouble, Turn};
 use crate::system::mounts;
+use tandem_control::output::outln;
 
 /// Puts back what can be put back of a service that is up; what cannot is the trouble.
 pub fn tend(scene: &Arc<Scene>) -> Result<(), Trouble> {
@@ -27,7 +28,7 @@ pub fn tend(scene: &Arc<Scene>) -> Result<(), Trouble> {
     }
     let keeper = Keep(Arc::clone(scene));
     if keeper.check()?.is_none() {
-        println!("{}: saving the list of clients again: {}", scene.service.name, keeper.act(&turn())?);
+        outln!("{}: saving the list of clients again: {}", scene.service.name, keeper.act(&turn())?);
     }
     Ok(())
 }
@@ -51,7 +52,7 @@ fn put_back(scene: &Arc<Scene>) -> Result<(), Trouble> {
     let turn = turn();
     address::Ask(Arc::clone(scene)).act(&turn).map_err(lost)?;
     let said = address::Add(Arc::clone(scene)).act(&turn).map_err(lost)?;
-    println!("{}: an address was taken away here, and is put back: {said}", scene.service.name);
+    outln!("{}: an address was taken away here, and is put back: {said}", scene.service.name);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 pub mod clock;
 mod difference;
 mod last_seen;
+pub mod output;
 mod paths;
 mod promotion;
 pub mod utc;
@@ -400,7 +401,7 @@ pub enum ClientError {
     #[error("tandemd is not running (no answer on {0}); start it with 'tandemadm up'")]
     NotRunning(PathBuf),
     /// The conversation broke.
-    #[error("talking to tandemd on {path}: {source}")]
+    #[error("talking to tandemd on {path}: {}", reason(source))]
     Io {
         /// The control socket.
         path: PathBuf,
@@ -418,6 +419,14 @@ pub enum ClientError {
         "tandemd's reply on {0} was not understood: {1}; tandemadm and tandemd must be of the same release"
     )]
     Reply(PathBuf, String),
+}
+
+/// What the system said, and what to do where that is the same whatever was tried.
+pub fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!("{error}; run it as root"),
+        _ => error.to_string(),
+    }
 }
 
 /// Asks the daemon one thing. `timeout` bounds the wait for its reply.

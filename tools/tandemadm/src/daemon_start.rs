@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use tandem_control::{ClientError, Request, RuntimeDir, ask};
+use tandem_control::{ClientError, Request, RuntimeDir, ask, reason};
 use thiserror::Error;
 
 use crate::output::outln;
@@ -23,7 +23,7 @@ const LOG_LINES: usize = 10;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The system would not let us.
-    #[error("cannot start tandemd: {what}: {source}")]
+    #[error("cannot start tandemd: {what}: {}", reason(source))]
     System {
         /// What was tried.
         what: String,

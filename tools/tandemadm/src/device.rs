@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use tandem_control::{LastSeen, ResourceSpec, RuntimeDir};
+use tandem_control::{LastSeen, ResourceSpec, RuntimeDir, reason};
 use tandem_core::io::DiskError;
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{
@@ -24,7 +24,7 @@ use crate::session::Session;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The system call failed.
-    #[error("open({path}) failed: {source}")]
+    #[error("open({path}) failed: {}", reason(source))]
     Io {
         /// What was to be opened.
         path: PathBuf,

@@ -28,7 +28,6 @@ mod local_time;
 pub mod man;
 pub mod md_text;
 pub mod nbd;
-mod output;
 pub mod plan;
 pub mod progress;
 mod quorum;
@@ -46,3 +45,5 @@ pub mod top;
 mod view;
 mod watch;
 mod wrapped;
+
+use tandem_control::output;

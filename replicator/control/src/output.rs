@@ -12,42 +12,45 @@ const INCOMPLETE_CODE: u8 = 1;
 static INCOMPLETE: OnceLock<Error> = OnceLock::new();
 
 /// Prints to stdout.
+#[macro_export]
 macro_rules! out {
     ($($text:tt)*) => { $crate::output::stdout(format_args!($($text)*)) };
 }
 
 /// Prints a line to stdout.
+#[macro_export]
 macro_rules! outln {
     ($($text:tt)*) => { $crate::output::stdout(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 /// Prints a line to stderr.
+#[macro_export]
 macro_rules! errln {
     ($($text:tt)*) => { $crate::output::stderr(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-pub(crate) use {errln, out, outln};
+pub use crate::{errln, out, outln};
 
 /// Writes at once: what a script waits for must not stay in a buffer.
-pub(crate) fn stdout(text: Arguments<'_>) {
+pub fn stdout(text: Arguments<'_>) {
     let mut stdout = std::io::stdout().lock();
     stdout.write_fmt(text).and_then(|()| stdout.flush()).unwrap_or_else(note);
 }
 
 /// As [`stdout`]; there is nowhere to complain.
-pub(crate) fn stderr(text: Arguments<'_>) {
+pub fn stderr(text: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(text);
 }
 
 /// Something was not written. What there is to do goes on nevertheless.
-pub(crate) fn note(error: Error) {
+pub fn note(error: Error) {
     if error.kind() != ErrorKind::BrokenPipe {
         let _ = INCOMPLETE.set(error);
     }
 }
 
 /// The exit code of a program that would end with this one, if everything was written.
-pub(crate) fn verdict(code: u8) -> u8 {
+pub fn verdict(code: u8) -> u8 {
     let Some(error) = INCOMPLETE.get() else { return code };
     errln!("what was printed is not complete: writing to stdout: {error}");
     code.max(INCOMPLETE_CODE)
