@@ -12,5 +12,7 @@ pub fn start() {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // Its reader may be gone, its disk full: complaining of that to the same place would be the daemon's end.
+        .log_internal_errors(false)
         .init();
 }

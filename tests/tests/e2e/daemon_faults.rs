@@ -1,15 +1,17 @@
 //! What a daemon must not be kept from by others: a peer that hangs, clients that misbehave, strangers at the door.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tandem_core::state::Role;
 
 use crate::nbd_client::NbdClient;
-use crate::node::{Node, RESOURCE};
+use crate::node::{Node, RESOURCE, binary};
 use crate::pair::{Pair, Setup};
 use crate::tcp::connect_from;
 use crate::wait;
@@ -36,6 +38,25 @@ fn sigterm_behind_a_peer_that_hangs() {
     pair.alpha.promote();
     pair.wait_healed();
     assert_eq!(pair.alpha.client().unwrap().read(0, 4096).unwrap(), [1; 4096]);
+}
+
+/// Whoever read the log may be gone, and its disk may be full: that is no reason to take the data away.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_log_that_cannot_be_written_ends_no_daemon() {
+    let pair = Pair::new(Setup::default());
+    pair.create_md();
+    let alpha = &pair.alpha;
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut daemon = alpha.command(&binary("tandemd")).stderr(full).spawn().unwrap();
+    wait::until("tandemd answers", || UnixStream::connect(alpha.run.control_socket()).is_ok());
+    alpha.adm(&["up", RESOURCE]).ok();
+    alpha.adm(&["primary", "--force", RESOURCE]).ok();
+    assert_eq!(alpha.role(), Role::Primary);
+    assert_eq!(alpha.pid(), Some(Pid::from_raw(daemon.id() as i32)));
+    alpha.adm(&["down", RESOURCE]).ok();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }
 
 /// Clients that ask and do not read, or break the rules with replies outstanding, lose the device soon.
@@ -103,7 +124,7 @@ fn strangers_neither_shut_clients_out_nor_fill_the_log() {
 fn it_leaves_the_folder_it_was_started_in() {
     let pair = Pair::new(Setup::default());
     pair.create_md();
-    let mut up = pair.alpha.command(&crate::node::binary("tandemadm"));
+    let mut up = pair.alpha.command(&binary("tandemadm"));
     up.arg("-c").arg(&pair.alpha.config).args(["up", RESOURCE]);
     up.current_dir(pair.folder()).env("TANDEM_RUN_DIR", "./alpha");
     assert!(up.status().unwrap().success());
