@@ -6,6 +6,19 @@ use tandem_man::{Page, Term};
 use crate::cli::Cli;
 use crate::config::{DEFAULT_PATH, IN_HOOKS, IN_MOUNT, IN_SERVICE, Word};
 
+/// What is done again and again.
+const EXAMPLES: [(&str, &str); 6] = [
+    ("nfs-failover check", "Is everything there that a move needs, and both nodes configured alike?"),
+    ("nfs-failover promote nfs", "Serve from this node; the other one demotes first, if it serves."),
+    ("nfs-failover switchover nfs", "Move it to the other node, from wherever it is."),
+    ("nfs-failover drill nfs", "Rehearse what can be rehearsed without harm, and measure it."),
+    ("nfs-failover demote --all", "Leave this node, before it is shut down or upgraded."),
+    (
+        "nfs-failover clear nfs",
+        "A node that must be fenced was, or nothing of the service is left there: it may serve again.",
+    ),
+];
+
 /// Both of them.
 pub fn pages() -> [Page; 2] {
     [nfs_failover(), nfs_failover_conf()]
@@ -13,8 +26,30 @@ pub fn pages() -> [Page; 2] {
 
 fn nfs_failover() -> Page {
     let mut page = Page::of_command(&Cli::command(), 8);
+    page.section("examples");
+    for (line, text) in EXAMPLES {
+        page.entry(&Term::default().literal(line), text);
+    }
+    page.section("environment");
+    page.entry(
+        &Term::default().literal("TANDEM_RUN_DIR"),
+        "Where tandemd has its sockets, and services their files, instead of `/run/tandem`.",
+    );
     page.section("files");
-    page.entry(&Term::default().literal(DEFAULT_PATH), "The configuration.");
+    for (path, text) in [
+        (DEFAULT_PATH, "The configuration."),
+        ("/run/tandem/nfs-failover", "What becomes of the services; gone after a boot."),
+        ("/var/lib/tandem/nfs-failover", "Which filesystem was served, and which peer was met."),
+        ("/usr/lib/tandem/vip-up, /usr/lib/tandem/vip-down", "UCARP's scripts: each leaves a wish."),
+        ("/usr/share/doc/nfs-failover/examples", "For UCARP, keepalived and HAProxy."),
+        (
+            "/usr/share/doc/tandem/docs/quickstart-nfs.md",
+            "From two fresh machines to an export that fails over.",
+        ),
+        ("/usr/share/doc/tandem/docs/failure-modes.md", "What can go wrong, and what comes of it."),
+    ] {
+        page.entry(&Term::default().literal(path), text);
+    }
     page.see_also(&[("nfs-failover.conf", 5), ("tandemadm", 8), ("tandemd", 8)]);
     page
 }

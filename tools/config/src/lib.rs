@@ -31,7 +31,7 @@ mod value;
 
 use std::path::Path;
 
-pub use check::WORDS;
+pub use check::{WORDS, WordDef};
 pub use diagnostic::{ConfigError, Diagnostic, Severity, Stage};
 pub use effective::{
     DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions, StartupOptions,

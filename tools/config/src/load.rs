@@ -120,7 +120,12 @@ impl Loader<'_> {
 
     fn unreadable(&mut self, path: &Path, from: Option<&Span>, reason: &str) {
         let message = format!("cannot read {}: {reason}", quote(&path.to_string_lossy()));
-        self.diagnostics.push(Diagnostic::error_at(from, message));
+        let error = Diagnostic::error_at(from, message);
+        self.diagnostics.push(match from {
+            Some(_) => error,
+            // Nobody but the command line has named it.
+            None => error.help("`-c FILE` names another"),
+        });
     }
 }
 

@@ -87,7 +87,9 @@ fn term(argument: &Arg) -> Term {
         let comma = if argument.get_short().is_some() { ", " } else { "" };
         term = term.plain(comma).literal(&format!("--{long}"));
     }
+    let may_be_bare = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
     match takes_value(argument) {
+        true if may_be_bare => term.plain("[=").placeholder(&value_name(argument)).plain("]"),
         true => term.plain(" ").placeholder(&value_name(argument)),
         false => term,
     }
@@ -116,6 +118,9 @@ fn sentence(mut text: String) -> String {
 fn explanation(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string);
     let mut text = sentence(help.unwrap_or_default());
+    if takes_value(argument) && !argument.is_positional() && argument.is_required_set() {
+        text += " Required.";
+    }
     let words: Vec<String> = argument
         .get_possible_values()
         .iter()

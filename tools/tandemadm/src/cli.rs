@@ -147,7 +147,8 @@ pub struct WaitLimits {
     #[arg(long, value_name = "SECONDS")]
     pub outdated_wfc_timeout: Option<u64>,
     /// Wait on although a peer is StandAlone, as after a split brain.
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    #[arg(long, value_enum, value_name = "YES|NO", num_args = 0..=1, require_equals = true,
+        default_missing_value = "yes")]
     pub wait_after_sb: Option<YesNo>,
 }
 
@@ -195,7 +196,7 @@ pub struct Invalidation {
     #[command(flatten)]
     pub names: Names,
     /// With `no`, only what is marked as out of sync, by an online verify for instance.
-    #[arg(long, value_enum, default_value_t = YesNo::Yes)]
+    #[arg(long, value_enum, value_name = "YES|NO", default_value_t = YesNo::Yes)]
     pub reset_bitmap: YesNo,
     /// Whether the resync is watched.
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tandem_config::language::nearest;
 use tandem_config::{
     CannotRun, ConfigError, Diagnostic, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions,
     OnCongestion, Pair, Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
@@ -28,6 +29,8 @@ use crate::quorum;
 
 /// The word that stands for every resource.
 const ALL: &str = "all";
+/// So many names are listed where one is wrong.
+const MOST_NAMES: usize = 10;
 
 /// A valid configuration, seen from one node.
 #[derive(Debug)]
@@ -83,8 +86,10 @@ impl Config {
     /// The resources named, or all of this node's that this version can run, in the order of the configuration.
     pub fn specs(&self, names: &[String]) -> Result<Vec<ResourceSpec>, Failure> {
         let mut chosen = self.choose(names)?;
-        if chosen.is_empty() {
-            errln!("no resources defined!");
+        match chosen.is_empty() {
+            true if self.config.resources.is_empty() => errln!("no resources defined!"),
+            true => errln!("{}", Failure::NoResources(self.node.clone())),
+            false => {}
         }
         if is_all(names) {
             chosen.retain(|resource| resource.runnable().is_ok());
@@ -182,7 +187,7 @@ impl Config {
         }
         let mut found = Vec::new();
         for name in names {
-            let unknown = || Failure::NotDefined(name.clone());
+            let unknown = || self.not_defined(name);
             if let Some(minor) = name.strip_prefix("minor-").and_then(|digits| digits.parse::<u32>().ok()) {
                 let locals = self.locals(&[])?;
                 let with = locals.into_iter().find(|local| local.volumes.iter().any(|v| v.minor == minor));
@@ -196,7 +201,9 @@ impl Config {
             if let Some(peer) = address.peer
                 && !resource.peers(&self.node).iter().any(|host| host.is(peer) || host.name() == peer)
             {
-                return Err(Failure::NoConnection(name.clone()));
+                let peers: Vec<String> = resource.peers(&self.node).iter().map(|host| host.name()).collect();
+                let peers = format!("; the peers of {} are: {}", resource.name, peers.join(", "));
+                return Err(Failure::NoConnection(name.clone(), peers));
             }
             let mut local = self.local(resource)?;
             if let Some(number) = address.volume {
@@ -210,15 +217,29 @@ impl Config {
         Ok(found)
     }
 
+    /// What is not there, and what is, as long as that can be taken in.
+    fn not_defined(&self, name: &str) -> Failure {
+        let names = self.names();
+        let known = match names.as_slice() {
+            [] => format!("\nNo resource has an `on` section for {}.", self.node),
+            names if names.len() <= MOST_NAMES => format!("\nThis node has: {}.", names.join(", ")),
+            names => match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => format!("\nDid you mean '{near}'?"),
+                None => String::new(),
+            },
+        };
+        Failure::NotDefined(name.to_owned(), known)
+    }
+
     fn local<'a>(&self, resource: &'a Resource) -> Result<Local<'a>, Failure> {
-        let not_here = || Failure::NotDefined(resource.name.clone());
+        let not_here = || self.not_defined(&resource.name);
         let host = resource.local(&self.node).ok_or_else(not_here)?;
         Ok(Local { resource, host, volumes: host.volumes.iter().collect() })
     }
 
     fn spec(&self, resource: &Resource) -> Result<ResourceSpec, Failure> {
         let pair = resource.pair(&self.node).map_err(|error| match error {
-            CannotRun::NotDefined(_) => Failure::NotDefined(resource.name.clone()),
+            CannotRun::NotDefined(_) => self.not_defined(&resource.name),
             CannotRun::NotSupported(error) => failure(&error),
         })?;
         let (net, disk) = (pair.net(), pair.disk(pair.volume));

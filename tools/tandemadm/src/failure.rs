@@ -17,18 +17,18 @@ pub const GIVE_UP_CODE: u8 = 20;
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// The resource is not in the configuration.
-    #[error("'{0}' not defined in your config (for this host).")]
-    NotDefined(String),
+    /// The resource is not in the configuration; what is, on a line of its own.
+    #[error("'{0}' not defined in your config (for this host).{1}")]
+    NotDefined(String, String),
     /// The configuration has nothing for this node.
     #[error("no resources defined for this host ({0}): no `on` section has its name")]
     NoResources(String),
     /// The resource has no volume of this number.
     #[error("Resource '{0}' has no volume {1}")]
     NoVolume(String, String),
-    /// The resource has no peer of this name.
-    #[error("Not a valid connection ({0}) for this host")]
-    NoConnection(String),
+    /// The resource has no peer of this name; those that it has.
+    #[error("Not a valid connection ({0}) for this host{1}")]
+    NoConnection(String, String),
     /// Only a whole resource can be named.
     #[error(
         "the volumes of {0} share one state, one order of writes and their meta-data: this command acts on all of them; name \
@@ -98,8 +98,8 @@ impl Failure {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::NotDefined(_) | Failure::NoResources(_) | Failure::NoVolume(..) => 1,
-            Failure::AllVolumes(_) | Failure::NoConnection(_) | Failure::Usage(_) | Failure::Cancelled => 1,
+            Failure::NotDefined(..) | Failure::NoResources(_) | Failure::NoVolume(..) => 1,
+            Failure::AllVolumes(_) | Failure::NoConnection(..) | Failure::Usage(_) | Failure::Cancelled => 1,
             Failure::Load(LoadError::NotFound) => 1,
             Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) => 5,
             Failure::WaitAborted(_) | Failure::FollowEnded(..) => 5,
@@ -116,6 +116,18 @@ impl Failure {
 }
 
 impl Failure {
+    /// What the operator is told of it, by the resource's name where that is to be typed.
+    pub fn said_of(&self, resource: &str) -> String {
+        match self {
+            Failure::Load(_) => {
+                let named = format!("create-md {resource}'");
+                let text = self.to_string().replace("create-md res'", &named);
+                text.replace("create-md --force'", &format!("create-md --force {resource}'"))
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The code of the trouble that explains it, if one does.
     pub fn trouble(&self) -> Option<&'static str> {
         let refused = |reply: &Reply, refusal: StateChangeRefusal| {

@@ -1,7 +1,7 @@
 //! The manual pages, from the definition of the command line and the table of the configuration's options.
 
 use clap::CommandFactory;
-use tandem_config::{Kind, OPTIONS, OptionDef, Section, WORDS};
+use tandem_config::{Kind, OPTIONS, OptionDef, Section, WORDS, WordDef};
 use tandem_man::{Page, Term};
 
 use crate::cli::Cli;
@@ -12,6 +12,31 @@ const ENVIRONMENT: [(&str, &str); 2] = [
     ("TANDEM_NODE", "The node's name in the configuration, instead of what `uname -n` prints."),
 ];
 
+/// What is done again and again.
+const EXAMPLES: [(&str, &str); 9] = [
+    ("tandemadm create-md r0 && tandemadm up r0", "On both nodes: begin with a new resource."),
+    (
+        "tandemadm primary --force r0",
+        "On one of them: its data counts, and is sent to the other; `tandemadm wait-sync r0` returns when it is there.",
+    ),
+    (
+        "tandemadm secondary r0",
+        "Give the role up, once nothing has the device open; `tandemadm primary r0` on the other node takes it.",
+    ),
+    ("tandemadm status -x", "Is anything amiss? Why, and what is to be done next?"),
+    (
+        "tandemadm --dry-run adjust r0",
+        "What would change if what runs were made what the configuration says? Without `--dry-run` it is.",
+    ),
+    ("tandemadm net-options r0 --ping-int=5", "Set an option until the next `adjust`."),
+    ("tandemadm verify r0", "Compare both copies, with `net { verify-alg sha256; }` on both nodes."),
+    ("tandemadm resize r0", "Take more room into use, after the disks of both nodes have grown."),
+    (
+        "tandemadm split-brain show r0",
+        "What has each side written since they parted? `tandemadm split-brain resolve r0 --keep NODE` decides.",
+    ),
+];
+
 /// All of them.
 pub fn pages() -> [Page; 2] {
     [tandemadm(), tandem_conf()]
@@ -19,6 +44,10 @@ pub fn pages() -> [Page; 2] {
 
 fn tandemadm() -> Page {
     let mut page = Page::of_command(&Cli::command(), 8);
+    page.section("examples");
+    for (line, text) in EXAMPLES {
+        page.entry(&Term::default().literal(line), text);
+    }
     page.section("environment");
     for (name, text) in ENVIRONMENT {
         page.entry(&Term::default().literal(name), text);
@@ -28,6 +57,14 @@ fn tandemadm() -> Page {
     page.entry(
         &Term::default().literal("/run/tandem/tandemd.log"),
         "The log of a daemon that `up` has started.",
+    );
+    page.entry(
+        &Term::default().literal("/run/tandem/proc/drbd"),
+        "The state of everything, in the format of `/proc/drbd` of DRBD 8.4.",
+    );
+    page.entry(
+        &Term::default().literal("/usr/lib/tandem/bin"),
+        "`drbdadm` and `drbdsetup`, for tools that call these names.",
     );
     page.see_also(&[("tandemd", 8), ("tandem.conf", 5), ("nfs-failover", 8)]);
     page
@@ -61,21 +98,33 @@ fn tandem_conf() -> Page {
     page.section("example");
     page.verbatim(EXAMPLE);
     page.section("sections and statements");
-    for (word, place) in WORDS {
-        page.entry(&Term::default().literal(word), &format!("In {place}."));
+    for WordDef { name, form, place, help } in WORDS {
+        page.entry(
+            &Term::default().literal(name).plain(" ").placeholder(form),
+            &format!("{help} In {place}."),
+        );
     }
     for section in Section::ALL {
+        let mut options = OPTIONS.iter().filter(|option| option.home() == section).peekable();
+        if options.peek().is_none() {
+            continue;
+        }
         let title = match section {
             Section::Top => "options at the top level".to_owned(),
             section => format!("options of {}", section.keyword()),
         };
         page.section(&title);
-        for option in OPTIONS.iter().filter(|option| option.home() == section) {
-            page.entry(&term(option), &explanation(option));
-        }
+        options.for_each(|option| page.entry(&term(option), &explanation(option)));
     }
     page.section("files");
     page.entry(&Term::default().literal(tandem_config::DEFAULT_PATH), "Read unless `-c` names another.");
+    for (path, text) in [
+        ("/etc/tandem.d/global_common.conf", "What is installed with it: what holds for all resources."),
+        ("/etc/tandem.d/*.res", "Each resource in a file of its own."),
+        ("/usr/share/doc/tandem/docs/handlers.md", "What handlers are told, and fencing with them."),
+    ] {
+        page.entry(&Term::default().literal(path), text);
+    }
     page.see_also(&[("tandemadm", 8), ("tandemd", 8)]);
     page
 }
@@ -104,7 +153,8 @@ fn explanation(option: &OptionDef) -> String {
     let said = option.long_help();
     let mut text: Vec<String> = said.lines().skip(1).map(|line| line.trim().to_owned()).collect();
     let mut values = match option.kind {
-        Kind::Flag { .. } => String::new(),
+        // They stand beside its name.
+        Kind::Flag { .. } | Kind::Choice(_) => String::new(),
         kind => format!("{}. ", capital(&kind.expected())),
     };
     values += &option.kind.default_value().map_or("No default.".to_owned(), |v| format!("Default: `{v}`."));

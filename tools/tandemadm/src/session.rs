@@ -162,7 +162,7 @@ impl Session {
         for spec in specs {
             let Err(failure) = step(spec) else { continue };
             let code = failure.exit_code();
-            eprint_lines(&failure.to_string());
+            eprint_lines(&failure.said_of(&spec.name));
             errln!("Command '{command} {}' terminated with exit code {code}", spec.name);
             if let Some(trouble) = failure.trouble().filter(|_| std::io::stderr().is_terminal()) {
                 errln!("# tandemadm explain {trouble}");

@@ -170,7 +170,8 @@ pub fn applied(
     text.push_str("}\n");
     let config = Config::parse(Path::new("(command line)"), &text, &spec.node.name)?;
     let made = config.specs(std::slice::from_ref(&spec.name))?;
-    let made = made.into_iter().next().ok_or_else(|| Failure::NotDefined(spec.name.clone()))?;
+    let made =
+        made.into_iter().next().ok_or_else(|| Failure::NotDefined(spec.name.clone(), String::new()))?;
     let applied = ResourceSpec {
         options: made.options,
         connect_interval_ms: made.connect_interval_ms,

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use clap::{Command, CommandFactory};
-use tandem_config::{Config, OPTIONS};
+use clap::{Command, CommandFactory, Parser};
+use tandem_config::{Config, OPTIONS, WORDS, WordDef};
 use tandemadm::cli::Cli;
 use tandemadm::man;
 
@@ -52,6 +52,27 @@ fn every_option_of_the_configuration_is_described() {
     }
     for text in ["IP:PORT", "Default: `C`", "seconds"].map(|text| roff(&text.replace("`C`", "\\fBC\\fR"))) {
         assert!(page.roff().contains(&text), "{text}");
+    }
+}
+
+#[test]
+fn every_word_of_the_configuration_is_explained() {
+    let [_, page] = man::pages();
+    for WordDef { name, help, .. } in WORDS {
+        let begin = format!("\n.TP\n\\fB{}\\fR ", roff(name));
+        assert!(page.roff().contains(&begin) && help.len() > 10, "{name} is not explained");
+    }
+}
+
+#[test]
+fn the_examples_of_commands_are_understood() {
+    let page = man::pages()[0].roff().replace("\\-", "-");
+    let examples = page.split(".SH \"EXAMPLES\"").nth(1).unwrap().split(".SH").next().unwrap();
+    let lines = examples.lines().filter_map(|line| line.strip_prefix("\\fB")?.strip_suffix("\\fR"));
+    let commands: Vec<&str> = lines.flat_map(|line| line.split(" && ")).collect();
+    assert!(commands.len() > 5, "{examples}");
+    for command in commands {
+        Cli::try_parse_from(command.split(' ')).unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 }
 

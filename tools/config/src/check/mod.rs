@@ -22,8 +22,8 @@ use crate::options::Section;
 use crate::source::Span;
 use crate::tree::Statement;
 use claims::Claims;
-pub use places::WORDS;
 use places::unknown;
+pub use places::{WORDS, WordDef};
 use rules::ResyncOrder;
 use settings::Assigned;
 

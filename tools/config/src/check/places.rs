@@ -33,8 +33,7 @@ pub(super) fn unknown(
     }
     let options = OPTIONS.iter().filter(|option| section.is_some_and(|here| option.sections.contains(&here)));
     let allowed = keywords.iter().copied().chain(options.map(|option| option.name));
-    let everywhere =
-        OPTIONS.iter().map(|option| option.name).chain(WORDS.iter().map(|&(keyword, _)| keyword));
+    let everywhere = OPTIONS.iter().map(|option| option.name).chain(WORDS.iter().map(|word| word.name));
     let error = match spelling::nearest(name, allowed).or_else(|| spelling::nearest(name, everywhere)) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None if keywords.is_empty() => error,
@@ -48,36 +47,133 @@ fn homes(name: &str) -> String {
     let options = OPTIONS.iter().filter(|option| option.name == name || option.formerly == Some(name));
     let sections = options.flat_map(|option| option.sections).filter(|&&one| one != Section::Syncer);
     let mut places: Vec<String> = sections.map(|section| section.place()).collect();
-    places.extend(WORDS.iter().filter(|(keyword, _)| *keyword == name).map(|(_, place)| (*place).to_owned()));
+    places.extend(WORDS.iter().filter(|word| word.name == name).map(|word| word.place.to_owned()));
     places.join(" or ")
 }
 
-/// The words of the grammar that are no options, and their places.
-pub const WORDS: &[(&str, &str)] = &[
-    ("global", "the top level"),
-    ("common", "the top level"),
-    ("resource", "the top level"),
-    ("include", "the top level"),
-    ("net", "`common {}`, `resource {}` or `connection {}`"),
-    ("disk", "`common {}`, `resource {}`, `on {}`, `volume {}` or `connection {}`"),
-    ("options", "`common {}` or `resource {}`"),
-    ("startup", "`common {}` or `resource {}`"),
-    ("handlers", "`common {}` or `resource {}`"),
-    ("syncer", "`common {}` or `resource {}`"),
-    ("proxy", "`common {}`, `resource {}`, `on {}` or `connection {}`"),
-    ("peer-device-options", "`common {}`, `resource {}` or `connection {}`"),
-    ("on", "`resource {}`"),
-    ("floating", "`resource {}`"),
-    ("stacked-on-top-of", "`resource {}`"),
-    ("connection", "`resource {}`"),
-    ("connection-mesh", "`resource {}`"),
-    ("path", "`connection {}`"),
-    ("host", "`connection {}` or `path {}`"),
-    ("hosts", "`connection-mesh {}`"),
-    ("volume", "`resource {}`, `on {}` or `connection {}`"),
-    ("device", "`resource {}`, `on {}` or `volume {}`"),
-    ("meta-disk", "`resource {}`, `on {}` or `volume {}`"),
-    ("flexible-meta-disk", "`resource {}`, `on {}` or `volume {}`"),
-    ("address", "`on {}`"),
-    ("node-id", "`on {}`"),
+/// A word of the grammar that is no option.
+#[derive(Clone, Copy, Debug)]
+pub struct WordDef {
+    /// The word.
+    pub name: &'static str,
+    /// What follows it.
+    pub form: &'static str,
+    /// Where it may stand.
+    pub place: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+const fn word(name: &'static str, form: &'static str, place: &'static str, help: &'static str) -> WordDef {
+    WordDef { name, form, place, help }
+}
+
+/// All of them.
+pub const WORDS: &[WordDef] = &[
+    word("global", "{ ... }", "the top level", "What concerns all resources, and tandemd itself."),
+    word("common", "{ ... }", "the top level", "What holds for every resource that does not say otherwise."),
+    word(
+        "resource",
+        "NAME { ... }",
+        "the top level",
+        "A replicated resource: its volumes, and the nodes that have them.",
+    ),
+    word("include", "\"GLOB\"", "the top level", "Stands for the files that it names."),
+    word(
+        "net",
+        "{ ... }",
+        "`common {}`, `resource {}` or `connection {}`",
+        "Options of the connection to the peer.",
+    ),
+    word(
+        "disk",
+        "PATH | { ... }",
+        "`common {}`, `resource {}`, `on {}`, `volume {}` or `connection {}`",
+        "`disk PATH;` is the block device or regular file that holds a volume's data on a node. In braces: options of the disks, and of resync.",
+    ),
+    word("options", "{ ... }", "`common {}` or `resource {}`", "Options of the resource as a whole."),
+    word("startup", "{ ... }", "`common {}` or `resource {}`", "How long peers are waited for at boot."),
+    word("handlers", "{ ... }", "`common {}` or `resource {}`", "Programs that are run at events."),
+    word("syncer", "{ ... }", "`common {}` or `resource {}`", "Where options of resync stood until 8.3."),
+    word(
+        "proxy",
+        "{ ... }",
+        "`common {}`, `resource {}`, `on {}` or `connection {}`",
+        "Of DRBD Proxy, which is not supported.",
+    ),
+    word(
+        "peer-device-options",
+        "{ ... }",
+        "`common {}`, `resource {}` or `connection {}`",
+        "Options of resync.",
+    ),
+    word(
+        "on",
+        "HOST { ... }",
+        "`resource {}`",
+        "What a node has, by what `uname -n` says there: its `address`, and all that is not the same on every node.",
+    ),
+    word(
+        "floating",
+        "IP:PORT { ... }",
+        "`resource {}`",
+        "The same of a node that is known by its address instead of its name.",
+    ),
+    word(
+        "stacked-on-top-of",
+        "RES { ... }",
+        "`resource {}`",
+        "Of a stacked resource, which is not supported.",
+    ),
+    word(
+        "connection",
+        "[NAME] { ... }",
+        "`resource {}`",
+        "A connection between two hosts, where it has options or paths of its own; without, all hosts are connected.",
+    ),
+    word("connection-mesh", "{ ... }", "`resource {}`", "Connections between all of its `hosts`."),
+    word("path", "{ ... }", "`connection {}`", "A way from one host to the other, by an address of each."),
+    word(
+        "host",
+        "NAME [address IP:PORT]",
+        "`connection {}` or `path {}`",
+        "One end; with its address, where that is not the one of the `on` section.",
+    ),
+    word("hosts", "NAME NAME...", "`connection-mesh {}`", "Who is connected to whom."),
+    word(
+        "volume",
+        "NUMBER { ... }",
+        "`resource {}`, `on {}` or `connection {}`",
+        "One of several block devices that share the connection, the role and one order of writes. What stands outside of any is volume 0.",
+    ),
+    word(
+        "device",
+        "[/dev/drbdN] minor N | /dev/drbdN",
+        "`resource {}`, `on {}` or `volume {}`",
+        "The block device that a Primary has.",
+    ),
+    word(
+        "meta-disk",
+        "internal | PATH [[INDEX]]",
+        "`resource {}`, `on {}` or `volume {}`",
+        "Where the meta-data lies: at the end of the `disk`, on a device or in a file of its own, or there in the slot of this number.",
+    ),
+    word(
+        "flexible-meta-disk",
+        "internal | PATH",
+        "`resource {}`, `on {}` or `volume {}`",
+        "The same without slots: 8.4's way to say so.",
+    ),
+    word(
+        "address",
+        "[ipv4 | ipv6] IP:PORT",
+        "`on {}`",
+        "Where a node listens, and is reached by its peer; of IPv6: `[ADDRESS]:PORT`.",
+    ),
+    word(
+        "node-id",
+        "NUMBER",
+        "`on {}`",
+        "The number that the meta-data knows a node by. Where none is given, nodes are counted from 0 in their order.",
+    ),
 ];

@@ -7,7 +7,8 @@ use super::Names;
 /// Which options, and of which resources.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Changes {
-    /// The resources, and the options: `--ping-int=5`; with --set-defaults, those not named get their defaults.
+    /// The resources, and the options, each as `--NAME=VALUE`; `tandemadm options` explains them. With --set-defaults, those
+    /// not named get their defaults.
     #[arg(
         required = true,
         trailing_var_arg = true,

@@ -1,6 +1,6 @@
 //! Commands that change a resource's state.
 
-use tandem_control::{Action, ClientError, Request, ResourceSpec, ResourceStatus};
+use tandem_control::{Action, ClientError, NodeSpec, Request, ResourceSpec, ResourceStatus};
 use tandem_core::io::Repair;
 use tandem_core::refusal::{CommandError, INVALID_REQUEST, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState};
@@ -126,9 +126,18 @@ fn part_to_verify(
 }
 
 fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {
-    let mut nodes = std::iter::once(&spec.node).chain(&spec.peers);
-    let named = nodes.find(|node| node.name == name).map(|node| node.id);
-    named.ok_or_else(|| Failure::Config(format!("{name} is no node of resource {}.", spec.name), 10))
+    let named = nodes(spec).find(|node| node.name == name).map(|node| node.id);
+    named.ok_or_else(|| no_node(spec, name))
+}
+
+/// A name that is wrong, and those that are right.
+pub(super) fn no_node(spec: &ResourceSpec, name: &str) -> Failure {
+    let known: Vec<&str> = nodes(spec).map(|node| node.name.as_str()).collect();
+    Failure::Config(format!("{name} is no node of resource {}: it has {}", spec.name, known.join(", ")), 10)
+}
+
+fn nodes(spec: &ResourceSpec) -> impl Iterator<Item = &NodeSpec> {
+    std::iter::once(&spec.node).chain(&spec.peers)
 }
 
 /// The only command that starts the daemon.

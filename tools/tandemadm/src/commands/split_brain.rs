@@ -13,6 +13,7 @@ use tandem_core::split_brain::Outcome;
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::units::ByteRange;
 
+use super::change::no_node;
 use super::{restore, wait};
 use crate::bar::{Bar, Bars};
 use crate::cli::Resolve;
@@ -58,7 +59,7 @@ pub(crate) fn resolve(session: &Session, specs: &[ResourceSpec], options: &Resol
         }
         match spec.peers.iter().find(|peer| peer.name == keep) {
             Some(peer) => give_up(session, spec, peer, options.save.as_deref()),
-            None => Err(Failure::Config(format!("{keep} is no node of resource {}.", spec.name), 10)),
+            None => Err(no_node(spec, keep)),
         }
     })
 }

@@ -55,7 +55,8 @@ impl Past {
 /// The resources named, each with the time limit that its past asks for.
 pub(crate) fn all(known: &Known, names: &[String], wished: &WaitLimits) -> Result<Vec<Waiting>, Failure> {
     let waiting = |spec: ResourceSpec| {
-        let configured = known.startup(&spec.name).ok_or_else(|| Failure::NotDefined(spec.name.clone()))?;
+        let configured =
+            known.startup(&spec.name).ok_or_else(|| Failure::NotDefined(spec.name.clone(), String::new()))?;
         let limits = limits(configured, wished);
         let past = superblock(&spec).map_or(Past::Together, |superblock| past(&superblock, &spec));
         let limit_s = match past {

@@ -231,7 +231,10 @@ fn resources_come_in_the_order_of_the_configuration_and_once() {
 #[test]
 fn another_nodes_resource_is_not_defined_here() {
     let error = config("alpha").specs(&["elsewhere".into()]).unwrap_err();
-    assert_eq!(error.to_string(), "'elsewhere' not defined in your config (for this host).");
+    assert_eq!(
+        error.to_string(),
+        "'elsewhere' not defined in your config (for this host).\nThis node has: r0."
+    );
     assert_eq!(error.exit_code(), 1);
 }
 
