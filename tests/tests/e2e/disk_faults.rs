@@ -125,6 +125,23 @@ fn detach_and_attach_under_the_clients_of_a_primary() {
     pair.assert_identical();
 }
 
+/// What has begun on a disk that is given up has still to end: who attaches it at once waits for that.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_disk_that_is_given_up_is_attached_again_at_once() {
+    let pair = Pair::synced(Setup::default());
+    let history = Arc::new(History::new(2048));
+    let workload = Workload::start(&pair.alpha, &history, &mut Random::new(1));
+    for _ in 0..20 {
+        workload.wait_for_operations(100);
+        pair.bravo.adm(&["detach", "--force", RESOURCE]).ok();
+        pair.bravo.adm(&["attach", RESOURCE]).ok();
+        pair.wait_healed();
+    }
+    workload.stop();
+    pair.assert_identical();
+}
+
 /// A device that cannot be written any more, under a policy that passes errors on: beside a good peer it is given up.
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]

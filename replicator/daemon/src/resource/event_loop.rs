@@ -107,6 +107,8 @@ pub(crate) struct EventLoop {
     wanted: HashMap<NodeId, u64>,
     requests: Slab<PendingRequest>,
     commands: HashMap<CommandId, PendingCommand>,
+    /// An attach that waits for the disk before it to be let go, and until when.
+    waiting_attach: Option<(Instant, CommandReply)>,
     /// Keepers of the volumes' devices that have connected anew, while what they asked for before is not done.
     waiting_devices: Vec<NbdClient>,
     clients_stopped: Vec<(Clients, oneshot::Sender<()>)>,
@@ -135,6 +137,7 @@ impl EventLoop {
             wanted: HashMap::new(),
             requests: Slab::default(),
             commands: HashMap::new(),
+            waiting_attach: None,
             waiting_devices: Vec::new(),
             clients_stopped: Vec::new(),
             admits_clients: true,
@@ -153,6 +156,7 @@ impl EventLoop {
                 self.completed(done);
             }
             self.serve_timers();
+            self.serve_waiting_attach();
             self.admit_waiting_devices();
             self.take_requests();
             self.start_transfers();
@@ -394,7 +398,8 @@ impl EventLoop {
         let engine = self.engine.deadline().map(|deadline| {
             Duration::from_micros(deadline.0.saturating_sub(self.now().0)).max(SHORTEST_SLEEP)
         });
-        let commands = self.commands.values().map(|command| command.limit);
+        let attach = self.waiting_attach.iter().map(|(limit, _)| *limit);
+        let commands = self.commands.values().map(|command| command.limit).chain(attach);
         let peers = self.peers.values().filter_map(PeerConn::deadline);
         let clients = self.nbd.values().filter_map(NbdConn::deadline);
         let ours = commands.chain(peers).chain(clients).min().map(|end| end.saturating_duration_since(now));

@@ -8,6 +8,7 @@ use tandem_core::Input;
 use tandem_core::generation::PRIMARY_BIT;
 use tandem_core::io::Command;
 use tandem_core::refusal::HAS_DISK;
+use tandem_core::state::DiskState;
 use tandem_core::status::Status;
 use tandem_core::units::CommandId;
 
@@ -17,6 +18,9 @@ use crate::resource::backing;
 use crate::resource::mailbox::{Clients, CommandReply, Mail, Reign};
 use crate::resource::nbd_conn::NbdConn;
 use crate::resource::ring::Operation;
+
+/// For requests to a disk that is given up: one that hangs is not waited for.
+const LET_GO_LIMIT: Duration = Duration::from_secs(5);
 
 impl EventLoop {
     pub(super) fn await_mail(&mut self) {
@@ -108,6 +112,31 @@ impl EventLoop {
     }
 
     fn attach(&mut self, reply: CommandReply) {
+        match self.is_letting_go() && self.waiting_attach.is_none() {
+            true => self.waiting_attach = Some((Instant::now() + LET_GO_LIMIT, reply)),
+            false => self.attach_now(reply),
+        }
+    }
+
+    /// The disk is given up already: what has begun on it has still to end.
+    fn is_letting_go(&self) -> bool {
+        let is_attaching =
+            || self.commands.values().any(|command| matches!(command.effect, Effect::Attaches));
+        self.disks.is_some()
+            && matches!(self.engine.status(self.now()).disk, DiskState::Failed | DiskState::Diskless)
+            && !is_attaching()
+    }
+
+    /// Grants the attach that waits when the disk is free, or refuses it when it has waited for too long.
+    pub(super) fn serve_waiting_attach(&mut self) {
+        let is_free = self.disks.is_none();
+        let is_due = |(limit, _): &mut (Instant, CommandReply)| is_free || *limit <= Instant::now();
+        if let Some((_, reply)) = self.waiting_attach.take_if(is_due) {
+            self.attach_now(reply);
+        }
+    }
+
+    fn attach_now(&mut self, reply: CommandReply) {
         let opened = match &self.disks {
             Some(_) => Err(Failure::numbered(HAS_DISK.0, HAS_DISK.1)),
             None => backing::attach(&self.spec, &self.links.last_seen, &self.pool),
