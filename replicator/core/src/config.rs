@@ -190,6 +190,17 @@ pub enum OnNoQuorum {
     IoError,
 }
 
+/// What becomes of requests while no copy of the data can be reached (drbd.conf(5), on-no-data-accessible).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNoData {
+    /// They fail.
+    #[default]
+    IoError,
+    /// They wait.
+    SuspendIo,
+}
+
 /// How many nodes a Primary needs (drbd.conf(5), quorum).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Quorum {
@@ -236,6 +247,9 @@ pub struct Options {
     pub fencing: Fencing,
     /// What a Primary requires of the others.
     pub quorum: Quorum,
+    /// What becomes of requests while no copy of the data can be reached.
+    #[serde(default)]
+    pub on_no_data: OnNoData,
     /// The digest of an online verify, if one shall be possible.
     pub verify_algorithm: Option<DigestAlgorithm>,
     /// How a resync goes, and how fast.
@@ -374,6 +388,7 @@ impl Options {
             authentication,
             fencing,
             quorum,
+            on_no_data,
             verify_algorithm,
             resync,
             al_extents,
@@ -421,6 +436,7 @@ impl Options {
             (quorum.votes != new.quorum.votes, "quorum", AtOnce),
             (quorum.minimum_redundancy != new.quorum.minimum_redundancy, "quorum-minimum-redundancy", AtOnce),
             (quorum.on_loss != new.quorum.on_loss, "on-no-quorum", AtOnce),
+            (*on_no_data != new.on_no_data, "on-no-data-accessible", AtOnce),
             (*al_extents != new.al_extents, "al-extents", WithNextAttach),
             (*al_updates != new.al_updates, "al-updates", WithNextAttach),
             (resync.fixed_bytes_per_s != new.resync.fixed_bytes_per_s, "resync-rate", AtOnce),
@@ -454,6 +470,7 @@ impl Default for Options {
             authentication: None,
             fencing: Fencing::DontCare,
             quorum: Quorum::default(),
+            on_no_data: OnNoData::default(),
             verify_algorithm: None,
             resync: ResyncOptions::default(),
             al_extents: 1237,

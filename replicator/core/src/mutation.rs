@@ -86,6 +86,10 @@ mutations! {
     PromotesOnFailedFencing,
     /// A Primary that has lost quorum goes on.
     ServesWithoutQuorum,
+    /// A Primary that reaches no copy of its data, and is to wait for one, fails requests.
+    FailsWithoutData,
+    /// A Primary that reaches no copy of its data completes what was under way when it lost the last one.
+    CompletesWithoutData,
     /// A node is promoted without quorum.
     PromotesWithoutQuorum,
     /// A node that may have old data is promoted without the peer being fenced.

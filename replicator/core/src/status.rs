@@ -79,6 +79,9 @@ pub struct VolumeStatus {
 pub struct Suspended {
     /// The administrator has said suspend-io.
     pub user: bool,
+    /// No copy of the data can be reached.
+    #[serde(default)]
+    pub no_data: bool,
     /// A lost peer has to be fenced.
     pub fencing: bool,
     /// Quorum is lost.
@@ -88,14 +91,19 @@ pub struct Suspended {
 impl Suspended {
     /// They wait.
     pub fn any(self) -> bool {
-        self.user || self.fencing || self.quorum
+        self.user || self.no_data || self.fencing || self.quorum
     }
 }
 
 impl fmt::Display for Suspended {
     /// As DRBD lists it: `no`, or the reasons with commas between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reasons = [(self.user, "user"), (self.fencing, "fencing"), (self.quorum, "quorum")];
+        let reasons = [
+            (self.user, "user"),
+            (self.no_data, "no-data"),
+            (self.fencing, "fencing"),
+            (self.quorum, "quorum"),
+        ];
         let reasons: Vec<&str> = reasons.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
         if reasons.is_empty() { f.write_str("no") } else { f.write_str(&reasons.join(",")) }
     }

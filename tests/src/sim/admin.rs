@@ -106,6 +106,9 @@ impl World {
         if node.want_disk && !node.disk_in_use && self.prng.chance(1, 4) && self.disk_is_ready(n) {
             return self.send_errand(n, Errand::Attach);
         }
+        if self.ends_wait_for_data(n) {
+            return self.send_errand(n, Errand::ResumeIo);
+        }
         let Some(client) = self.nodes[n].client.as_ref() else {
             return self.send_errand(n, Errand::Secondary);
         };
@@ -122,7 +125,7 @@ impl World {
         let id = CommandId(self.next_id);
         let command = self.command_for(n, errand)?;
         if errand == Errand::ResumeIo {
-            self.nodes[n].suspended = false;
+            self.resumes(n);
         }
         if matches!(errand, Errand::Primary { .. }) && !self.in_sync {
             self.lone_promotions += 1;
@@ -162,6 +165,7 @@ impl World {
                 self.promoted(n)?;
             }
             (Errand::SuspendIo, Ok(())) => self.suspended(n)?,
+            (Errand::SetOptions, result) => self.nodes[n].no_data.told(result.is_ok()),
             (Errand::Outdate, result) => {
                 if let Some(by) = self.nodes[n].outdating.take() {
                     return self.outdated(n, by, result);

@@ -209,19 +209,20 @@ impl World {
         }
     }
 
-    /// An error is right only where no good copy can be reached.
+    /// An error is right only where no good copy can be reached, and clients are not to wait for one.
     fn failed(&mut self, n: usize, error: ClientError, served: bool) -> Result<(), Violation> {
         let (before, after) = (self.nodes[n].holders_before, self.holders(n));
         let reachable = (0..2).any(|holder| before[holder] && after[holder]);
         if error == ClientError::Io && self.may_fail(served) {
             return Ok(());
         }
+        let waits = self.nodes[n].no_data.must_wait();
         let passed_on = self.nodes.iter_mut().find(|n| n.errors_to_pass_on > 0);
-        if let (true, ClientError::Io, Some(node)) = (reachable, error, passed_on) {
+        if let (true, ClientError::Io, Some(node)) = (reachable || waits, error, passed_on) {
             node.errors_to_pass_on -= 1;
             return Ok(());
         }
-        if error != ClientError::Io || reachable {
+        if error != ClientError::Io || reachable || waits {
             let text = format!("a request on node {n} failed with {error:?}: {}", self.describe());
             return Err(Violation::new("K10", text));
         }

@@ -1,6 +1,6 @@
 //! What the administrator can ask of one node.
 
-use tandem_core::config::{CongestionOptions, OnCongestion, Options, Protocol};
+use tandem_core::config::{CongestionOptions, OnCongestion, OnNoData, Options, Protocol};
 use tandem_core::io::{Command, Repair, Resize};
 use tandem_core::units::{BLOCK_BYTES, NodeId};
 
@@ -86,20 +86,23 @@ impl World {
             Errand::SuspendIo => Command::SuspendIo,
             Errand::ResumeIo => Command::ResumeIo,
             Errand::SetOptions => Command::SetOptions {
-                options: Box::new(self.other_options()),
+                options: Box::new(self.other_options(n)),
                 handlers: self.plan.handlers.configured.clone(),
             },
         })
     }
 
-    fn other_options(&mut self) -> Options {
+    fn other_options(&mut self, n: usize) -> Options {
         let options = self.configured_options();
         let congestion = draw_congestion(&mut self.prng);
+        let on_no_data = [OnNoData::IoError, OnNoData::SuspendIo][self.prng.below(2) as usize];
+        self.nodes[n].no_data.tell(on_no_data);
         let policy = if options.protocol == Protocol::A { congestion.policy } else { OnCongestion::Block };
         Options {
             resync: draw_resync(&mut self.prng),
             congestion: CongestionOptions { policy, ..congestion },
             max_epoch_size: self.prng.between(1, 40) as u32,
+            on_no_data,
             ..options
         }
     }

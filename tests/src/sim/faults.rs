@@ -3,7 +3,7 @@
 
 use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{
-    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, Quorum, ResyncOptions, Votes,
+    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoData, OnNoQuorum, Quorum, ResyncOptions, Votes,
     WriteOrdering,
 };
 use tandem_core::digest::DigestAlgorithm;
@@ -125,6 +125,8 @@ kinds! {
     NewDisk,
     /// Not drawn, but counted: a Primary without a disk met a peer that lacks what it has shown, and refused it.
     Orphaned,
+    /// Not drawn, but counted: a Primary reached no copy of its data, and its clients waited.
+    NoData,
 }
 
 /// Number of kinds that [`Plan::draw_kind`] draws from.
@@ -178,6 +180,8 @@ pub struct Plan {
     pub fencing: Fencing,
     /// What a Primary requires of the other node.
     pub quorum: Quorum,
+    /// What becomes of requests while no copy can be reached.
+    pub on_no_data: OnNoData,
     /// The administrator's programs.
     pub handlers: Handlers,
     /// Extents that the activity log has room for, and their size: small ones are few enough to be evicted.
@@ -292,6 +296,7 @@ impl Plan {
             recklessness: [1, 5, 40][prng.below(3) as usize],
             fencing,
             quorum: draw_quorum(prng, fencing),
+            on_no_data: [OnNoData::IoError, OnNoData::SuspendIo][prng.below(2) as usize],
             handlers: Handlers::draw(prng, fencing),
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
@@ -313,6 +318,9 @@ impl Plan {
         }
         if plan.two_volumes && prng.chance(1, 2) {
             plan.part_volumes(prng);
+        }
+        if plan.on_no_data == OnNoData::SuspendIo && prng.chance(1, 12) {
+            plan.lose_the_last_copy(prng);
         }
         plan.draw_growth(prng);
         if plan.split_brain && prng.chance(2, 3) {
@@ -347,6 +355,15 @@ impl Plan {
         (self.internal_metadata, self.write_ordering) = (true, WriteOrdering::Flush);
         (self.workload.mix[3], self.workload.fua) = (0, 0);
         self.weights[Kind::PowerLoss as usize] += 6;
+    }
+
+    /// A Primary that works through its peer loses it over and over, while clients write and read the same few blocks.
+    fn lose_the_last_copy(&mut self, prng: &mut Prng) {
+        self.weights[Kind::DetachPrimary as usize] += 12;
+        self.weights[Kind::LinkCut as usize] += 12;
+        (self.workload.heat, self.workload.hot_blocks, self.workload.max_blocks) = (90, 1, 2);
+        (self.workload.depth, self.workload.pause, self.workload.overlaps) = (8, 200, true);
+        self.workload.mix[2] += prng.between(2, 8);
     }
 
     /// A copy of a disk is as large as the disk, and whoever resolves a split brain has a volume of one size.

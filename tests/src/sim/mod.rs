@@ -55,6 +55,7 @@ mod impostor;
 mod inject;
 pub mod link;
 mod network;
+mod no_data;
 mod node;
 mod observe;
 pub mod oracle;

@@ -11,6 +11,7 @@ use super::disk::{Layout, SimDisk};
 use super::errand::Errand;
 use super::fencing::Outdating;
 use super::link::Micros;
+use super::no_data::NoData;
 use super::trouble::{Clock, Trouble};
 
 /// One node.
@@ -63,6 +64,8 @@ pub(super) struct Node {
     pub(super) outdating: Option<Outdating>,
     /// The administrator has suspended requests.
     pub(super) suspended: bool,
+    /// What becomes of requests where no copy can be reached.
+    pub(super) no_data: NoData,
     /// A handler has refused a resync, or a stranger was turned away: the node stands alone until the administrator connects it.
     pub(super) awaits_connect: bool,
     /// The version of the data that was last found to be a causal cut.
@@ -98,6 +101,7 @@ impl Node {
             snapshot: None,
             outdating: None,
             suspended: false,
+            no_data: NoData::default(),
             awaits_connect: false,
             cut_checked: 0,
             bits: None,

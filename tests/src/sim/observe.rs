@@ -54,7 +54,9 @@ impl World {
     /// Looks at what has changed.
     pub(super) fn observe(&mut self, n: usize, before: Option<Status>) -> Result<(), Violation> {
         let Some(status) = self.nodes[n].status.as_ref() else { return Ok(()) };
-        let (said, before) = (Said::of(status), before.as_ref().map(Said::of));
+        let said = Said::of(status);
+        self.follow_data(n, before.as_ref());
+        let before = before.as_ref().map(Said::of);
         self.check_parting(n, before)?;
         self.check_peer_found_again(n, said, before)?;
         self.note_skipped_sync(n, said);

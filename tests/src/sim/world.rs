@@ -22,6 +22,7 @@ use super::faults::{Kind, Plan};
 use super::impostor::Impostor;
 use super::link::{Link, Micros};
 use super::network::EpochLog;
+use super::no_data::NoData;
 use super::node::Node;
 use super::oracle::{Oracle, Violation};
 use super::prng::Prng;
@@ -393,6 +394,7 @@ impl World {
         let node = &mut self.nodes[n];
         node.status = Some(engine.status(now));
         node.engine = Some(engine);
+        node.no_data = NoData::configured(self.plan.on_no_data);
         node.want_disk = true;
         node.want_net = true;
         self.reset_broken_connection(n);
@@ -421,6 +423,7 @@ impl World {
             disk_timeout_ms: self.plan.disk_timeout_ms,
             fencing: self.fencing(),
             quorum: self.quorum(),
+            on_no_data: self.plan.on_no_data,
         }
     }
 

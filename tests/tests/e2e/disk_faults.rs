@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use nix::sys::signal::{Signal, kill};
 use tandem_core::state::{DiskState, Role};
 
 use crate::handlers::Scripts;
@@ -139,6 +140,42 @@ fn a_disk_that_is_given_up_is_attached_again_at_once() {
         pair.wait_healed();
     }
     workload.stop();
+    pair.assert_identical();
+}
+
+/// A Primary without a disk loses its peer for a while: its clients wait, until it is back, or the role is taken by force.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn clients_wait_for_the_last_copy() {
+    let pair = Pair::synced(Setup {
+        net: "ping-int 1;",
+        statements: "options { on-no-data-accessible suspend-io; }".into(),
+        ..Setup::default()
+    });
+    let history = Arc::new(History::new(2048));
+    let workload = Workload::start(&pair.alpha, &history, &mut Random::new(1));
+    pair.alpha.adm(&["detach", RESOURCE]).ok();
+    let bravo = pair.bravo.pid().unwrap();
+    let is_frozen = || pair.alpha.status().is_some_and(|s| s.suspended.no_data);
+    for _ in 0..2 {
+        workload.wait_for_operations(100);
+        kill(bravo, Signal::SIGSTOP).unwrap();
+        wait::until("alpha waits for data", is_frozen);
+        assert!(pair.alpha.adm(&["status", RESOURCE]).stdout.contains("suspended:no-data"));
+        kill(bravo, Signal::SIGCONT).unwrap();
+    }
+    workload.wait_for_operations(100);
+    workload.stop();
+    kill(bravo, Signal::SIGSTOP).unwrap();
+    wait::until("alpha waits for data", is_frozen);
+    let mut client = pair.alpha.client().unwrap();
+    let reader = std::thread::spawn(move || client.read(0, 4096).is_err());
+    wait::until("a client waits", || pair.alpha.status().is_some_and(|s| s.client_pending == 1));
+    pair.alpha.adm(&["secondary", "--force", RESOURCE]).ok();
+    assert!(reader.join().unwrap(), "what cannot be read was read");
+    kill(bravo, Signal::SIGCONT).unwrap();
+    pair.wait_healed();
+    assert_eq!(pair.alpha.role(), Role::Secondary);
     pair.assert_identical();
 }
 

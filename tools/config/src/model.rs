@@ -130,13 +130,20 @@ impl Resource {
     /// How many nodes a primary needs, how many of these with good data, and what becomes of requests without them, in the
     /// options' own words.
     pub fn quorum(&self) -> [String; 3] {
-        ["quorum", "quorum-minimum-redundancy", "on-no-quorum"].map(|name| {
-            match self.settings.effective(Section::Options, name) {
-                Some(Value::Text(word)) => word,
-                Some(Value::Number(nodes)) => nodes.to_string(),
-                _ => String::new(),
-            }
-        })
+        ["quorum", "quorum-minimum-redundancy", "on-no-quorum"].map(|name| self.policy(name))
+    }
+
+    /// What becomes of requests while no copy of the data can be reached, in the option's own words.
+    pub fn on_no_data(&self) -> String {
+        self.policy("on-no-data-accessible")
+    }
+
+    fn policy(&self, name: &str) -> String {
+        match self.settings.effective(Section::Options, name) {
+            Some(Value::Text(word)) => word,
+            Some(Value::Number(nodes)) => nodes.to_string(),
+            _ => String::new(),
+        }
     }
 
     /// How long to wait for the peers at boot.

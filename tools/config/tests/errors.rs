@@ -258,11 +258,6 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
         ("net { discard-my-data; }", "`discard-my-data yes`", "connect --discard-my-data"),
         ("disk { bitmap no; }", "`bitmap no`", "remove it"),
         ("options { auto-promote; }", "`auto-promote yes`", "tandemadm primary"),
-        (
-            "options { on-no-data-accessible suspend-io; }",
-            "`on-no-data-accessible suspend-io`",
-            "use `io-error`",
-        ),
         ("startup { become-primary-on alpha; }", "`become-primary-on`", "failover helper"),
     ];
     for (line, what, advice) in refused {

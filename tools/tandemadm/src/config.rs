@@ -13,7 +13,7 @@ use tandem_config::{
 use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{
-    self, CongestionOptions, OnIoError, Options, ResyncOptions, RrConflict, WriteOrdering,
+    self, CongestionOptions, OnIoError, OnNoData, Options, ResyncOptions, RrConflict, WriteOrdering,
 };
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
@@ -336,6 +336,10 @@ fn options(
         authentication: authentication(net)?,
         fencing: fencing(net.fencing),
         quorum: quorum::required(resource)?,
+        on_no_data: match resource.on_no_data().as_str() {
+            "suspend-io" => OnNoData::SuspendIo,
+            _ => OnNoData::IoError,
+        },
         verify_algorithm: net.verify_algorithm.as_deref().and_then(DigestAlgorithm::from_name),
         resync: ResyncOptions {
             fixed_bytes_per_s: disk.resync.fixed_bytes_per_s,

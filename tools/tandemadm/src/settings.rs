@@ -8,7 +8,8 @@ use std::path::Path;
 use tandem_config::{Diagnostic, OPTIONS, OptionDef, Section, Value};
 use tandem_control::{HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::config::{
-    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoQuorum, RrConflict, Votes, WriteOrdering,
+    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoData, OnNoQuorum, RrConflict, Votes,
+    WriteOrdering,
 };
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::handler::Handler;
@@ -127,6 +128,7 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
         ("quorum", votes(o.quorum.votes)),
         ("on-no-quorum", on_no_quorum(o.quorum.on_loss).into()),
         ("quorum-minimum-redundancy", votes(o.quorum.minimum_redundancy)),
+        ("on-no-data-accessible", on_no_data(o.on_no_data).into()),
         ("handler-timeout", (spec.handlers.limit_ms / 1000).to_string()),
     ];
     let in_section = |section| move |(name, value)| Setting { section, name, value };
@@ -280,6 +282,13 @@ fn on_no_quorum(policy: OnNoQuorum) -> &'static str {
     }
 }
 
+fn on_no_data(policy: OnNoData) -> &'static str {
+    match policy {
+        OnNoData::IoError => "io-error",
+        OnNoData::SuspendIo => "suspend-io",
+    }
+}
+
 fn on_congestion(policy: OnCongestion) -> &'static str {
     match policy {
         OnCongestion::Block => "block",
@@ -334,6 +343,7 @@ mod tests {
             (1 << 20, 99, 4 << 20);
         (o.quorum.votes, o.quorum.minimum_redundancy) = (Votes::Majority, Votes::Count(1));
         o.quorum.on_loss = OnNoQuorum::IoError;
+        o.on_no_data = OnNoData::SuspendIo;
         (o.on_io_error, o.disk_timeout_ms) = (OnIoError::PassOn, 1500);
         (spec.connect_interval_ms, spec.handlers.limit_ms) = (20_000, 7000);
         spec.handlers.commands.insert(Handler::FencePeer, "/bin/fence".into());

@@ -191,7 +191,7 @@ impl SuspendedView {
     fn new(suspended: Suspended) -> SuspendedView {
         SuspendedView {
             suspended_user: suspended.user,
-            suspended_no_data: false,
+            suspended_no_data: suspended.no_data,
             suspended_fencing: suspended.fencing,
             suspended_quorum: suspended.quorum,
         }

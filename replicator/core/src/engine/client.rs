@@ -2,6 +2,7 @@
 
 use super::disk::DiskWork;
 use super::flush::ClientFlush;
+use super::held::Held;
 use super::peer::Peer;
 use super::ranges::Locked;
 use super::read::ClientRead;
@@ -104,7 +105,7 @@ impl Engine {
 
     /// A read or flush waits behind what came before.
     fn must_wait(&self) -> bool {
-        self.must_wait_for_reign() || self.is_suspended()
+        self.must_wait_for_reign() || self.is_suspended() || self.repeats_requests()
     }
 
     /// Without an equal peer, a node shows its data, or calls it durable, only once the disk says that it went its own way:
@@ -132,6 +133,7 @@ impl Engine {
     /// Lets requests in as long as the bounds allow, in the order of their arrival.
     pub(super) fn admit_requests(&mut self) {
         while !self.admission.is_empty()
+            && self.may_admit()
             && !self.is_suspended()
             && !self.must_wait_for_disk()
             && !self.generation_must_wait()
@@ -144,7 +146,7 @@ impl Engine {
             if bytes.is_some_and(|bytes| self.is_full_for(bytes) || self.must_wait_for_peers(bytes)) {
                 return;
             }
-            let Some((id, request)) = self.admission.pop_front() else { return };
+            let Some((id, request)) = self.take_first_request() else { return };
             let op = match request {
                 Request::Read(range) => {
                     self.client_read(id, range);
@@ -351,11 +353,12 @@ impl Engine {
         let remote_done = write.done_by.iter().any(is_good);
         let ok = write.local == Leg::Done && self.has_good_disk() || remote_done || hasty;
         if let (true, Some(next)) = (ok, write.op.next_piece()) {
-            self.admission.push_front((write.id, Request::Write(next)));
+            self.ask_first(write.id, Request::Write(next));
         } else if ok {
-            self.complete_or_hold(write.id, write.epoch, remote_done);
+            let ClientWrite { id, op, epoch, .. } = write;
+            self.complete_or_hold(Held { key, id, request: Request::Write(op), epoch, remote_done });
         } else {
-            self.fail_client(write.id, ClientError::Io);
+            self.put_back_or_fail(key, write.id, Request::Write(write.op));
         }
     }
 
@@ -420,7 +423,7 @@ impl Engine {
 
     /// No write or flush is under way.
     pub(super) fn clients_are_idle(&self) -> bool {
-        self.writes.is_empty() && self.flushes.is_empty() && self.admission.is_empty() && self.held.is_empty()
+        self.nothing_is_written() && self.admission.is_empty() && self.no_data.requests().len() == 0
     }
 
     /// The range of a write under way.
@@ -434,13 +437,14 @@ impl Engine {
     }
 
     pub(super) fn clients_pending(&self) -> u64 {
-        (self.writes.len() + self.flushes.len() + self.reads.len() + self.admission.len() + self.held.len())
-            as u64
+        let under_way = self.writes.len() + self.flushes.len() + self.reads.len() + self.held.len();
+        (under_way + self.admission.len() + self.no_data.requests().len()) as u64
     }
 
     /// Where each of them begins; what has no place begins at 0.
     pub(super) fn request_offsets(&self) -> impl Iterator<Item = u64> {
-        let waiting = self.admission.iter().map(|(_, request)| match request {
+        let waiting = self.admission.iter().map(|(_, request)| request);
+        let waiting = waiting.chain(self.no_data.requests()).map(|request| match request {
             Request::Read(range) => range.offset,
             Request::Write(op) => op.range.offset,
             Request::Flush => 0,

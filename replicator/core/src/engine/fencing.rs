@@ -86,7 +86,7 @@ impl Engine {
 
     /// Clients' requests wait.
     pub(super) fn is_suspended(&self) -> bool {
-        self.user_suspends || self.is_frozen() && !seeded!(self, WritesWhileFrozen)
+        self.user_suspends || self.is_frozen() && !seeded!(self, WritesWhileFrozen) || self.waits_for_data()
     }
 
     /// An absent peer may have newer data, and nothing is known of it.

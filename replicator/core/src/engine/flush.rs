@@ -1,10 +1,11 @@
 //! Flushes of the clients on the Primary.
 
 use super::Engine;
-use super::client::Leg;
+use super::client::{Leg, Request};
 use super::disk::DiskWork;
+use super::held::Held;
 use crate::config::Protocol;
-use crate::io::{ClientError, Device, DiskOpKind};
+use crate::io::{Device, DiskOpKind};
 use crate::seeded;
 use crate::units::{Epoch, NodeId, RequestId};
 
@@ -88,9 +89,15 @@ impl Engine {
         let Some(flush) = self.flushes.remove(&key) else { return };
         if flush.local == Leg::Done && self.has_good_disk() || flush.remote_done {
             // No write belongs to epoch 0: a flush closes none.
-            self.complete_or_hold(flush.id, Epoch(0), flush.remote_done);
+            self.complete_or_hold(Held {
+                key,
+                id: flush.id,
+                request: Request::Flush,
+                epoch: Epoch(0),
+                remote_done: flush.remote_done,
+            });
         } else {
-            self.fail_client(flush.id, ClientError::Io);
+            self.put_back_or_fail(key, flush.id, Request::Flush);
         }
     }
 }

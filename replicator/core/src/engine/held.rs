@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Engine;
+use super::client::Request;
 use crate::config::Protocol;
 use crate::io::{ClientError, Output};
 use crate::seeded;
@@ -11,22 +12,25 @@ use crate::units::{Epoch, RequestId};
 /// A request that is done and waits for its generation to be durable.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
-    id: RequestId,
-    epoch: Epoch,
+    pub(super) key: u64,
+    pub(super) id: RequestId,
+    /// What it was, should it have to be done again.
+    pub(super) request: Request,
+    pub(super) epoch: Epoch,
     /// A good peer has done it too.
-    remote_done: bool,
+    pub(super) remote_done: bool,
 }
 
 impl Engine {
     /// A completion is held back until the generation it belongs to is on disk.
-    pub(super) fn complete_or_hold(&mut self, id: RequestId, epoch: Epoch, remote_done: bool) {
+    pub(super) fn complete_or_hold(&mut self, done: Held) {
         let may_complete = self.generation_is_durable() || seeded!(self, CompletesBeforeGeneration);
         if self.fails_without_quorum() {
-            self.fail_write(id, epoch, ClientError::Io);
+            self.fail_write(done.id, done.epoch, ClientError::Io);
         } else if may_complete && (!self.is_frozen() || seeded!(self, WritesWhileFrozen)) {
-            self.complete_write(id, epoch);
+            self.complete_write(done.id, done.epoch);
         } else {
-            self.held.push(Held { id, epoch, remote_done });
+            self.held.push(done);
         }
     }
 
@@ -40,7 +44,8 @@ impl Engine {
 
     /// What has not been let in, and what is done and held back, fails.
     pub(super) fn fail_what_waits(&mut self, error: ClientError) {
-        for (id, _) in std::mem::take(&mut self.admission) {
+        self.fail_what_was_put_back(error);
+        for (id, _) in self.take_requests() {
             self.fail_client(id, error);
         }
         for held in std::mem::take(&mut self.held) {
@@ -50,19 +55,24 @@ impl Engine {
 
     /// The disk has failed: what it has done counts for nothing.
     pub(super) fn fail_held_without_peer(&mut self) {
-        for Held { id, epoch, remote_done } in std::mem::take(&mut self.held) {
-            if remote_done && self.is_frozen() {
-                self.held.push(Held { id, epoch, remote_done });
-            } else if remote_done {
-                self.complete_write(id, epoch);
+        for held in std::mem::take(&mut self.held) {
+            if held.remote_done && self.is_frozen() {
+                self.held.push(held);
+            } else if held.remote_done {
+                self.complete_write(held.id, held.epoch);
             } else {
-                self.fail_write(id, epoch, ClientError::Io);
+                self.end_epoch_of(held.epoch);
+                self.put_back_or_fail(held.key, held.id, held.request);
             }
         }
     }
 
     fn complete_write(&mut self, id: RequestId, epoch: Epoch) {
         self.end_epoch_of(epoch);
+        self.succeed(id);
+    }
+
+    pub(super) fn succeed(&mut self, id: RequestId) {
         self.outputs.push_back(Output::Complete { id, result: Ok(Bytes::new()) });
     }
 

@@ -8,7 +8,7 @@
 //! [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk is kept in spite of),
 //! [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log), [`persist`] (metadata), [`undo`]
 //! (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its programs), [`fencing`], [`quorum`],
-//! [`resize`] (a disk that grows), [`report`] (status).
+//! [`no_data`] (no copy can be reached), [`resize`] (a disk that grows), [`report`] (status).
 
 mod activity;
 mod authentication;
@@ -23,6 +23,7 @@ mod flush;
 mod handlers;
 mod handshake;
 mod held;
+mod no_data;
 mod passed_on;
 mod peer;
 mod peer_reads;
@@ -58,6 +59,7 @@ use command::{CurrentCommand, PendingRepair};
 use disk::Disk;
 use flush::ClientFlush;
 use held::Held;
+use no_data::NoData;
 use peer::Peer;
 use persist::Version;
 use ranges::Ranges;
@@ -102,6 +104,7 @@ pub struct Engine {
     client_request_at: Option<Timestamp>,
     resync_pause: OwnPause,
     held: Vec<Held>,
+    no_data: NoData,
     epoch: Epoch,
     epoch_writes: u32,
 
@@ -197,6 +200,7 @@ impl Engine {
             client_request_at: None,
             resync_pause: OwnPause::default(),
             held: Vec::new(),
+            no_data: NoData::default(),
             epoch: Epoch(1),
             epoch_writes: 0,
             ranges: Ranges::default(),
@@ -284,6 +288,7 @@ impl Engine {
         self.note_primary_without_us();
         self.progress_fencing();
         self.progress_quorum();
+        self.progress_no_data();
         self.retry_connecting();
         self.progress_stepping_down();
         self.progress_commands();

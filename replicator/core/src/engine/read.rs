@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Engine;
+use super::client::Request;
 use super::disk::DiskWork;
 use super::peer::Peer;
 use crate::io::{ClientError, Device, DiskOpKind, Output, Payload};
@@ -48,7 +49,11 @@ impl Engine {
                 read.peer = Some((peer, now));
                 self.send(peer, Message::ReadRequest { id: key, range });
             }
-            _ => self.finish_client_read(key, Err(ClientError::Io)),
+            (_, read) => {
+                let id = read.map(|read| read.id);
+                self.reads.remove(&key);
+                id.into_iter().for_each(|id| self.put_back_or_fail(key, id, Request::Read(range)));
+            }
         }
     }
 

@@ -32,6 +32,7 @@ impl Engine {
             epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
             suspended: Suspended {
                 user: self.user_suspends,
+                no_data: self.waits_for_data(),
                 fencing: self.waits_for_fencing(),
                 quorum: self.waits_for_quorum(),
             },

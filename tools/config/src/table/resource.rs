@@ -50,10 +50,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Requests without any usable data",
     )
     .since("8.3.9")
-    .refused(
-        &["io-error"],
-        "requests fail when no usable data is reachable; they are not held back",
-        "use `io-error`",
+    .more(
+        "With suspend-io they wait for a peer with the data that the clients have seen: bring it back, or let them fail with \
+         `tandemadm resume-io`.",
     ),
     choice(
         "on-suspended-primary-outdated",

@@ -14,7 +14,8 @@ const TEXT: &str = r#"
         net { csums-alg sha256; csums-after-crash-only; }
         disk { disk-flushes no; al-extents 6433; al-updates no; on-io-error call-local-io-error; disk-timeout 30;
              c-max-rate 100M; c-fill-target 1M; c-min-rate 0; }
-        options { handler-timeout 30; quorum majority; quorum-minimum-redundancy 1; on-no-quorum io-error; }
+        options { handler-timeout 30; quorum majority; quorum-minimum-redundancy 1; on-no-quorum io-error;
+            on-no-data-accessible suspend-io; }
         handlers { fence-peer "/sbin/fence --hard"; }
         device /dev/drbd5 minor 5;
         meta-disk internal;
@@ -83,6 +84,7 @@ fn a_resource_is_translated_for_each_of_its_nodes() {
                 minimum_redundancy: config::Votes::Count(1),
                 on_loss: config::OnNoQuorum::IoError,
             },
+            on_no_data: OnNoData::SuspendIo,
             on_io_error: OnIoError::CallLocalIoError,
             disk_timeout_ms: 3000,
             authentication: Some(Authentication {

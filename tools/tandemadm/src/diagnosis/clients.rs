@@ -18,10 +18,10 @@ pub(super) const TROUBLES: &[Trouble] = &[
         page: Page {
             happened: "This node is Primary, its own copy is not UpToDate, and no peer with an UpToDate one is connected: the disk here failed or \
                        is being resynced, and the peer was lost.",
-            data: "Clients' requests cannot be served. What was completed is on the disk that was lost or on the peer, wherever it is.",
+            data: "Clients' requests cannot be served: they fail, or wait with 'on-no-data-accessible suspend-io'. What was completed is on the disk that was lost or on the peer, wherever it is.",
             look: "    tandemadm status r0\nhere and on the peer.",
-            act: "Bring back the peer; there:\n    tandemadm up r0\nThe disk here can be attached as soon as it is connected. If the peer is lost for good, \
-                  what was written since the disk here was given up is lost with it. Stop the application, then on this node:\n    tandemadm \
+            act: "Bring back the peer; there:\n    tandemadm up r0\nRequests that wait go on by themselves. The disk here can be attached as soon as it is connected. If the peer is lost for good, \
+                  what was written since the disk here was given up is lost with it. Requests that wait are let go, and fail, with\n    tandemadm resume-io r0\nStop the application, then on this node:\n    tandemadm \
                   secondary r0\n    tandemadm attach r0\n    tandemadm primary --force r0\nand check the file system before anybody uses it.",
             avoid: "Do not restart the application on another node before you know which copy is the newest. Do not force while a \
                     better one may come back.",
@@ -167,9 +167,11 @@ fn no_good_data(status: &ResourceStatus) -> Option<Sign> {
         return None;
     }
     let resource = &status.spec.name;
+    let waits = engine.suspended.no_data;
     let sign = Sign::new(format!(
-        "the disk is {}, and no peer has UpToDate data: clients' requests fail",
-        engine.disk
+        "the disk is {}, and no peer has UpToDate data: clients' requests {}",
+        engine.disk,
+        if waits { "wait for one" } else { "fail" }
     ));
     let lost = lost_peers(status);
     let sign = lost.iter().fold(sign, |sign, peer| sign.on(peer, format!("tandemadm up {resource}")));
@@ -180,10 +182,13 @@ fn no_good_data(status: &ResourceStatus) -> Option<Sign> {
     };
     Some(match gone {
         // With no good peer it is refused on a Primary.
-        true => ["secondary", "attach", "primary --force"].iter().fold(sign, |sign, verb| {
-            let lost = "if no better copy comes back, the application stopped";
-            sign.case(lost, Place::Here, format!("tandemadm {verb} {resource}"))
-        }),
+        true => ["resume-io", "secondary", "attach", "primary --force"][usize::from(!waits)..].iter().fold(
+            sign,
+            |sign, verb| {
+                let lost = "if no better copy comes back, the application stopped";
+                sign.case(lost, Place::Here, format!("tandemadm {verb} {resource}"))
+            },
+        ),
         false => sign,
     })
 }

@@ -273,7 +273,8 @@ impl Engine {
 
     /// Everything written is on every disk, or marked; then the disk says that nobody is Primary.
     pub(super) fn progress_demotion(&mut self, id: CommandId) {
-        for (request, _) in std::mem::take(&mut self.admission) {
+        self.fail_what_was_put_back(ClientError::NotPrimary);
+        for (request, _) in self.take_requests() {
             self.fail_client(request, ClientError::NotPrimary);
         }
         if !self.clients_are_idle() {

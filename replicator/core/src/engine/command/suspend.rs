@@ -24,10 +24,12 @@ impl Engine {
         }
     }
 
-    /// Requests go on, even if a peer should be fenced: the administrator has seen to that.
+    /// Requests go on, even if a peer should be fenced: the administrator has seen to that. Those that wait for a copy of the
+    /// data fail.
     pub(super) fn resume_io(&mut self, id: CommandId) {
         self.user_suspends = false;
         self.forget_fences();
+        self.go_on_without_data();
         self.finish_command(id, Ok(()));
     }
 

@@ -1,7 +1,7 @@
 //! The states that the troubles are about.
 
 use tandem_core::config::{
-    CongestionOptions, Fencing, OnCongestion, OnNoQuorum, Options, Protocol, Quorum, Votes,
+    CongestionOptions, Fencing, OnCongestion, OnNoData, OnNoQuorum, Options, Protocol, Quorum, Votes,
 };
 use tandem_core::digest::DigestAlgorithm;
 use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, TwoPrimaries};
@@ -212,7 +212,11 @@ fn two_mixtures() -> World {
 
 /// alpha is Primary without a disk, and what it wrote is on bravo.
 fn diskless() -> World {
-    let mut world = synced();
+    diskless_with(Options::default())
+}
+
+fn diskless_with(options: Options) -> World {
+    let mut world = World::synced(options);
     world.types(ALPHA, "tandemadm detach r0");
     world.write(ALPHA, 2, 2, Some(BRAVO));
     world
@@ -391,6 +395,21 @@ fn clients() -> Vec<Scene> {
                 world
             }),
             |world, _| world.give_up(BRAVO),
+        ),
+        meanwhile(
+            scene("T301", "the other is not reached, and clients wait", ALPHA, || {
+                let on_no_data = OnNoData::SuspendIo;
+                let mut world = diskless_with(Options { on_no_data, ..Options::default() });
+                world.part();
+                world
+            }),
+            |world, case| match case.contains("no better copy comes back") {
+                true => {
+                    world.dies(BRAVO);
+                    world.give_up(BRAVO);
+                }
+                false => world.meet(),
+            },
         ),
         scene("T302", "connected", ALPHA, || {
             let mut world = synced();
