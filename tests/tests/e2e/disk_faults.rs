@@ -148,7 +148,7 @@ fn a_disk_that_is_given_up_is_attached_again_at_once() {
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn clients_wait_for_the_last_copy() {
     let pair = Pair::synced(Setup {
-        net: "ping-int 1;",
+        net: "timeout 15; ping-int 2;",
         statements: "options { on-no-data-accessible suspend-io; }".into(),
         ..Setup::default()
     });
@@ -157,13 +157,11 @@ fn clients_wait_for_the_last_copy() {
     pair.alpha.adm(&["detach", RESOURCE]).ok();
     let bravo = pair.bravo.pid().unwrap();
     let is_frozen = || pair.alpha.status().is_some_and(|s| s.suspended.no_data);
-    for _ in 0..2 {
-        workload.wait_for_operations(100);
-        kill(bravo, Signal::SIGSTOP).unwrap();
-        wait::until("alpha waits for data", is_frozen);
-        assert!(pair.alpha.adm(&["status", RESOURCE]).stdout.contains("suspended:no-data"));
-        kill(bravo, Signal::SIGCONT).unwrap();
-    }
+    workload.wait_for_operations(100);
+    kill(bravo, Signal::SIGSTOP).unwrap();
+    wait::until("alpha waits for data", is_frozen);
+    assert!(pair.alpha.adm(&["status", RESOURCE]).stdout.contains("suspended:no-data"));
+    kill(bravo, Signal::SIGCONT).unwrap();
     workload.wait_for_operations(100);
     workload.stop();
     kill(bravo, Signal::SIGSTOP).unwrap();
