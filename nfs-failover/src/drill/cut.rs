@@ -66,17 +66,22 @@ fn cutting(table: &str, resource: &ResourceSpec) -> String {
     let mut rules = removing(table);
     let _ = writeln!(rules, "table inet {table} {{");
     for (set, kind, is_v4) in [("peers4", "ipv4_addr", true), ("peers6", "ipv6_addr", false)] {
-        let peers = resource.peers.iter().map(|peer| peer.address).filter(|peer| peer.is_ipv4() == is_v4);
+        let peers: BTreeSet<_> = resource
+            .paths
+            .iter()
+            .map(|path| path.remote.ip())
+            .filter(|peer| peer.is_ipv4() == is_v4)
+            .collect();
         let peers: Vec<String> =
-            peers.map(|peer| format!("{} timeout {}s", peer.ip(), LIFETIME.as_secs())).collect();
+            peers.iter().map(|peer| format!("{peer} timeout {}s", LIFETIME.as_secs())).collect();
         let _ = write!(rules, " set {set} {{ type {kind}; flags timeout;");
         if !peers.is_empty() {
             let _ = write!(rules, " elements = {{ {} }};", peers.join(", "));
         }
         rules.push_str(" }\n");
     }
-    let nodes = resource.peers.iter().chain([&resource.node]);
-    let ports: BTreeSet<u16> = nodes.map(|node| node.address.port()).collect();
+    let ports = resource.paths.iter().flat_map(|path| [path.local.port(), path.remote.port()]);
+    let ports: BTreeSet<u16> = ports.collect();
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     let ports = ports.join(", ");
     for (hook, end) in [("input", "saddr"), ("output", "daddr")] {

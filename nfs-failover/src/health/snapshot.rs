@@ -103,7 +103,7 @@ pub(crate) mod samples {
 
     /// A Secondary that lacks nothing, of resource r0 with one peer.
     pub(crate) fn secondary() -> ResourceStatus {
-        let node = |id: u8, name: &str| json!({ "id": id, "name": name, "address": "10.0.0.1:7788" });
+        let node = |id: u8, name: &str| json!({ "id": id, "name": name });
         let status = json!({
             "spec": {
                 "name": "r0", "node": node(0, "alpha"), "peers": [node(1, "bravo")],

@@ -47,7 +47,7 @@ impl ResourceSpec {
             name: _,
             node,
             peers,
-            pathless,
+            paths: _,
             volume: _,
             more_volumes: _,
             undo_log,
@@ -61,7 +61,6 @@ impl ResourceSpec {
         let seconds = |ms: u64| (ms / 1000).to_string();
         let mut parts = vec![
             part("this node is", node_is(node), WithNextUp),
-            part("address", node.address, WithNextConnection),
             part("net connect-int", seconds(*connect_interval_ms), AtOnce),
             part("options handler-timeout", seconds(handlers.limit_ms), AtOnce),
             part("configuration", handlers.config_file.display(), AtOnce),
@@ -73,9 +72,10 @@ impl ResourceSpec {
             let known = other.peers.iter().any(|one| (one.id, &one.name) == (peer.id, &peer.name));
             let takes = if known || other.peers.is_empty() { WithNextConnection } else { WithNextUp };
             parts.push(part(format!("peer {}", peer.name), node_is(peer), takes));
-            if !pathless.contains(&peer.id) {
-                parts.push(part(format!("path to {}", peer.name), peer.address, takes));
-            }
+            // One of several comes and goes beside the one that is used.
+            let takes = if takes == WithNextConnection { AtOnce } else { takes };
+            let to = format!("to {}", peer.name);
+            parts.extend(self.paths_to(peer.id).map(|path| part(path.what(), &to, takes)));
         }
         let command = |(handler, command): (_, &String)| part(format!("handler {handler}"), command, AtOnce);
         parts.extend(handlers.commands.iter().map(command));

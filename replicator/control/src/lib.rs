@@ -4,6 +4,7 @@ pub mod clock;
 mod difference;
 mod last_seen;
 pub mod output;
+mod path;
 mod paths;
 mod promotion;
 pub mod utc;
@@ -11,6 +12,7 @@ mod watch;
 
 pub use difference::Difference;
 pub use last_seen::LastSeen;
+pub use path::PathSpec;
 pub use paths::RuntimeDir;
 pub use promotion::Promotion;
 pub use watch::{HelperEvent, Watch};
@@ -176,9 +178,9 @@ pub struct ResourceSpec {
     pub node: NodeSpec,
     /// The other nodes.
     pub peers: Vec<NodeSpec>,
-    /// Those of them that are not reached, as nobody says where.
+    /// The ways to them; a peer without any is not reached.
     #[serde(default)]
-    pub pathless: Vec<NodeId>,
+    pub paths: Vec<PathSpec>,
     /// Its first volume; the metadata of all lies on this one's meta-disk.
     pub volume: VolumeSpec,
     /// The others, by ascending number.
@@ -257,8 +259,6 @@ pub struct NodeSpec {
     pub id: NodeId,
     /// Its name.
     pub name: String,
-    /// Where it listens for its peers.
-    pub address: SocketAddr,
 }
 
 /// A volume on this node.
@@ -345,6 +345,9 @@ pub struct ResourceStatus {
     pub spec: ResourceSpec,
     /// What the engine says.
     pub engine: Status,
+    /// The paths that connections go over.
+    #[serde(default)]
+    pub used_paths: Vec<PathSpec>,
 }
 
 impl ResourceStatus {

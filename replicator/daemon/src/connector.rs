@@ -1,20 +1,25 @@
-//! Reaching a resource's peers. The node with the lower number connects, the other accepts; both prove who they are
-//! before the resource's thread hears of it.
+//! Reaching a resource's peers. The node with the lower number connects, over one path at a time, the other accepts at
+//! its end of every path; both say who they are before the resource's thread hears of it.
 //!
 //! A connection is two TCP streams of one session. The accepting side answers when it has both.
+
+mod listeners;
+mod reach;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tandem_control::{NodeSpec, ResourceSpec, clock};
+use listeners::Listeners;
+use reach::{Taken, dial, reach};
+use tandem_control::{NodeSpec, PathSpec, ResourceSpec, clock};
 use tandem_core::units::NodeId;
 use tandem_core::wire::{Message, Preamble, Stream};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -25,10 +30,8 @@ use crate::failure::Failure;
 use crate::handshake::{First, answer_clock, into_fd, preamble, receive, receive_first, send};
 use crate::log_limit::LogLimit;
 use crate::resource::{Attempt, Mailbox, Wish};
-use crate::sockets::{accept_failed, listen, stop};
+use crate::sockets::{accept_failed, stop};
 
-/// For the connection to be made.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// For the other side to say who it is.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// First pause between attempts; it doubles.
@@ -50,22 +53,24 @@ pub(crate) struct Connector {
 type Change = (Rc<ResourceSpec>, oneshot::Sender<Result<(), Failure>>);
 
 impl Connector {
-    /// Listens on the resource's address and does what its thread wishes.
+    /// Listens on the resource's addresses and does what its thread wishes.
     pub(crate) fn start(
         spec: &ResourceSpec,
         mailbox: Mailbox,
         wishes: UnboundedReceiver<Wish>,
     ) -> Result<Connector, Failure> {
-        let listener = listen(spec.node.address)?;
+        let mut listeners = Listeners::default();
+        listeners.become_like(&spec.own_addresses())?;
         let (changes, orders) = unbounded_channel();
         let hub = Hub {
             spec: RefCell::new(Rc::new(spec.clone())),
             mailbox,
             accepting: RefCell::new(HashSet::new()),
             halves: RefCell::new(HashMap::new()),
+            taken: RefCell::default(),
             strangers: LogLimit::new(),
         };
-        let task = tokio::task::spawn_local(Rc::new(hub).run(listener, wishes, orders));
+        let task = tokio::task::spawn_local(Rc::new(hub).run(listeners, wishes, orders));
         Ok(Connector { task, changes })
     }
 
@@ -77,7 +82,7 @@ impl Connector {
         answer
     }
 
-    /// Ends it, and frees its address.
+    /// Ends it, and frees its addresses.
     pub(crate) async fn stop(self) {
         stop(self.task).await;
     }
@@ -90,6 +95,7 @@ struct Hub {
     accepting: RefCell<HashSet<NodeId>>,
     /// The first stream of a session, waiting for the second.
     halves: RefCell<HashMap<NodeId, Half>>,
+    taken: RefCell<Taken>,
     /// For what those who connect can cause to be logged.
     strangers: LogLimit,
 }
@@ -124,7 +130,7 @@ impl From<io::Error> for AttemptError {
 impl Hub {
     async fn run(
         self: Rc<Self>,
-        mut listener: TcpListener,
+        mut listeners: Listeners,
         mut wishes: UnboundedReceiver<Wish>,
         mut changes: UnboundedReceiver<Change>,
     ) {
@@ -153,7 +159,7 @@ impl Hub {
                         }
                     }
                 },
-                accepted = listener.accept() => match accepted {
+                accepted = listeners.accept() => match accepted {
                     Ok((stream, remote)) if tasks.len() < MAX_HANDSHAKES + self.spec().peers.len() => {
                         tasks.spawn_local(self.clone().greet(stream, remote));
                     }
@@ -163,7 +169,7 @@ impl Hub {
                 Some(_) = tasks.join_next() => (),
                 Some((spec, done)) = changes.recv() => {
                     // Whoever asked may have gone.
-                    let _ = done.send(self.become_like(spec, &mut listener));
+                    let _ = done.send(self.become_like(spec, &mut listeners));
                 }
             }
         }
@@ -174,10 +180,8 @@ impl Hub {
         self.spec.borrow().clone()
     }
 
-    fn become_like(&self, spec: Rc<ResourceSpec>, listener: &mut TcpListener) -> Result<(), Failure> {
-        if spec.node.address != self.spec().node.address {
-            *listener = listen(spec.node.address)?;
-        }
+    fn become_like(&self, spec: Rc<ResourceSpec>, listeners: &mut Listeners) -> Result<(), Failure> {
+        listeners.become_like(&spec.own_addresses())?;
         self.spec.replace(spec);
         Ok(())
     }
@@ -196,33 +200,49 @@ impl Hub {
             let spec = self.spec();
             let resource = spec.name.as_str();
             let longest = LONGEST_PAUSE.min(Duration::from_millis(spec.connect_interval_ms)).max(FIRST_PAUSE);
-            match connect(&spec, &peer).await {
-                Ok((data, control)) => {
-                    debug!(resource, peer = name, address = %peer.address, "connected");
-                    self.mailbox.peer_connected(peer.id, Attempt::Ours(attempt), data, control);
+            match self.connect(&spec, peer.id).await {
+                Ok((path, data, control)) => {
+                    debug!(resource, peer = name, %path, "connected");
+                    self.mailbox.peer_connected(path, Attempt::Ours(attempt), data, control);
                     return;
                 }
                 Err(AttemptError::Refused(reason)) => {
-                    warn!(resource, peer = name, address = %peer.address, "connection refused: {reason}");
+                    warn!(resource, peer = name, "connection refused: {reason}");
                     self.mailbox.peer_refused(peer.id, reason);
                     return;
                 }
                 Err(AttemptError::Unreachable(error)) => {
-                    debug!(resource, peer = name, address = %peer.address, "not reached: {error}");
+                    debug!(resource, peer = name, "not reached: {error}");
                 }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
     }
+
+    async fn connect(
+        &self,
+        spec: &ResourceSpec,
+        peer: NodeId,
+    ) -> Result<(PathSpec, OwnedFd, OwnedFd), AttemptError> {
+        let paths = self.taken.borrow().in_order(spec, peer, Instant::now());
+        let (path, data) = reach(paths).await?;
+        self.taken.borrow_mut().note(path);
+        let (data, control) = introduce(spec, &path, data).await?;
+        Ok((path, data, control))
+    }
 }
 
-async fn connect(spec: &ResourceSpec, peer: &NodeSpec) -> Result<(OwnedFd, OwnedFd), AttemptError> {
-    let mut data = dial(spec, peer).await?;
-    let mut control = dial(spec, peer).await?;
+/// The second stream, by the same path, and who we are.
+async fn introduce(
+    spec: &ResourceSpec,
+    path: &PathSpec,
+    mut data: TcpStream,
+) -> Result<(OwnedFd, OwnedFd), AttemptError> {
+    let mut control = dial(path).await?;
     let session = crate::entropy::draw()?;
     let handshake = async {
-        let ours = |stream| preamble(spec, peer.id, stream, session);
+        let ours = |stream| preamble(spec, path.peer, stream, session);
         send(&mut data, &Message::Preamble(ours(Stream::Data))).await?;
         send(&mut control, &Message::Preamble(ours(Stream::Control))).await?;
         for (stream, kind) in [(&mut data, Stream::Data), (&mut control, Stream::Control)] {
@@ -232,16 +252,6 @@ async fn connect(spec: &ResourceSpec, peer: &NodeSpec) -> Result<(OwnedFd, Owned
     };
     timeout(HANDSHAKE_LIMIT, handshake).await.map_err(too_slow)??;
     Ok((into_fd(data)?, into_fd(control)?))
-}
-
-/// Connects from this node's own address, so that the peer can tell who calls.
-async fn dial(spec: &ResourceSpec, peer: &NodeSpec) -> io::Result<TcpStream> {
-    let own = spec.node.address.ip();
-    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if !own.is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
-        socket.bind(SocketAddr::new(own, 0))?;
-    }
-    timeout(CONNECT_LIMIT, socket.connect(peer.address)).await.map_err(too_slow)?
 }
 
 async fn check_answer(stream: &mut TcpStream, ours: &Preamble) -> Result<(), AttemptError> {
@@ -265,7 +275,7 @@ impl Hub {
     async fn greet(self: Rc<Self>, mut stream: TcpStream, remote: SocketAddr) {
         let spec = self.spec();
         let resource = spec.name.as_str();
-        if !spec.peers.iter().any(|peer| peer.address.ip() == remote.ip()) {
+        if !spec.paths.iter().any(|path| path.remote.ip() == remote.ip()) {
             self.complain(remote, STRANGER);
             return;
         }
@@ -294,8 +304,9 @@ impl Hub {
                 return;
             }
         };
-        match self.recognise(&theirs, remote) {
-            Ok(peer) if self.accepting.borrow().contains(&peer) => self.pair(peer, theirs, stream).await,
+        let local = stream.local_addr().ok();
+        match self.recognise(&theirs, local, remote.ip()) {
+            Ok(path) if self.accepting.borrow().contains(&path.peer) => self.pair(path, theirs, stream).await,
             // Not now: the other side tries again.
             Ok(_) => debug!(resource, %remote, "closed a connection that is not wanted now"),
             // No peer any more, and perhaps one again soon.
@@ -318,26 +329,35 @@ impl Hub {
         }
     }
 
-    /// Which peer has introduced itself.
-    fn recognise(&self, theirs: &Preamble, remote: SocketAddr) -> Result<NodeId, Unwelcome> {
+    /// Which peer has introduced itself, and by which path it came.
+    fn recognise(
+        &self,
+        theirs: &Preamble,
+        local: Option<SocketAddr>,
+        remote: IpAddr,
+    ) -> Result<PathSpec, Unwelcome> {
         let spec = self.spec();
-        let lives_there = |peer: &&NodeSpec| peer.address.ip() == remote.ip();
-        let claimed = find(&spec, theirs.from).filter(lives_there);
-        let Some(peer) = claimed.or_else(|| spec.peers.iter().find(lives_there)) else {
+        let from_there: Vec<&PathSpec> =
+            spec.paths.iter().filter(|path| path.remote.ip() == remote).collect();
+        let is_claimed = |path: &PathSpec| path.peer == theirs.from;
+        // The same address may stand in several paths.
+        let likeness = |path: &&&PathSpec| (is_claimed(path), Some(path.local) == local);
+        let Some(&path) = from_there.iter().rev().max_by_key(likeness) else {
             return Err(Unwelcome::Stranger);
         };
-        let ours = preamble(&spec, peer.id, theirs.stream, theirs.session);
+        let ours = preamble(&spec, path.peer, theirs.stream, theirs.session);
         // Only a peer that means this resource can have a say in whether we go on trying to reach it.
-        let concerned = (theirs.resource == spec.name).then_some(peer.id);
+        let concerned = (theirs.resource == spec.name).then_some(path.peer);
         ours.accept(theirs).map_err(|reason| Unwelcome::Refused { concerned, reason })?;
-        if peer.id > spec.node.id {
-            let reason = format!("node {} waits to be connected to by node {}", peer.id, spec.node.id);
+        if path.peer > spec.node.id {
+            let reason = format!("node {} waits to be connected to by node {}", path.peer, spec.node.id);
             return Err(Unwelcome::Refused { concerned: None, reason });
         }
-        Ok(peer.id)
+        Ok(*path)
     }
 
-    async fn pair(&self, peer: NodeId, theirs: Preamble, stream: TcpStream) {
+    async fn pair(&self, path: PathSpec, theirs: Preamble, stream: TcpStream) {
+        let peer = path.peer;
         let older = self.halves.borrow_mut().remove(&peer);
         let mate = older.filter(|h| h.theirs.session == theirs.session && h.theirs.stream != theirs.stream);
         let Some(mate) = mate else {
@@ -350,8 +370,8 @@ impl Hub {
         };
         match self.answer(peer, theirs.session, data, control).await {
             Ok((data, control)) => {
-                info!(resource = self.spec().name, peer = theirs.node_name, "accepted");
-                self.mailbox.peer_connected(peer, Attempt::Theirs, data, control);
+                info!(resource = self.spec().name, peer = theirs.node_name, %path, "accepted");
+                self.mailbox.peer_connected(path, Attempt::Theirs, data, control);
             }
             Err(error) => {
                 debug!(resource = self.spec().name, peer = theirs.node_name, "not accepted: {error}")

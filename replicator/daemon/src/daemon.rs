@@ -26,7 +26,7 @@ use crate::failure::{Failure, Kind};
 use crate::handlers;
 use crate::nbd_listener;
 use crate::openers::Openers;
-use crate::resource::{self, Clients, Resource};
+use crate::resource::{self, Clients, Resource, Snapshot};
 use crate::sockets;
 use crate::spare::Spare;
 use crate::watchers::Watchers;
@@ -62,7 +62,7 @@ pub(crate) struct Entry {
     /// One `up` or `down` at a time.
     admin: Mutex<()>,
     /// The last snapshot, for when the thread is too busy to give one.
-    last_status: RefCell<Option<Status>>,
+    last_status: RefCell<Option<Snapshot>>,
     /// Until the resource is removed.
     connector: RefCell<Option<Connector>>,
 }
@@ -258,8 +258,8 @@ impl Daemon {
         // It ends only with the resource.
         let Ok(Err(failure)) = told.await else { return Ok(()) };
         // It still listens where it did.
-        let node = running.node.clone();
-        let listening = ResourceSpec { node, ..ResourceSpec::clone(&entry.spec()) };
+        let paths = running.paths.clone();
+        let listening = ResourceSpec { paths, ..ResourceSpec::clone(&entry.spec()) };
         entry.resource.change(&listening).await?;
         entry.spec.replace(Rc::new(listening));
         Err(failure)
@@ -313,14 +313,14 @@ impl Daemon {
         }
         let entry = self.create(&spec).await?;
         let _admin = entry.admin.lock().await;
-        self.become_like(&entry, ResourceSpec { peers: Vec::new(), pathless: Vec::new(), ..spec }).await
+        self.become_like(&entry, ResourceSpec { peers: Vec::new(), paths: Vec::new(), ..spec }).await
     }
 
     async fn create(self: &Rc<Self>, spec: &ResourceSpec) -> Result<Rc<Entry>, Failure> {
         let made = self.make(spec).await;
         match &made {
             Ok(entry) => {
-                info!(resource = spec.name, address = %spec.node.address, "created");
+                info!(resource = spec.name, addresses = ?spec.own_addresses(), "created");
                 self.entries.borrow_mut().insert(spec.name.clone(), entry.clone());
                 self.spare.ensure(spec.block_device.driver);
             }
@@ -455,7 +455,7 @@ fn may_connect(spec: &ResourceSpec) -> Result<(), Failure> {
         let refusal = StateChangeRefusal::NoNetConfig;
         return Err(Failure::from(CommandError::Refused { refusal, detail: Vec::new() }));
     }
-    if !spec.pathless.is_empty() {
+    if spec.peers.iter().any(|peer| spec.paths_to(peer.id).next().is_none()) {
         let (number, text) = INVALID_REQUEST;
         return Err(Failure::numbered(number, text).because("connection endpoint(s) missing"));
     }
@@ -549,16 +549,19 @@ impl Entry {
     }
 
     async fn status(&self) -> Option<ResourceStatus> {
-        match self.resource.status().await {
-            Some(status) => *self.last_status.borrow_mut() = Some(status),
-            None if self.resource.has_ended() => *self.last_status.borrow_mut() = Some(dead(&self.spec())),
+        match self.resource.snapshot().await {
+            Some(snapshot) => *self.last_status.borrow_mut() = Some(snapshot),
+            None if self.resource.has_ended() => {
+                let engine = dead(&self.spec());
+                *self.last_status.borrow_mut() = Some(Snapshot { engine, used_paths: Vec::new() });
+            }
             None => (),
         }
-        let mut engine = self.last_status.borrow().clone()?;
+        let Snapshot { mut engine, used_paths } = self.last_status.borrow().clone()?;
         let spec = ResourceSpec::clone(&self.spec());
         // The engine keeps what concerns a peer that was taken away.
         engine.peers.retain(|peer| spec.peers.iter().any(|known| known.id == peer.id));
-        Some(ResourceStatus { spec, engine })
+        Some(ResourceStatus { spec, engine, used_paths })
     }
 
     /// True if it is Secondary without disk and connections: nothing is lost by making it anew.

@@ -159,8 +159,6 @@ fn environment(spec: &ResourceSpec, status: &Status, peer: Option<NodeId>) -> Ve
     environment.set("DRBD_RESOURCE", &spec.name);
     environment.set("DRBD_CONF", spec.handlers.config_file.display());
     environment.set("DRBD_MY_NODE_ID", spec.node.id);
-    environment.set("DRBD_MY_ADDRESS", spec.node.address.ip());
-    environment.set("DRBD_MY_AF", family(spec.node.address));
     // Of several volumes, all: what happens to one happens to the resource.
     let list = |of: fn(&VolumeSpec) -> String| spec.volumes().map(of).collect::<Vec<_>>().join(" ");
     let disks = list(|volume| volume.disk.display().to_string());
@@ -181,17 +179,20 @@ fn environment(spec: &ResourceSpec, status: &Status, peer: Option<NodeId>) -> Ve
     let only = || spec.peers.first().filter(|_| spec.peers.len() == 1);
     let about = peer.and_then(|id| spec.peers.iter().find(|peer| peer.id == id)).or_else(only);
     if let Some(peer) = about {
-        set_peer(&mut environment, peer, status);
+        set_peer(&mut environment, spec, peer, status);
     }
     environment.0
 }
 
-fn set_peer(environment: &mut Environment, peer: &NodeSpec, status: &Status) {
+fn set_peer(environment: &mut Environment, spec: &ResourceSpec, peer: &NodeSpec, status: &Status) {
     let known = status.peers.iter().find(|p| p.id == peer.id);
     environment.set("DRBD_PEER", &peer.name);
     environment.set("DRBD_PEER_NODE_ID", peer.id);
-    environment.set("DRBD_PEER_ADDRESS", peer.address.ip());
-    environment.set("DRBD_PEER_AF", family(peer.address));
+    // Of several paths, the first.
+    if let Some(path) = spec.paths_to(peer.id).next() {
+        environment.set_address("DRBD_MY", path.local);
+        environment.set_address("DRBD_PEER", path.remote);
+    }
     environment.set("DRBD_CSTATE", known.map_or(ConnectionState::StandAlone, |p| p.connection));
 }
 
@@ -201,10 +202,11 @@ impl Environment {
     fn set(&mut self, name: &str, value: impl ToString) {
         self.0.push((name.to_owned(), value.to_string()));
     }
-}
 
-const fn family(address: SocketAddr) -> &'static str {
-    if address.is_ipv4() { "ipv4" } else { "ipv6" }
+    fn set_address(&mut self, whose: &str, address: SocketAddr) {
+        self.set(&format!("{whose}_ADDRESS"), address.ip());
+        self.set(&format!("{whose}_AF"), if address.is_ipv4() { "ipv4" } else { "ipv6" });
+    }
 }
 
 /// A bit for each node whose disk is known to be UpToDate.

@@ -27,7 +27,7 @@ use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channe
 
 use event_loop::{EventLoop, Links};
 use mailbox::Mail;
-pub(crate) use mailbox::{Attempt, Clients, ExportState, Mailbox, Reign, SharedExport, Wish};
+pub(crate) use mailbox::{Attempt, Clients, ExportState, Mailbox, Reign, SharedExport, Snapshot, Wish};
 pub(crate) use nbd_conn::NbdClient;
 
 use crate::failure::Failure;
@@ -106,8 +106,13 @@ impl Resource {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    /// A snapshot, unless the thread is too busy to give one.
+    /// What the engine says, unless the thread is too busy to tell.
     pub(crate) async fn status(&self) -> Option<Status> {
+        Some(self.snapshot().await?.engine)
+    }
+
+    /// A snapshot, unless the thread is too busy to give one.
+    pub(crate) async fn snapshot(&self) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Mail::Status(reply));
         tokio::time::timeout(STATUS_LIMIT, answer).await.ok()?.ok()

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
@@ -16,22 +17,39 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on `address`; to be called inside the runtime.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listen = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
+    try_listen(address, Address::IsHere).map_err(|error| failure(address, &error))
+}
+
+/// Whether an address must be this machine's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Address {
+    /// Yes.
+    IsHere,
+    /// It may become so later.
+    MayCome,
+}
+
+/// Listens on `address`; to be called inside the runtime.
+pub(crate) fn try_listen(address: SocketAddr, presence: Address) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if presence == Address::MayCome {
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Why nobody can listen there, and what to do.
+pub(crate) fn failure(address: SocketAddr, error: &io::Error) -> Failure {
+    let failure = match error.kind() {
+        io::ErrorKind::AddrInUse => Failure::numbered(102, "Local address(port) already in use."),
+        io::ErrorKind::AddrNotAvailable => {
+            Failure::unnumbered("this machine does not have the configured address; correct 'address'")
+        }
+        _ => Failure::unnumbered("cannot listen on the configured address"),
     };
-    listen().map_err(|error| {
-        let failure = match error.kind() {
-            io::ErrorKind::AddrInUse => Failure::numbered(102, "Local address(port) already in use."),
-            io::ErrorKind::AddrNotAvailable => {
-                Failure::unnumbered("this machine does not have the configured address; correct 'address'")
-            }
-            _ => Failure::unnumbered("cannot listen on the configured address"),
-        };
-        failure.because(format_args!("{address}: {error}"))
-    })
+    failure.because(format_args!("{address}: {error}"))
 }
 
 /// Logs a failed accept, but not each of a storm, and pauses.

@@ -52,7 +52,9 @@ impl Cable {
             &["link", "add", INTERFACE, "type", "veth", "peer", "name", INTERFACE, "netns", &other],
         );
         for end in &ends {
-            end.run("ip", &["address", "add", &format!("{}/24", end.address), "dev", INTERFACE]);
+            for address in [end.address, end.second_address()] {
+                end.run("ip", &["address", "add", &format!("{address}/24"), "dev", INTERFACE]);
+            }
             end.run("ip", &["link", "set", "lo", "up"]);
             end.run("ip", &["link", "set", INTERFACE, "up"]);
         }
@@ -62,6 +64,11 @@ impl Cable {
     /// The address of an end.
     pub(crate) fn address(&self, end: usize) -> Ipv4Addr {
         self.ends[end].address
+    }
+
+    /// Another address of an end, on another network.
+    pub(crate) fn second_address(&self, end: usize) -> Ipv4Addr {
+        self.ends[end].second_address()
     }
 
     /// What a program is to be started with in order to run at this end.
@@ -135,6 +142,11 @@ impl End {
         let namespace = end.namespace();
         wait::until("the namespace is there", || std::fs::read_link(&namespace).is_ok_and(|n| n != own));
         end
+    }
+
+    fn second_address(&self) -> Ipv4Addr {
+        let [a, b, c, last] = self.address.octets();
+        Ipv4Addr::new(a, b + 1, c, last)
     }
 
     fn namespace(&self) -> String {

@@ -35,6 +35,7 @@ mod node;
 mod ocf;
 mod outcome;
 mod pair;
+mod paths;
 mod postgres;
 mod random;
 mod resize;

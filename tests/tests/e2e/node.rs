@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tandem_control::{Request, RuntimeDir, ask};
+use tandem_control::{Request, ResourceStatus, RuntimeDir, ask};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::status::{PeerStatus, Status};
 
@@ -65,9 +65,14 @@ impl Node {
 
     /// The engine's snapshot; `None` while no daemon answers or the resource is down.
     pub(crate) fn status(&self) -> Option<Status> {
+        self.resource().map(|resource| resource.engine)
+    }
+
+    /// The same with what the daemon knows besides.
+    pub(crate) fn resource(&self) -> Option<ResourceStatus> {
         let request = Request::Status { resource: Some(RESOURCE.into()) };
         let reply = ask(&self.run.control_socket(), &request, wait::LIMIT).ok()?;
-        reply.status.into_iter().next().map(|s| s.engine)
+        reply.status.into_iter().next()
     }
 
     /// What this node knows of its peer.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::diagnostic::{ConfigError, Diagnostics, Stage};
 use crate::effective::{DiskOptions, NetOptions};
-use crate::model::{Connection, Host, NotDefined, Resource, Volume};
+use crate::model::{Connection, Host, NotDefined, PathEnd, Resource, Volume};
 use crate::settings::Settings;
 
 /// A resource of two nodes, seen from one of them.
@@ -12,16 +12,12 @@ use crate::settings::Settings;
 pub struct Pair<'a> {
     /// This node.
     pub local: &'a Host,
-    /// Where it listens.
-    pub local_address: SocketAddr,
     /// Its first volume.
     pub volume: &'a Volume,
     /// The others, by ascending number.
     pub more_volumes: &'a [Volume],
     /// The other node.
     pub peer: &'a Host,
-    /// Where that one listens.
-    pub peer_address: SocketAddr,
     resource: &'a Resource,
     connection: &'a Connection,
 }
@@ -52,17 +48,13 @@ impl Resource {
         self.runnable()?;
         // Without obstacles, all of this is there.
         let connection = self.connections.first().ok_or_else(not_here)?;
-        let path = connection.paths.first().ok_or_else(not_here)?;
-        let is_local = |host: usize| self.hosts.get(host).is_some_and(|host| std::ptr::eq(host, local));
-        let [here, there] = if is_local(path[0].host) { [&path[0], &path[1]] } else { [&path[1], &path[0]] };
+        let [_, there] = ends(connection.paths.first().ok_or_else(not_here)?, local, self);
         let (volume, more_volumes) = local.volumes.split_first().ok_or_else(not_here)?;
         Ok(Pair {
             local,
-            local_address: here.address.socket,
             volume,
             more_volumes,
             peer: self.hosts.get(there.host).ok_or_else(not_here)?,
-            peer_address: there.address.socket,
             resource: self,
             connection,
         })
@@ -74,7 +66,19 @@ impl Resource {
     }
 }
 
+/// This node's end of a path, and the other one.
+fn ends<'a>([one, other]: &'a [PathEnd; 2], local: &Host, resource: &Resource) -> [&'a PathEnd; 2] {
+    let is_local = resource.hosts.get(one.host).is_some_and(|host| std::ptr::eq(host, local));
+    if is_local { [one, other] } else { [other, one] }
+}
+
 impl Pair<'_> {
+    /// Every way between the two: this node's address, and the other one's.
+    pub fn paths(&self) -> impl Iterator<Item = [SocketAddr; 2]> {
+        let paths = self.connection.paths.iter().map(|path| ends(path, self.local, self.resource));
+        paths.map(|ends| ends.map(|end| end.address.socket))
+    }
+
     /// How the two are connected.
     pub fn net(&self) -> NetOptions {
         NetOptions::from(&self.resource.connection_settings(self.connection))

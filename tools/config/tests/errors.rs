@@ -347,9 +347,6 @@ fn errors_of_resources_and_hosts() {
         ]),
         (resource_with("connection { path { host alpha; host bravo; } host alpha; host bravo; }"), &[&["`path` beside `host`", "t.conf:2:14"]]),
         (resource_with("connection-mesh { hosts alpha; }"), &[&["a mesh needs two hosts at least", "t.conf:2:1"]]),
-        (resource_with("connection { path { host alpha; host bravo; } path { host alpha address 10.1.0.1:1; host bravo address 10.1.0.2:1; } }"), &[
-            &["several paths are not supported", "t.conf:2:1", "bonding"],
-        ]),
         (resource_with("net { transport rdma; }"), &[&["`transport rdma` is not supported", "use `tcp`"]]),
         (resource_with("stacked-on-top-of r1 { node-id 7; address 10.0.0.3:1; }"), &[
             &["`on alpha` has no `node-id`"], &["`on bravo` has no `node-id`"],

@@ -1,5 +1,7 @@
 //! How resources, their volumes and their peers are named: `RES`, `RES/VOL`, `RES:PEER`, `RES:PEER/VOL`.
 
+use std::net::{AddrParseError, SocketAddr};
+
 /// The parts of a name; `all` and `minor-N` are not taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Address<'a> {
@@ -18,9 +20,26 @@ impl<'a> Address<'a> {
     }
 }
 
+/// The end of a path; its family may stand before it, as in drbdsetup's `ipv4:10.0.0.1:7788`.
+pub(crate) fn socket(text: &str) -> Result<SocketAddr, AddrParseError> {
+    ["ipv4:", "ipv6:"].iter().find_map(|family| text.strip_prefix(family)).unwrap_or(text).parse()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_of_paths_are_read_with_and_without_their_family() {
+        for (text, same) in [
+            ("10.0.0.1:7788", "10.0.0.1:7788"),
+            ("ipv4:10.0.0.1:7788", "10.0.0.1:7788"),
+            ("ipv6:[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(socket(text), same.parse(), "{text}");
+        }
+        assert!(socket("10.0.0.1").is_err());
+    }
 
     #[test]
     fn names_are_taken_apart() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use clap_complete::ArgValueCompleter;
-pub use live::{Changes, NewGeneration, PeerNames, Show};
+pub use live::{Changes, NewGeneration, PathNames, PeerNames, Show};
 pub use low_level::{LowLevel, SetGi};
 
 use crate::commands::{Following, ResizeOptions};
@@ -324,10 +324,10 @@ pub enum Command {
     NewPeer(PeerNames),
     /// Leave a peer and know it no more. What it lacks is remembered until it is there again.
     DelPeer(PeerNames),
-    /// Reach a peer at the address that the configuration has.
-    NewPath(PeerNames),
-    /// Do not reach a peer any more; it must be disconnected.
-    DelPath(PeerNames),
+    /// Reach a peer by the paths that the configuration has, or by one more.
+    NewPath(PathNames),
+    /// Do not reach a peer by these paths any more; for the last one it must be disconnected.
+    DelPath(PathNames),
     /// Take a resource down: Secondary, disconnected, detached, forgotten.
     Down(Names),
     /// Take the disk into use.

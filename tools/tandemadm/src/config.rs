@@ -1,7 +1,7 @@
 //! From the configuration to what the daemon is told of a resource on this node.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use tandem_config::{
     CannotRun, ConfigError, Diagnostic, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions,
     OnCongestion, Pair, Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
 };
-use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, VolumeSpec};
+use tandem_control::{
+    BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, PathSpec, ResourceSpec, VolumeSpec,
+};
 use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{
     self, CongestionOptions, OnIoError, OnNoData, Options, ResyncOptions, RrConflict, WriteOrdering,
@@ -123,19 +125,20 @@ impl Config {
     }
 
     fn missing_addresses(&self, specs: &[ResourceSpec]) -> Vec<String> {
-        let missing = |spec: &&ResourceSpec| !tandem_config::has_address(spec.node.address.ip());
         let checked = specs.iter().filter(|_| !self.config.global.disable_ip_verification);
-        checked
-            .filter(missing)
-            .map(|ResourceSpec { name, node, .. }| {
+        let of_spec = |spec: &ResourceSpec| {
+            let addresses: BTreeSet<IpAddr> = spec.own_addresses().iter().map(SocketAddr::ip).collect();
+            let missing = addresses.into_iter().filter(|address| !tandem_config::has_address(*address));
+            let warning = |address| {
                 format!(
-                    "warning: in resource {name}, on {}: IP {} not found on this host. It listens as soon as it is \
+                    "warning: in resource {}, on {}: IP {address} not found on this host. It listens as soon as it is \
                      there; if that is meant, write `global {{ disable-ip-verification; }}`",
-                    node.name,
-                    node.address.ip()
+                    spec.name, spec.node.name,
                 )
-            })
-            .collect()
+            };
+            missing.map(warning).collect::<Vec<_>>()
+        };
+        checked.flat_map(of_spec).collect()
     }
 
     /// The resources named, or the whole configuration, as it was understood.
@@ -243,11 +246,12 @@ impl Config {
             CannotRun::NotSupported(error) => failure(&error),
         })?;
         let (net, disk) = (pair.net(), pair.disk(pair.volume));
+        let peer = node_spec(pair.peer)?;
         Ok(ResourceSpec {
             name: resource.name.clone(),
-            node: node_spec(pair.local, pair.local_address)?,
-            peers: vec![node_spec(pair.peer, pair.peer_address)?],
-            pathless: Vec::new(),
+            node: node_spec(pair.local)?,
+            paths: pair.paths().map(|[local, remote]| PathSpec { peer: peer.id, local, remote }).collect(),
+            peers: vec![peer],
             volume: volume_spec(pair.volume, &disk)?,
             more_volumes: more_volumes(&pair, resource, &disk)?,
             undo_log: disk.resync_undo.as_ref().map(PathBuf::from),
@@ -406,8 +410,8 @@ fn after_split_brain(
     })
 }
 
-fn node_spec(host: &Host, address: SocketAddr) -> Result<NodeSpec, Failure> {
-    Ok(NodeSpec { id: NodeId(narrow("node-id", host.node_id)?), name: host.name(), address })
+fn node_spec(host: &Host) -> Result<NodeSpec, Failure> {
+    Ok(NodeSpec { id: NodeId(narrow("node-id", host.node_id)?), name: host.name() })
 }
 
 /// What `disk {}` says holds for the resource, but for a volume's size; and that one waits for another one of the same resource

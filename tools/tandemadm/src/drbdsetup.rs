@@ -18,14 +18,12 @@ enum Argument {
     Minor,
     PeerId,
     Volume,
-    /// What a resource that is up knows itself.
-    Known(&'static str),
+    /// An end of a path, which is an option with us.
+    Local,
+    Remote,
 }
 
-use Argument::{AnyResource, Known, Minor, PeerId, Resource, Volume};
-
-const LOCAL: Argument = Known("the local address");
-const REMOTE: Argument = Known("the remote address");
+use Argument::{AnyResource, Local, Minor, PeerId, Remote, Resource, Volume};
 
 /// Its commands that have a counterpart.
 const COMMANDS: [(&str, &str, &[Argument]); 39] = [
@@ -50,7 +48,7 @@ const COMMANDS: [(&str, &str, &[Argument]); 39] = [
     ("connect", "connect", &[Resource, PeerId]),
     ("disconnect", "disconnect", &[Resource, PeerId]),
     ("del-peer", "del-peer", &[Resource, PeerId]),
-    ("del-path", "del-path", &[Resource, PeerId, LOCAL, REMOTE]),
+    ("del-path", "del-path", &[Resource, PeerId, Local, Remote]),
     ("forget-peer", "forget-peer", &[Resource, PeerId]),
     ("resource-options", "resource-options", &[Resource]),
     ("net-options", "net-options", &[Resource, PeerId]),
@@ -145,7 +143,12 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
         *word = bare.into();
     });
     let rest = rest.into_iter().map(|word| if shows { translated(word) } else { word });
-    let line = [program, ours.into()].into_iter().chain(address(&taken)).chain(rest).collect();
+    let ends = taken.iter().filter_map(|(argument, word)| {
+        let mut option = OsString::from(argument.option()?);
+        option.push(word);
+        Some(option)
+    });
+    let line = [program, ours.into()].into_iter().chain(address(&taken)).chain(ends).chain(rest).collect();
     Ok(Asked { command, line })
 }
 
@@ -169,7 +172,7 @@ fn address(taken: &[(Argument, OsString)]) -> Option<OsString> {
         return Some(format!("{MINOR}{number}").into());
     }
     let mut name = word.clone();
-    for (argument, word) in more.iter().filter(|(argument, _)| !matches!(argument, Known(_))) {
+    for (argument, word) in more.iter().filter(|(argument, _)| argument.option().is_none()) {
         name.push(if *argument == Volume { "/" } else { ":" });
         name.push(word);
     }
@@ -183,7 +186,16 @@ impl Argument {
             Minor => "the minor number",
             PeerId => "the peer's node id",
             Volume => "the volume's number",
-            Known(what) => what,
+            Local => "the local address",
+            Remote => "the remote address",
+        }
+    }
+
+    fn option(self) -> Option<&'static str> {
+        match self {
+            Local => Some("--local="),
+            Remote => Some("--remote="),
+            _ => None,
         }
     }
 }
@@ -241,7 +253,10 @@ mod tests {
             ("down", "down all"),
             ("new-current-uuid 0 --clear-bitmap", "new-current-uuid minor-0 --clear-bitmap"),
             ("net-options r0 1 --ping-int=5", "net-options r0:1 --ping-int=5"),
-            ("del-path r0 1 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788", "del-path r0:1"),
+            (
+                "del-path r0 1 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788",
+                "del-path r0:1 --local=ipv4:10.0.0.1:7788 --remote=ipv4:10.0.0.2:7788",
+            ),
             ("pause-sync r0 1 0", "pause-sync r0:1/0"),
             ("wait-connect-resource r0 -t 5", "wait-connect r0 -t 5"),
             ("wait-sync-volume r0 1 0 --wfc-timeout=5", "wait-sync r0:1/0 --wfc-timeout=5"),

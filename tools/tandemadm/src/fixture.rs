@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tandem_control::{
-    BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec,
+    BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, PathSpec, ResourceSpec, ResourceStatus, VolumeSpec,
 };
 use tandem_core::config::{Options, Protocol};
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
@@ -15,8 +15,10 @@ use tandem_core::units::NodeId;
 
 /// `r0`, Primary on alpha, connected to bravo, nothing to do.
 pub(crate) fn connected() -> ResourceStatus {
+    let spec = spec();
     ResourceStatus {
-        spec: spec(),
+        used_paths: spec.paths.clone(),
+        spec,
         engine: Status {
             resource: "r0".into(),
             node: NodeId(0),
@@ -100,16 +102,13 @@ pub(crate) fn resync(total: u64, left: u64) -> ResyncProgress {
 
 /// `r0` between alpha and bravo.
 pub(crate) fn spec() -> ResourceSpec {
-    let node = |id, name: &str, port| NodeSpec {
-        id: NodeId(id),
-        name: name.into(),
-        address: std::net::SocketAddr::from(([127, 0, 0, 1], port)),
-    };
+    let node = |id, name: &str| NodeSpec { id: NodeId(id), name: name.into() };
+    let end = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     ResourceSpec {
         name: "r0".into(),
-        node: node(0, "alpha", 7788),
-        peers: vec![node(1, "bravo", 7789)],
-        pathless: Vec::new(),
+        node: node(0, "alpha"),
+        peers: vec![node(1, "bravo")],
+        paths: vec![PathSpec { peer: NodeId(1), local: end(7788), remote: end(7789) }],
         volume: VolumeSpec {
             number: 0,
             minor: 0,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 
 use tandem_config::Section;
-use tandem_control::{Difference, NodeSpec, ResourceSpec, ResourceStatus, VolumeSpec};
+use tandem_control::{Difference, PathSpec, ResourceSpec, ResourceStatus, VolumeSpec};
 use tandem_core::config::{Options, Takes, WriteOrdering};
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -48,7 +48,8 @@ impl Plan {
         let is_attached = status.engine.disk != DiskState::Diskless;
         let is_alone = status.engine.peers.iter().all(|peer| peer.connection == ConnectionState::StandAlone);
         let is_primary = status.engine.role == Role::Primary;
-        let differences = differences(running, wanted);
+        let used = &status.used_paths;
+        let differences = differences(running, wanted, used);
         if !is_attached && is_alone && !is_primary && !differences.is_empty() {
             return Plan::anew(running, wanted, differences);
         }
@@ -56,8 +57,10 @@ impl Plan {
         let keeps_link = status.engine.peers.iter().any(|peer| {
             peer.connection == ConnectionState::Connected && peer.replication != ReplicationState::Established
         });
-        let becomes = reachable(running, wanted, keeps_disk, keeps_link);
-        let later = self::differences(&becomes, wanted);
+        let kept_paths = if keeps_link { used.as_slice() } else { &[] };
+        let mut becomes = reachable(running, wanted, keeps_disk, keeps_link);
+        becomes.paths.extend(kept_paths.iter().filter(|path| !wanted.paths.contains(path)));
+        let later = self::differences(&becomes, wanted, used);
         let needs = |takes| {
             differences.iter().any(|difference| difference.takes == takes && !later.contains(difference))
         };
@@ -141,7 +144,7 @@ impl Plan {
 }
 
 /// Options and all else.
-fn differences(running: &ResourceSpec, wanted: &ResourceSpec) -> Vec<Difference> {
+fn differences(running: &ResourceSpec, wanted: &ResourceSpec, used: &[PathSpec]) -> Vec<Difference> {
     let changes = Options::changes(&running.options, &wanted.options);
     let named = settings::with_peers(running, wanted);
     let pairs = settings::of(&named).into_iter().zip(settings::of(wanted));
@@ -151,7 +154,13 @@ fn differences(running: &ResourceSpec, wanted: &ResourceSpec) -> Vec<Difference>
         let (old, new) = (old.shown().to_owned(), new.shown().to_owned());
         Some(Difference { what, old: Some(old), new: Some(new), takes: *takes })
     });
-    options.chain(running.differences(wanted)).collect()
+    let mut all: Vec<Difference> = options.chain(running.differences(wanted)).collect();
+    // Paths come and go at any time, but for the one that is used.
+    let is_used = |what: &str| used.iter().any(|path| path.what() == what);
+    for path in all.iter_mut().filter(|one| one.takes == Takes::AtOnce && is_used(&one.what)) {
+        path.takes = Takes::WithNextConnection;
+    }
+    all
 }
 
 /// As much of what is wanted as can be had while the resource is up, with `keeps_disk` while it is attached, and with
@@ -162,12 +171,11 @@ fn reachable(
     keeps_disk: bool,
     keeps_link: bool,
 ) -> ResourceSpec {
-    let address_of = |node: &NodeSpec| {
-        let mut nodes = std::iter::once(&wanted.node).chain(&wanted.peers);
-        nodes.find(|one| (one.id, &one.name) == (node.id, &node.name)).map(|one| one.address)
-    };
-    let node =
-        |node: &NodeSpec| NodeSpec { address: address_of(node).unwrap_or(node.address), ..node.clone() };
+    let peers = if running.peers.is_empty() { &wanted.peers } else { &running.peers };
+    let paths = peers.iter().flat_map(|peer| {
+        let is_known = wanted.peers.contains(peer);
+        if is_known { wanted } else { running }.paths_to(peer.id).copied()
+    });
     let volume = |volume: &VolumeSpec| match wanted.volumes().find(|one| one.number == volume.number) {
         Some(one) if !keeps_disk => {
             VolumeSpec { disk: one.disk.clone(), meta_disk: one.meta_disk.clone(), ..volume.clone() }
@@ -175,12 +183,9 @@ fn reachable(
         _ => volume.clone(),
     };
     let mut becomes = ResourceSpec {
-        node: node(&running.node),
-        peers: if running.peers.is_empty() {
-            wanted.peers.clone()
-        } else {
-            running.peers.iter().map(node).collect()
-        },
+        node: running.node.clone(),
+        peers: peers.clone(),
+        paths: paths.collect(),
         volume: volume(&running.volume),
         more_volumes: running.more_volumes.iter().map(volume).collect(),
         block_device: running.block_device,
@@ -192,9 +197,6 @@ fn reachable(
         becomes.options.al_updates = running.options.al_updates;
     }
     if keeps_link {
-        becomes.node.address = running.node.address;
-        becomes.peers.clone_from(&running.peers);
-        becomes.pathless.clone_from(&running.pathless);
         becomes.options.protocol = running.options.protocol;
         becomes.options.after_split_brain = running.options.after_split_brain;
         let drains = |options: &Options| options.write_ordering != WriteOrdering::None;

@@ -5,7 +5,6 @@ use tandem_config::{Kind, Section};
 use tandem_control::ResourceStatus;
 use tandem_core::state::DiskState;
 
-use crate::running_text::paths;
 use crate::settings::{self, Setting};
 
 /// All resources, with a newline at the end; with `defaults`, options that have theirs, too.
@@ -43,9 +42,9 @@ fn resource(status: &ResourceStatus, defaults: bool) -> Value {
             let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
             json!({ "address": address.ip().to_string(), "port": address.port(), "family": family })
         };
-        let paths = paths(status, peer).map(|node| {
-            json!({ "_this_host": host(status.spec.node.address), "_remote_host": host(node.address) })
-        });
+        let paths = status.spec.paths_to(peer.id);
+        let paths =
+            paths.map(|path| json!({ "_this_host": host(path.local), "_remote_host": host(path.remote) }));
         let mut net = options(Section::Net);
         net["_name"] = peer.name.clone().into();
         let of_peer = status

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
 
 use tandem_config::{Kind, Section, Unit};
-use tandem_control::{NodeSpec, ResourceStatus, VolumeSpec};
+use tandem_control::{ResourceStatus, VolumeSpec};
 use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::status::PeerStatus;
 
@@ -101,10 +101,10 @@ impl Text {
 
     fn connection(&mut self, status: &ResourceStatus, peer: &PeerStatus) {
         self.line(format_args!("_peer_node_id {};", peer.id));
-        for remote in paths(status, peer) {
+        for path in status.spec.paths_to(peer.id) {
             self.section("path", |text| {
-                text.line(format_args!("_this_host {};", Ip(status.spec.node.address)));
-                text.line(format_args!("_remote_host {};", Ip(remote.address)));
+                text.line(format_args!("_this_host {};", Ip(path.local)));
+                text.line(format_args!("_remote_host {};", Ip(path.remote)));
             });
         }
         if peer.connection == ConnectionState::StandAlone {
@@ -140,15 +140,6 @@ fn value(setting: &Setting, kind: Option<Kind>) -> String {
 
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// How the peer is reached.
-pub(crate) fn paths<'a>(
-    status: &'a ResourceStatus,
-    peer: &'a PeerStatus,
-) -> impl Iterator<Item = &'a NodeSpec> {
-    let has_path = |node: &&NodeSpec| node.id == peer.id && !status.spec.pathless.contains(&node.id);
-    status.spec.peers.iter().filter(has_path)
 }
 
 /// An address with its family.
@@ -243,7 +234,7 @@ mod tests {
         let mut status = fixture::connected();
         status.spec.handlers.limit_ms = 120_000;
         fixture::disconnect(&mut status, ConnectionState::StandAlone);
-        status.spec.pathless = vec![status.spec.peers[0].id];
+        status.spec.paths.clear();
         status.engine.disk = DiskState::Diskless;
         assert_snapshot!(resource(&status, false), @r#"
         resource "r0" {

@@ -2,7 +2,6 @@
 //! options with all the checks that a file gets.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use tandem_config::{Diagnostic, OPTIONS, OptionDef, Section, Value};
@@ -163,7 +162,9 @@ pub fn applied(
     if spec.handlers.commands.contains_key(&Handler::FencePeer) {
         let _ = writeln!(text, "  handlers {{ fence-peer \"/bin/true\"; }}");
     }
-    for NodeSpec { id, name, address } in [&spec.node].into_iter().chain(&spec.peers) {
+    for NodeSpec { id, name } in [&spec.node].into_iter().chain(&spec.peers) {
+        // Nobody will be reached there.
+        let address = format!("192.0.2.{}:7788", id.0 + 1);
         let _ = writeln!(
             text,
             "  on \"{name}\" {{ node-id {id}; device minor 0; disk /dev/null; meta-disk internal; address {address}; }}"
@@ -199,7 +200,7 @@ fn somebody(running: &ResourceSpec) -> NodeSpec {
         NoPrimary::DiscardNode(id) if id != running.node.id => id,
         _ => NodeId(u8::from(running.node.id == NodeId(0))),
     };
-    NodeSpec { id, name: format!("node-{id}"), address: SocketAddr::from(([192, 0, 2, 1], 7788)) }
+    NodeSpec { id, name: format!("node-{id}") }
 }
 
 fn send_buffer(bytes: u64) -> String {
@@ -397,7 +398,7 @@ mod tests {
         let old = fixture::spec();
         let mut new = everything_changed();
         (new.undo_log, new.resync_after) = (Some("/undo".into()), Some("r1".into()));
-        new.nbd_listen = Some(new.node.address);
+        new.nbd_listen = Some(new.paths[0].local);
         (new.block_device.away_limit_ms, new.volume.size_bytes) = (1000, Some(1 << 20));
         let mut compared = 0;
         for difference in old.differences(&new) {

@@ -90,7 +90,7 @@ pub(crate) struct ConnectionView {
     standalone_reason: Option<String>,
 }
 
-/// The way to a peer.
+/// A way to a peer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct PathView {
     pub(crate) this_host: Address,
@@ -240,11 +240,11 @@ impl DeviceView {
 
 impl ConnectionView {
     fn new(status: &ResourceStatus, peer: &PeerStatus) -> ConnectionView {
-        let has_path = |id| id == peer.id && !status.spec.pathless.contains(&id);
-        let paths = status.spec.peers.iter().filter(|spec| has_path(spec.id)).map(|spec| PathView {
-            this_host: Address::new(status.spec.node.address),
-            remote_host: Address::new(spec.address),
-            established: peer.connection == ConnectionState::Connected,
+        let is_connected = peer.connection == ConnectionState::Connected;
+        let paths = status.spec.paths_to(peer.id).map(|path| PathView {
+            this_host: Address::new(path.local),
+            remote_host: Address::new(path.remote),
+            established: is_connected && status.used_paths.contains(path),
         });
         let volumes = status.volumes().into_iter().zip(status.peer_volumes(peer));
         ConnectionView {

@@ -188,7 +188,7 @@ fn up_sends_the_resource_as_configured() {
     let Some(Request::Up { spec }) = asked.last() else { panic!("{asked:?}") };
     assert_eq!((spec.name.as_str(), spec.node.name.as_str()), ("r0", "alpha"));
     assert_eq!(spec.volume.disk, node.disk());
-    assert_eq!(spec.peers[0].address, "127.0.0.2:7788".parse().unwrap());
+    assert_eq!(spec.paths[0].remote, "127.0.0.2:7788".parse().unwrap());
 }
 
 #[test]

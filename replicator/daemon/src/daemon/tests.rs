@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, VolumeSpec};
+use tandem_control::{BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, PathSpec, VolumeSpec};
 use tandem_core::config::Options;
 use tandem_core::units::NodeId;
 
@@ -26,11 +26,9 @@ fn a_dead_resource_does_not_keep_its_last_state() {
     let daemon = new_daemon();
     let mute = add_mute(&daemon, "r0");
     let entry = daemon.entry("r0").unwrap();
-    *entry.last_status.borrow_mut() = Some(Status {
-        role: Role::Primary,
-        disk: DiskState::UpToDate,
-        ..resource::initial_status(&entry.spec())
-    });
+    let engine =
+        Status { role: Role::Primary, disk: DiskState::UpToDate, ..resource::initial_status(&entry.spec()) };
+    *entry.last_status.borrow_mut() = Some(Snapshot { engine, used_paths: Vec::new() });
     let status = tokio_uring::start(daemon.statuses()).remove(0).engine;
     assert_eq!((status.role, status.disk), (Role::Primary, DiskState::UpToDate), "it may only be busy");
     drop(mute);
@@ -53,7 +51,7 @@ fn a_resource_that_cannot_be_made_leaves_no_listener_behind() {
     let taken = StdListener::bind("127.0.0.1:0").unwrap();
     let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut spec = spec("r0");
-    spec.node.address = taken.local_addr().unwrap();
+    spec.paths[0].local = taken.local_addr().unwrap();
     spec.nbd_listen = Some(free);
     let daemon = new_daemon();
     let reply = tokio_uring::start(daemon.handle(Request::Up { spec }));
@@ -74,12 +72,12 @@ fn add_mute(daemon: &Daemon, name: &str) -> impl Sized + use<> {
 
 fn spec(name: &str) -> ResourceSpec {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let node = |id, name: &str| NodeSpec { id: NodeId(id), name: name.into(), address };
+    let node = |id, name: &str| NodeSpec { id: NodeId(id), name: name.into() };
     ResourceSpec {
         name: name.into(),
         node: node(0, "alpha"),
         peers: vec![node(1, "bravo")],
-        pathless: Vec::new(),
+        paths: vec![PathSpec { peer: NodeId(1), local: address, remote: address }],
         volume: VolumeSpec {
             number: 0,
             minor: 0,

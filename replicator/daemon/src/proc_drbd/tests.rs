@@ -14,7 +14,7 @@ const HEAD: &str =
     concat!("version: 8.4.11 (api:1/proto:86-101)\nsrcversion: Tandem-", env!("CARGO_PKG_VERSION"), "\n");
 
 fn node(id: u8, name: &str) -> NodeSpec {
-    NodeSpec { id: NodeId(id), name: name.into(), address: format!("127.0.0.{id}:7789").parse().unwrap() }
+    NodeSpec { id: NodeId(id), name: name.into() }
 }
 
 pub(crate) fn peer() -> PeerStatus {
@@ -43,11 +43,12 @@ pub(crate) fn peer() -> PeerStatus {
 
 pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
     ResourceStatus {
+        used_paths: Vec::new(),
         spec: ResourceSpec {
             name: format!("r{minor}"),
             node: node(1, "alpha"),
             peers: vec![node(2, "bravo")],
-            pathless: Vec::new(),
+            paths: Vec::new(),
             volume: VolumeSpec {
                 number: 0,
                 minor,

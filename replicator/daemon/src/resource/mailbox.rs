@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tandem_control::ResourceSpec;
+use tandem_control::{PathSpec, ResourceSpec};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::Command;
@@ -31,7 +31,7 @@ pub(crate) enum Mail {
     /// Serve this client.
     Nbd(NbdClient),
     /// Both streams to a peer stand. `attempt` is the number of the wish that this answers.
-    PeerConnected { peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd },
+    PeerConnected { path: PathSpec, attempt: Attempt, data: OwnedFd, control: OwnedFd },
     /// A peer will not talk to us, or we not to it.
     PeerRefused { peer: NodeId, reason: String },
     /// A handler has ended.
@@ -39,7 +39,7 @@ pub(crate) enum Mail {
     /// The resync of another resource comes first, or no longer.
     ResyncMustWait(bool),
     /// Say how you are.
-    Status(oneshot::Sender<Status>),
+    Status(oneshot::Sender<Snapshot>),
     /// Say what a device that is open may know of the data.
     Reign(oneshot::Sender<Reign>),
     /// Say what is known of copies that went on without each other, with the ranges from this byte on.
@@ -103,8 +103,8 @@ impl Mailbox {
     }
 
     /// Both streams to a peer stand.
-    pub(crate) fn peer_connected(&self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
-        self.send(Mail::PeerConnected { peer, attempt, data, control });
+    pub(crate) fn peer_connected(&self, path: PathSpec, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
+        self.send(Mail::PeerConnected { path, attempt, data, control });
     }
 
     /// A handler has ended.
@@ -120,6 +120,14 @@ impl Mailbox {
 
 fn no_descriptor(error: impl std::fmt::Display) -> Failure {
     Failure::unnumbered(format_args!("no descriptor for a mailbox: {error}; raise the limit of open files"))
+}
+
+/// How a resource is.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) engine: Status,
+    /// The paths that connections go over.
+    pub(crate) used_paths: Vec<PathSpec>,
 }
 
 /// What is to be known of the data by a device that stayed open while the daemon was away.

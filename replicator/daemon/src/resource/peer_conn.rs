@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use nix::sys::socket::{Shutdown, shutdown};
+use tandem_control::PathSpec;
 use tandem_core::state::ConnectionState;
 use tandem_core::units::NodeId;
 use tandem_core::wire::{FRAME_HEADER_BYTES, FrameError, FrameHeader, Message, Stream, decode, encode};
@@ -29,7 +30,7 @@ const HALF_CLOSED_LIMIT: Duration = Duration::from_millis(500);
 
 /// A connection to a peer.
 pub(crate) struct PeerConn {
-    peer: NodeId,
+    path: PathSpec,
     streams: [PeerStream; 2],
     phase: Phase,
 }
@@ -74,12 +75,17 @@ struct PartialFrame {
 
 impl PeerConn {
     /// A connection whose preambles were exchanged.
-    pub(crate) fn new(peer: NodeId, data: OwnedFd, control: OwnedFd) -> PeerConn {
-        PeerConn { peer, streams: [data, control].map(PeerStream::new), phase: Phase::Open }
+    pub(crate) fn new(path: PathSpec, data: OwnedFd, control: OwnedFd) -> PeerConn {
+        PeerConn { path, streams: [data, control].map(PeerStream::new), phase: Phase::Open }
     }
 
     pub(crate) fn peer(&self) -> NodeId {
-        self.peer
+        self.path.peer
+    }
+
+    /// What it goes over.
+    pub(crate) fn path(&self) -> PathSpec {
+        self.path
     }
 
     /// Queues a message.
@@ -93,7 +99,10 @@ impl PeerConn {
             stream.out.push(payload.data.clone());
         }
         if stream.out.bytes() > MAX_QUEUED_BYTES {
-            tracing::warn!(peer = self.peer.0, "the peer does not take what it has asked for; disconnecting");
+            tracing::warn!(
+                peer = self.path.peer.0,
+                "the peer does not take what it has asked for; disconnecting"
+            );
             stream.out.give_up();
             stream.shut(Shutdown::Both);
         }

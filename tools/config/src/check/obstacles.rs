@@ -114,11 +114,6 @@ fn connections(parts: &ResourceParts<'_>, found: &mut Diagnostics) {
         settings::refused(&connection.options, found);
         authentication(&settings::inherit(&parts.options, &connection.options), found);
         connection.volumes.values().for_each(|(_, options)| settings::refused(options, found));
-        if connection.paths.len() > 1 {
-            let message = "several paths are not supported by this version: a connection has one";
-            let help = "keep one path, and make its network redundant below IP (bonding)";
-            found.push(Diagnostic::error(&connection.span, message).help(help));
-        }
         found.errors.extend(connection.proxy_span.as_ref().map(proxy));
     }
 }

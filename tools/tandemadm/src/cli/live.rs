@@ -1,8 +1,11 @@
 //! What changes a resource that is up, and what shows it as it is.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 
 use super::Names;
+use crate::address;
 
 /// Which options, and of which resources.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
@@ -39,6 +42,20 @@ pub struct PeerNames {
     /// The resources, or all; of each one peer, by its name or node id, or every peer.
     #[arg(required = true, value_name = "RES[:PEER]|all")]
     pub names: Vec<String>,
+}
+
+/// Which resources, which of their peers, and by which paths these are reached.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct PathNames {
+    /// The resources, or all; of each one peer, by its name or node id, or every peer.
+    #[arg(required = true, value_name = "RES[:PEER]|all")]
+    pub names: Vec<String>,
+    /// This node's end of the one path that is meant; without it, those of the configuration are.
+    #[arg(long, value_name = "IP:PORT", value_parser = address::socket, requires = "remote")]
+    pub local: Option<SocketAddr>,
+    /// The peer's end.
+    #[arg(long, value_name = "IP:PORT", value_parser = address::socket, requires = "local")]
+    pub remote: Option<SocketAddr>,
 }
 
 /// What to show of what runs.

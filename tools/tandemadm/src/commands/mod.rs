@@ -12,6 +12,7 @@ mod low_level;
 mod md_image;
 mod metadata;
 mod options;
+mod paths;
 mod peers;
 mod resize;
 mod restore;
@@ -122,8 +123,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         }
         Command::NewPeer(names) => peers::change(session, "new-peer", &names.names, peers::Change::NewPeer),
         Command::DelPeer(names) => peers::change(session, "del-peer", &names.names, peers::Change::DelPeer),
-        Command::NewPath(names) => peers::change(session, "new-path", &names.names, peers::Change::NewPath),
-        Command::DelPath(names) => peers::change(session, "del-path", &names.names, peers::Change::DelPath),
+        Command::NewPath(names) => paths::change(session, "new-path", &names, paths::Change::Add),
+        Command::DelPath(names) => paths::change(session, "del-path", &names, paths::Change::Remove),
         Command::Down(names) => Ok(change::down(session, &specs(&names)?)),
         Command::Attach(names) => act("attach", &names, Action::Attach),
         Command::Detach { names, force } => act("detach", &names, Action::Detach { force }),

@@ -1,9 +1,9 @@
-//! `new-peer`, `del-peer`, `new-path`, `del-path`: whom a resource that is up knows, and how it reaches them. The metadata keeps its
-//! room for a peer that was taken away: what it lacks is remembered until it is there again.
+//! `new-peer`, `del-peer`: whom a resource that is up knows. The metadata keeps its room for a peer that was taken away: what it lacks
+//! is remembered until it is there again.
 
 use tandem_config::Section;
 use tandem_control::{Action, NodeSpec, Request, ResourceSpec, ResourceStatus};
-use tandem_core::refusal::{ALREADY_EXISTS, INVALID_REQUEST};
+use tandem_core::refusal::INVALID_REQUEST;
 use tandem_core::state::ConnectionState;
 
 use super::known::Known;
@@ -19,14 +19,26 @@ pub(crate) enum Change {
     NewPeer,
     /// It is left, and not known any more.
     DelPeer,
-    /// It is reached at its address.
-    NewPath,
-    /// It is not reached any more.
-    DelPath,
 }
 
 /// Each `RES`, `RES:PEER` or `all` in turn.
 pub(crate) fn change(session: &Session, word: &str, names: &[String], change: Change) -> Result<u8, Failure> {
+    each(session, word, names, |status, configured, peer| {
+        if change == Change::DelPeer && is_connected(status, peer) {
+            session.act(&configured.name, Action::Disconnect)?;
+        }
+        let becomes = change.applied(status, configured, peer)?;
+        session.change(&Request::Change { spec: Box::new(becomes) })
+    })
+}
+
+/// Takes a step for each peer that is meant: of a resource as it is, and as it is configured.
+pub(super) fn each(
+    session: &Session,
+    word: &str,
+    names: &[String],
+    mut step: impl FnMut(&ResourceStatus, &ResourceSpec, &NodeSpec) -> Result<(), Failure>,
+) -> Result<u8, Failure> {
     let known = Known::of(session)?;
     let mut worst = 0;
     for name in names {
@@ -38,14 +50,10 @@ pub(crate) fn change(session: &Session, word: &str, names: &[String], change: Ch
                 CalledAs::Drbdsetup(_) => refusal(&spec.name, INVALID_REQUEST, "unknown connection"),
                 _ => failure,
             };
-            for peer in named(spec, address.peer).map_err(unknown)? {
-                if change == Change::DelPeer && is_connected(&status, peer) {
-                    session.act(&spec.name, Action::Disconnect)?;
-                }
-                let becomes = change.applied(&status, spec, peer)?;
-                session.change(&Request::Change { spec: Box::new(becomes) })?;
-            }
-            Ok(())
+            named(spec, address.peer)
+                .map_err(unknown)?
+                .into_iter()
+                .try_for_each(|peer| step(&status, spec, peer))
         }));
     }
     Ok(worst)
@@ -64,7 +72,7 @@ pub(super) fn named<'a>(spec: &'a ResourceSpec, name: Option<&str>) -> Result<Ve
     }
 }
 
-fn is_connected(status: &ResourceStatus, peer: &NodeSpec) -> bool {
+pub(super) fn is_connected(status: &ResourceStatus, peer: &NodeSpec) -> bool {
     let of_peer = status.engine.peers.iter().find(|one| one.id == peer.id);
     of_peer.is_some_and(|peer| peer.connection != ConnectionState::StandAlone)
 }
@@ -80,23 +88,14 @@ impl Change {
         let mut spec = status.spec.clone();
         let refused = |number, why| Err(refusal(&spec.name, number, why));
         let is_known = spec.peers.iter().any(|one| one.id == peer.id);
-        let has_path = is_known && !spec.pathless.contains(&peer.id);
         match self {
             Change::NewPeer if is_known => {
                 let why = format!("Connection for peer node id {} already exists", peer.id);
                 return refused(INVALID_REQUEST, &why);
             }
-            Change::DelPeer | Change::NewPath | Change::DelPath if !is_known => {
-                return refused(INVALID_REQUEST, "unknown connection");
-            }
-            Change::NewPath if has_path => return refused(ALREADY_EXISTS, ""),
-            Change::DelPath if !has_path => return refused(INVALID_REQUEST, "unknown path"),
-            Change::DelPath if is_connected(status, peer) => {
-                return refused(INVALID_REQUEST, "Can not delete last path, use disconnect first!");
-            }
+            Change::DelPeer if !is_known => return refused(INVALID_REQUEST, "unknown connection"),
             Change::NewPeer => {
                 spec.peers.push(peer.clone());
-                spec.pathless.push(peer.id);
                 let mut all = settings::of(&spec);
                 let from_file = settings::of(configured);
                 all.retain(|setting| setting.section != Section::Net);
@@ -105,16 +104,8 @@ impl Change {
             }
             Change::DelPeer => {
                 spec.peers.retain(|one| one.id != peer.id);
-                spec.pathless.retain(|id| *id != peer.id);
+                spec.paths.retain(|path| path.peer != peer.id);
             }
-            Change::NewPath => {
-                spec.node.address = configured.node.address;
-                spec.peers.iter_mut().filter(|one| one.id == peer.id).for_each(|one| {
-                    one.address = peer.address;
-                });
-                spec.pathless.retain(|id| *id != peer.id);
-            }
-            Change::DelPath => spec.pathless.push(peer.id),
         }
         Ok(spec)
     }
@@ -143,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_and_its_path_come_and_go() {
+    fn a_peer_comes_and_goes() {
         let mut status = standing_alone();
         let file = fixture::spec();
         let bravo = &file.peers[0];
@@ -154,24 +145,10 @@ mod tests {
         };
         let text = |failed: Result<ResourceSpec, Failure>| failed.unwrap_err().to_string();
         assert!(text(step(Change::NewPeer)).contains("(162) Invalid configuration request"));
-        assert_eq!(text(step(Change::NewPath)), "r0: Failure: (174) Already exists");
-        assert_eq!(step(Change::DelPath).unwrap().pathless, [bravo.id]);
-        assert!(text(step(Change::DelPath)).ends_with("unknown path"));
         let without = step(Change::DelPeer).unwrap();
-        assert!(without.peers.is_empty() && without.pathless.is_empty());
-        for change in [Change::DelPeer, Change::NewPath, Change::DelPath] {
-            assert!(text(step(change)).ends_with("unknown connection"));
-        }
-        assert_eq!(step(Change::NewPeer).unwrap().pathless, [bravo.id]);
-        assert_eq!(step(Change::NewPath).unwrap(), file);
-    }
-
-    #[test]
-    fn the_last_path_stays_while_it_is_used() {
-        let file = fixture::spec();
-        let failed = Change::DelPath.applied(&fixture::connected(), &file, &file.peers[0]).unwrap_err();
-        assert!(failed.to_string().ends_with("Can not delete last path, use disconnect first!"));
-        assert_eq!(failed.exit_code(), 10);
+        assert!(without.peers.is_empty() && without.paths.is_empty());
+        assert!(text(step(Change::DelPeer)).ends_with("unknown connection"));
+        assert_eq!(step(Change::NewPeer).unwrap(), ResourceSpec { paths: Vec::new(), ..file.clone() });
     }
 
     #[test]

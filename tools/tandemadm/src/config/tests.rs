@@ -39,13 +39,13 @@ fn a_resource_is_translated_for_each_of_its_nodes() {
     let [spec] = specs.as_slice() else { panic!("{specs:?}") };
     let expected = ResourceSpec {
         name: "r0".into(),
-        node: NodeSpec { id: NodeId(4), name: "alpha".into(), address: "10.0.0.1:7788".parse().unwrap() },
-        peers: vec![NodeSpec {
-            id: NodeId(2),
-            name: "bravo".into(),
-            address: "10.0.0.2:7789".parse().unwrap(),
+        node: NodeSpec { id: NodeId(4), name: "alpha".into() },
+        peers: vec![NodeSpec { id: NodeId(2), name: "bravo".into() }],
+        paths: vec![PathSpec {
+            peer: NodeId(2),
+            local: "10.0.0.1:7788".parse().unwrap(),
+            remote: "10.0.0.2:7789".parse().unwrap(),
         }],
-        pathless: Vec::new(),
         volume: VolumeSpec {
             number: 0,
             minor: 5,

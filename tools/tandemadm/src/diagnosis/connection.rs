@@ -412,6 +412,6 @@ fn compare_configurations(sign: Sign, status: &ResourceStatus, peer: &PeerStatus
 
 /// Where the peer should be.
 fn address(status: &ResourceStatus, peer: &PeerStatus) -> String {
-    let node = status.spec.peers.iter().find(|node| node.id == peer.id);
-    node.map_or_else(|| "an unknown address".to_owned(), |node| node.address.to_string())
+    let paths = status.spec.paths_to(peer.id).map(|path| path.remote.to_string()).collect::<Vec<_>>();
+    if paths.is_empty() { "an unknown address".to_owned() } else { paths.join(" or ") }
 }

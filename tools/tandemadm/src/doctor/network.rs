@@ -1,4 +1,4 @@
-//! The way to each peer: whether it is there, how long it takes, how large packets may be, what time it is there.
+//! The ways to each peer: whether it is there, how long it takes, how large packets may be, what time it is there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
-use tandem_control::{NodeSpec, ResourceSpec, ResourceStatus};
+use tandem_control::{NodeSpec, PathSpec, ResourceSpec, ResourceStatus};
 use tandem_core::state::ConnectionState;
 
 use super::{Finding, clock};
@@ -34,8 +34,19 @@ pub(super) struct Way {
     pub(super) mtu: Option<usize>,
     /// Whether a packet of that size arrives.
     pub(super) whole: Arrival,
-    /// Replication goes over it right now.
-    pub(super) connected: bool,
+    /// What it is for right now.
+    pub(super) usage: Usage,
+}
+
+/// Whether replication goes over a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Usage {
+    /// It does.
+    Carries,
+    /// It goes over another one.
+    StandsBy,
+    /// It does not go anywhere.
+    Idle,
 }
 
 /// What became of a packet.
@@ -50,14 +61,32 @@ pub(super) enum Arrival {
 }
 
 pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> Vec<Finding> {
-    let mut findings = vec![judge_port(&own_port(spec), spec, status.is_some())];
+    let own = spec.own_addresses().into_iter();
+    let listens =
+        |address| judge_port(&TcpListener::bind(address).map(drop), address, spec, status.is_some());
+    let mut findings: Vec<Finding> = own.map(listens).collect();
     for peer in &spec.peers {
         let known = status.and_then(|status| status.engine.peers.iter().find(|p| p.id == peer.id));
         let connected = known.is_some_and(|p| p.connection == ConnectionState::Connected);
-        let way = measure(spec, peer, connected);
-        findings.extend(judge(&way, &spec.name));
-        if way.round_trip.is_ok() {
-            findings.push(clock::judge(&peer.name, clock::measure(own_address(spec), peer.address)));
+        let mut reached = None;
+        for path in spec.paths_to(peer.id) {
+            let carries = status.is_some_and(|status| status.used_paths.contains(path));
+            let usage = match connected {
+                true if carries => Usage::Carries,
+                true => Usage::StandsBy,
+                false => Usage::Idle,
+            };
+            let way = measure(path, peer, usage);
+            for finding in judge(&way, &spec.name) {
+                // What is the same on every path is said once.
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+            reached = reached.or(way.round_trip.is_ok().then_some(path));
+        }
+        if let Some(path) = reached {
+            findings.push(clock::judge(&peer.name, clock::measure(own_end(path), path.remote)));
         }
     }
     findings
@@ -78,9 +107,12 @@ pub(super) fn judge(way: &Way, resource: &str) -> Vec<Finding> {
         }
         Ok(time) => Finding::ok(NETWORK, format!("{peer} at {address} is {} away", millis(*time))),
     };
-    let connected = match way.connected {
-        true => Finding::ok(NETWORK, format!("{peer} is connected")),
-        false => Finding::warn(NETWORK, format!("{peer} is not connected"))
+    let connected = match way.usage {
+        Usage::Carries => Finding::ok(NETWORK, format!("{peer} is connected")),
+        Usage::StandsBy => {
+            Finding::ok(NETWORK, format!("{address} stands by, {peer} is connected elsewhere"))
+        }
+        Usage::Idle => Finding::warn(NETWORK, format!("{peer} is not connected"))
             .todo(format!("tandemadm status -x {resource}")),
     };
     let mut findings = vec![first, connected];
@@ -106,8 +138,12 @@ fn millis(time: Duration) -> String {
 }
 
 /// What became of an attempt to listen where the resource does.
-pub(super) fn judge_port(listened: &io::Result<()>, spec: &ResourceSpec, is_up: bool) -> Finding {
-    let address = spec.node.address;
+pub(super) fn judge_port(
+    listened: &io::Result<()>,
+    address: SocketAddr,
+    spec: &ResourceSpec,
+    is_up: bool,
+) -> Finding {
     match (listened.as_ref().map_err(io::Error::kind), is_up) {
         (Err(io::ErrorKind::AddrInUse), true) => Finding::ok(PORT, format!("tandemd listens on {address}")),
         (Err(io::ErrorKind::AddrInUse), false) => {
@@ -128,14 +164,9 @@ pub(super) fn judge_port(listened: &io::Result<()>, spec: &ResourceSpec, is_up: 
     }
 }
 
-fn own_port(spec: &ResourceSpec) -> io::Result<()> {
-    TcpListener::bind(spec.node.address).map(drop)
-}
-
-fn measure(spec: &ResourceSpec, peer: &NodeSpec, connected: bool) -> Way {
-    let own = own_address(spec);
-    let tries: Vec<io::Result<(Duration, TcpStream)>> =
-        (0..ROUNDS).map(|_| dial(own, peer.address)).collect();
+fn measure(path: &PathSpec, peer: &NodeSpec, usage: Usage) -> Way {
+    let (own, address) = (own_end(path), path.remote);
+    let tries: Vec<io::Result<(Duration, TcpStream)>> = (0..ROUNDS).map(|_| dial(own, address)).collect();
     let mut times = Vec::new();
     let (mut error, mut mtu) = (None, None);
     for one in tries {
@@ -153,12 +184,12 @@ fn measure(spec: &ResourceSpec, peer: &NodeSpec, connected: bool) -> Way {
         (Some(_), Some(error)) => Err(format!("only {} of {ROUNDS} attempts arrive: {error}", times.len())),
         (None, error) => Err(error.unwrap_or_default()),
     };
-    let whole = mtu.map_or(Arrival::Unknown, |mtu| arrival(own, peer.address, mtu));
-    Way { peer: peer.name.clone(), address: peer.address, round_trip, mtu, whole, connected }
+    let whole = mtu.map_or(Arrival::Unknown, |mtu| arrival(own, address, mtu));
+    Way { peer: peer.name.clone(), address, round_trip, mtu, whole, usage }
 }
 
-fn own_address(spec: &ResourceSpec) -> SocketAddr {
-    SocketAddr::new(spec.node.address.ip(), 0)
+fn own_end(path: &PathSpec) -> SocketAddr {
+    SocketAddr::new(path.local.ip(), 0)
 }
 
 /// From this node's own address: the peer listens to no other.

@@ -12,7 +12,7 @@ use tandem_control::clock::Answer;
 
 use super::clock::Offset;
 use super::flush::Flushes;
-use super::network::{Arrival, Way};
+use super::network::{Arrival, Usage, Way};
 use super::*;
 use crate::fixture;
 
@@ -53,19 +53,20 @@ fn flushes_are_judged() {
 
 #[test]
 fn the_way_to_the_peer_is_judged() {
-    let way = |round_trip: Result<u64, &str>, whole, connected| Way {
+    let way = |round_trip: Result<u64, &str>, whole, usage| Way {
         peer: "bravo".into(),
         address: ([192, 168, 100, 102], 7789).into(),
         mtu: round_trip.is_ok().then_some(9000),
         round_trip: round_trip.map(Duration::from_micros).map_err(str::to_owned),
         whole,
-        connected,
+        usage,
     };
     let ways = [
-        way(Ok(180), Arrival::Arrived, true),
-        way(Ok(20_000), Arrival::Unknown, true),
-        way(Ok(180), Arrival::Lost, false),
-        way(Err("no answer in time"), Arrival::Unknown, false),
+        way(Ok(180), Arrival::Arrived, Usage::Carries),
+        way(Ok(20_000), Arrival::Unknown, Usage::Carries),
+        way(Ok(180), Arrival::Lost, Usage::Idle),
+        way(Err("no answer in time"), Arrival::Unknown, Usage::Idle),
+        way(Ok(190), Arrival::Arrived, Usage::StandsBy),
     ];
     let findings = ways.iter().flat_map(|way| network::judge(way, "r0")).collect();
     insta::assert_snapshot!(text(&part(findings)));
@@ -100,7 +101,9 @@ fn the_clocks_are_compared_within_half_a_round_trip() {
 
 #[test]
 fn the_port_is_judged() {
-    let judge = |listened: io::Result<()>, is_up| network::judge_port(&listened, &fixture::spec(), is_up);
+    let spec = fixture::spec();
+    let address = spec.paths[0].local;
+    let judge = |listened: io::Result<()>, is_up| network::judge_port(&listened, address, &spec, is_up);
     let failed = |kind: io::ErrorKind| Err(kind.into());
     insta::assert_snapshot!(text(&part(vec![
         judge(failed(io::ErrorKind::AddrInUse), true),

@@ -32,7 +32,7 @@ fn change_of_every_kind(spec: &mut ResourceSpec) {
     spec.connect_interval_ms = 20_000;
     spec.handlers.commands.insert(Handler::SplitBrain, "/bin/tell root".into());
     spec.resync_after = Some("r1".into());
-    spec.peers[0].address.set_port(7790);
+    spec.paths[0].remote.set_port(7790);
     spec.volume.disk = "/dev/sdb1".into();
     spec.volume.size_bytes = Some(1 << 20);
 }
@@ -61,10 +61,10 @@ fn a_secondary_leaves_its_disk_and_its_peer_for_what_needs_that() {
     +options on-no-quorum io-error
     -net connect-int 10
     +net connect-int 20
-    -path to bravo 127.0.0.1:7789
-    +path to bravo 127.0.0.1:7790
+    -path 127.0.0.1:7788 127.0.0.1:7789 to bravo
     -volume 0 disk /dev/null
     +volume 0 disk /dev/sdb1
+    +path 127.0.0.1:7788 127.0.0.1:7790 to bravo
     +handler split-brain /bin/tell root
     +disk resync-after r1
     +volume 0 size 2048s
@@ -74,7 +74,7 @@ fn a_secondary_leaves_its_disk_and_its_peer_for_what_needs_that() {
     tandemadm net-options r0 --protocol=A --connect-int=20 --ping-int=5
     tandemadm disk-options r0 --al-extents=67
     tandemadm peer-device-options r0 --c-max-rate=1024
-    # tandemd is told: path to bravo, volume 0 disk, handler split-brain, disk resync-after
+    # tandemd is told: path 127.0.0.1:7788 127.0.0.1:7789, volume 0 disk, path 127.0.0.1:7788 127.0.0.1:7790, handler split-brain, disk resync-after
     tandemadm attach r0
     tandemadm connect r0
     # r0: volume 0 size: changes when the resource is brought up only: 'tandemadm down r0', then 'tandemadm up r0'
@@ -100,10 +100,10 @@ fn a_primary_keeps_its_disk() {
     +options on-no-quorum io-error
     -net connect-int 10
     +net connect-int 20
-    -path to bravo 127.0.0.1:7789
-    +path to bravo 127.0.0.1:7790
+    -path 127.0.0.1:7788 127.0.0.1:7789 to bravo
     -volume 0 disk /dev/null
     +volume 0 disk /dev/sdb1
+    +path 127.0.0.1:7788 127.0.0.1:7790 to bravo
     +handler split-brain /bin/tell root
     +disk resync-after r1
     +volume 0 size 2048s
@@ -111,7 +111,7 @@ fn a_primary_keeps_its_disk() {
     tandemadm resource-options r0 --on-no-quorum=io-error
     tandemadm net-options r0 --protocol=A --connect-int=20 --ping-int=5
     tandemadm peer-device-options r0 --c-max-rate=1024
-    # tandemd is told: path to bravo, handler split-brain, disk resync-after
+    # tandemd is told: path 127.0.0.1:7788 127.0.0.1:7789, path 127.0.0.1:7788 127.0.0.1:7790, handler split-brain, disk resync-after
     tandemadm connect r0
     # r0: volume 0 size: changes when the resource is brought up only: 'tandemadm down r0', then 'tandemadm up r0'
     # r0: disk al-extents, volume 0 disk: changes with the next attach only, and this node is Primary: 'tandemadm secondary r0', or 'tandemadm detach r0' while the peer is UpToDate, then 'tandemadm adjust r0'
@@ -137,6 +137,32 @@ fn options_that_count_at_once_disturb_nobody() {
     assert_eq!((plan.steps.as_slice(), plan.note()), (&[Step::Change][..], None));
 }
 
+/// A path comes and goes beside the one that is used; that one goes with the connection.
+#[test]
+fn a_connection_stays_while_its_path_does() {
+    let mut status = fixture::connected();
+    let first = status.spec.paths[0];
+    let second = PathSpec { local: "10.0.0.1:7788".parse().unwrap(), ..first };
+    let added = plan(&status, |spec| spec.paths.push(second));
+    assert_snapshot!(added.to_string(), @r"
+    --- r0 as it is
+    +++ r0 as it is configured
+    +path 10.0.0.1:7788 127.0.0.1:7789 to bravo
+    # tandemd is told: path 10.0.0.1:7788 127.0.0.1:7789
+    ");
+    assert_eq!(
+        (added.steps.as_slice(), added.becomes.paths.as_slice()),
+        (&[Step::Change][..], &[first, second][..])
+    );
+    status.spec = added.becomes;
+    let used = plan(&status, |spec| spec.paths = vec![second]);
+    assert_eq!(used.steps, [Step::Disconnect, Step::Change, Step::Connect]);
+    assert_eq!(used.becomes.paths, [second]);
+    status.used_paths = vec![second];
+    let unused = plan(&status, |spec| spec.paths = vec![second]);
+    assert_eq!((unused.steps, unused.becomes.paths), (vec![Step::Change], vec![second]));
+}
+
 /// Whoever is left in the middle of a resync is of no use, and a Primary may have to wait for it.
 #[test]
 fn a_resync_is_not_interrupted() {
@@ -145,9 +171,10 @@ fn a_resync_is_not_interrupted() {
     let plan = plan(&status, |spec| {
         spec.options.protocol = Protocol::A;
         spec.options.ko_count = 3;
-        spec.node.address.set_port(7790);
+        spec.paths[0].local.set_port(7790);
     });
     assert_eq!(plan.steps, [Step::Change]);
+    assert_eq!(plan.becomes.paths.len(), 2);
     let left = plan.left_to_do().join("; ");
     assert!(left.contains("net protocol") && left.contains("'tandemadm wait-sync r0'"), "{left}");
     assert!(!left.contains("ko-count"), "{left}");

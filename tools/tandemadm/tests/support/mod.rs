@@ -147,8 +147,7 @@ pub fn snapshot(status: ResourceStatus) -> Reply {
 pub fn connected() -> ResourceStatus {
     let json = r#"{
         "spec": {
-            "name": "r0", "node": {"id": 0, "name": "alpha", "address": "127.0.0.1:7788"},
-            "peers": [{"id": 1, "name": "bravo", "address": "127.0.0.2:7788"}],
+            "name": "r0", "node": {"id": 0, "name": "alpha"}, "peers": [{"id": 1, "name": "bravo"}], "paths": [PATH],
             "volume": {"number": 0, "minor": 0, "device": "/dev/drbd0", "disk": "/x", "meta_disk": null},
             "options": OPTIONS,
             "handlers": {"commands": {}, "limit_ms": 60000, "config_file": "/etc/tandem.conf"}, "connect_interval_ms": 10000, "nbd_listen": null, "block_device": {"driver": "none", "away_limit_ms": 0}
@@ -164,8 +163,10 @@ pub fn connected() -> ResourceStatus {
                 "received_bytes": 0, "pending": 0, "unacked": 0, "out_of_sync_bytes": 0,
                 "resync_suspended": { "user": false, "peer": false, "dependency": false }, "resync": null
             }]
-        }
+        },
+        "used_paths": [PATH]
     }"#;
+    let json = json.replace("PATH", r#"{"peer": 1, "local": "127.0.0.1:7788", "remote": "127.0.0.2:7788"}"#);
     let options = serde_json::to_string(&tandem_core::config::Options::default()).unwrap();
     let json = json.replace("HISTORY", &vec!["0"; 32].join(",")).replace("OPTIONS", &options);
     serde_json::from_str(&json).unwrap()

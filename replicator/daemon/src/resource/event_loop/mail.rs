@@ -15,7 +15,7 @@ use tandem_core::units::CommandId;
 use super::{Effect, EventLoop, PendingCommand, Tag};
 use crate::failure::Failure;
 use crate::resource::backing;
-use crate::resource::mailbox::{Clients, CommandReply, Mail, Reign};
+use crate::resource::mailbox::{Clients, CommandReply, Mail, Reign, Snapshot};
 use crate::resource::nbd_conn::NbdConn;
 use crate::resource::ring::Operation;
 
@@ -51,8 +51,8 @@ impl EventLoop {
             Mail::Change(spec, reply) => self.change(spec, reply),
             Mail::Nbd(client) if client.is_device => self.admit_device(client),
             Mail::Nbd(client) => self.admit(client),
-            Mail::PeerConnected { peer, attempt, data, control } => {
-                self.peer_connected(peer, attempt, data, control);
+            Mail::PeerConnected { path, attempt, data, control } => {
+                self.peer_connected(path, attempt, data, control);
             }
             Mail::PeerRefused { peer, reason } => {
                 if self.wanted.contains_key(&peer) {
@@ -61,7 +61,7 @@ impl EventLoop {
             }
             Mail::HandlerDone { id, outcome } => self.feed(Input::HandlerDone { id, outcome }),
             Mail::Status(reply) => {
-                let _ = reply.send(self.status());
+                let _ = reply.send(Snapshot { engine: self.status(), used_paths: self.used_paths() });
             }
             Mail::Reign(reply) => {
                 // Whoever asked may have gone.

@@ -2,9 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
+use tandem_control::PathSpec;
 use tandem_core::Input;
 use tandem_core::state::ConnectionState;
-use tandem_core::units::NodeId;
 use tandem_core::wire::Stream;
 
 use super::EventLoop;
@@ -13,7 +13,14 @@ use crate::resource::mailbox::Attempt;
 use crate::resource::peer_conn::{Loss, PeerConn};
 
 impl EventLoop {
-    pub(super) fn peer_connected(&mut self, peer: NodeId, attempt: Attempt, data: OwnedFd, control: OwnedFd) {
+    pub(super) fn peer_connected(
+        &mut self,
+        path: PathSpec,
+        attempt: Attempt,
+        data: OwnedFd,
+        control: OwnedFd,
+    ) {
+        let peer = path.peer;
         if attempt == Attempt::Theirs
             && let Some(&old) = self.current.get(&peer)
         {
@@ -34,7 +41,7 @@ impl EventLoop {
         };
         self.wanted.remove(&peer);
         let id = self.number();
-        self.peers.insert(id, PeerConn::new(peer, data, control));
+        self.peers.insert(id, PeerConn::new(path, data, control));
         self.current.insert(peer, id);
         // Its disk may have grown, and ours too.
         self.measure_disk();
@@ -50,6 +57,11 @@ impl EventLoop {
                 Err(loss) => self.lose(id, loss),
             }
         }
+    }
+
+    /// The paths that connections go over.
+    pub(super) fn used_paths(&self) -> Vec<PathSpec> {
+        self.current.values().filter_map(|id| Some(self.peers.get(id)?.path())).collect()
     }
 
     /// Ends a connection and tells the engine, if it still knows it.

@@ -1,7 +1,7 @@
 //! Two nodes as their operator sees them: what is typed reaches real engines as tandemd would have it.
 
 use clap::Parser;
-use tandem_control::{ResourceSpec, ResourceStatus};
+use tandem_control::{PathSpec, ResourceSpec, ResourceStatus};
 use tandem_core::Input;
 use tandem_core::config::{Options, ResyncOptions};
 use tandem_core::io::{ClientOp, Command as Order, Repair};
@@ -76,13 +76,19 @@ impl World {
         if self.device_open == Some(n) {
             engine.openers.push("mount of /srv".into());
         }
-        (self.up[n] && self.on[n]).then(|| ResourceStatus { spec: self.spec(n), engine })
+        (self.up[n] && self.on[n]).then(|| {
+            let spec = self.spec(n);
+            ResourceStatus { used_paths: spec.paths.clone(), spec, engine }
+        })
     }
 
     fn spec(&self, n: usize) -> ResourceSpec {
         let mut spec = fixture::spec();
         if n == 1 {
             std::mem::swap(&mut spec.node, &mut spec.peers[0]);
+            let PathSpec { peer, local, remote } = &mut spec.paths[0];
+            *peer = spec.peers[0].id;
+            std::mem::swap(local, remote);
         }
         spec.options = self.pair.options.clone();
         spec
