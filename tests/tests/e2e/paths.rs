@@ -68,7 +68,7 @@ fn meetings(pair: &Pair) -> usize {
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]
 fn paths_are_cut_by_turns_and_writes_go_on() {
-    let pair = pair("ping-int 1; ping-timeout 10;");
+    let pair = pair("timeout 9; ping-int 1; ping-timeout 10;");
     let Pair { alpha, bravo, .. } = &pair;
     let mut client = alpha.client().unwrap();
     for round in 0..3u8 {
