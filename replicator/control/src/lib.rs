@@ -30,7 +30,7 @@ use tandem_core::config::Options;
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::Handler;
 use tandem_core::io::{Repair, Resize};
-use tandem_core::layout::{Layout, VolumeSize};
+use tandem_core::layout::{Layout, SLOT_BYTES};
 use tandem_core::metadata::{Placement, VolumeDisk};
 use tandem_core::status::{PeerStatus, PeerVolumeStatus, Status, VolumeStatus};
 use tandem_core::units::NodeId;
@@ -370,10 +370,8 @@ impl ResourceStatus {
 
     /// Where the volumes lie in the resource's space of blocks.
     pub fn layout(&self) -> Layout {
-        let sizes = self.volumes().into_iter();
-        let sizes = sizes.map(|(spec, volume)| VolumeSize { number: spec.number, bytes: volume.size_bytes });
         // While sizes are not known there is none.
-        Layout::new(sizes.collect()).unwrap_or_default()
+        Layout::of_pieces(self.engine.pieces.clone(), SLOT_BYTES).unwrap_or_default()
     }
 
     /// Each volume as it was brought up, with what is known of it on a peer.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
+use crate::layout::VolumeSize;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, NodeId};
 
@@ -28,6 +29,9 @@ pub struct Status {
     /// What is known of each volume, by ascending number; nothing if there is one.
     #[serde(default)]
     pub volumes: Vec<VolumeStatus>,
+    /// The pieces that they consist of.
+    #[serde(default)]
+    pub pieces: Vec<VolumeSize>,
     /// Bytes read from the local disk for clients and peers.
     pub disk_read_bytes: u64,
     /// Bytes written to the local data disk.
@@ -258,9 +262,10 @@ pub struct VerifyPosition {
 }
 
 impl VerifyPosition {
-    /// Its part in a volume that lies at `range`, counted from the volume's first byte.
-    pub fn within(self, range: ByteRange) -> VerifyPosition {
-        let inside = |at: u64| at.clamp(range.offset, range.end()) - range.offset;
+    /// Its part in a volume that consists of these pieces, counted from the volume's first byte.
+    pub fn within(self, pieces: &[ByteRange]) -> VerifyPosition {
+        let inside =
+            |at: u64| pieces.iter().map(|piece| at.clamp(piece.offset, piece.end()) - piece.offset).sum();
         VerifyPosition {
             start_bytes: inside(self.start_bytes),
             stop_bytes: inside(self.stop_bytes),
@@ -277,10 +282,12 @@ mod tests {
     fn a_verify_of_several_volumes_has_a_part_in_each() {
         let verify = VerifyPosition { start_bytes: 10, stop_bytes: 60, reached_bytes: 35 };
         let part = |offset| {
-            let part = verify.within(ByteRange::new(offset, 20));
+            let part = verify.within(&[ByteRange::new(offset, 20)]);
             (part.start_bytes, part.stop_bytes, part.reached_bytes)
         };
         assert_eq!([part(0), part(20), part(40)], [(10, 20, 20), (0, 20, 15), (0, 20, 0)]);
+        let grown = verify.within(&[ByteRange::new(0, 20), ByteRange::new(30, 20)]);
+        assert_eq!((grown.start_bytes, grown.stop_bytes, grown.reached_bytes), (10, 40, 25));
     }
 
     #[test]

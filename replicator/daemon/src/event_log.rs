@@ -3,8 +3,8 @@
 use tandem_control::ResourceSpec;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::{Event, Level};
-use tandem_core::layout::Layout;
-use tandem_core::units::{ByteRange, NodeId, SECTOR_BYTES};
+use tandem_core::layout::{Layout, Part};
+use tandem_core::units::{NodeId, SECTOR_BYTES};
 use tracing::{error, info, warn};
 
 /// Writes the event to the log.
@@ -50,9 +50,9 @@ fn describe(layout: &Layout, event: &Event) -> (Level, String) {
         Event::PeerRole { old, new, .. } => format!("peer( {old} -> {new} )"),
         Event::PeerDisk { old, new, .. } => format!("pdsk( {old} -> {new} )"),
         Event::OutOfSync { range, .. } => {
-            let out_of_sync = |(volume, part): (usize, ByteRange)| {
-                let (start, size) = (part.offset / SECTOR_BYTES, part.length / SECTOR_BYTES);
-                let number = layout.volumes().get(volume).map(|volume| format!("volume {}: ", volume.number));
+            let out_of_sync = |Part { index, range, .. }: Part| {
+                let (start, size) = (range.offset / SECTOR_BYTES, range.length / SECTOR_BYTES);
+                let number = layout.volumes().get(index).map(|volume| format!("volume {}: ", volume.number));
                 format!("{}Out of sync: start={start}, size={size} (sectors)", number.unwrap_or_default())
             };
             let lines: Vec<String> = layout.parts(*range).into_iter().map(out_of_sync).collect();

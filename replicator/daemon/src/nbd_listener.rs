@@ -133,8 +133,8 @@ where
     let Some((entry, volume)) = daemon.volume(&export.name) else {
         return Err(io::Error::other("the resource has just been taken down"));
     };
-    let range = entry.resource.export().get().volume(volume);
-    if range.length != export.size_bytes {
+    let size_bytes = entry.resource.export().get().volume_bytes(volume);
+    if size_bytes != export.size_bytes {
         return Err(io::Error::other("the volume has just changed"));
     }
     let permit = daemon.clients.clone().try_acquire_owned().map_err(io::Error::other)?;
@@ -146,17 +146,7 @@ where
     if is_device && entry.devices.are_adopted() {
         return Err(io::Error::other("the resource has just been brought up anew"));
     }
-    let begin_bytes = range.offset;
-    entry.resource.serve(NbdClient {
-        socket: fd,
-        input,
-        name,
-        export,
-        volume,
-        begin_bytes,
-        is_device,
-        permit,
-    });
+    entry.resource.serve(NbdClient { socket: fd, input, name, export, volume, is_device, permit });
     Ok(())
 }
 
@@ -231,7 +221,7 @@ impl ExportCatalog for Daemon {
             return Err(OpenError::Refused("too many clients are connected to this daemon".into()));
         }
         let state = entry.resource.export().get().clone();
-        let size_bytes = state.volume(index).length;
+        let size_bytes = state.volume_bytes(index);
         match (state.role, state.primary_peer, size_bytes) {
             (Role::Primary, _, 0) => Err(OpenError::Refused(format!(
                 "{name} has no data here: attach a disk or connect to the peer"

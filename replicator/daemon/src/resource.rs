@@ -7,6 +7,7 @@ mod event_loop;
 mod mailbox;
 mod nbd_conn;
 mod peer_conn;
+mod pieces;
 mod ring;
 mod send_queue;
 

@@ -34,6 +34,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// The value, if the number names one.
+    pub(crate) fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.values.get_mut(slot)?.as_mut()
+    }
+
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.values.len() - self.vacant.len()
@@ -51,6 +56,7 @@ mod tests {
         assert_eq!(slab.take(a), Some("a"));
         assert_eq!((slab.take(a), slab.take(99)), (None, None));
         assert_eq!(slab.insert("c"), a);
+        assert_eq!((slab.get_mut(b).copied(), slab.get_mut(99)), (Some("b"), None));
         assert_eq!((slab.len(), slab.take(b)), (2, Some("b")));
     }
 }

@@ -162,7 +162,7 @@ pub fn objections(
     let meta = target.metadata_device();
     let others_bytes = layout.bytes_behind_first();
     let mut geometry =
-        Geometry::with_more_volumes(placement, backing_bytes, meta.size_bytes(), max_peers, others_bytes)?;
+        Geometry::for_new(placement, backing_bytes, meta.size_bytes(), max_peers, others_bytes)?;
     geometry.data_bytes = layout.volumes().first().map_or(geometry.data_bytes, |first| first.bytes);
     let mut list = look_at(meta, placement, &geometry, backing_bytes)?;
     let others = target.more_data.iter_mut().zip(&spec.more_volumes).zip(layout.volumes().iter().skip(1));
@@ -240,8 +240,7 @@ pub fn create(
     }
     let meta = target.metadata_device();
     let others_bytes = layout.bytes_behind_first();
-    let geometry =
-        Geometry::with_more_volumes(placement, backing_bytes, meta.size_bytes(), max_peers, others_bytes)?;
+    let geometry = Geometry::for_new(placement, backing_bytes, meta.size_bytes(), max_peers, others_bytes)?;
     let mut shown = Shown::new(meta, bars, format!("{}: create-md", spec.name), geometry.bitmap_bytes);
     Ok(metadata::create_for_volumes(&mut shown, placement, backing_bytes, max_peers, device_id, layout)?)
 }

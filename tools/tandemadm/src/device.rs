@@ -218,15 +218,14 @@ impl Target {
 
     /// Reads of the resource's space of blocks; pads between volumes are zeroes.
     pub fn read_space(&self, layout: &Layout, range: ByteRange) -> Result<Vec<u8>, DiskError> {
-        let begins = layout.ranges(u64::MAX);
         let devices: Vec<&Device> = std::iter::once(&self.data).chain(&self.more_data).collect();
         let mut bytes = vec![0; range.length as usize];
-        for (volume, part) in layout.parts(range) {
-            let read = match devices.get(volume) {
-                Some(device) => device.read_up_to(part.offset, part.length as usize)?,
-                None => return Err(DiskError(format!("{range}: volume {volume} is not open"))),
+        for part in layout.parts(range) {
+            let read = match devices.get(part.index) {
+                Some(device) => device.read_up_to(part.range.offset, part.range.length as usize)?,
+                None => return Err(DiskError(format!("{range}: volume {} is not open", part.index))),
             };
-            let from = (begins[volume].offset + part.offset - range.offset) as usize;
+            let from = (part.offset - range.offset) as usize;
             bytes[from..from + read.len()].copy_from_slice(&read);
         }
         Ok(bytes)
@@ -235,14 +234,13 @@ impl Target {
     /// Writes to the resource's space of blocks; pads between volumes are passed over.
     pub fn write_space(&mut self, layout: &Layout, offset: u64, data: &[u8]) -> Result<(), DiskError> {
         let range = ByteRange::new(offset, data.len() as u64);
-        let begins = layout.ranges(u64::MAX);
-        for (volume, part) in layout.parts(range) {
-            let from = (begins[volume].offset + part.offset - offset) as usize;
-            let part_of_data = &data[from..from + part.length as usize];
-            match volume {
-                0 => self.data.write_at(part.offset, part_of_data)?,
+        for part in layout.parts(range) {
+            let from = (part.offset - offset) as usize;
+            let part_of_data = &data[from..from + part.range.length as usize];
+            match part.index {
+                0 => self.data.write_at(part.range.offset, part_of_data)?,
                 other => match self.more_data.get_mut(other - 1) {
-                    Some(device) => device.write_at(part.offset, part_of_data)?,
+                    Some(device) => device.write_at(part.range.offset, part_of_data)?,
                     None => return Err(DiskError(format!("{range}: volume {other} is not open"))),
                 },
             }
@@ -265,7 +263,7 @@ impl Target {
         let (placement, backing_bytes) = (self.placement(), self.data.size_bytes());
         let device = self.metadata_device();
         let bytes = probe(device, placement).ok().and_then(|superblock| {
-            let others = superblock.layout.bytes_behind_first();
+            let others = superblock.covered_behind_first();
             let max_peers = superblock.peers.len() as u8;
             Geometry::with_more_volumes(placement, backing_bytes, device.size_bytes(), max_peers, others).ok()
         });

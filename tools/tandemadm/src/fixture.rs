@@ -28,6 +28,7 @@ pub(crate) fn connected() -> ResourceStatus {
             write_ordering: 'f',
             size_bytes: 1 << 20,
             volumes: Vec::new(),
+            pieces: Vec::new(),
             disk_read_bytes: 0,
             disk_written_bytes: 0,
             bitmap_writes: 0,

@@ -36,8 +36,9 @@ impl Space {
     /// Reads a range; pads between volumes are zeroes.
     pub fn read(&mut self, range: ByteRange) -> Result<Vec<u8>> {
         let mut bytes = vec![0; range.length as usize];
-        for (device, part, from) in self.parts(range) {
-            let read = device.read(part)?;
+        for part in self.layout.parts(range) {
+            let (device, from) = (&mut self.devices[part.index], (part.offset - range.offset) as usize);
+            let read = device.read(part.range)?;
             bytes[from..from + read.len()].copy_from_slice(&read);
         }
         Ok(bytes)
@@ -45,8 +46,10 @@ impl Space {
 
     /// Writes at `offset`; pads between volumes are passed over.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
-        for (device, part, from) in self.parts(ByteRange::new(offset, data.len() as u64)) {
-            device.write(part.offset, &data[from..from + part.length as usize])?;
+        for part in self.layout.parts(ByteRange::new(offset, data.len() as u64)) {
+            let from = (part.offset - offset) as usize;
+            let data = &data[from..from + part.range.length as usize];
+            self.devices[part.index].write(part.range.offset, data)?;
         }
         Ok(())
     }
@@ -54,16 +57,6 @@ impl Space {
     /// Makes what was written durable, here and on every connected peer: one flush covers all volumes.
     pub fn flush(&mut self) -> Result<()> {
         self.devices.iter_mut().take(1).try_for_each(Device::flush)
-    }
-
-    /// The parts of a range, each with its device, and where in the range it begins.
-    fn parts(&mut self, range: ByteRange) -> impl Iterator<Item = (&mut Device, ByteRange, usize)> {
-        let mut parts = self.layout.parts(range).into_iter().peekable();
-        let begins = self.layout.ranges(u64::MAX);
-        self.devices.iter_mut().enumerate().filter_map(move |(volume, device)| {
-            let (_, part) = parts.next_if(|(of, _)| *of == volume)?;
-            Some((device, part, (begins[volume].offset + part.offset - range.offset) as usize))
-        })
     }
 }
 

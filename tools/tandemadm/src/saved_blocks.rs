@@ -17,8 +17,8 @@
 //! | 65 | node whose data was kept |
 //! | 66..68 | length of the resource's name |
 //! | 68..3064 | the resource's name, zeroes |
-//! | 3064..3072 | number of volumes, 0 if there is one |
-//! | 3072..4096 | 64 volumes of 16 bytes, by ascending number: size in bytes (8), number (2), zeroes |
+//! | 3064..3072 | number of pieces that the volumes consist of, 0 if there is one volume |
+//! | 3072..4096 | 128 of them of 8 bytes, as in the superblock (docs/on-disk.md): size in blocks of 4 KiB (6), volume (2) |
 //!
 //! Then the pieces, in ascending order, without overlap, at most 1 MiB each: offset on the volume (8 bytes), length (4), crc32 of
 //! both and the data (4), data. Nothing follows the last.
@@ -29,8 +29,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use tandem_core::layout::{Layout, MAX_VOLUMES, VolumeSize};
-use tandem_core::units::{ByteRange, NodeId};
+use tandem_core::layout::{Layout, MAX_PIECES, SLOT_BYTES, VolumeSize};
+use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 use thiserror::Error;
 
 const MAGIC: [u8; 8] = *b"TANDEMSV";
@@ -40,8 +40,8 @@ const CRC: std::ops::Range<usize> = 12..16;
 const NAME: usize = 68;
 const VOLUME_COUNT: usize = 3064;
 const VOLUMES: usize = 3072;
-const VOLUME_BYTES: usize = 16;
-const _: () = assert!(VOLUMES + MAX_VOLUMES * VOLUME_BYTES == HEADER_BYTES);
+const VOLUME_BYTES: usize = 8;
+const _: () = assert!(VOLUMES + MAX_PIECES * VOLUME_BYTES == HEADER_BYTES);
 const PIECE_HEADER_BYTES: usize = 16;
 /// Longest piece.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -220,10 +220,13 @@ fn encode(header: &Header) -> Vec<u8> {
         field.copy_from_slice(&number.to_le_bytes());
     }
     (b[64], b[65]) = (header.node.0, header.kept_node.0);
-    b[VOLUME_COUNT] = header.layout.volumes().len() as u8;
-    for (field, volume) in b[VOLUMES..].chunks_exact_mut(VOLUME_BYTES).zip(header.layout.volumes()) {
-        field[..8].copy_from_slice(&volume.bytes.to_le_bytes());
-        field[8..10].copy_from_slice(&volume.number.to_le_bytes());
+    let volumes = header.layout.pieces();
+    b[VOLUME_COUNT] = volumes.len() as u8;
+    for (field, volume) in b[VOLUMES..].chunks_exact_mut(VOLUME_BYTES).zip(&volumes) {
+        // No volume has 2^48 blocks.
+        field.copy_from_slice(
+            &((volume.bytes / BLOCK_BYTES) | (u64::from(volume.number) << 48)).to_le_bytes(),
+        );
     }
     let name = &header.resource.as_bytes()[..header.resource.len().min(VOLUME_COUNT - NAME)];
     b[66..NAME].copy_from_slice(&(name.len() as u16).to_le_bytes());
@@ -285,11 +288,11 @@ impl Reader<'_> {
             u64::from_le_bytes(n)
         };
         let number = |i: usize| number_at(16 + i * 8);
-        let volumes = (0..usize::from(b[VOLUME_COUNT]).min(MAX_VOLUMES)).map(|i| {
-            let at = VOLUMES + i * VOLUME_BYTES;
-            VolumeSize { number: u16::from_le_bytes([b[at + 8], b[at + 9]]), bytes: number_at(at) }
+        let volumes = (0..usize::from(b[VOLUME_COUNT]).min(MAX_PIECES)).map(|i| {
+            let field = number_at(VOLUMES + i * VOLUME_BYTES);
+            VolumeSize { number: (field >> 48) as u16, bytes: (field & ((1 << 48) - 1)) * BLOCK_BYTES }
         });
-        let layout = Layout::new(volumes.collect())
+        let layout = Layout::of_pieces(volumes.collect(), SLOT_BYTES)
             .map_err(|_| self.damaged(VOLUME_COUNT as u64, "its volumes are impossible"))?;
         Ok(Header {
             resource: String::from_utf8_lossy(&b[NAME..NAME + name_bytes]).into_owned(),
@@ -367,6 +370,7 @@ mod tests {
             layout: Layout::new(
                 [(0, 1 << 20), (7, 4096)].map(|(number, bytes)| VolumeSize { number, bytes }).to_vec(),
             )
+            .and_then(|layout| layout.grown(0, 3 << 20))
             .unwrap(),
             common: 1,
             generation: 2,

@@ -89,7 +89,8 @@ impl Engine {
                 (range, Some(WriteOp { range, content: WriteContent::Zeroes { unmap }, fua, rest: None }))
             }
         };
-        if !self.is_addressable(range) {
+        let touches_pad = || self.layout().place(range).is_some_and(|place| place.pad_bytes > 0);
+        if !self.is_addressable(range) || touches_pad() {
             return self.fail_client(id, ClientError::OutOfRange);
         }
         if self.fails_without_quorum() {
@@ -115,7 +116,7 @@ impl Engine {
         self.takes_writes() && self.reign != Reign::Begun && alone
     }
 
-    /// What a request may name: whole sectors of one volume.
+    /// What a request may name: whole sectors of one piece of a volume; a peer's also of its pad.
     pub(super) fn is_addressable(&self, range: ByteRange) -> bool {
         self.lies_inside(range) && range.end() <= self.shown_bytes() && self.layout().place(range).is_some()
     }

@@ -438,6 +438,11 @@ impl Engine {
         self.disk.metadata.as_ref().map_or(self.last_size_bytes, Metadata::volume_bytes)
     }
 
+    /// The volumes, if there are several, as clients see them.
+    pub fn shown_layout(&self) -> Layout {
+        self.layout().cut_to(self.shown_bytes())
+    }
+
     /// The volumes, if there are several, as the disk has them that is or was attached.
     pub fn layout(&self) -> &Layout {
         self.disk.metadata.as_ref().map_or(&self.last_layout, |m| &m.superblock.layout)

@@ -446,7 +446,7 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, Stri
     if (has_disk(mine) || has_disk(theirs))
         && counts(mine)
         && counts(theirs)
-        && let Some(text) = mine.layout.disagreement(&theirs.layout)
+        && let Some(text) = mine.layout.difference(&theirs.layout)
     {
         return Err(text);
     }

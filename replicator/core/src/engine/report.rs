@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::peer::Peer;
+use crate::bitmap::Bitmap;
 use crate::config::WriteOrdering;
 use crate::status::{PeerStatus, PeerVolumeStatus, Status, Suspended, VolumeStatus};
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
@@ -22,6 +23,7 @@ impl Engine {
             },
             size_bytes: self.shown_bytes(),
             volumes: self.volumes_status(),
+            pieces: self.shown_layout().pieces(),
             disk_read_bytes: self.counters.disk_read.total(),
             disk_written_bytes: self.counters.disk_written.total(),
             bitmap_writes: self.counters.bitmap_writes,
@@ -86,21 +88,21 @@ impl Engine {
     }
 
     fn volumes_status(&self) -> Vec<VolumeStatus> {
-        let layout = self.layout();
-        if layout.is_single() {
-            return Vec::new();
-        }
-        let ranges = layout.ranges(self.size_bytes());
-        let mut volumes: Vec<VolumeStatus> = ranges
+        let (layout, shown) = (self.layout(), self.shown_layout());
+        let mut volumes: Vec<VolumeStatus> = shown
+            .volumes()
             .iter()
             .enumerate()
-            .map(|(i, range)| VolumeStatus {
-                size_bytes: range.length,
+            .map(|(i, volume)| VolumeStatus {
+                size_bytes: volume.bytes,
                 disk_read_bytes: self.counters.disk_read.of(i),
                 disk_written_bytes: self.counters.disk_written.of(i),
                 ..VolumeStatus::default()
             })
             .collect();
+        if volumes.is_empty() {
+            return volumes;
+        }
         self.request_offsets().for_each(|offset| volumes[layout.index_at(offset)].client_pending += 1);
         self.disk.operations.values().for_each(|o| volumes[o.volume].local_pending += 1);
         volumes[0].local_pending += self.disk.abandoned.len() as u64;
@@ -114,13 +116,14 @@ impl Engine {
         }
         let bitmap = self.disk.metadata.as_ref().and_then(|m| m.bitmaps.get(peer.slot));
         let ranges = layout.ranges(self.size_bytes());
+        let count = |b: &Bitmap, pieces: &[ByteRange]| pieces.iter().map(|p| b.count_range(*p)).sum::<u64>();
         let mut volumes: Vec<PeerVolumeStatus> = ranges
             .iter()
             .enumerate()
-            .map(|(i, range)| PeerVolumeStatus {
+            .map(|(i, pieces)| PeerVolumeStatus {
                 sent_bytes: peer.sent.of(i),
                 received_bytes: peer.received.of(i),
-                out_of_sync_bytes: bitmap.map_or(0, |b| b.count_range(*range)) * BLOCK_BYTES,
+                out_of_sync_bytes: bitmap.map_or(0, |b| count(b, pieces)) * BLOCK_BYTES,
                 resync: self.resync_progress(peer.id(), Some(i), now),
                 ..PeerVolumeStatus::default()
             })

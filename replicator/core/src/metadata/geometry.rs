@@ -14,6 +14,10 @@ use crate::units::BLOCK_BYTES;
 pub const ACTIVITY_LOG_BYTES: u64 = 32 << 10;
 
 const SUPERBLOCK: u64 = SUPERBLOCK_BYTES as u64;
+/// So many times their size may volumes grow to before the bitmaps' room is used up.
+const MOST_GROWTH: u64 = 8;
+/// Of the first volume's disk that room takes no more than this part.
+const LEAST_SHARE: u64 = 64;
 
 /// Where the metadata is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,6 +87,18 @@ impl Geometry {
         Self::with_more_volumes(placement, backing_bytes, meta_bytes, max_peers, 0)
     }
 
+    /// The same for metadata that is to be created for several volumes, whose pieces behind the first take `others_bytes`.
+    pub fn for_new(
+        placement: Placement,
+        backing_bytes: u64,
+        meta_bytes: u64,
+        max_peers: u8,
+        others_bytes: u64,
+    ) -> Result<Geometry, GeometryError> {
+        let room = room_behind_first(placement, backing_bytes, meta_bytes, max_peers, others_bytes);
+        Self::with_more_volumes(placement, backing_bytes, meta_bytes, max_peers, room)
+    }
+
     /// The same on the disk of a resource's first volume, where the bitmaps also cover `others_bytes` behind its slot.
     pub fn with_more_volumes(
         placement: Placement,
@@ -138,6 +154,29 @@ impl Geometry {
             }
         }
     }
+}
+
+/// What the bitmaps are to cover behind the first volume's slot, of which `others_bytes` are taken: the volumes grow there, all
+/// together to eight times of that. What it costs is no more than a 64th of the disk that it lies on; or, if that holds nothing
+/// else, what it has.
+pub(super) fn room_behind_first(
+    placement: Placement,
+    backing_bytes: u64,
+    meta_bytes: u64,
+    max_peers: u8,
+    others_bytes: u64,
+) -> u64 {
+    let covered_bytes = backing_bytes.next_multiple_of(SLOT_BYTES) + others_bytes;
+    let needed = bitmaps_bytes(covered_bytes, max_peers) + ACTIVITY_LOG_BYTES + SUPERBLOCK;
+    let spare_bytes = match placement {
+        Placement::Internal => backing_bytes / LEAST_SHARE,
+        Placement::External => meta_bytes.saturating_sub(needed),
+    };
+    // Of a page that is begun some bits are spare already; rounding up must not begin another one.
+    let spare_words =
+        (spare_bytes / BLOCK_BYTES * BLOCK_BYTES / 8).checked_div(max_peers.into()).unwrap_or(0);
+    let affordable = spare_words.saturating_mul(64 * BLOCK_BYTES) / SLOT_BYTES * SLOT_BYTES;
+    others_bytes + affordable.min(others_bytes.saturating_mul(MOST_GROWTH - 1))
 }
 
 /// Bytes of all bitmaps: DRBD counts one bit per 4 KiB of the whole backing device, in 64-bit words, times the

@@ -62,13 +62,8 @@ pub fn plan(meta_bytes: u64, max_peers: u8, disks: &[VolumeDisk]) -> Result<Layo
     // The first one's size is not known yet, and does not count.
     let unknown = VolumeSize { number: first.number, bytes: first.backing_bytes.next_multiple_of(4096) };
     let others_bytes = Layout::new([vec![unknown], volumes.clone()].concat())?.bytes_behind_first();
-    let geometry = Geometry::with_more_volumes(
-        first.placement,
-        first.backing_bytes,
-        meta_bytes,
-        max_peers,
-        others_bytes,
-    );
+    let geometry =
+        Geometry::for_new(first.placement, first.backing_bytes, meta_bytes, max_peers, others_bytes);
     let room = geometry.map_err(|error| PlanError::Geometry(first.number, error))?.data_bytes;
     volumes.insert(0, sized(first, room)?);
     Ok(Layout::new(volumes)?)

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::geometry::room_behind_first;
 use super::{
     ActivityLogState, Flags, Geometry, GeometryError, Metadata, PeerSlot, Placement, RING_BYTES,
     SUPERBLOCK_BYTES, Superblock, SuperblockError,
@@ -185,7 +186,7 @@ pub(super) fn geometry_of(
     meta_bytes: u64,
 ) -> Result<Geometry, LoadError> {
     let (layout, max_peers) = (&superblock.layout, superblock.peers.len() as u8);
-    let others_bytes = layout.bytes_behind_first();
+    let others_bytes = superblock.covered_behind_first();
     let of_a_disk =
         |bytes| Geometry::with_more_volumes(placement, bytes, meta_bytes, max_peers, others_bytes);
     let volume_bytes = layout.volumes().first().map_or(superblock.agreed_bytes, |first| first.bytes);
@@ -227,12 +228,13 @@ pub fn create_for_volumes(
     device_id: u64,
     layout: Layout,
 ) -> Result<Geometry, CreateError> {
-    let others_bytes = layout.bytes_behind_first();
+    let (meta_bytes, behind) = (io.size_bytes(), layout.bytes_behind_first());
+    let room_behind_first = room_behind_first(placement, backing_bytes, meta_bytes, max_peers, behind);
     let geometry =
-        Geometry::with_more_volumes(placement, backing_bytes, io.size_bytes(), max_peers, others_bytes)?;
+        Geometry::with_more_volumes(placement, backing_bytes, meta_bytes, max_peers, room_behind_first)?;
     clear(io, &geometry)?;
     let fresh = Superblock::fresh(device_id, backing_bytes, placement, max_peers);
-    write_first(io, &geometry, &Superblock { layout, ..fresh })?;
+    write_first(io, &geometry, &Superblock { layout, room_behind_first, ..fresh })?;
     Ok(geometry)
 }
 

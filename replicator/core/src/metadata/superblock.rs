@@ -19,11 +19,12 @@
 //! | 72..328 | 32 generations of history, the latest first |
 //! | 328..1072 | 31 peer slots of 24 bytes: bitmap generation, resync generation, node id (255: free), flags (1: known to be outdated, 2: fence-peer was run, 4: a split brain was decided for it, 8: the bitmap marks more than was written), zero |
 //! | 1072..1080 | undo log that holds what a resync has overwritten since it began; 0: none |
-//! | 1080..1082 | number of volumes, 0 if there is one |
-//! | 1082 | log2 of what the volumes begin at multiples of; 0 for 22, 4 MiB: another only on simulated disks |
+//! | 1080..1082 | number of the volumes' pieces, 0 if there is one volume |
+//! | 1082 | log2 of what the pieces begin at multiples of; 0 for 22, 4 MiB: another only on simulated disks |
 //! | 1083..1088 | zero |
-//! | 1088..2112 | 64 volumes of 16 bytes, by ascending number: size in bytes, number (2 bytes), zero |
-//! | 2112..4096 | zero |
+//! | 1088..3136 | 128 pieces of 16 bytes: size in bytes, volume (2 bytes), zero; the volumes by ascending number, then what they have grown by, in the order in which they grew |
+//! | 3136..3144 | bytes of all pieces behind the first that the bitmaps have room for, 0: as many as there are |
+//! | 3144..4096 | zero |
 //!
 //! Both copies are written, one after the other, each durable before the next step: whatever write is torn, the other
 //! copy is whole; and a copy that rots later never takes the operator back to an older state unnoticed.
@@ -32,7 +33,7 @@ use thiserror::Error;
 
 use super::{MAX_PEERS, Placement};
 use crate::generation::{Generations, HISTORY_SLOTS, JUST_CREATED, parting_identifier};
-use crate::layout::{Layout, MAX_VOLUMES, SLOT_BYTES, VolumeSize};
+use crate::layout::{Layout, MAX_PIECES, SLOT_BYTES, VolumeSize};
 use crate::units::NodeId;
 
 /// Length of a superblock copy.
@@ -45,15 +46,16 @@ const HISTORY: usize = 72;
 const PEERS: usize = 328;
 const PEER_BYTES: usize = 24;
 const UNDO: usize = 1072;
-const VOLUME_COUNT: usize = 1080;
+const PIECE_COUNT: usize = 1080;
 const SLOTS: usize = 1082;
-const VOLUMES: usize = 1088;
-const VOLUME_BYTES: usize = 16;
+const PIECES: usize = 1088;
+const PIECE_BYTES: usize = 16;
+const ROOM: usize = 3136;
 const NO_NODE: u8 = 255;
 
 const _: () = assert!(HISTORY + HISTORY_SLOTS * 8 == PEERS);
 const _: () = assert!(PEERS + MAX_PEERS as usize * PEER_BYTES <= UNDO);
-const _: () = assert!(VOLUMES + MAX_VOLUMES * VOLUME_BYTES == 2112);
+const _: () = assert!(PIECES + MAX_PIECES * PIECE_BYTES == ROOM);
 
 /// What is remembered of the disk's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -147,6 +149,8 @@ pub struct Superblock {
     pub undo_id: u64,
     /// The volumes, if there are several.
     pub layout: Layout,
+    /// Bytes of all pieces behind the first that the bitmaps have room for; 0: as many as there are.
+    pub room_behind_first: u64,
     /// One entry per bitmap slot.
     pub peers: Vec<PeerSlot>,
 }
@@ -183,7 +187,16 @@ impl Superblock {
             generations: Generations { current: JUST_CREATED, history: [0; HISTORY_SLOTS] },
             undo_id: 0,
             layout: Layout::default(),
+            room_behind_first: 0,
             peers: vec![PeerSlot::FREE; usize::from(max_peers)],
+        }
+    }
+
+    /// Bytes of all pieces behind the first that the bitmaps have room for.
+    pub fn covered_behind_first(&self) -> u64 {
+        match self.room_behind_first {
+            0 => self.layout.bytes_behind_first(),
+            room => room,
         }
     }
 
@@ -242,15 +255,17 @@ impl Superblock {
                 | u8::from(slot.overcounted) << 3;
         }
         put(&mut b, UNDO, self.undo_id);
-        b[VOLUME_COUNT] = self.layout.volumes().len() as u8;
+        let pieces = self.layout.pieces();
+        b[PIECE_COUNT] = pieces.len() as u8;
         if self.layout.slot_bytes() != SLOT_BYTES {
             b[SLOTS] = self.layout.slot_bytes().ilog2() as u8;
         }
-        for (i, volume) in self.layout.volumes().iter().enumerate() {
-            let at = VOLUMES + i * VOLUME_BYTES;
-            put(&mut b, at, volume.bytes);
-            put(&mut b, at + 8, u64::from(volume.number));
+        for (i, piece) in pieces.iter().enumerate() {
+            let at = PIECES + i * PIECE_BYTES;
+            put(&mut b, at, piece.bytes);
+            put(&mut b, at + 8, u64::from(piece.number));
         }
+        put(&mut b, ROOM, self.room_behind_first);
         let crc = crc32fast::hash(&b);
         b[CRC].copy_from_slice(&crc.to_le_bytes());
         b
@@ -304,9 +319,9 @@ impl Superblock {
             0 => SLOT_BYTES,
             log2 => 1u64.checked_shl(log2.into()).ok_or(SuperblockError::Field("volumes"))?,
         };
-        // More than there is room for are refused by `Layout::with_slots`.
-        let volumes = (0..usize::from(bytes[VOLUME_COUNT]).min(MAX_VOLUMES + 1)).map(|i| {
-            let at = VOLUMES + i * VOLUME_BYTES;
+        // More than there is room for are refused by `Layout::of_pieces`.
+        let pieces = (0..usize::from(bytes[PIECE_COUNT]).min(MAX_PIECES + 1)).map(|i| {
+            let at = PIECES + i * PIECE_BYTES;
             VolumeSize { number: u64_at(at + 8) as u16, bytes: u64_at(at) }
         });
         Ok(Superblock {
@@ -334,8 +349,9 @@ impl Superblock {
             },
             generations: Generations { current: u64_at(64), history },
             undo_id: u64_at(UNDO),
-            layout: Layout::with_slots(volumes.collect(), slot_bytes)
+            layout: Layout::of_pieces(pieces.collect(), slot_bytes)
                 .map_err(|_| SuperblockError::Field("volumes"))?,
+            room_behind_first: u64_at(ROOM),
             peers: peers.collect::<Result<_, _>>()?,
         })
     }

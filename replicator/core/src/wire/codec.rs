@@ -481,11 +481,12 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
     out.put_u8(u8::from(h.relied_on.is_some()));
     out.put_u64_le(h.relied_on.unwrap_or(0));
     out.put_u64_le(h.begins);
-    out.put_u8(h.layout.volumes().len() as u8);
+    let pieces = h.layout.pieces();
+    out.put_u8(pieces.len() as u8);
     out.put_u8(h.layout.slot_bytes().ilog2() as u8);
-    for volume in h.layout.volumes() {
-        out.put_u16_le(volume.number);
-        out.put_u64_le(volume.bytes);
+    for piece in pieces {
+        out.put_u16_le(piece.number);
+        out.put_u64_le(piece.bytes);
     }
 }
 
@@ -527,8 +528,8 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
 fn take_layout(b: &mut Body<'_>) -> Option<Layout> {
     let (count, slots) = (b.u8()?, b.u8()?);
     let slot_bytes = 1u64.checked_shl(slots.into())?;
-    let volumes = (0..count).map(|_| Some(VolumeSize { number: b.u16()?, bytes: b.u64()? }));
-    Layout::with_slots(volumes.collect::<Option<_>>()?, slot_bytes).ok()
+    let pieces = (0..count).map(|_| Some(VolumeSize { number: b.u16()?, bytes: b.u64()? }));
+    Layout::of_pieces(pieces.collect::<Option<_>>()?, slot_bytes).ok()
 }
 
 fn put_range(range: ByteRange, out: &mut BytesMut) {

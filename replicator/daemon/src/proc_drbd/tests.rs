@@ -79,6 +79,7 @@ pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
             write_ordering: 'f',
             size_bytes: 1 << 30,
             volumes: Vec::new(),
+            pieces: Vec::new(),
             disk_read_bytes: 2128 << 10,
             disk_written_bytes: 1 << 30,
             bitmap_writes: 0,

@@ -13,7 +13,6 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tandem_control::{LastSeen, ResourceSpec};
 use tandem_core::io::{DiskError, Measured};
-use tandem_core::layout::Layout;
 use tandem_core::metadata::{
     LastPlace, LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, bring_to_end, check_stamp,
     check_volumes, load, read_undo_log,
@@ -44,11 +43,10 @@ pub(crate) struct Backing {
     _lock: Flock<File>,
 }
 
-/// The disks of the resource's volumes, and where in its space of blocks they lie.
+/// The disks of the resource's volumes.
 pub(crate) struct Disks {
     /// One per volume, by ascending number.
     pub(crate) data: Vec<Rc<Backing>>,
-    pub(crate) layout: Layout,
     /// The first volume's once more when the metadata is internal.
     pub(crate) meta: Rc<Backing>,
     /// The file for undo logs, if one is configured and can be used.
@@ -140,8 +138,7 @@ pub(crate) fn attach(
             None
         }
     });
-    let layout = metadata.superblock.layout.clone();
-    Ok((Disks { data, layout, meta, undo }, metadata))
+    Ok((Disks { data, meta, undo }, metadata))
 }
 
 /// A disk that has grown may have outgrown its meta-disk.

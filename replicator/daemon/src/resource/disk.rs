@@ -64,14 +64,14 @@ pub(crate) enum Outcome {
 }
 
 /// The first step of `op`, or its end.
-pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> Outcome {
+pub(crate) fn start(op: DiskOp, disks: &Disks, layout: &Layout, pool: &BufferPool) -> Outcome {
     let DiskOp { id, device, kind } = op;
     match device {
         // Of several disks those are flushed that were written to. Of a single one the metadata may be flushed along.
         Device::Data if kind == DiskOpKind::Flush && disks.data.len() > 1 => {
             flush_next(id, disks.data.clone())
         }
-        Device::Data => match clipped(kind, &disks.layout) {
+        Device::Data => match clipped(kind, layout) {
             Ok((volume, kind, pad_bytes)) => begin(id, &disks.data[volume], kind, pad_bytes, pool),
             Err(error) => Outcome::Done(id, Err(error)),
         },
@@ -84,11 +84,11 @@ pub(crate) fn start(op: DiskOp, disks: &Disks, pool: &BufferPool) -> Outcome {
     }
 }
 
-/// What is to be done to which volume's disk; and how much of what is read lies in the volume's pad. There is nothing to be
+/// What is to be done to which volume's disk; and how much of what is read lies in the piece's pad. There is nothing to be
 /// written to that: it is zeroes and stays so.
 fn clipped(kind: DiskOpKind, layout: &Layout) -> Result<(usize, DiskOpKind, usize), DiskError> {
     let place = |range: ByteRange| {
-        layout.place(range).ok_or_else(|| DiskError(format!("{range} belongs to two volumes")))
+        layout.place(range).ok_or_else(|| DiskError(format!("{range} belongs to two pieces")))
     };
     Ok(match kind {
         DiskOpKind::Flush => (0, kind, 0),

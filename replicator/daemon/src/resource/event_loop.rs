@@ -30,6 +30,7 @@ use super::disk::{self, Job, Outcome};
 use super::mailbox::{Clients, CommandReply, ExportState, Mail, SharedExport, Wish};
 use super::nbd_conn::{NbdClient, NbdConn};
 use super::peer_conn::{Loss, PeerConn};
+use super::pieces::Whole;
 use super::ring::{Completion, Operation, Ring};
 use crate::event_log;
 use crate::failure::Failure;
@@ -64,11 +65,14 @@ enum Tag {
 }
 
 /// A client's request that the engine has.
+#[derive(Clone, Copy)]
 struct PendingRequest {
     conn: u64,
     cookie: u64,
     is_read: bool,
     cost_bytes: usize,
+    /// It is this part of a request that lies in several pieces.
+    part_of: Option<(usize, usize)>,
 }
 
 /// An administrator's command that the engine has.
@@ -106,6 +110,8 @@ pub(crate) struct EventLoop {
     /// Peers that the engine wants to be connected to, with the number of the wish.
     wanted: HashMap<NodeId, u64>,
     requests: Slab<PendingRequest>,
+    /// Requests that lie in several pieces of a volume.
+    wholes: Slab<Whole>,
     commands: HashMap<CommandId, PendingCommand>,
     /// An attach that waits for the disk before it to be let go, and until when.
     waiting_attach: Option<(Instant, CommandReply)>,
@@ -136,6 +142,7 @@ impl EventLoop {
             current: HashMap::new(),
             wanted: HashMap::new(),
             requests: Slab::default(),
+            wholes: Slab::default(),
             commands: HashMap::new(),
             waiting_attach: None,
             waiting_devices: Vec::new(),
@@ -196,7 +203,7 @@ impl EventLoop {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Disk(op) => match &self.disks {
-                Some(disks) => match disk::start(op, disks, &self.pool) {
+                Some(disks) => match disk::start(op, disks, self.engine.layout(), &self.pool) {
                     Outcome::Next(job, operation) => self.ring.push(Tag::Disk(job), operation),
                     Outcome::Done(id, result) => self.inputs.push_back(Input::DiskDone { id, result }),
                 },
@@ -212,8 +219,8 @@ impl EventLoop {
             }
             Output::Complete { id, result } => {
                 let Some(request) = self.requests.take(id.0 as usize) else { return };
-                if let Some(conn) = self.nbd.get_mut(&request.conn) {
-                    conn.complete(request.cookie, request.is_read, request.cost_bytes, result);
+                if let Some(result) = self.whole_result(&request, result) {
+                    self.answer(&request, result);
                 }
             }
             Output::Connect(peer) => {
@@ -378,7 +385,7 @@ impl EventLoop {
         let primary_peer = primary.map(|peer| peer.name.clone());
         self.links.export.set(ExportState {
             size_bytes,
-            layout: self.engine.layout().clone(),
+            layout: self.engine.shown_layout(),
             role: status.role,
             primary_peer,
             all_connected: status.peers.iter().all(|peer| peer.connection == ConnectionState::Connected),
@@ -390,7 +397,7 @@ impl EventLoop {
 
     fn is_published(&self, size_bytes: u64) -> bool {
         let published = self.links.export.get();
-        published.size_bytes == size_bytes && published.layout == *self.engine.layout()
+        published.size_bytes == size_bytes && published.layout == self.engine.shown_layout()
     }
 
     fn sleep_limit(&self) -> Option<Duration> {

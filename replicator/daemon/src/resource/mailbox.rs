@@ -11,7 +11,7 @@ use tandem_core::io::Command;
 use tandem_core::layout::Layout;
 use tandem_core::state::Role;
 use tandem_core::status::Status;
-use tandem_core::units::{ByteRange, HandlerId, NodeId};
+use tandem_core::units::{HandlerId, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::nbd_conn::NbdClient;
@@ -157,10 +157,12 @@ pub(crate) struct ExportState {
 }
 
 impl ExportState {
-    /// Where a volume, counted from 0, lies in the resource's space of blocks; empty if that is not known.
-    pub(crate) fn volume(&self, index: usize) -> ByteRange {
-        let range = self.layout.ranges(self.size_bytes).get(index).copied();
-        range.filter(|range| range.end() <= self.size_bytes).unwrap_or(ByteRange::new(0, 0))
+    /// How large a volume is, counted from 0; 0 if that is not known.
+    pub(crate) fn volume_bytes(&self, index: usize) -> u64 {
+        match self.layout.is_single() {
+            true => Some(self.size_bytes).filter(|_| index == 0).unwrap_or(0),
+            false => self.layout.volumes().get(index).map_or(0, |volume| volume.bytes),
+        }
     }
 }
 

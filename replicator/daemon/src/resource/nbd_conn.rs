@@ -40,8 +40,6 @@ pub(crate) struct NbdClient {
     pub(crate) export: ExportInfo,
     /// Which volume, counted from 0.
     pub(crate) volume: usize,
-    /// Where in the resource's space of blocks it begins.
-    pub(crate) begin_bytes: u64,
     /// It keeps the block device: whether that is open is known elsewhere.
     pub(crate) is_device: bool,
     /// Its share of the number of clients that are admitted.
@@ -54,7 +52,6 @@ pub(crate) struct NbdConn {
     name: String,
     is_device: bool,
     volume: usize,
-    begin_bytes: u64,
     export: ExportInfo,
     receiver: Receiver,
     /// Empty while the ring has it.
@@ -86,6 +83,9 @@ pub(crate) struct NbdRequest {
     /// What it counts against the client's limit.
     pub(crate) cost_bytes: usize,
     pub(crate) is_read: bool,
+    /// Of which volume, counted from 0.
+    pub(crate) volume: usize,
+    /// With offsets in the volume.
     pub(crate) op: ClientOp,
 }
 
@@ -96,7 +96,6 @@ impl NbdConn {
             name: client.name,
             is_device: client.is_device,
             volume: client.volume,
-            begin_bytes: client.begin_bytes,
             export: client.export,
             receiver: Receiver::new(),
             input: client.input,
@@ -164,24 +163,28 @@ impl NbdConn {
     }
 
     fn request(&mut self, request: Request, pool: &BufferPool) -> Option<NbdRequest> {
-        let (cookie, begin) = (request.cookie, self.begin_bytes);
+        let (cookie, volume) = (request.cookie, self.volume);
         let zero = |offset: u64, length: u32, unmap, fua| {
-            let range = ByteRange::new(begin + offset, u64::from(length));
-            NbdRequest { cookie, cost_bytes: 0, is_read: false, op: ClientOp::Zero { range, unmap, fua } }
+            let range = ByteRange::new(offset, u64::from(length));
+            let op = ClientOp::Zero { range, unmap, fua };
+            NbdRequest { cookie, cost_bytes: 0, is_read: false, volume, op }
         };
         match request.command {
             Command::Read { offset, length } => Some(NbdRequest {
                 cookie,
                 cost_bytes: length as usize,
                 is_read: true,
-                op: ClientOp::Read(ByteRange::new(begin + offset, u64::from(length))),
+                volume,
+                op: ClientOp::Read(ByteRange::new(offset, u64::from(length))),
             }),
             Command::Write { offset, length, fua } => {
                 let buffer = Some(pool.take(length as usize));
-                self.write = Some(PartialWrite { cookie, offset: begin + offset, fua, buffer, filled: 0 });
+                self.write = Some(PartialWrite { cookie, offset, fua, buffer, filled: 0 });
                 None
             }
-            Command::Flush => Some(NbdRequest { cookie, cost_bytes: 0, is_read: false, op: ClientOp::Flush }),
+            Command::Flush => {
+                Some(NbdRequest { cookie, cost_bytes: 0, is_read: false, volume, op: ClientOp::Flush })
+            }
             Command::Trim { offset, length, fua } => Some(zero(offset, length, true, fua)),
             Command::WriteZeroes { offset, length, fua, no_hole } => {
                 Some(zero(offset, length, !no_hole, fua))
@@ -208,7 +211,8 @@ impl NbdConn {
         let PartialWrite { cookie, offset, fua, buffer, .. } = self.write.take()?;
         let payload = Payload::new(buffer?.freeze());
         let cost_bytes = payload.data.len();
-        Some(NbdRequest { cookie, cost_bytes, is_read: false, op: ClientOp::Write { offset, payload, fua } })
+        let (volume, op) = (self.volume, ClientOp::Write { offset, payload, fua });
+        Some(NbdRequest { cookie, cost_bytes, is_read: false, volume, op })
     }
 
     fn count(&mut self, request: NbdRequest) -> NbdRequest {

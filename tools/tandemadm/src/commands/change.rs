@@ -5,7 +5,7 @@ use tandem_core::io::Repair;
 use tandem_core::refusal::{CommandError, INVALID_REQUEST, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::status::Status;
-use tandem_core::units::NodeId;
+use tandem_core::units::{ByteRange, NodeId};
 
 use super::follow::{Begun, Follow, Following};
 use super::peers::refusal;
@@ -119,10 +119,16 @@ fn part_to_verify(
     let status = session.require_status(&spec.name)?;
     let index = status.spec.volumes().position(|volume| volume.number == number);
     let unknown = || Failure::Config(format!("{}/{number}: its size is not known yet.", spec.name), 11);
-    let volume = index.and_then(|index| status.layout().ranges(0).get(index).copied());
-    let volume = volume.filter(|range| range.length > 0).ok_or_else(unknown)?;
-    let at = |bytes: u64| volume.offset + bytes.min(volume.length);
-    Ok((Some(at(options.start.unwrap_or(0))), Some(at(options.stop.unwrap_or(volume.length)))))
+    let index = index.ok_or_else(unknown)?;
+    let bytes = status.layout().volumes().get(index).map_or(0, |volume| volume.bytes);
+    let start = options.start.unwrap_or(0).min(bytes);
+    let stop = options.stop.unwrap_or(bytes).clamp(start, bytes);
+    // From its first part to the last; of a volume that has grown, others' may lie between.
+    let parts = status.layout().in_space(index, ByteRange::new(start, stop - start));
+    match parts.first().zip(parts.last()) {
+        Some((first, last)) => Ok((Some(first.offset), Some(last.end()))),
+        None => Err(unknown()),
+    }
 }
 
 fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {

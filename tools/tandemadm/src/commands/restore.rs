@@ -93,7 +93,7 @@ fn check_that_it_fits(
         let (of, path) = (&header.resource, file.display());
         return Err(Failure::NotResolved(format!("{path} was saved from {of}, not from {}", spec.name)));
     }
-    if !lies_where_it_was(&header.layout, layout) {
+    if !header.layout.begins(layout) {
         let text = format!(
             "the volumes are not those that {} was saved from: what is in it belongs elsewhere",
             file.display()
@@ -110,14 +110,6 @@ fn check_that_it_fits(
         return Err(Failure::NotResolved(text));
     }
     Ok(())
-}
-
-/// Every volume begins where it began, and is no smaller.
-fn lies_where_it_was(then: &Layout, now: &Layout) -> bool {
-    let numbers = |layout: &Layout| -> Vec<u16> { layout.volumes().iter().map(|v| v.number).collect() };
-    let mut places = then.ranges(0).into_iter().zip(now.ranges(0));
-    numbers(then) == numbers(now)
-        && places.all(|(then, now)| then.offset == now.offset && then.length <= now.length)
 }
 
 fn check_that_it_may_be_written(spec: &ResourceSpec, status: &Status) -> Result<(), Failure> {
@@ -187,8 +179,8 @@ mod tests {
             (layout(&[(0, 4), (1, 8), (2, 8)]), false),
             (Layout::default(), false),
         ] {
-            assert_eq!(lies_where_it_was(&then, &now), fits, "{now:?}");
+            assert_eq!(then.begins(&now), fits, "{now:?}");
         }
-        assert!(lies_where_it_was(&Layout::default(), &Layout::default()));
+        assert!(Layout::default().begins(&Layout::default()));
     }
 }

@@ -79,6 +79,7 @@ mod tests {
                 generations: Generations { current, history },
                 undo_id,
                 layout: Layout::default(),
+                room_behind_first: 0,
                 peers,
             }
         }
@@ -216,6 +217,12 @@ mod tests {
             "{text}"
         );
         assert_eq!(parse(&text, 8 << 20).unwrap(), image);
+        let mut grown = image.clone();
+        grown.superblock.layout = image.superblock.layout.grown(0, 10 * BLOCK_BYTES).unwrap();
+        grown.superblock.room_behind_first = 64 << 20;
+        grown.volume_bytes = grown.superblock.layout.space_bytes();
+        grown.bitmaps = vec![Bitmap::new(grown.volume_bytes)];
+        assert_eq!(parse(&dump(&grown, "alpha", "r0"), 16 << 20).unwrap(), grown);
         for (from, to, error) in [
             ("volume 3", "volume 0", "volume 0 stands twice"),
             (

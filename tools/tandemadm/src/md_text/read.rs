@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use tandem_core::bitmap::Bitmap;
 use tandem_core::generation::{Generations, HISTORY_SLOTS};
-use tandem_core::layout::{Layout, VolumeSize};
+use tandem_core::layout::{Layout, SLOT_BYTES, VolumeSize};
 use tandem_core::metadata::{ActivityLogState, Flags, MAX_PEERS, PeerSlot, Placement, Superblock};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId};
 use thiserror::Error;
@@ -92,6 +92,7 @@ impl<'a> Reader<'a> {
             undo_id: self.id("undo-log")?,
             sequence: self.number("sequence", 0..=u64::MAX)?,
             layout: self.layout()?,
+            room_behind_first: self.room_behind_first()?,
             flags,
             node,
             placement,
@@ -109,7 +110,14 @@ impl<'a> Reader<'a> {
             let number = self.plain_number(0..=u64::from(u16::MAX))? as u16;
             volumes.push(VolumeSize { number, bytes: self.number("size-bytes", 1..=u64::MAX)? });
         }
-        Layout::new(volumes).map_err(|error| self.error(error.to_string()))
+        Layout::of_pieces(volumes, SLOT_BYTES).map_err(|error| self.error(error.to_string()))
+    }
+
+    fn room_behind_first(&mut self) -> Result<u64, ParseError> {
+        if self.peek() == Some("bm-room-behind-first") {
+            return self.number("bm-room-behind-first", 0..=u64::MAX);
+        }
+        Ok(0)
     }
 
     fn version(&mut self) -> Result<(), ParseError> {

@@ -51,8 +51,11 @@ fn write_all(text: &mut String, image: &Image, node: &str, resource: &str) -> fm
     writeln!(text, "device-uuid {};", hex(superblock.device_id))?;
     writeln!(text, "undo-log {};", hex(superblock.undo_id))?;
     writeln!(text, "sequence {};\n", superblock.sequence)?;
-    for volume in superblock.layout.volumes() {
-        writeln!(text, "volume {} size-bytes {};", volume.number, volume.bytes)?;
+    for piece in superblock.layout.pieces() {
+        writeln!(text, "volume {} size-bytes {};", piece.number, piece.bytes)?;
+    }
+    if superblock.room_behind_first > 0 {
+        writeln!(text, "bm-room-behind-first {};", superblock.room_behind_first)?;
     }
     writeln!(text, "bm-covers-bytes {};", image.volume_bytes)?;
     image.bitmaps.iter().enumerate().try_for_each(|(slot, bitmap)| write_bitmap(text, slot, bitmap))

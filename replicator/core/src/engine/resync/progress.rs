@@ -140,7 +140,10 @@ impl Engine {
         let slot = self.peer(id).map(|p| p.slot);
         let bitmap = self.disk.metadata.as_ref().zip(slot).and_then(|(m, slot)| m.bitmaps.get(slot));
         let ranges = layout.ranges(self.size_bytes()).into_iter();
-        VolumeBlocks::new(ranges.map(|range| bitmap.map_or(0, |b| b.count_range(range))).collect())
+        let count = |ranges: Vec<ByteRange>| {
+            bitmap.map_or(0, |b| ranges.iter().map(|range| b.count_range(*range)).sum())
+        };
+        VolumeBlocks::new(ranges.map(count).collect())
     }
 
     /// The resync or verify with a peer as the operator sees it: of one volume, or of all.
@@ -167,8 +170,7 @@ impl Engine {
         let is_stalled = |(at, blocks): &(Timestamp, VolumeBlocks)| {
             blocks.total() == self.blocks_left(id) && now.ms_since(*at) > STALLED_MS
         };
-        let ranges = self.layout().ranges(self.size_bytes());
-        let range = which.and_then(|volume| ranges.get(volume).copied());
+        let pieces = which.map(|volume| self.layout().ranges_of(volume, self.size_bytes()));
         let position = peer.verify.as_ref().map(Verify::position);
         Some(ResyncProgress {
             total_bytes: total * BLOCK_BYTES,
@@ -182,7 +184,7 @@ impl Engine {
             latest: since_mark(marks.len().saturating_sub(2)).unwrap_or(recent),
             want_bytes_per_s: self.wanted_bytes_per_s(peer),
             stalled: marks.back().is_some_and(is_stalled),
-            verify: position.map(|position| range.map_or(position, |range| position.within(range))),
+            verify: position.map(|position| pieces.map_or(position, |pieces| position.within(&pieces))),
         })
     }
 }

@@ -70,9 +70,9 @@ impl Engine {
     fn blocks_by_volume(&self, range: ByteRange) -> VolumeBlocks {
         let layout = self.layout();
         let mut by_volume = vec![0; layout.count()];
-        for (volume, part) in layout.parts(range) {
-            let blocks = part.blocks_touched();
-            by_volume[volume] += blocks.end - blocks.start;
+        for part in layout.parts(range) {
+            let blocks = part.range.blocks_touched();
+            by_volume[part.index] += blocks.end - blocks.start;
         }
         VolumeBlocks::new(by_volume)
     }

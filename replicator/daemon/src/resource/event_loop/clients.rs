@@ -1,11 +1,14 @@
 //! The NBD clients: who is let in, what they ask for, and when they are gone.
 
+use bytes::Bytes;
 use tandem_core::Input;
+use tandem_core::io::{ClientError, ClientOp};
 use tandem_core::units::RequestId;
 
 use super::{EventLoop, PendingRequest};
 use crate::resource::mailbox::Clients;
 use crate::resource::nbd_conn::{NbdClient, NbdConn};
+use crate::resource::pieces::{Whole, in_space};
 
 impl EventLoop {
     /// A device sends again on a new connection what was not answered on the old one. What comes from that one late must
@@ -60,11 +63,51 @@ impl EventLoop {
                     cookie: request.cookie,
                     is_read: request.is_read,
                     cost_bytes: request.cost_bytes,
+                    part_of: None,
                 };
-                let id = RequestId(self.requests.insert(pending) as u64);
-                self.feed(Input::Client { id, op: request.op });
+                match self.engine.layout().is_single() {
+                    true => self.give_request(pending, request.op),
+                    false => self.give_request_to_volume(pending, request.volume, request.op),
+                }
             }
         }
+    }
+
+    fn give_request(&mut self, pending: PendingRequest, op: ClientOp) {
+        let id = RequestId(self.requests.insert(pending) as u64);
+        self.feed(Input::Client { id, op });
+    }
+
+    /// The engine takes requests for one piece of a volume.
+    fn give_request_to_volume(&mut self, pending: PendingRequest, volume: usize, op: ClientOp) {
+        let parts = in_space(op, self.engine.layout(), volume);
+        let whole = match parts.len() {
+            0 => return self.answer(&pending, Err(ClientError::OutOfRange)),
+            1 => None,
+            several => Some(self.wholes.insert(Whole::of(several))),
+        };
+        for (part, op) in parts.into_iter().enumerate() {
+            self.give_request(PendingRequest { part_of: whole.map(|whole| (whole, part)), ..pending }, op);
+        }
+    }
+
+    pub(super) fn answer(&mut self, request: &PendingRequest, result: Result<Bytes, ClientError>) {
+        if let Some(conn) = self.nbd.get_mut(&request.conn) {
+            conn.complete(request.cookie, request.is_read, request.cost_bytes, result);
+        }
+    }
+
+    /// What a client is told when one of its requests has ended, or a part of it; nothing before the last has.
+    pub(super) fn whole_result(
+        &mut self,
+        request: &PendingRequest,
+        result: Result<Bytes, ClientError>,
+    ) -> Option<Result<Bytes, ClientError>> {
+        let Some((whole, part)) = request.part_of else { return Some(result) };
+        if !self.wholes.get_mut(whole)?.part_ended(part, result) {
+            return None;
+        }
+        self.wholes.take(whole).map(Whole::into_result)
     }
 
     pub(super) fn drop_finished_clients(&mut self) {
@@ -89,7 +132,7 @@ impl EventLoop {
     pub(super) fn tell_clients_their_size(&mut self) {
         let export = self.links.export.get();
         for conn in self.nbd.values_mut() {
-            conn.grow_to(export.volume(conn.volume()).length);
+            conn.grow_to(export.volume_bytes(conn.volume()));
         }
     }
 }
