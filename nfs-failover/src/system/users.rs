@@ -2,9 +2,9 @@
 //! a folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use tandem_device::files::{links, mapped, uses};
 
 use super::process::Process;
 
@@ -35,42 +35,12 @@ pub fn shown(process: Process) -> String {
     format!("{} ({})", name.trim(), process.pid())
 }
 
-fn uses(pid: i32, device: (u64, u64)) -> bool {
-    links(pid).any(|link| device_of(&link) == Some(device))
-        || mapped(pid).lines().any(|line| maps(line, device))
-}
-
-/// Where it lies, as the kernel knows: whoever has it may never answer, as a server that is gone.
-fn device_of(path: &Path) -> Option<(u64, u64)> {
-    let known = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()).ok()?;
-    Some((known.stx_dev_major.into(), known.stx_dev_minor.into()))
-}
-
 fn is_below(pid: i32, folder: &Path) -> bool {
     links(pid).any(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(folder)))
         || mapped(pid)
             .lines()
             .filter_map(|line| line.get(line.find('/')?..))
             .any(|path| Path::new(path).starts_with(folder))
-}
-
-/// What leads to everything that a process has open, and to where it stands.
-fn links(pid: i32) -> impl Iterator<Item = PathBuf> {
-    let folder = PathBuf::from(format!("/proc/{pid}"));
-    let open_files = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten();
-    ["cwd", "root", "exe"]
-        .map(|name| folder.join(name))
-        .into_iter()
-        .chain(open_files.map(|entry| entry.path()))
-}
-
-fn mapped(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default()
-}
-
-/// `7f.. r-xp 00000000 07:03 12 /srv/x`, the numbers in hexadecimal.
-fn maps(line: &str, device: (u64, u64)) -> bool {
-    line.split(' ').nth(3) == Some(&format!("{:02x}:{:02x}", device.0, device.1))
 }
 
 #[cfg(test)]
@@ -115,13 +85,6 @@ mod tests {
         fs::remove_dir(folder).unwrap();
         let found = found.expect("it hangs");
         assert!(found.iter().any(|process| process.pid() == other.id() as i32));
-    }
-
-    #[test]
-    fn a_mapped_file_is_use() {
-        let line = "7f00-7f01 r--p 00000000 07:0a 12 /srv/nfs/x\n";
-        assert!(maps(line.trim(), (7, 10)));
-        assert!(!maps(line, (7, 11)));
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Device {
             None => serve::clean_up(&self.files, &self.links),
             Some(Ok(Reply { error: None, .. })) => self.keeper.set(None),
             Some(Ok(reply)) if !reply.openers.is_empty() => return Err(held_open(&reply.openers)),
-            Some(Ok(reply)) => return Err(held_open(&reply.error.into_iter().collect::<Vec<_>>())),
+            Some(Ok(reply)) => return Err(refused_as_held(reply.error.into_iter().collect())),
             Some(Err(error)) => {
                 let text = format!("the keeper of {} does not answer: {error}", self.path().display());
                 return Err(Failure::unnumbered(text));
@@ -324,6 +324,9 @@ async fn first_words(child: &mut Child) -> io::Result<Reply> {
 }
 
 pub(crate) fn held_open(openers: &[String]) -> Failure {
-    let detail = openers.iter().map(|opener| format!("opened by {opener}")).collect();
+    refused_as_held(openers.iter().map(|opener| format!("opened by {opener}")).collect())
+}
+
+fn refused_as_held(detail: Vec<String>) -> Failure {
     CommandError::Refused { refusal: StateChangeRefusal::HeldOpen, detail }.into()
 }

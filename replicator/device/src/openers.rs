@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-/// Each user of the block device `node`, for the operator; not this process. What is in nobody's namespace and held by
-/// the kernel alone is not found: who must know for certain opens the device exclusively.
+use crate::files;
+
+/// Each user of the block device `node`, for the operator; not this process. What is held by the kernel alone is not found: who
+/// must know for certain opens the device exclusively.
 pub fn find(node: &Path) -> Vec<String> {
     let Ok(number) = fs::metadata(node).map(|m| m.rdev()) else { return Vec::new() };
     let device =
@@ -27,6 +29,9 @@ pub fn find(node: &Path) -> Vec<String> {
     }
     found.extend(device.holders());
     found.extend(device.swap());
+    if found.is_empty() {
+        found.extend(device.users_of_detached());
+    }
     found
 }
 
@@ -54,6 +59,14 @@ impl Device {
         let first = processes().into_iter().next() == Some(pid);
         let seen_by = if first { String::new() } else { format!(" (as {} sees it)", named(pid)) };
         points.map(|point| format!("the file system mounted on {point}{seen_by}")).collect()
+    }
+
+    /// Who keeps a file system alive that was unmounted lazily: no table has it any more.
+    fn users_of_detached(&self) -> Vec<String> {
+        let device = (major(self.number), minor(self.number));
+        let uses = |pid: &u32| *pid != std::process::id() && files::uses(*pid as i32, device);
+        let users = processes().into_iter().filter(uses);
+        users.map(|pid| format!("{}, on a file system that was unmounted lazily", named(pid))).collect()
     }
 
     fn holders(&self) -> Vec<String> {

@@ -324,6 +324,7 @@ impl Keeper {
                     return Reply::refused(error);
                 }
                 _ if only_udev(&openers) && Instant::now() < end => thread::sleep(UDEV_PAUSE),
+                _ if openers.is_empty() => return Reply::refused("nobody is found who has it open"),
                 _ => return Reply { openers, ..Reply::refused("the device is open") },
             }
         };

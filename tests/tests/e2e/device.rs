@@ -59,15 +59,32 @@ fn it_comes_and_goes_with_the_role_and_keeps_a_file_system() {
     let refused = alpha.adm(&["secondary", RESOURCE]).refused(11, HELD_OPEN);
     assert!(refused.stderr.contains(&format!("(pid {})", std::process::id())), "{refused:?}");
     drop(held);
+    is_not_given_up_under_a_lazily_unmounted_file_system(&pair, &on_alpha);
     demote(alpha, &on_alpha);
 
     bravo.adm(&["primary", RESOURCE]).ok();
     let mounted = Mounted::new(&on_bravo, pair.folder());
-    assert_eq!(fs::read(mounted.point.join("file")).unwrap(), b"acknowledged");
+    assert_eq!(fs::read(mounted.point.join("file")).unwrap(), b"acknowledged and more");
     drop(mounted);
     run("e2fsck", &["-fn", text(&on_bravo)]);
     demote(bravo, &on_bravo);
     pair.assert_identical();
+}
+
+/// No table has it any more, and it is written to.
+fn is_not_given_up_under_a_lazily_unmounted_file_system(Pair { alpha, .. }: &Pair, device: &Path) {
+    let point = alpha.run.path().join("lazy");
+    fs::create_dir(&point).unwrap();
+    run("mount", &["-t", "ext4", text(device), text(&point)]);
+    let mut file = File::options().append(true).open(point.join("file")).unwrap();
+    run("umount", &["-l", text(&point)]);
+    let refused = alpha.adm(&["secondary", RESOURCE]).refused(11, HELD_OPEN);
+    let named = format!("(pid {}), on a file system that was unmounted lazily", std::process::id());
+    assert!(refused.stderr.contains(&named), "{refused:?}");
+    file.write_all(b" and more").unwrap();
+    drop(file);
+    wait::until("it is gone with its last file", || alpha.adm(&["secondary", RESOURCE]).code == Some(0));
+    alpha.promote();
 }
 
 pub(crate) fn device_names() -> [PathBuf; 2] {
