@@ -65,6 +65,12 @@ pub(super) fn within<'a>(
     if !service.is_nfs() && !service.exports.is_empty() {
         found.push(Diagnostic::error(place("export"), "`server none` exports nothing"));
     }
+    for (word, _) in
+        [("grace", service.grace_s), ("lease", service.lease_s)].into_iter().filter(|(_, s)| *s == 0)
+    {
+        let message = format!("`{word}`: expected at least 1: nobody could take again what he had locked");
+        found.push(Diagnostic::error(place(word), message));
+    }
     if service.server == Server::Kernel && (service.lease_s < 10 || service.grace_s < 10) {
         let message = "the kernel's server takes no grace and no lease below 10 s";
         found.push(Diagnostic::error(place(if service.lease_s < 10 { "lease" } else { "grace" }), message));

@@ -107,6 +107,8 @@ fn what_would_be_silently_wrong_is_refused() {
         ("options noatime", "options ro", "writable"),
         ("server    ganesha", "server    none", "exports nothing"),
         ("lease 10", "lease 500", "0 to 120"),
+        ("lease 10", "lease 0", "`lease`: expected at least 1"),
+        ("grace 10", "grace 0", "`grace`: expected at least 1"),
         ("service nfs", "service nfs/../x", "expected a name"),
     ] {
         let said = wrong(from, to);

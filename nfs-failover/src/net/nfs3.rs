@@ -170,7 +170,11 @@ fn connect_from(port: u16, server: SocketAddr, limit: Duration) -> nix::Result<T
         }
     };
     bind(socket.as_raw_fd(), own.as_ref())?;
-    connect(socket.as_raw_fd(), other.as_ref())?;
+    connect(socket.as_raw_fd(), other.as_ref()).map_err(|error| match error {
+        // It goes on without us.
+        Errno::EINPROGRESS => Errno::ETIMEDOUT,
+        error => error,
+    })?;
     Ok(TcpStream::from(socket))
 }
 

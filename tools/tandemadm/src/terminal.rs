@@ -1,5 +1,6 @@
 //! Who reads what is printed.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, stdout};
 use std::os::fd::AsFd;
 
@@ -36,6 +37,22 @@ pub(crate) fn colours(when: When) -> Colours {
     Colours(match when {
         When::Always => true,
         When::Never => false,
-        When::Auto => is_reader(),
+        When::Auto => is_reader() && !has_said_no(std::env::var_os("NO_COLOR")),
     })
+}
+
+/// <https://no-color.org>: set to anything but nothing.
+fn has_said_no(no_color: Option<OsString>) -> bool {
+    no_color.is_some_and(|said| !said.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_wants_no_colours_has_none() {
+        assert!(has_said_no(Some("1".into())));
+        assert!(!has_said_no(Some("".into())) && !has_said_no(None));
+    }
 }
