@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use tandemadm::cli::Cli;
 use tandemadm::session::CalledAs;
@@ -40,12 +41,30 @@ fn run(line: Vec<OsString>, usage_code: u8, called: CalledAs) -> ExitCode {
     });
     match parsed {
         Ok((cli, verb)) => ExitCode::from(commands::run(cli, &verb, called)),
-        Err(error) => {
+        Err(mut error) => {
+            suggest_verb(&mut error);
             let code = if error.use_stderr() { usage_code } else { 0 };
             match error.print() {
                 Ok(()) => ExitCode::from(code),
                 Err(_) => ExitCode::from(usage_code),
             }
         }
+    }
+}
+
+/// Words of other tools, which look like none of ours.
+const MEANT: [(&str, &str); 5] = [
+    ("promote", "primary"),
+    ("demote", "secondary"),
+    ("start", "up"),
+    ("stop", "down"),
+    ("reload", "adjust"),
+];
+
+fn suggest_verb(error: &mut clap::Error) {
+    let said = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string);
+    if let Some((_, meant)) = MEANT.iter().find(|(word, _)| said.as_deref() == Some(*word)) {
+        let tip = ContextValue::Strings(vec![(*meant).to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, tip);
     }
 }

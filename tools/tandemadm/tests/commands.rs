@@ -30,6 +30,13 @@ fn wrong_usage_ends_with_1_and_help_with_0() {
 }
 
 #[test]
+fn another_tools_verb_is_understood_well_enough_to_name_ours() {
+    let node = Node::new(MIB);
+    node.adm("promote r0").expect(1, &["unrecognized subcommand 'promote'", "'primary'"]);
+    node.adm("upp r0").expect(1, &["'up'"]);
+}
+
+#[test]
 fn an_unknown_resource_is_refused_before_anything_is_done() {
     let node = Node::new(MIB);
     let asked = node.daemon(|_| Reply::default());
