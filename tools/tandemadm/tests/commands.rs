@@ -119,7 +119,8 @@ fn options_change_while_the_peer_that_one_names_is_taken_away() {
     status.spec.options.after_split_brain.no_primary = NoPrimary::DiscardNode(NodeId(1));
     let mut expected = status.spec.clone();
     let asked = node.daemon(move |_| snapshot(status.clone()));
-    node.adm("net-options r0 --ping-int=7").expect(0, &[]);
+    node.adm("net-options r0 --ping-int").expect(1, &["--ping-int needs a value: --ping-int=VALUE"]);
+    node.adm("net-options --ping-int 7 r0").expect(0, &[]);
     expected.options.ping_interval_ms = 7000;
     let asked = asked.lock().unwrap();
     let Some(Request::Change { spec }) = asked.last() else { panic!("{asked:?}") };

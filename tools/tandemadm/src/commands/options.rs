@@ -1,6 +1,6 @@
 //! `net-options` and its kin: single options of a resource that is up.
 
-use tandem_config::{OPTIONS, OptionDef, Section, Support, Takes};
+use tandem_config::{Kind, OPTIONS, OptionDef, Section, Support, Takes};
 use tandem_control::{Request, ResourceSpec};
 
 use super::known::Known;
@@ -53,15 +53,33 @@ impl Wanted {
     fn parse(command: &str, section: Section, words: &[String]) -> Result<Wanted, Failure> {
         let usage = |text: String| Failure::Config(text, 1);
         let mut wanted = Wanted { resources: Vec::new(), set_defaults: false, named: Vec::new() };
-        for word in words {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
             match word.strip_prefix("--") {
                 None => wanted.resources.push(word.clone()),
                 Some("set-defaults") => wanted.set_defaults = true,
                 Some(option) => {
-                    let (name, value) = option.split_once('=').unwrap_or((option, "yes"));
+                    let (name, value) = match option.split_once('=') {
+                        Some((name, value)) => (name, Some(value.to_owned())),
+                        None => (option, None),
+                    };
                     let known = OPTIONS.iter().find(|o| o.name == name && o.sections.contains(&section));
                     let unknown = || usage(unknown_option(command, section, name));
-                    wanted.named.push((known.ok_or_else(unknown)?, value.to_owned()));
+                    let known = known.ok_or_else(unknown)?;
+                    let value = match (value, known.kind) {
+                        (Some(value), _) => value,
+                        (None, Kind::Flag { .. }) => "yes".to_owned(),
+                        // As getopt has it.
+                        (None, _) => match words.next().filter(|word| !word.starts_with('-')) {
+                            Some(next) => next.clone(),
+                            None => {
+                                return Err(usage(format!(
+                                    "{command}: --{name} needs a value: --{name}=VALUE"
+                                )));
+                            }
+                        },
+                    };
+                    wanted.named.push((known, value));
                 }
             }
         }

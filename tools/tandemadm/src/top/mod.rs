@@ -32,7 +32,8 @@ pub fn once(session: &Session) -> Result<String, Failure> {
     let Ok(mut terminal) = Terminal::new(TestBackend::new(ONCE.0, ONCE.1));
     let Ok(_) = terminal.draw(|frame| view::draw(&model, frame));
     let buffer = terminal.backend().buffer();
-    let lines = buffer.content().chunks(usize::from(ONCE.0));
+    // The last one says which keys there are.
+    let lines = buffer.content().chunks(usize::from(ONCE.0)).take(usize::from(ONCE.1) - 1);
     let text = lines.map(|cells| cells.iter().map(|cell| cell.symbol()).collect::<String>());
     let text = text.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
     Ok(format!("{}\n", text.trim_end()))
