@@ -41,7 +41,9 @@ pub use model::{
     Address, Config, Connection, Family, Global, Host, HostKind, MetaDisk, NotDefined, PathEnd, Resource,
     Verbatim, Volume,
 };
-pub use options::{Kind, OPTIONS, OptionDef, Section, Support, Takes, Unit, Value, help, help_about};
+pub use options::{
+    AmongVolumes, Kind, OPTIONS, OptionDef, Section, Support, Takes, Unit, Value, help, help_about,
+};
 pub use pair::{CannotRun, Pair};
 pub use settings::Settings;
 pub use source::Span;

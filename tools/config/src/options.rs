@@ -216,6 +216,8 @@ pub enum Support {
     Ignored {
         /// Why that is harmless, or what happens instead.
         note: &'static str,
+        /// Values that ask for what is done anyway: no word is lost about them.
+        anyway: &'static [&'static str],
     },
     /// Refused, because it promises something that this version does not do.
     Refused {
@@ -257,6 +259,29 @@ impl Takes {
     }
 }
 
+/// What an option of `disk {}` means where the volumes of a resource say different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmongVolumes {
+    /// It is each volume's own.
+    Own,
+    /// All go by the most careful value.
+    MostCareful,
+    /// They must not: it holds for the resource.
+    Alike,
+}
+
+impl AmongVolumes {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Own => "It is each volume's own.",
+            Self::MostCareful => {
+                "It holds for all volumes of a resource: if they say different things, the most careful one counts."
+            }
+            Self::Alike => "It holds for all volumes of a resource: they must have it alike.",
+        }
+    }
+}
+
 /// One option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionDef {
@@ -274,6 +299,8 @@ pub struct OptionDef {
     pub since: Option<&'static str>,
     /// When a new value counts for a resource that is up.
     pub takes: Takes,
+    /// What it means where the volumes of a resource say different things.
+    pub among_volumes: AmongVolumes,
     /// What it means, in one line.
     pub help: &'static str,
     /// What else there is to know; may be empty.
@@ -287,7 +314,22 @@ impl OptionDef {
     }
 
     pub(crate) const fn ignored(self, note: &'static str) -> Self {
-        Self { support: Support::Ignored { note }, ..self }
+        self.ignored_unless(&[], note)
+    }
+
+    /// Ignored, but that these values ask for what is done anyway.
+    pub(crate) const fn ignored_unless(self, anyway: &'static [&'static str], note: &'static str) -> Self {
+        Self { support: Support::Ignored { note, anyway }, ..self }
+    }
+
+    /// Each volume of a resource has its own.
+    pub(crate) const fn of_volume(self) -> Self {
+        Self { among_volumes: AmongVolumes::Own, ..self }
+    }
+
+    /// Volumes of a resource may say different things: all go by the most careful one.
+    pub(crate) const fn most_careful(self) -> Self {
+        Self { among_volumes: AmongVolumes::MostCareful, ..self }
     }
 
     pub(crate) const fn refused(
@@ -352,6 +394,9 @@ impl OptionDef {
         if has_effect {
             let _ = write!(text, " {}", self.takes.sentence());
         }
+        if has_effect && matches!(self.home(), Section::Disk | Section::PeerDevice) {
+            let _ = write!(text, " {}", self.among_volumes.sentence());
+        }
         if let Some(former) = self.formerly {
             let _ = write!(text, " It was called `{former}` before.");
         }
@@ -369,7 +414,7 @@ impl fmt::Display for OptionDef {
         write!(f, "\n    {}.", self.help)?;
         match self.support {
             Support::Supported => Ok(()),
-            Support::Ignored { note } => write!(f, "\n    No effect in this version: {note}."),
+            Support::Ignored { note, .. } => write!(f, "\n    No effect in this version: {note}."),
             Support::Refused { accepted: [], reason, .. } => {
                 write!(f, "\n    Not in this version: {reason}.")
             }

@@ -84,6 +84,19 @@ impl Pair<'_> {
         NetOptions::from(&self.resource.connection_settings(self.connection))
     }
 
+    /// What holds for all volumes on this node. Without obstacles they differ in what the most careful one decides, and in
+    /// what is each one's own: that is the first one's.
+    pub fn disk_of_all(&self) -> DiskOptions {
+        let others = self.more_volumes.iter().map(|volume| self.disk(volume));
+        others.fold(self.disk(self.volume), |all, other| DiskOptions {
+            disk_flushes: all.disk_flushes || other.disk_flushes,
+            disk_drain: all.disk_drain || other.disk_drain,
+            al_extents: all.al_extents.max(other.al_extents),
+            al_updates: all.al_updates || other.al_updates,
+            ..all
+        })
+    }
+
     /// What holds for a volume on this node: the more special place wins, that of the connection last.
     pub fn disk(&self, volume: &Volume) -> DiskOptions {
         let of_volume = self.connection.volumes.iter().find(|(number, _)| *number == volume.number);

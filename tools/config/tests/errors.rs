@@ -257,8 +257,6 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
         ("net { transport rdma; }", "`transport rdma`", "use `tcp`"),
         ("net { discard-my-data; }", "`discard-my-data yes`", "connect --discard-my-data"),
         ("disk { bitmap no; }", "`bitmap no`", "remove it"),
-        ("options { auto-promote; }", "`auto-promote yes`", "tandemadm primary"),
-        ("startup { become-primary-on alpha; }", "`become-primary-on`", "failover helper"),
     ];
     for (line, what, advice) in refused {
         let error = refuse(&resource_with(line));
@@ -269,6 +267,30 @@ fn promises_that_this_version_cannot_keep_are_refused_with_reason_and_advice() {
             shown.contains(advice) && shown.contains("t.conf:2:") && shown.contains("= help: "),
             "{shown}"
         );
+    }
+}
+
+#[test]
+fn what_volumes_must_have_alike_is_named_with_both_places() {
+    let text = "resource r0 {
+        disk { al-extents 99; }
+        volume 0 { device minor 0; disk /dev/a; meta-disk internal; disk { on-io-error detach; disk-flushes no; } }
+        volume 1 { device minor 1; disk /dev/b; meta-disk internal;
+                   disk { on-io-error pass_on; md-flushes no; size 1G; al-extents 67; } }
+        connection { host alpha address 10.0.0.1:7; host bravo address 10.0.0.2:7;
+                     volume 1 { disk { c-max-rate 9M; } } }
+        on alpha { } on bravo { } }";
+    let error = refuse(text);
+    let shown = error.to_string();
+    assert_eq!(error.errors.len(), 2, "{shown}");
+    for part in [
+        "volume 1 has another `on-io-error` than volume 0: pass_on and detach",
+        "t.conf:5:27",
+        "what volume 0 has",
+        "volume 1 has another `c-max-rate` than volume 0: 9216 and 0, the default",
+        "write it once, into the resource's `disk {}`",
+    ] {
+        assert!(shown.contains(part), "{part}:\n{shown}");
     }
 }
 

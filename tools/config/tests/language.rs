@@ -168,6 +168,16 @@ fn options_without_effect_give_one_warning_each_and_are_kept() {
     assert_eq!(settings.get(Section::Disk, "max-bio-size"), Some(&Value::Number(64 << 10)));
 }
 
+/// What DRBD 8.4's and 9's files say of promotions is no reason not to be run.
+#[test]
+fn promotions_that_do_not_happen_by_themselves_are_noted() {
+    let config = parse(&resource("startup { become-primary-on both; } options { auto-promote yes; }"));
+    config.resources[0].runnable().unwrap();
+    let [at_boot, by_opening] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(at_boot.message.starts_with("`become-primary-on` has no effect in this version: "), "{at_boot}");
+    assert!(by_opening.message.contains("`tandemadm primary`, nfs-failover"), "{by_opening}");
+}
+
 #[test]
 fn refused_options_are_accepted_with_the_value_that_is_done_anyway() {
     let config = parse(&resource(

@@ -245,7 +245,7 @@ impl Config {
             CannotRun::NotDefined(_) => self.not_defined(&resource.name),
             CannotRun::NotSupported(error) => failure(&error),
         })?;
-        let (net, disk) = (pair.net(), pair.disk(pair.volume));
+        let (net, disk) = (pair.net(), pair.disk_of_all());
         let peer = node_spec(pair.peer)?;
         Ok(ResourceSpec {
             name: resource.name.clone(),
@@ -253,7 +253,7 @@ impl Config {
             paths: pair.paths().map(|[local, remote]| PathSpec { peer: peer.id, local, remote }).collect(),
             peers: vec![peer],
             volume: volume_spec(pair.volume, &disk)?,
-            more_volumes: more_volumes(&pair, resource, &disk)?,
+            more_volumes: more_volumes(&pair)?,
             undo_log: disk.resync_undo.as_ref().map(PathBuf::from),
             options: options(&net, &disk, &pair, resource)?,
             handlers: HandlersSpec {
@@ -414,31 +414,8 @@ fn node_spec(host: &Host) -> Result<NodeSpec, Failure> {
     Ok(NodeSpec { id: NodeId(narrow("node-id", host.node_id)?), name: host.name() })
 }
 
-/// What `disk {}` says holds for the resource, but for a volume's size; and that one waits for another one of the same resource
-/// need not be said, for all are resynced together.
-fn more_volumes(
-    pair: &Pair<'_>,
-    resource: &Resource,
-    first: &DiskOptions,
-) -> Result<Vec<VolumeSpec>, Failure> {
-    let common = |disk: &DiskOptions| DiskOptions {
-        size_bytes: 0,
-        resync_after: disk.resync_after.clone().filter(|after| *after != resource.name),
-        ..disk.clone()
-    };
-    let spec = |volume: &Volume| {
-        let disk = pair.disk(volume);
-        if common(&disk) != common(first) {
-            let text = format!(
-                "volume {} has other disk options than volume {}: they hold for all volumes of a resource; write them into its \
-                 'disk {{ }}' (only 'size' is a volume's own).",
-                volume.number, pair.volume.number
-            );
-            return Err(Failure::Config(text, 10));
-        }
-        volume_spec(volume, &disk)
-    };
-    pair.more_volumes.iter().map(spec).collect()
+fn more_volumes(pair: &Pair<'_>) -> Result<Vec<VolumeSpec>, Failure> {
+    pair.more_volumes.iter().map(|volume| volume_spec(volume, &pair.disk(volume))).collect()
 }
 
 fn volume_spec(volume: &Volume, disk: &DiskOptions) -> Result<VolumeSpec, Failure> {

@@ -1,6 +1,7 @@
 //! From statements to the model, reporting everything that is wrong.
 
 mod address;
+mod alike;
 mod claims;
 mod connection;
 mod host;

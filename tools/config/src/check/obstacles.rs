@@ -1,5 +1,6 @@
 //! What the grammar knows and this version cannot do: why, and what to write instead.
 
+use super::alike;
 use super::host::HostParts;
 use super::resource::ResourceParts;
 use super::settings::{self, Assigned};
@@ -76,7 +77,7 @@ fn volumes(parts: &ResourceParts<'_>, numbers: &[u32], found: &mut Diagnostics) 
             );
             found.push(Diagnostic::error(&parts.name.span, message).help("divide them between resources"));
         }
-        _ => {}
+        few => alike::volumes(parts, few, found),
     }
     for host in &parts.hosts {
         numbers.iter().for_each(|&number| volume(parts, host, number, found));

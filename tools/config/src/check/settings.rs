@@ -91,7 +91,9 @@ pub(crate) fn option(
 ) -> bool {
     let Some((index, definition, negated)) = find(section, statement) else { return false };
     let Some(value) = value(definition, negated, statement, diagnostics) else { return true };
-    if let Support::Ignored { note } = definition.support {
+    if let Support::Ignored { note, anyway } = definition.support
+        && !anyway.contains(&value.to_string().as_str())
+    {
         let text = format!("`{}` has no effect in this version: {note}", definition.name);
         diagnostics.push(Diagnostic::warning(statement.span(), text));
     }

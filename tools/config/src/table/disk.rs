@@ -27,7 +27,8 @@ pub(super) const DISK: &[OptionDef] = &[
         AT_DISK,
         true,
         "Flush the backing device to order writes; `no` waits for completion only and needs a cache with battery",
-    ),
+    )
+    .most_careful(),
     number(
         "al-extents",
         AT_DISK_OR_SYNCER,
@@ -36,6 +37,7 @@ pub(super) const DISK: &[OptionDef] = &[
         "Extents of 4 MiB that may be hot at once: a primary that crashed is resynced where its hot extents are",
     )
     .with_attach()
+    .most_careful()
     .more("More than 6433 count as 6433, as in DRBD: the log on the disk has room for no more."),
     flag(
         "al-updates",
@@ -44,7 +46,8 @@ pub(super) const DISK: &[OptionDef] = &[
         "Keep the activity log; without it a primary that crashed is resynced in full",
     )
     .since("8.4")
-    .with_attach(),
+    .with_attach()
+    .most_careful(),
     flag("disk-barrier", AT_DISK, false, "Order writes by barriers")
         .ignored("flushes order writes; no kernel has barriers any more"),
     flag(
@@ -53,7 +56,8 @@ pub(super) const DISK: &[OptionDef] = &[
         true,
         "Without flushes, wait for completion to order writes; `no` needs storage that keeps every order it is given",
     )
-    .with_connection(),
+    .with_connection()
+    .most_careful(),
     flag("md-flushes", AT_DISK, true, "Flush the metadata device").ignored("metadata is always flushed"),
     number("disk-timeout", AT_DISK, Unit::Tenths, (0, 0, 6000), "Detach a disk that does not answer; 0: never")
         .since("8.3.12")
@@ -95,6 +99,7 @@ pub(super) const DISK: &[OptionDef] = &[
     flag("disable-write-same", AT_DISK, false, "Do not offer write-same").since("8.4.7").ignored(IO_LIMITS),
     number("size", AT_DISK, Unit::Sectors, (0, 0, MAX_SECTORS), "Use only this much of the backing device")
         .fixed()
+        .of_volume()
         .more("Of several volumes each must be as large on both nodes; it counts when `create-md` is run."),
     number("block-size", AT_DISK, Unit::Bytes, (512, 512, 4096), "Logical block size")
         .since("9.3")

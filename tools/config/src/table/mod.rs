@@ -9,7 +9,7 @@ mod resource;
 
 use std::sync::LazyLock;
 
-use crate::options::{Kind, OptionDef, Section, Support, Takes, Unit};
+use crate::options::{AmongVolumes, Kind, OptionDef, Section, Support, Takes, Unit};
 
 /// Every option that is known, grouped by section.
 pub static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
@@ -45,6 +45,7 @@ const fn option(
         support: Support::Supported,
         since: Some("8.0"),
         takes: Takes::AtOnce,
+        among_volumes: AmongVolumes::Alike,
         help,
         more: "",
     }

@@ -10,6 +10,9 @@ const AT_HANDLERS: &[Section] = &[Section::Handlers];
 
 const THIRD_NODE: &str = "it concerns three and more nodes";
 const NO_AUTO_PROMOTE: &str = "opening the device never changes the role";
+const WHO_OPENS: &str = "opening the device never changes the role; `tandemadm primary`, nfs-failover or the cluster manager \
+                         promotes";
+const WHO_BOOTS: &str = "nothing is promoted at boot by itself; `tandemadm primary`, nfs-failover or the cluster manager promotes";
 /// A votes' count, or what stands for one.
 const VOTES: Kind = Kind::ChoiceOrCount { words: &["off", "majority", "all"], min: 1, max: 32 };
 /// 68 years: DRBD has no limit.
@@ -28,11 +31,7 @@ const fn wait(name: &'static str, help: &'static str) -> OptionDef {
 pub(super) const OPTIONS: &[OptionDef] = &[
     flag("auto-promote", AT_OPTIONS, false, "Opening the device makes this node primary")
         .since("9.0")
-        .refused(
-            &["no"],
-            NO_AUTO_PROMOTE,
-            "remove it, and promote with `tandemadm primary` or the failover helper",
-        ),
+        .ignored_unless(&["no"], WHO_OPENS),
     number("auto-promote-timeout", AT_OPTIONS, Unit::Tenths, (20, 0, 600), "Wait for a promotion")
         .since("9.0")
         .ignored(NO_AUTO_PROMOTE),
@@ -103,11 +102,7 @@ pub(super) const STARTUP: &[OptionDef] = &[
         "stacked resources are not supported",
         "remove it",
     ),
-    text("become-primary-on", AT_STARTUP, "Promote this host at boot").refused(
-        &[],
-        "nothing is promoted at boot by itself",
-        "remove it, and promote with the failover helper or the cluster manager",
-    ),
+    text("become-primary-on", AT_STARTUP, "Promote this host at boot").ignored(WHO_BOOTS),
 ];
 
 pub(super) const HANDLERS: &[OptionDef] = &[

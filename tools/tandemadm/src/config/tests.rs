@@ -167,7 +167,11 @@ fn volumes_come_in_the_order_of_their_numbers_each_with_its_size() {
     let waits = with_two_volumes("resync-after r0/4;");
     assert_eq!(waits.specs(&[]).unwrap()[0].resync_after, None);
     let error = with_two_volumes("on-io-error pass_on;").specs(&["r0".into()]).unwrap_err();
-    assert!(error.to_string().contains("volume 4 has other disk options than volume 1"), "{error}");
+    let said = "volume 4 has another `on-io-error` than volume 1: detach, the default and pass_on";
+    assert!(error.to_string().contains(said) && error.to_string().contains("test:3:"), "{error}");
+    let careful = &with_two_volumes("disk-flushes no; al-extents 99; al-updates no;").specs(&[]).unwrap()[0];
+    assert_eq!(careful.options.write_ordering, WriteOrdering::Flush);
+    assert_eq!((careful.options.al_extents, careful.options.al_updates), (99, true));
 }
 
 #[test]
