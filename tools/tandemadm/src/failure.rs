@@ -54,7 +54,7 @@ pub enum Failure {
     #[error("{0}")]
     Usage(String),
     /// The operator did not confirm.
-    #[error("Operation cancelled.")]
+    #[error("Operation cancelled.\nIt takes 'yes' on the standard input, or --force.")]
     Cancelled,
     /// A disk cannot be opened.
     #[error("{0}")]

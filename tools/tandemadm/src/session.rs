@@ -175,16 +175,16 @@ impl Session {
         worst
     }
 
-    /// Asks the operator, if there is one, to type `yes`.
+    /// Asks the operator, or what speaks for him on stdin, for a `yes`.
     pub fn confirm(&self, question: &str) -> Result<(), Failure> {
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::Cancelled);
-        }
         out!("{question}\n[need to type 'yes' to confirm] ");
         let failed = |e| Failure::System("asking for confirmation", e);
         std::io::stdout().flush().map_err(failed)?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).map_err(failed)?;
+        if !std::io::stdin().is_terminal() {
+            out!("\n");
+        }
         if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Cancelled) }
     }
 }

@@ -7,7 +7,7 @@ mod support;
 use std::fs::{self, File};
 
 use nix::fcntl::{Flock, FlockArg};
-use support::Node;
+use support::{Node, Ran};
 
 const MIB: u64 = 1 << 20;
 const SUCCESS: &str = "New tandem meta data block successfully created.\n";
@@ -55,6 +55,19 @@ fn existing_metadata_is_overwritten_on_force_only() {
     assert_eq!(fs::read(node.disk()).unwrap(), before);
     node.adm("create-md --force r0").expect(0, &[SUCCESS]);
     assert_ne!(fs::read(node.disk()).unwrap(), before, "the device id is drawn anew");
+}
+
+/// As in `yes yes | tandemadm create-md r0`.
+#[test]
+fn whoever_says_yes_need_not_be_a_terminal() {
+    let node = Node::new(MIB);
+    node.adm("create-md r0").expect(0, &[]);
+    for (answer, code, said) in [("no", 1, "or --force"), ("yes", 0, SUCCESS)] {
+        fs::write(node.path("answer"), format!("{answer}\n")).unwrap();
+        let told = File::open(node.path("answer")).unwrap();
+        let ran = Ran::from(node.command("create-md r0").stdin(told).output().unwrap());
+        ran.expect(code, &["[need to type 'yes' to confirm]", said]);
+    }
 }
 
 #[test]
