@@ -6,6 +6,7 @@ mod last_seen;
 pub mod output;
 mod path;
 mod paths;
+mod pieces;
 mod promotion;
 pub mod utc;
 mod watch;
@@ -60,6 +61,14 @@ pub enum Request {
     New {
         /// The whole resource.
         spec: Box<ResourceSpec>,
+    },
+    /// One more piece of a resource is known, or one less. It is made once it is whole; one that is up already is changed as far
+    /// as that is possible while it is up.
+    Prepare {
+        /// What was known of it; nothing, if it was not there. Refused if that is not so any more.
+        was: Option<Box<ResourceSpec>>,
+        /// What is known of it now; nothing, if it shall be there no more.
+        becomes: Option<Box<ResourceSpec>>,
     },
     /// Do one thing to a resource that is there.
     Act {
@@ -279,12 +288,15 @@ pub struct VolumeSpec {
 }
 
 impl Request {
-    /// The resource that it describes, if it describes one.
-    pub fn spec_mut(&mut self) -> Option<&mut ResourceSpec> {
+    /// What it says of a resource, as it was and as it shall be.
+    pub fn specs_mut(&mut self) -> Vec<&mut ResourceSpec> {
         match self {
-            Request::Up { spec } => Some(spec),
-            Request::New { spec } | Request::Change { spec } => Some(spec),
-            _ => None,
+            Request::Up { spec } => vec![spec],
+            Request::New { spec } | Request::Change { spec } => vec![spec.as_mut()],
+            Request::Prepare { was, becomes } => {
+                [was, becomes].into_iter().flatten().map(AsMut::as_mut).collect()
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -299,7 +311,7 @@ impl ResourceSpec {
 
     /// All volumes, by ascending number.
     pub fn volumes(&self) -> impl Iterator<Item = &VolumeSpec> {
-        std::iter::once(&self.volume).chain(&self.more_volumes)
+        std::iter::once(&self.volume).filter(|volume| !volume.is_absent()).chain(&self.more_volumes)
     }
 
     /// The NBD export of a volume: the resource's name, and the volume's number if there are several.
@@ -363,7 +375,7 @@ impl ResourceStatus {
             openers: engine.openers.clone(),
         };
         match self.spec.more_volumes.is_empty() {
-            true => vec![(&self.spec.volume, single())],
+            true => self.spec.volumes().map(|volume| (volume, single())).collect(),
             false => self.spec.volumes().zip(padded(&engine.volumes)).collect(),
         }
     }
@@ -385,7 +397,7 @@ impl ResourceStatus {
             resync: peer.resync,
         };
         match self.spec.more_volumes.is_empty() {
-            true => vec![(&self.spec.volume, single())],
+            true => self.spec.volumes().map(|volume| (volume, single())).collect(),
             false => self.spec.volumes().zip(padded(&peer.volumes)).collect(),
         }
     }

@@ -72,6 +72,7 @@ pub(crate) struct Daemon {
     run: RuntimeDir,
     spare: Rc<Spare>,
     entries: RefCell<BTreeMap<String, Rc<Entry>>>,
+    prepared: Prepared,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
     /// Told of what has changed.
@@ -87,6 +88,7 @@ impl Daemon {
             spare: Spare::new(&run),
             run,
             entries: RefCell::default(),
+            prepared: Prepared::default(),
             changed: Arc::new(Notify::new()),
             watchers: Rc::new(Watchers::new()),
             clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
@@ -106,22 +108,14 @@ impl Daemon {
             }
             Request::New { spec } => {
                 let name = spec.name.clone();
-                match self.make_bare(*spec).await {
-                    Ok(()) => Reply::default(),
-                    Err(failure) => failure.reply(&name),
-                }
+                told(&name, self.make_bare(*spec).await)
             }
             Request::Change { spec } => {
                 let name = spec.name.clone();
-                match self.change(*spec).await {
-                    Ok(()) => Reply::default(),
-                    Err(failure) => failure.reply(&name),
-                }
+                told(&name, self.change(*spec).await)
             }
-            Request::Act { resource, action } => match self.act(&resource, action).await {
-                Ok(()) => Reply::default(),
-                Err(failure) => failure.reply(&resource),
-            },
+            Request::Prepare { was, becomes } => self.prepare(was, becomes).await,
+            Request::Act { resource, action } => told(&resource, self.act(&resource, action).await),
             Request::Status { resource } => {
                 let mut reply = self.brief_status(resource).await;
                 self.add_openers(&mut reply.status).await;
@@ -143,6 +137,9 @@ impl Daemon {
         let Some(name) = resource else {
             return Reply { status: self.statuses().await, ..Reply::default() };
         };
+        if let Some(status) = self.prepared.status(&name) {
+            return Reply { status: vec![status], ..Reply::default() };
+        }
         match self.entry(&name) {
             Ok(entry) => Reply { status: entry.status().await.into_iter().collect(), ..Reply::default() },
             Err(failure) => failure.reply(&name),
@@ -164,6 +161,8 @@ impl Daemon {
         for answer in asked {
             statuses.extend(answer.await.ok().flatten());
         }
+        statuses.extend(self.prepared.statuses());
+        statuses.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         statuses
     }
 
@@ -194,6 +193,10 @@ impl Daemon {
     }
 
     async fn act(self: &Rc<Self>, name: &str, action: Action) -> Result<(), Failure> {
+        if let Some(done) = self.prepared.act(name, action) {
+            self.changed.notify_one();
+            return done;
+        }
         let entry = self.entry(name)?;
         info!(resource = name, ?action, "asked");
         let command = match action {
@@ -322,6 +325,7 @@ impl Daemon {
             Ok(entry) => {
                 info!(resource = spec.name, addresses = ?spec.own_addresses(), "created");
                 self.entries.borrow_mut().insert(spec.name.clone(), entry.clone());
+                self.prepared.forget(&spec.name);
                 self.spare.ensure(spec.block_device.driver);
             }
             // Of a resource that could not be made nothing stays behind.
@@ -439,6 +443,10 @@ impl Daemon {
             sockets::stop(listener).await;
         }
     }
+}
+
+fn told(resource: &str, done: Result<(), Failure>) -> Reply {
+    done.map_or_else(|failure| failure.reply(resource), |()| Reply::default())
 }
 
 fn unknown_resource() -> Failure {
@@ -583,6 +591,9 @@ fn dead(spec: &ResourceSpec) -> Status {
     }
     status
 }
+
+mod prepared;
+use prepared::Prepared;
 
 #[cfg(test)]
 mod tests;

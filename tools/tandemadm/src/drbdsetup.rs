@@ -18,15 +18,17 @@ enum Argument {
     Minor,
     PeerId,
     Volume,
-    /// An end of a path, which is an option with us.
-    Local,
-    Remote,
+    /// What it is called.
+    Said(&'static str),
 }
 
-use Argument::{AnyResource, Local, Minor, PeerId, Remote, Resource, Volume};
+use Argument::{AnyResource, Minor, PeerId, Resource, Said, Volume};
+
+const LOCAL: Argument = Said("the local address");
+const REMOTE: Argument = Said("the remote address");
 
 /// Its commands that have a counterpart.
-const COMMANDS: [(&str, &str, &[Argument]); 39] = [
+const COMMANDS: [(&str, &str, &[Argument]); 32] = [
     ("status", "status", &[AnyResource]),
     ("events2", "events2", &[AnyResource]),
     ("show", "show", &[AnyResource]),
@@ -41,19 +43,12 @@ const COMMANDS: [(&str, &str, &[Argument]); 39] = [
     ("invalidate", "invalidate", &[Minor]),
     ("resize", "resize", &[Minor]),
     ("check-resize", "check-resize", &[Minor]),
-    ("del-minor", "del-minor", &[Minor]),
     ("suspend-io", "suspend-io", &[Minor]),
     ("resume-io", "resume-io", &[Minor]),
     ("new-current-uuid", "new-current-uuid", &[Minor]),
     ("connect", "connect", &[Resource, PeerId]),
     ("disconnect", "disconnect", &[Resource, PeerId]),
-    ("del-peer", "del-peer", &[Resource, PeerId]),
-    ("del-path", "del-path", &[Resource, PeerId, Local, Remote]),
     ("forget-peer", "forget-peer", &[Resource, PeerId]),
-    ("resource-options", "resource-options", &[Resource]),
-    ("net-options", "net-options", &[Resource, PeerId]),
-    ("disk-options", "disk-options", &[Minor]),
-    ("peer-device-options", "peer-device-options", &[Resource, PeerId, Volume]),
     ("invalidate-remote", "invalidate-remote", &[Resource, PeerId, Volume]),
     ("verify", "verify", &[Resource, PeerId, Volume]),
     ("pause-sync", "pause-sync", &[Resource, PeerId, Volume]),
@@ -66,6 +61,23 @@ const COMMANDS: [(&str, &str, &[Argument]); 39] = [
     ("wait-sync-resource", "wait-sync", &[Resource]),
     ("wait-sync-connection", "wait-sync", &[Resource, PeerId]),
     ("wait-sync-volume", "wait-sync", &[Resource, PeerId, Volume]),
+];
+
+/// Its commands of which a resource is made and changed piece by piece.
+const PIECES: [(&str, &[Argument]); 13] = [
+    ("new-resource", &[Resource, Said("the node id")]),
+    ("del-resource", &[Resource]),
+    ("resource-options", &[Resource]),
+    ("new-minor", &[Resource, Minor, Volume]),
+    ("del-minor", &[Minor]),
+    ("new-peer", &[Resource, PeerId]),
+    ("del-peer", &[Resource, PeerId]),
+    ("net-options", &[Resource, PeerId]),
+    ("new-path", &[Resource, PeerId, LOCAL, REMOTE]),
+    ("del-path", &[Resource, PeerId, LOCAL, REMOTE]),
+    ("peer-device-options", &[Resource, PeerId, Volume]),
+    ("attach", &[Minor, Said("the disk"), Said("the meta-data's disk"), Said("internal or flexible")]),
+    ("disk-options", &[Minor]),
 ];
 
 /// Its short options that mean something else with us.
@@ -84,11 +96,27 @@ const FLAGS: [&str; 7] = [
 
 /// A command line of drbdsetup's.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Asked {
-    /// Its command.
+pub enum Asked {
+    /// Something that tandemadm can be asked, too.
+    Same {
+        /// Its command.
+        command: String,
+        /// The same command line for tandemadm.
+        line: Vec<OsString>,
+    },
+    /// A piece of a resource.
+    Piece(Piece),
+}
+
+/// A command that makes, changes or takes away a piece of a resource.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// The command.
     pub command: String,
-    /// The same command line for tandemadm.
-    pub line: Vec<OsString>,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// All that stands behind them.
+    pub options: Vec<String>,
 }
 
 /// What is asked of tandemadm; or why there is nothing.
@@ -96,13 +124,12 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
     let mut words = line.into_iter();
     let program = words.next().unwrap_or_default();
     let mut rest: Vec<OsString> = words.collect();
-    let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
     let is_help = |word: &OsString| word == "help" || is_option(word);
     // Once, the object stood before the command.
     if let [first, second, ..] = rest.as_mut_slice()
         && !is_help(first)
-        && find(first).is_none()
-        && find(second).is_some()
+        && arguments_of(first).is_none()
+        && arguments_of(second).is_some()
     {
         std::mem::swap(first, second);
     }
@@ -112,19 +139,47 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
     let first = rest.remove(0);
     let command = first.to_string_lossy().into_owned();
     if is_help(&first) {
-        return Ok(Asked { command, line: [program, "--help".into()].to_vec() });
+        return Ok(Asked::Same { command, line: [program, "--help".into()].to_vec() });
     }
-    let Some((_, ours, arguments)) = find(&first) else {
+    let Some(arguments) = arguments_of(&first) else {
         return Err(format!(
-            "drbdsetup: {command}: unknown command, or one that hands a kernel module its configuration. tandemd has it \
-             from 'tandemadm up' and 'tandemadm adjust'; 'tandemadm help' lists what it can be asked."
+            "drbdsetup: {command}: unknown command, or one that only a kernel module can be asked. 'tandemadm help' lists \
+             what tandemd can be asked."
         ));
     };
+    // As drbdadm calls it, which knows better than to name one.
+    if command == "outdate" && rest.len() > 1 && !is_option(&rest[1]) {
+        rest.remove(0);
+    }
+    let taken = take(&command, arguments, &mut rest)?;
+    let Some((_, ours, _)) = find(&first) else {
+        let text = |word: OsString| word.to_string_lossy().into_owned();
+        let arguments = taken.into_iter().map(|(_, word)| text(word)).collect();
+        return Ok(Asked::Piece(Piece { command, arguments, options: rest.into_iter().map(text).collect() }));
+    };
+    let line = [program, ours.into()]
+        .into_iter()
+        .chain(address(&taken))
+        .chain(translated(arguments, rest))
+        .collect();
+    Ok(Asked::Same { command, line })
+}
+
+fn is_option(word: &OsString) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
+/// What stands before the options.
+fn take(
+    command: &str,
+    arguments: &[Argument],
+    rest: &mut Vec<OsString>,
+) -> Result<Vec<(Argument, OsString)>, String> {
     let mut taken = Vec::new();
-    for argument in *arguments {
+    for argument in arguments {
         match rest.iter().position(|word| !is_option(word)) {
             // What stands behind an option may be its value.
-            Some(at) if at == 0 || arguments == &[AnyResource] => taken.push((*argument, rest.remove(at))),
+            Some(at) if at == 0 || arguments == [AnyResource] => taken.push((*argument, rest.remove(at))),
             _ if *argument == AnyResource => (),
             _ => return Err(format!("drbdsetup: {command}: {} is missing", argument.describe())),
         }
@@ -132,24 +187,27 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
     if command == "down" && taken.is_empty() {
         taken.push((AnyResource, "all".into()));
     }
+    Ok(taken)
+}
+
+/// The options as tandemadm has them.
+fn translated(arguments: &[Argument], mut rest: Vec<OsString>) -> Vec<OsString> {
     let translated = |word: OsString| {
         let ours = OPTIONS.iter().find(|(theirs, _)| word == *theirs).map(|(_, ours)| OsString::from(ours));
         ours.unwrap_or(word)
     };
-    let shows = arguments == &[AnyResource];
+    let shows = arguments == [AnyResource];
     rest.retain(|word| !is_flag(word, "=no"));
     rest.iter_mut().filter(|word| is_flag(word, "=yes")).for_each(|word| {
         let bare = word.to_string_lossy().trim_end_matches("=yes").to_owned();
         *word = bare.into();
     });
-    let rest = rest.into_iter().map(|word| if shows { translated(word) } else { word });
-    let ends = taken.iter().filter_map(|(argument, word)| {
-        let mut option = OsString::from(argument.option()?);
-        option.push(word);
-        Some(option)
-    });
-    let line = [program, ours.into()].into_iter().chain(address(&taken)).chain(ends).chain(rest).collect();
-    Ok(Asked { command, line })
+    rest.into_iter().map(|word| if shows { translated(word) } else { word }).collect()
+}
+
+fn arguments_of(word: &OsString) -> Option<&'static [Argument]> {
+    let of_piece = || PIECES.iter().find(|(theirs, _)| word == *theirs).map(|(_, arguments)| *arguments);
+    find(word).map(|(.., arguments)| *arguments).or_else(of_piece)
 }
 
 fn find(word: &OsString) -> Option<&'static (&'static str, &'static str, &'static [Argument])> {
@@ -167,16 +225,19 @@ fn is_flag(word: &OsString, value: &str) -> bool {
 fn address(taken: &[(Argument, OsString)]) -> Option<OsString> {
     let ((first, word), more) = taken.split_first()?;
     if *first == Minor {
-        let word = word.to_string_lossy();
-        let number = word.trim_start_matches("/dev/drbd").trim_start_matches(MINOR);
-        return Some(format!("{MINOR}{number}").into());
+        return Some(format!("{MINOR}{}", minor_number(&word.to_string_lossy())).into());
     }
     let mut name = word.clone();
-    for (argument, word) in more.iter().filter(|(argument, _)| argument.option().is_none()) {
+    for (argument, word) in more {
         name.push(if *argument == Volume { "/" } else { ":" });
         name.push(word);
     }
     Some(name)
+}
+
+/// A minor may be called by its device's name.
+pub(crate) fn minor_number(word: &str) -> &str {
+    word.trim_start_matches("/dev/drbd").trim_start_matches(MINOR)
 }
 
 impl Argument {
@@ -186,16 +247,7 @@ impl Argument {
             Minor => "the minor number",
             PeerId => "the peer's node id",
             Volume => "the volume's number",
-            Local => "the local address",
-            Remote => "the remote address",
-        }
-    }
-
-    fn option(self) -> Option<&'static str> {
-        match self {
-            Local => Some("--local="),
-            Remote => Some("--remote="),
-            _ => None,
+            Said(what) => what,
         }
     }
 }
@@ -231,8 +283,14 @@ mod tests {
     use super::*;
 
     fn ours(line: &str) -> Result<String, String> {
-        let asked = as_tandemadm(line.split(' ').map(OsString::from).collect())?;
-        Ok(asked.line.iter().skip(1).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
+        match as_tandemadm(line.split(' ').map(OsString::from).collect())? {
+            Asked::Same { line, .. } => {
+                Ok(line.iter().skip(1).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
+            }
+            Asked::Piece(Piece { command, arguments, options }) => {
+                Ok(format!("{command} [{}] [{}]", arguments.join(" "), options.join(" ")))
+            }
+        }
     }
 
     #[test]
@@ -252,11 +310,13 @@ mod tests {
             ("/dev/drbd7 dstate", "dstate minor-7"),
             ("down", "down all"),
             ("new-current-uuid 0 --clear-bitmap", "new-current-uuid minor-0 --clear-bitmap"),
-            ("net-options r0 1 --ping-int=5", "net-options r0:1 --ping-int=5"),
+            ("net-options r0 1 --ping-int=5", "net-options [r0 1] [--ping-int=5]"),
+            ("del-minor 7", "del-minor [7] []"),
             (
-                "del-path r0 1 ipv4:10.0.0.1:7788 ipv4:10.0.0.2:7788",
-                "del-path r0:1 --local=ipv4:10.0.0.1:7788 --remote=ipv4:10.0.0.2:7788",
+                "attach 7 /dev/sda /dev/sda internal --on-io-error=detach",
+                "attach [7 /dev/sda /dev/sda internal] [--on-io-error=detach]",
             ),
+            ("outdate r0 7", "outdate minor-7"),
             ("pause-sync r0 1 0", "pause-sync r0:1/0"),
             ("wait-connect-resource r0 -t 5", "wait-connect r0 -t 5"),
             ("wait-sync-volume r0 1 0 --wfc-timeout=5", "wait-sync r0:1/0 --wfc-timeout=5"),
@@ -270,7 +330,9 @@ mod tests {
     fn what_cannot_be_done_is_said() {
         for (theirs, part) in [
             ("drbdsetup", "which command"),
-            ("drbdsetup new-resource r0 0", "tandemadm up"),
+            ("drbdsetup new-resource r0", "the node id is missing"),
+            ("drbdsetup new-path r0 1 ipv4:10.0.0.1:7788", "the remote address is missing"),
+            ("drbdsetup rename-resource r0 r1", "unknown command"),
             ("drbdsetup dstate", "the minor number is missing"),
             ("drbdsetup cstate r0", "the peer's node id is missing"),
             ("drbdsetup role --x r0", "the resource is missing"),

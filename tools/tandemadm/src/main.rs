@@ -1,4 +1,5 @@
-//! `tandemadm`: administers Tandem's replicated resources. Under the names of drbdadm and drbdsetup it is what they are.
+//! `tandemadm`: administers Tandem's replicated resources. Under the names of drbdadm, drbdsetup and drbdmeta it is
+//! what they are.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use tandemadm::cli::Cli;
+use tandemadm::drbdsetup::Asked;
 use tandemadm::session::CalledAs;
 use tandemadm::{commands, completion, drbdsetup, legacy};
 
@@ -20,13 +22,19 @@ fn main() -> ExitCode {
     completion::answer(Cli::command);
     let line: Vec<OsString> = std::env::args_os().collect();
     let name = line.first().and_then(|program| Path::new(program).file_name());
+    if name.is_some_and(|name| name == "drbdmeta") {
+        let words: Vec<String> =
+            line.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        return ExitCode::from(commands::drbdmeta(&words));
+    }
     if name.is_none_or(|name| name != "drbdsetup") {
         let adm =
             if name.is_some_and(|name| name == "drbdadm") { CalledAs::Drbdadm } else { CalledAs::Tandemadm };
         return run(legacy::without_separator(line), USAGE_CODE, adm);
     }
     match drbdsetup::as_tandemadm(line) {
-        Ok(asked) => run(asked.line, DRBDSETUP_USAGE_CODE, CalledAs::Drbdsetup(asked.command)),
+        Ok(Asked::Same { command, line }) => run(line, DRBDSETUP_USAGE_CODE, CalledAs::Drbdsetup(command)),
+        Ok(Asked::Piece(piece)) => ExitCode::from(commands::piece(piece)),
         Err(text) => {
             // There may be nobody to complain to.
             let _ = writeln!(std::io::stderr(), "{text}");

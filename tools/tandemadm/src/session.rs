@@ -216,9 +216,7 @@ fn word(action: &Action) -> String {
 /// Without what nobody shall see: this is what people paste.
 fn shown(request: &Request) -> String {
     let mut request = request.clone();
-    if let Some(spec) = request.spec_mut() {
-        spec.hide_secrets();
-    }
+    request.specs_mut().into_iter().for_each(ResourceSpec::hide_secrets);
     match serde_json::to_string(&request) {
         Ok(json) => format!("tandemd <- {json}"),
         Err(error) => error.to_string(),

@@ -144,7 +144,7 @@ pub fn applied(
     spec: &ResourceSpec,
     settings: &[Setting],
 ) -> Result<(ResourceSpec, Vec<Diagnostic>), Failure> {
-    let mut text = format!("resource {} {{\n", spec.name);
+    let mut text = String::new();
     let said = |setting: &&Setting| !setting.is_secret() || !setting.is_default();
     for setting @ Setting { section: _, name, value } in settings.iter().filter(said) {
         if setting.is_secret() {
@@ -162,44 +162,73 @@ pub fn applied(
     if spec.handlers.commands.contains_key(&Handler::FencePeer) {
         let _ = writeln!(text, "  handlers {{ fence-peer \"/bin/true\"; }}");
     }
-    for NodeSpec { id, name } in [&spec.node].into_iter().chain(&spec.peers) {
-        // Nobody will be reached there.
-        let address = format!("192.0.2.{}:7788", id.0 + 1);
-        let _ = writeln!(
-            text,
-            "  on \"{name}\" {{ node-id {id}; device minor 0; disk /dev/null; meta-disk internal; address {address}; }}"
-        );
-    }
-    text.push_str("}\n");
-    let config = Config::parse(Path::new("(command line)"), &text, &spec.node.name)?;
-    let made = config.specs(std::slice::from_ref(&spec.name))?;
-    let made =
-        made.into_iter().next().ok_or_else(|| Failure::NotDefined(spec.name.clone(), String::new()))?;
+    let nodes: Vec<&NodeSpec> = [&spec.node].into_iter().chain(&spec.peers).collect();
+    let (made, warnings) = parsed(&spec.name, &nodes, &text)?;
     let applied = ResourceSpec {
         options: made.options,
         connect_interval_ms: made.connect_interval_ms,
         handlers: HandlersSpec { limit_ms: made.handlers.limit_ms, ..spec.handlers.clone() },
         ..spec.clone()
     };
-    Ok((applied, config.into_warnings()))
+    Ok((applied, warnings))
+}
+
+/// A resource of which nothing is said but its name and this node's number.
+pub fn unsaid(name: &str, id: NodeId) -> Result<ResourceSpec, Failure> {
+    let node = NodeSpec { id, name: tandem_config::node_name() };
+    let peer = somebody(&node, None);
+    let (mut spec, _) = parsed(name, &[&node, &peer], "")?;
+    spec.peers.clear();
+    spec.paths.clear();
+    spec.set_volumes(Vec::new());
+    spec.handlers.config_file = tandem_config::DEFAULT_PATH.into();
+    Ok(spec)
+}
+
+/// A configuration with these statements and nodes, the first of which is this one.
+fn parsed(
+    name: &str,
+    nodes: &[&NodeSpec],
+    statements: &str,
+) -> Result<(ResourceSpec, Vec<Diagnostic>), Failure> {
+    let quoted = |text: &str| Value::Text(text.to_owned()).to_string();
+    let mut text = format!("resource {} {{\n{statements}", quoted(name));
+    for NodeSpec { id, name } in nodes {
+        // Nobody will be reached there.
+        let address = format!("192.0.2.{}:7788", id.0 + 1);
+        let _ = writeln!(
+            text,
+            "  on {} {{ node-id {id}; device minor 0; disk /dev/null; meta-disk internal; address {address}; }}",
+            quoted(name)
+        );
+    }
+    text.push_str("}\n");
+    let here = nodes.first().map_or("", |node| node.name.as_str());
+    let config = Config::parse(Path::new("(command line)"), &text, here)?;
+    let made = config.specs(&[name.to_owned()])?.into_iter().next();
+    Ok((made.ok_or_else(|| Failure::NotDefined(name.to_owned(), String::new()))?, config.into_warnings()))
 }
 
 /// A resource that is up, with its peers even if they were taken from it: options name them. The configuration knows who they were,
 /// if there is one.
 pub fn with_peers(running: &ResourceSpec, configured: &ResourceSpec) -> ResourceSpec {
     let peers = match (running.peers.as_slice(), configured.peers.as_slice()) {
-        ([], []) => vec![somebody(running)],
+        ([], []) => vec![somebody(&running.node, named_node(running))],
         ([], known) | (known, _) => known.to_vec(),
     };
     ResourceSpec { peers, ..running.clone() }
 }
 
+fn named_node(spec: &ResourceSpec) -> Option<NodeId> {
+    match spec.options.after_split_brain.no_primary {
+        NoPrimary::DiscardNode(id) => Some(id),
+        _ => None,
+    }
+}
+
 /// The peer that an option names, whoever that was.
-fn somebody(running: &ResourceSpec) -> NodeSpec {
-    let id = match running.options.after_split_brain.no_primary {
-        NoPrimary::DiscardNode(id) if id != running.node.id => id,
-        _ => NodeId(u8::from(running.node.id == NodeId(0))),
-    };
+fn somebody(node: &NodeSpec, named: Option<NodeId>) -> NodeSpec {
+    let id = named.filter(|id| *id != node.id).unwrap_or(NodeId(u8::from(node.id == NodeId(0))));
     NodeSpec { id, name: format!("node-{id}") }
 }
 

@@ -73,7 +73,7 @@ fn what_is_up_is_changed_without_a_configuration() {
     }
     for line in ["net-options r0 1 --ping-int=7", "resource-options r0 --set-defaults --quorum=majority"] {
         drbdsetup(&node, line).expect(0, &[]);
-        assert!(matches!(asked.lock().unwrap().last(), Some(Request::Change { .. })), "{line}");
+        assert!(matches!(asked.lock().unwrap().last(), Some(Request::Prepare { .. })), "{line}");
     }
     drbdsetup(&node, "net-options r0 1 --ping-int=0").expect(10, &["`ping-int` is out of range"]);
 }
@@ -96,6 +96,43 @@ fn what_is_not_up_is_unknown_in_drbdsetups_words() {
     drbdsetup(&node, "down r1").expect(0, &[]);
     drbdsetup(&node, "dstate 4").expect(0, &["UpToDate/UpToDate\n"]);
     drbdsetup(&node, "detach 4").expect(1, &["operates on whole resources"]);
+}
+
+#[test]
+fn drbdmeta_has_our_metadata_to_do_with() {
+    let node = node();
+    symlink(&node.program, node.path("drbdmeta")).unwrap();
+    let drbdmeta = |line: &str| -> Ran {
+        let mut command = Command::new(node.path("drbdmeta"));
+        command
+            .args(["7", "v09"])
+            .arg(node.disk())
+            .args(line.split(' '))
+            .env("TANDEM_RUN_DIR", node.path("run"));
+        command.output().unwrap().into()
+    };
+    for line in ["internal apply-al", "internal read-dev-uuid --force", "internal get-gi --node-id=1"] {
+        drbdmeta(line).expect(1, &["No valid meta"]);
+    }
+    drbdmeta("internal create-md 2 --force").expect(0, &["New tandem meta data block successfully created."]);
+    drbdmeta("internal create-md 99").expect(20, &["1 to 31 peers"]);
+    drbdmeta("internal write-dev-uuid 0123456789ABCDEF").expect(0, &[]);
+    for (line, text) in [
+        ("internal apply-al", ""),
+        ("internal check-resize", ""),
+        ("internal dstate", "Inconsistent\n"),
+        ("internal get-gi --node-id=1", "0000000000000004:"),
+        ("internal dump-md", "max-peers 2;"),
+    ] {
+        assert!(drbdmeta(line).expect(0, &[text]).stderr.is_empty(), "{line}");
+    }
+    drbdmeta("internal get-gi").expect(10, &["The get-gi command requires the --node-id option"]);
+    drbdmeta("internal outdate").expect(5, &["Device is inconsistent."]);
+    drbdmeta("flex-external dump-md").expect(20, &["use 'tandemadm dump-md'"]);
+    drbdmeta("0 dump-md").expect(20, &["is not supported"]);
+    drbdmeta("internal nosuch").expect(20, &["Unknown command 'nosuch'."]);
+    drbdmeta("internal wipe-md --force").expect(0, &["successfully wiped out"]);
+    drbdmeta("internal").expect(20, &["USAGE"]);
 }
 
 #[test]

@@ -16,19 +16,28 @@ pub fn stamp(io: &mut dyn MetaIo, device_id: u64, volume: u16) -> Result<(), Dis
     io.flush()
 }
 
+/// It has one, whosever it is.
+pub fn is_stamped(io: &mut dyn MetaIo) -> Result<bool, DiskError> {
+    Ok(read(io)?.starts_with(MAGIC))
+}
+
 /// Refuses a disk that has none, or another's.
 pub fn check_stamp(io: &mut dyn MetaIo, device_id: u64, volume: u16) -> Result<(), LoadError> {
-    let mut found = [0; STAMP_BYTES];
-    if let Some([_, offset]) = superblock_offsets(io, Placement::Internal) {
-        io.read_at(offset, &mut found)?;
-    }
-    if found == encode(device_id, volume) {
+    if read(io)? == encode(device_id, volume) {
         return Ok(());
     }
     Err(LoadError::Mismatch(format!(
         "the disk of volume {volume} is not the one that the meta-data was created for: correct its 'disk'; or, if it is new and \
          the peer's data is good, run 'tandemadm create-md --force' and let all volumes resync in full"
     )))
+}
+
+fn read(io: &mut dyn MetaIo) -> Result<[u8; STAMP_BYTES], DiskError> {
+    let mut found = [0; STAMP_BYTES];
+    if let Some([_, offset]) = superblock_offsets(io, Placement::Internal) {
+        io.read_at(offset, &mut found)?;
+    }
+    Ok(found)
 }
 
 /// Byte order is little endian:

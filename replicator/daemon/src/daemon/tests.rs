@@ -59,6 +59,53 @@ fn a_resource_that_cannot_be_made_leaves_no_listener_behind() {
     StdListener::bind(free).expect("nobody listens any more");
 }
 
+#[test]
+fn a_resource_is_kept_until_it_is_whole_and_made_then() {
+    let daemon = new_daemon();
+    let ask = |was: Option<&ResourceSpec>, becomes: Option<&ResourceSpec>| {
+        let boxed = |spec: Option<&ResourceSpec>| spec.cloned().map(Box::new);
+        tokio_uring::start(daemon.handle(Request::Prepare { was: boxed(was), becomes: boxed(becomes) }))
+    };
+    let act = |action| tokio_uring::start(daemon.handle(Request::Act { resource: "r0".into(), action }));
+    let whole = spec("r0");
+    let mut empty = whole.clone();
+    empty.peers.clear();
+    empty.paths.clear();
+    empty.set_volumes(Vec::new());
+    let mut with_volume = empty.clone();
+    with_volume.set_volumes(vec![VolumeSpec::without_disk(0, 7)]);
+
+    assert_eq!(ask(None, Some(&empty)), Reply::default());
+    assert!(ask(None, Some(&with_volume)).error.unwrap().ends_with("try again"), "it is there already");
+    assert_eq!(ask(Some(&empty), Some(&with_volume)), Reply::default());
+    let status = tokio_uring::start(daemon.statuses()).remove(0);
+    assert_eq!(
+        (&status.spec, status.engine.disk, status.volumes().len()),
+        (&with_volume, DiskState::Diskless, 1)
+    );
+    for (action, code) in [
+        (Action::Primary { force: true }, 17),
+        (Action::Disconnect, 11),
+        (Action::Connect { discard_my_data: false, tentative: false }, 10),
+        (Action::Attach, 10),
+        (Action::Secondary { force: false }, 0),
+    ] {
+        assert_eq!(act(action).exit_code, code, "{action:?}");
+    }
+    assert_eq!(act(Action::Down), Reply::default());
+    assert_eq!(tokio_uring::start(daemon.statuses()), []);
+
+    // What cannot be made stays in pieces.
+    assert_eq!(ask(None, Some(&with_volume)), Reply::default());
+    let taken = StdListener::bind("127.0.0.1:0").unwrap();
+    let mut unlucky = whole.clone();
+    unlucky.paths[0].local = taken.local_addr().unwrap();
+    assert!(ask(Some(&with_volume), Some(&unlucky)).error.unwrap().contains("(102)"));
+    assert_eq!(tokio_uring::start(daemon.statuses()).remove(0).spec, with_volume);
+    assert_eq!(ask(Some(&with_volume), None), Reply::default());
+    assert_eq!(tokio_uring::start(daemon.statuses()), []);
+}
+
 fn new_daemon() -> Rc<Daemon> {
     Daemon::new(RuntimeDir::new("/no/such/folder"))
 }

@@ -5,6 +5,7 @@ mod attention;
 mod change;
 mod countdown;
 mod doctor;
+mod drbdmeta;
 mod events2;
 mod follow;
 mod known;
@@ -14,6 +15,7 @@ mod metadata;
 mod options;
 mod paths;
 mod peers;
+mod pieces;
 mod resize;
 mod restore;
 mod scripts;
@@ -43,9 +45,11 @@ use crate::output::{self, errln, out};
 use crate::session::{CalledAs, Session};
 use crate::top;
 
+pub use drbdmeta::run as drbdmeta;
 pub use follow::Following;
 use known::Known;
 use md_image::Forgotten;
+pub use pieces::run as piece;
 pub use resize::ResizeOptions;
 
 pub(crate) use scripts::Local;

@@ -12,9 +12,10 @@ use crate::session::Session;
 use crate::settings::{self, Setting};
 
 /// Options as they stand on the command line.
-struct Wanted {
+pub(super) struct Wanted {
     resources: Vec<String>,
-    set_defaults: bool,
+    /// What is not named has its default.
+    pub(super) set_defaults: bool,
     /// With their values; a flag may stand alone.
     named: Vec<(&'static OptionDef, String)>,
 }
@@ -27,17 +28,13 @@ pub(crate) fn change(
     changes: &Changes,
 ) -> Result<u8, Failure> {
     let wanted = Wanted::parse(word, section, &changes.words)?;
+    if wanted.resources.is_empty() {
+        return Err(Failure::Config("name a resource, or 'all'".into(), 1));
+    }
     let specs = Known::of(session)?.specs(&wanted.resources)?;
     Ok(session.for_each(word, &specs, |spec| {
         let status = session.require_status(&spec.name)?;
-        let running = settings::with_peers(&status.spec, spec);
-        let settings = wanted.settings(section, &running, spec)?;
-        let (changed, warnings) = settings::applied(&running, &settings)?;
-        let new = ResourceSpec { peers: status.spec.peers.clone(), ..changed };
-        for (option, _) in &wanted.named {
-            let about = |text: &String| text.contains(&format!("`{}`", option.name));
-            warnings.iter().map(ToString::to_string).filter(about).for_each(|warning| errln!("{warning}\n"));
-        }
+        let new = wanted.applied(section, &status.spec, spec)?;
         if session.dry_run {
             out!("{}", Plan::new(&status, &new));
             return Ok(());
@@ -50,7 +47,7 @@ pub(crate) fn change(
 }
 
 impl Wanted {
-    fn parse(command: &str, section: Section, words: &[String]) -> Result<Wanted, Failure> {
+    pub(super) fn parse(command: &str, section: Section, words: &[String]) -> Result<Wanted, Failure> {
         let usage = |text: String| Failure::Config(text, 1);
         let mut wanted = Wanted { resources: Vec::new(), set_defaults: false, named: Vec::new() };
         let mut words = words.iter();
@@ -83,10 +80,24 @@ impl Wanted {
                 }
             }
         }
-        match wanted.resources.is_empty() {
-            true => Err(usage("name a resource, or 'all'".into())),
-            false => Ok(wanted),
+        Ok(wanted)
+    }
+
+    /// The resource as it shall be; what the configuration would say to that is said.
+    pub(super) fn applied(
+        &self,
+        section: Section,
+        running: &ResourceSpec,
+        configured: &ResourceSpec,
+    ) -> Result<ResourceSpec, Failure> {
+        let whole = settings::with_peers(running, configured);
+        let settings = self.settings(section, &whole, configured)?;
+        let (changed, warnings) = settings::applied(&whole, &settings)?;
+        for (option, _) in &self.named {
+            let about = |text: &String| text.contains(&format!("`{}`", option.name));
+            warnings.iter().map(ToString::to_string).filter(about).for_each(|warning| errln!("{warning}\n"));
         }
+        Ok(ResourceSpec { peers: running.peers.clone(), ..changed })
     }
 
     /// All settings of the resource as they shall be. Those not named keep what they have.

@@ -45,7 +45,7 @@ pub(crate) fn change(
 
 impl Change {
     /// The resource with this done to it.
-    fn applied(
+    pub(super) fn applied(
         self,
         status: &ResourceStatus,
         configured: &ResourceSpec,

@@ -112,7 +112,7 @@ impl Change {
 }
 
 /// As the kernel module refuses it.
-pub(super) fn refusal(resource: &str, (number, text): (u16, &str), why: &str) -> Failure {
+pub(crate) fn refusal(resource: &str, (number, text): (u16, &str), why: &str) -> Failure {
     let mut said = format!("{resource}: Failure: ({number}) {text}");
     if !why.is_empty() {
         said += &crate::failure::additional_info(&[why.to_owned()]);

@@ -75,6 +75,7 @@ pub(super) const PACKAGES: &[Package] = &[
         links: &[
             ("usr/lib/tandem/bin/drbdadm", "/usr/sbin/tandemadm"),
             ("usr/lib/tandem/bin/drbdsetup", "/usr/sbin/tandemadm"),
+            ("usr/lib/tandem/bin/drbdmeta", "/usr/sbin/tandemadm"),
         ],
         folders: &[],
         hooks: &["tandem.prerm"],
