@@ -19,12 +19,13 @@ pub fn resources(all: &[ResourceStatus], defaults: bool) -> String {
 
 fn resource(status: &ResourceStatus, defaults: bool) -> Value {
     let settings = settings::of(&status.spec);
-    let options = |section| -> Value {
+    let object = |settings: &[Setting], section| -> Value {
         let shown = settings
             .iter()
             .filter(|s| s.section == section && !s.is_secret() && (defaults || !s.is_default()));
         Value::Object(shown.map(|setting| (setting.name.to_owned(), value(setting))).collect())
     };
+    let options = |section| object(&settings, section);
     let volumes = status.spec.volumes().map(|volume| {
         let mut shown = Map::new();
         shown.insert("volume_nr".into(), volume.number.into());
@@ -34,7 +35,7 @@ fn resource(status: &ResourceStatus, defaults: bool) -> Value {
             shown.insert("backing-disk".into(), volume.disk.display().to_string().into());
             shown.insert("meta-disk".into(), meta_disk.into());
         }
-        shown.insert("disk".into(), options(Section::Disk));
+        shown.insert("disk".into(), object(&settings::of_disk(&status.spec, volume), Section::Disk));
         Value::Object(shown)
     });
     let connections = status.engine.peers.iter().map(|peer| {

@@ -24,9 +24,8 @@ pub fn resource(status: &ResourceStatus, defaults: bool) -> String {
             for volume in status.spec.volumes() {
                 text.section(format_args!("volume {}", volume.number), |text| {
                     text.volume(status, volume);
-                    let size = Some(Setting::size(volume)).filter(|size| defaults || !size.is_default());
-                    let disk: Vec<Setting> = size.into_iter().chain(shown(Section::Disk).cloned()).collect();
-                    text.settings("disk", disk.iter());
+                    let disk = settings::of_disk(&status.spec, volume);
+                    text.settings("disk", disk.iter().filter(|s| defaults || !s.is_default()));
                 });
             }
         });
@@ -173,6 +172,7 @@ mod tests {
         let secret = Secret::new("Raspberry Jam");
         let algorithm = HmacAlgorithm::Sha1;
         status.spec.options.authentication = Some(Authentication { algorithm, secret });
+        status.spec.resync_after = Some("r1".into());
         status.spec.options.al_extents = 67;
         status.spec.options.resync.max_bytes_per_s = 1 << 20;
         status.spec.more_volumes[0].meta_disk = Some("/dev/sdb".into());
@@ -190,6 +190,7 @@ mod tests {
                     disk			"/dev/null";
                     meta-disk			internal;
                     disk {
+                        resync-after    	"r1";
                         al-extents      	67;
                     }
                 }
@@ -198,6 +199,7 @@ mod tests {
                     disk			"/dev/null";
                     meta-disk			"/dev/sdb";
                     disk {
+                        resync-after    	"r1";
                         al-extents      	67;
                     }
                 }
@@ -280,7 +282,8 @@ mod tests {
                   "backing-disk": "/dev/null",
                   "device_minor": 0,
                   "disk": {
-                    "al-extents": 67
+                    "al-extents": 67,
+                    "resync-after": "r1"
                   },
                   "meta-disk": "internal",
                   "volume_nr": 0
@@ -289,7 +292,8 @@ mod tests {
                   "backing-disk": "/dev/null",
                   "device_minor": 1,
                   "disk": {
-                    "al-extents": 67
+                    "al-extents": 67,
+                    "resync-after": "r1"
                   },
                   "meta-disk": "/dev/sdb",
                   "volume_nr": 1

@@ -138,6 +138,20 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
     net.chain(disk).chain(peer_device).chain(resource).collect()
 }
 
+/// What a volume's `disk` section says, in drbdsetup's order.
+pub fn of_disk(spec: &ResourceSpec, volume: &VolumeSpec) -> Vec<Setting> {
+    let mut disk = vec![Setting::size(volume)];
+    disk.extend(of(spec).into_iter().filter(|setting| setting.section == Section::Disk));
+    let after = spec.resync_after.iter().map(|resource| Setting {
+        section: Section::Disk,
+        name: "resync-after",
+        value: resource.clone(),
+    });
+    let at = disk.iter().position(|setting| setting.name == "al-extents").unwrap_or(disk.len());
+    disk.splice(at..at, after);
+    disk
+}
+
 /// What the resource would be told if these settings were its configuration, and what is to be said about them. Wrong words and
 /// numbers, and policies that exclude each other, are refused as in a file.
 pub fn applied(

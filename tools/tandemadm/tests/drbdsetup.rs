@@ -157,6 +157,12 @@ fn a_broken_configuration_does_not_hide_what_is_up() {
     assert!(
         ran.expect(0, &["warning: the configuration cannot be used"]).stdout.starts_with("r0 role:Primary\n")
     );
+    for line in ["status -x r0", "status -x all"] {
+        let ran = node.adm(line);
+        let shown = &ran.expect(2, &[]).stdout;
+        assert!(shown.contains("configuration") && shown.contains("Well: r0."), "{line}: {shown}");
+    }
+    assert!(!node.adm("status -x r9").expect(2, &[]).stdout.contains("r0"));
     node.adm("role r0").expect(2, &["tandem.conf"]);
     node.adm("status r9").expect(10, &["r9: No such resource"]);
 }

@@ -8,6 +8,7 @@ use tandem_core::metadata::{self, ActivityLogState, LoadError};
 
 use super::known::Known;
 use super::show::{self, Format};
+use crate::address::Address;
 use crate::cli::{Attention, StatusOptions};
 use crate::config::Config;
 use crate::device::{Access, Target};
@@ -118,8 +119,7 @@ impl Seen {
 fn see(session: &Session, names: &[String]) -> Result<Vec<Seen>, Failure> {
     let config = Config::load(session.config_file.as_deref());
     let (specs, broken) = match (config, names) {
-        (Err(failure), []) => (Vec::new(), Some(failure.to_string())),
-        (Err(failure), _) => return Err(failure),
+        (Err(failure), _) => (Vec::new(), Some(failure.to_string())),
         (Ok(config), _) if config.names().is_empty() && names.is_empty() => (Vec::new(), None),
         (Ok(config), names) => (config.specs(names)?, None),
     };
@@ -127,7 +127,12 @@ fn see(session: &Session, names: &[String]) -> Result<Vec<Seen>, Failure> {
         Ok(reply) => (reply.status, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    up.retain(|status| names.is_empty() || specs.iter().any(|spec| spec.name == status.engine.resource));
+    // Without a configuration, who is up is known by its name alone.
+    let is_named = |resource: &str| match broken {
+        Some(_) => names.iter().any(|name| name == "all" || Address::parse(name).resource == resource),
+        None => specs.iter().any(|spec| spec.name == resource),
+    };
+    up.retain(|status| names.is_empty() || is_named(&status.engine.resource));
     let absent = |name: &str, absent: Absent<'_>| Seen {
         name: name.to_owned(),
         status: None,
