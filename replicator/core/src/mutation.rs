@@ -92,6 +92,10 @@ mutations! {
     CompletesWithoutData,
     /// A node is promoted without quorum.
     PromotesWithoutQuorum,
+    /// Quorum that is required from now on counts when the process starts the next time.
+    KeepsOldQuorum,
+    /// So does fencing.
+    KeepsOldFencing,
     /// A node that may have old data is promoted without the peer being fenced.
     PromotesConsistentWithoutFencing,
     /// A peer that was outdated counts as such after it was met again.

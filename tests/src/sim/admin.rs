@@ -171,6 +171,12 @@ impl World {
                     return self.outdated(n, by, result);
                 }
             }
+            (Errand::SetPolicy { old, .. }, result) => {
+                self.nodes[n].no_data.told(result.is_ok());
+                if result.is_err() {
+                    self.adopt_policy(n, old);
+                }
+            }
             (Errand::Secondary, Ok(())) => self.oracle.demoted(n, self.in_sync),
             (Errand::Invalidate { reset_bitmap: true }, Ok(())) => self.gave_up(n),
             (Errand::InvalidateRemote { reset_bitmap: true }, Ok(())) => self.gave_up(1 - n),
@@ -244,7 +250,7 @@ impl World {
     /// Promotes a node if none is Primary and one may be.
     fn see_to_a_primary(&mut self) -> Result<(), Violation> {
         let busy = (0..2).any(|n| matches!(self.nodes[n].errand, Some((_, Errand::Primary { .. }, _))));
-        if self.is_trusting() && self.oracle.has_begun() && self.healing.is_none() && !busy {
+        if self.is_trusting && self.oracle.has_begun() && self.healing.is_none() && !busy {
             self.promote_recklessly()?;
         }
         if busy || (0..2).any(|n| self.role(n) == Some(Role::Primary)) {

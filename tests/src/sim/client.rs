@@ -213,7 +213,7 @@ impl World {
     fn failed(&mut self, n: usize, error: ClientError, served: bool) -> Result<(), Violation> {
         let (before, after) = (self.nodes[n].holders_before, self.holders(n));
         let reachable = (0..2).any(|holder| before[holder] && after[holder]);
-        if error == ClientError::Io && self.may_fail(served) {
+        if error == ClientError::Io && self.may_fail(n, served) {
             return Ok(());
         }
         let waits = self.nodes[n].no_data.must_wait();

@@ -1,11 +1,12 @@
 //! What the administrator can ask of one node.
 
-use tandem_core::config::{CongestionOptions, OnCongestion, OnNoData, Options, Protocol};
+use tandem_core::config::{OnNoData, Options};
 use tandem_core::io::{Command, Repair, Resize};
 use tandem_core::units::{BLOCK_BYTES, NodeId};
 
 use super::faults::{draw_congestion, draw_resync};
 use super::oracle::Violation;
+use super::policy::Policy;
 use super::world::World;
 
 /// A command to one node.
@@ -51,6 +52,8 @@ pub(super) enum Errand {
     ResumeSync,
     /// Resyncs, epochs and congestion go otherwise from now on.
     SetOptions,
+    /// Other things are required of the other node.
+    SetPolicy { new: Policy, old: Policy },
 }
 
 impl World {
@@ -85,6 +88,14 @@ impl World {
             Errand::Outdate => Command::Outdate,
             Errand::SuspendIo => Command::SuspendIo,
             Errand::ResumeIo => Command::ResumeIo,
+            Errand::SetPolicy { new, .. } => {
+                self.adopt_policy(n, new);
+                self.nodes[n].no_data.tell(self.plan.on_no_data);
+                Command::SetOptions {
+                    options: Box::new(self.configured_options(n)),
+                    handlers: self.plan.handlers.configured.clone(),
+                }
+            }
             Errand::SetOptions => Command::SetOptions {
                 options: Box::new(self.other_options(n)),
                 handlers: self.plan.handlers.configured.clone(),
@@ -93,14 +104,13 @@ impl World {
     }
 
     fn other_options(&mut self, n: usize) -> Options {
-        let options = self.configured_options();
+        let options = self.configured_options(n);
         let congestion = draw_congestion(&mut self.prng);
         let on_no_data = [OnNoData::IoError, OnNoData::SuspendIo][self.prng.below(2) as usize];
         self.nodes[n].no_data.tell(on_no_data);
-        let policy = if options.protocol == Protocol::A { congestion.policy } else { OnCongestion::Block };
         Options {
             resync: draw_resync(&mut self.prng),
-            congestion: CongestionOptions { policy, ..congestion },
+            congestion: self.possible(congestion),
             max_epoch_size: self.prng.between(1, 40) as u32,
             on_no_data,
             ..options

@@ -3,8 +3,7 @@
 
 use tandem_core::authentication::{Authentication, HmacAlgorithm, Secret};
 use tandem_core::config::{
-    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoData, OnNoQuorum, Quorum, ResyncOptions, Votes,
-    WriteOrdering,
+    CongestionOptions, Fencing, OnCongestion, OnIoError, OnNoData, ResyncOptions, WriteOrdering,
 };
 use tandem_core::digest::DigestAlgorithm;
 
@@ -13,6 +12,7 @@ use tandem_core::split_brain::{AfterSplitBrain, NoPrimary, OnePrimary, TwoPrimar
 use tandem_core::units::NodeId;
 
 use super::link::Micros;
+use super::policy::Policy;
 use super::prng::Prng;
 
 macro_rules! kinds {
@@ -79,6 +79,8 @@ kinds! {
     PauseSync,
     /// What was chosen for a resource that is up changes.
     Options,
+    /// What is required of the other node changes.
+    Policy,
     /// Both disks grow, or one, and the volume.
     Grow,
     /// A disk grows, and is cut again: nobody has resized anything.
@@ -176,10 +178,8 @@ pub struct Plan {
     pub verify_digest: DigestAlgorithm,
     /// With what the nodes prove to each other who they are.
     pub authentication: Option<Authentication>,
-    /// What a lost peer requires.
-    pub fencing: Fencing,
-    /// What a Primary requires of the other node.
-    pub quorum: Quorum,
+    /// What is required of the other node: at first, and perhaps later.
+    pub policies: [Policy; 2],
     /// What becomes of requests while no copy can be reached.
     pub on_no_data: OnNoData,
     /// The administrator's programs.
@@ -263,9 +263,13 @@ impl Plan {
         if weights.iter().sum::<u64>() == 0 {
             weights[Kind::ProcessCrash as usize] = 1;
         }
-        let fencing = [Fencing::DontCare, Fencing::ResourceOnly, Fencing::ResourceAndStonith]
-            [prng.weighted(&[4, 1, 3])];
-        if fencing != Fencing::DontCare && prng.chance(1, 2) {
+        let policy_changes = prng.chance(1, 6);
+        if !policy_changes {
+            weights[Kind::Policy as usize] = 0;
+        }
+        let policies = Policy::draw_two(prng, policy_changes);
+        let fences = policies.iter().any(|policy| policy.fencing != Fencing::DontCare);
+        if fences && prng.chance(1, 2) {
             // Nothing to fence without a cut.
             weights[Kind::LinkCut as usize] += 6;
         }
@@ -294,10 +298,9 @@ impl Plan {
             link_delay: [(10, 60), (50, 300), (10, 3_000)][prng.below(3) as usize],
             workload: Workload::draw(prng),
             recklessness: [1, 5, 40][prng.below(3) as usize],
-            fencing,
-            quorum: draw_quorum(prng, fencing),
+            policies,
             on_no_data: [OnNoData::IoError, OnNoData::SuspendIo][prng.below(2) as usize],
-            handlers: Handlers::draw(prng, fencing),
+            handlers: Handlers::draw(prng, fences),
             al_extents: [7, 7, 7, 12, 67, 1237][prng.below(6) as usize],
             al_extent_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][prng.below(4) as usize],
             two_volumes: prng.chance(1, 4),
@@ -325,8 +328,21 @@ impl Plan {
         plan.draw_growth(prng);
         if plan.split_brain && prng.chance(2, 3) {
             plan.split_in_peace(prng);
+        } else if policy_changes {
+            plan.change_policies(prng);
         }
         plan
+    }
+
+    /// What is required changes when both are in sync; and that it has changed, only a cut tells, and an administrator who relies
+    /// on it.
+    fn change_policies(&mut self, prng: &mut Prng) {
+        let besides = [Kind::ProcessCrash, Kind::PowerLoss, Kind::LinkFlap, Kind::HalfOpen, Kind::Switchover];
+        self.nothing_but(&besides, prng);
+        (self.weights[Kind::Policy as usize], self.weights[Kind::LinkCut as usize]) = (6, 6);
+        self.fault_interval = [10_000, 30_000][prng.below(2) as usize];
+        (self.eagerness, self.recklessness) = (80, 40);
+        self.begin_quickly();
     }
 
     /// Data splits when both are in sync, and many a history is torn apart before they are.
@@ -338,6 +354,12 @@ impl Plan {
             self.crashes_when_split = true;
             self.after_split_brain.no_primary = NoPrimary::DiscardLeastChanges;
         }
+    }
+
+    /// Of these kinds some, and of the others none.
+    fn nothing_but(&mut self, kinds: &[Kind], prng: &mut Prng) {
+        self.weights = [0; DRAWN];
+        kinds.iter().for_each(|kind| self.weights[*kind as usize] = prng.below(2));
     }
 
     /// Both are in sync soon, and clients take their time.
@@ -380,11 +402,7 @@ impl Plan {
 
     /// Nothing grows before both are in sync, and little before its requests are over: nothing else disturbs but deaths.
     fn grow_in_peace(&mut self, prng: &mut Prng) {
-        let deaths = [Kind::ProcessCrash, Kind::PowerLoss, Kind::PowerLossBoth];
-        for kind in Kind::ALL.iter().take(DRAWN).filter(|kind| !deaths.contains(kind)) {
-            self.weights[*kind as usize] = 0;
-        }
-        deaths.iter().for_each(|kind| self.weights[*kind as usize] = prng.below(2));
+        self.nothing_but(&[Kind::ProcessCrash, Kind::PowerLoss, Kind::PowerLossBoth], prng);
         (self.weights[Kind::Grow as usize], self.weights[Kind::GrowByMistake as usize]) =
             (8, [0, 6][prng.below(2) as usize]);
         (self.fault_interval, self.longest_death) = (30_000, 2_000);
@@ -415,17 +433,6 @@ pub(super) fn draw_congestion(prng: &mut Prng) -> CongestionOptions {
         fill_bytes: [0, 4 << 10, 32 << 10][prng.below(3) as usize],
         extents: [1237, 3][prng.below(2) as usize],
         send_buffer_bytes: [64 << 20, 64 << 10, 8 << 10][prng.below(3) as usize],
-    }
-}
-
-/// The only thing that protects, or together with fencing that does.
-fn draw_quorum(prng: &mut Prng, fencing: Fencing) -> Quorum {
-    let votes = [Votes::Majority, Votes::All, Votes::Count(1), Votes::Count(2)][prng.weighted(&[6, 2, 1, 2])];
-    let needed = prng.chance(1, 4) && fencing != Fencing::ResourceOnly;
-    Quorum {
-        votes: if needed { votes } else { Votes::Off },
-        minimum_redundancy: if needed && prng.chance(1, 2) { Votes::Count(1) } else { Votes::Off },
-        on_loss: [OnNoQuorum::SuspendIo, OnNoQuorum::IoError][prng.below(2) as usize],
     }
 }
 

@@ -5,7 +5,7 @@
 //! comes to mind, whether or not the other is Primary or has newer data: the engines must see to it that neither loses
 //! a completed write.
 
-use tandem_core::config::{Fencing, OnNoQuorum, Protocol, Quorum, Votes};
+use tandem_core::config::OnNoQuorum;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::Input;
 use tandem_core::metadata;
@@ -28,32 +28,6 @@ pub(super) struct Outdating {
 }
 
 impl World {
-    /// The policy that both nodes are configured with.
-    pub(super) fn fencing(&self) -> Fencing {
-        match (self.plan.fencing, self.protocol) {
-            (_, _) if self.plan.split_brain => Fencing::DontCare,
-            // Protocol A promises nothing that could be kept.
-            (Fencing::ResourceAndStonith, Protocol::A) => Fencing::ResourceOnly,
-            (fencing, _) => fencing,
-        }
-    }
-
-    /// What both nodes are configured to require.
-    pub(super) fn quorum(&self) -> Quorum {
-        if self.plan.split_brain { Quorum::default() } else { self.plan.quorum }
-    }
-
-    /// Neither node serves without the other, unless that one is known to be outdated.
-    pub(super) fn needs_both(&self) -> bool {
-        matches!(self.quorum().votes, Votes::Majority | Votes::All | Votes::Count(2))
-    }
-
-    /// The administrator relies on fencing, or on quorum.
-    pub(super) fn is_trusting(&self) -> bool {
-        // Protocol A promises nothing that could be kept.
-        self.fencing() == Fencing::ResourceAndStonith || self.needs_both() && self.protocol != Protocol::A
-    }
-
     /// fence-peer of a node comes to its point.
     pub(super) fn fence(&mut self, n: usize, id: HandlerId) -> Result<(), Violation> {
         let m = 1 - n;
@@ -138,7 +112,7 @@ impl World {
 
     /// With an agent that tells the truth, there is one Primary at most.
     pub(super) fn check_fencing(&self) -> Result<(), Violation> {
-        if self.is_trusting() && (0..2).all(|n| self.role(n) == Some(Role::Primary)) {
+        if self.is_trusting && (0..2).all(|n| self.role(n) == Some(Role::Primary)) {
             return Err(Violation::new("fencing", format!("both nodes are Primary: {}", self.describe())));
         }
         Ok(())
@@ -147,7 +121,7 @@ impl World {
     /// Whoever is promoted on its own data has every completed write.
     pub(super) fn check_fenced_promotion(&self, n: usize, holder: usize) -> Result<(), Violation> {
         // A disk that had failed could not be told that data went on without it.
-        if !self.is_trusting() || n != holder || self.in_sync || self.oracle.has_failed_disk(n) {
+        if !self.is_trusting || n != holder || self.in_sync || self.oracle.has_failed_disk(n) {
             return Ok(());
         }
         let disks = [&self.nodes[0].disk, &self.nodes[1].disk];
@@ -172,7 +146,7 @@ impl World {
         // Who is just being met may be UpToDate already, and does not go on without this node.
         let met = self.needs_both() && self.link.open_end(n).is_some();
         let excused = met || self.holds_data == Some(n) || self.forced == Some(n);
-        if !self.is_trusting() || self.split || !apart || excused {
+        if !self.is_trusting || self.split || !apart || excused {
             return Ok(());
         }
         let loaded = self.look_at_metadata(m, |disk, placement, bytes| {
@@ -188,8 +162,9 @@ impl World {
     }
 
     /// Requests fail where quorum is lost, or was a moment ago.
-    pub(super) fn may_fail(&self, served: bool) -> bool {
-        self.needs_both() && self.quorum().on_loss == OnNoQuorum::IoError && !served
+    pub(super) fn may_fail(&self, n: usize, served: bool) -> bool {
+        let policy = self.policies[n];
+        policy.needs_both() && policy.quorum.on_loss == OnNoQuorum::IoError && !served
     }
 
     /// Connected and not frozen, as far as the engine's outputs have come: one input may complete a request and then break

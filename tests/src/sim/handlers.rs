@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use tandem_core::config::Fencing;
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{self, Input};
 use tandem_core::state::{ConnectionState, ReplicationState};
@@ -33,13 +32,13 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    pub(super) fn draw(prng: &mut Prng, fencing: Fencing) -> Handlers {
+    pub(super) fn draw(prng: &mut Prng, fences: bool) -> Handlers {
         let any = prng.chance(1, 3);
         let mut configured: BTreeSet<Handler> =
             Handler::ALL.iter().copied().filter(|_| any && prng.chance(1, 2)).collect();
         // Who fences must unfence.
         for handler in [Handler::FencePeer, Handler::UnfencePeer] {
-            if fencing != Fencing::DontCare {
+            if fences {
                 configured.insert(handler);
             }
         }

@@ -107,8 +107,8 @@ impl World {
             5 => Message::BehindAck { id },
             6 => Message::Refuse { reason: "no".into() },
             _ => Message::Options {
-                terms: self.configured_options().terms(),
-                settings: self.configured_options().settings(),
+                terms: self.configured_options(0).terms(),
+                settings: self.configured_options(0).settings(),
                 tentative: false,
             },
         }

@@ -59,6 +59,7 @@ mod no_data;
 mod node;
 mod observe;
 pub mod oracle;
+pub mod policy;
 pub mod prng;
 mod report;
 mod resize;

@@ -242,6 +242,9 @@ impl World {
             self.oracle.in_sync(self.sync_source.take());
         }
         self.in_sync = in_sync;
+        if in_sync {
+            self.rely_on_policies();
+        }
     }
 
     /// Which nodes' copies are UpToDate, as node `n` sees it.

@@ -97,7 +97,8 @@ impl World {
         Some(steps)
     }
 
-    fn put_off(&mut self, kind: Kind) -> Option<Vec<Step>> {
+    /// The moment is not right.
+    pub(super) fn put_off(&mut self, kind: Kind) -> Option<Vec<Step>> {
         let (delay, node) = (self.prng.below(LONGEST_PUTTING_OFF), self.prng.node());
         self.at(delay, Event::Strike { kind, node });
         None

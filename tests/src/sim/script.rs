@@ -251,10 +251,11 @@ impl World {
                 ];
                 if primary == Some(any) { [demotion(any), leave].concat() } else { leave }
             }
+            Kind::Policy => self.policy_script()?,
             Kind::Grow => self.grow_script()?,
             Kind::GrowByMistake => self.mistake_script()?,
             // resume-io thaws without fencing: who relies on that does not say it.
-            Kind::Suspension if self.is_trusting() => return None,
+            Kind::Suspension if self.is_trusting => return None,
             Kind::Suspension => {
                 vec![Step::Do(any, Errand::SuspendIo), pause, Step::Do(any, Errand::ResumeIo)]
             }

@@ -57,7 +57,7 @@ impl World {
             || self.oracle.is_stale(from)
             || self.role(to) == Some(Role::Primary)
             || self.plan.split_brain
-            || self.plan.fencing != Fencing::DontCare
+            || self.policies.iter().any(|policy| policy.fencing != Fencing::DontCare)
         {
             return None;
         }

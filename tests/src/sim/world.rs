@@ -5,7 +5,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use tandem_core::config::{EngineConfig, Options, PeerConfig, Protocol, WriteOrdering};
+use tandem_core::config::{
+    CongestionOptions, EngineConfig, OnCongestion, Options, PeerConfig, Protocol, WriteOrdering,
+};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{self, Input, Output};
 use tandem_core::layout::{Layout as VolumeLayout, VolumeSize};
@@ -25,6 +27,7 @@ use super::network::EpochLog;
 use super::no_data::NoData;
 use super::node::Node;
 use super::oracle::{Oracle, Violation};
+use super::policy::Policy;
 use super::prng::Prng;
 use super::report::{self, Counts};
 use super::resize::MOST_GROWTH_BYTES;
@@ -118,6 +121,10 @@ pub(super) struct World {
     pub(super) split: bool,
     /// How far that has come.
     pub(super) act: Option<Act>,
+    /// What each node requires of the other.
+    pub(super) policies: [Policy; 2],
+    /// The administrator relies on that.
+    pub(super) is_trusting: bool,
     /// Whose fence-peer has succeeded, and unfence-peer has not.
     pub(super) holds_data: Option<usize>,
     /// Who was promoted by force, whatever the other may do, and both have not been in sync since.
@@ -182,6 +189,8 @@ impl World {
             healing: None,
             split: false,
             act: None,
+            policies: [Policy::NONE; 2],
+            is_trusting: false,
             holds_data: None,
             forced: None,
             skips_sync: false,
@@ -246,6 +255,7 @@ impl World {
         if self.tracing {
             println!("{:#?}", self.plan);
         }
+        self.begin_with_policy();
         for n in 0..2 {
             if self.plan.diverged {
                 for sector in 0..(DATA_BYTES / 512) as usize {
@@ -384,7 +394,7 @@ impl World {
             node_name: format!("node{n}"),
             peers: vec![PeerConfig { id: NodeId(1 - n as u8), name: format!("node{}", 1 - n) }],
             al_extent_bytes: self.plan.al_extent_bytes,
-            options: self.configured_options(),
+            options: self.configured_options(n),
             handlers: self.plan.handlers.configured.clone(),
         };
         let entropy = self.prng.next_u64();
@@ -401,8 +411,8 @@ impl World {
         self.trace(Some(n), "starts", String::new);
     }
 
-    /// What every process starts with.
-    pub(super) fn configured_options(&self) -> Options {
+    /// What the node's process starts with.
+    pub(super) fn configured_options(&self, n: usize) -> Options {
         Options {
             after_split_brain: self.plan.after_split_brain,
             rr_conflict: Default::default(),
@@ -418,13 +428,19 @@ impl World {
             resync: self.plan.resync.clone(),
             al_extents: self.plan.al_extents,
             al_updates: self.plan.al_updates,
-            congestion: self.plan.congestion.clone(),
+            congestion: self.possible(self.plan.congestion.clone()),
             on_io_error: self.plan.on_io_error,
             disk_timeout_ms: self.plan.disk_timeout_ms,
-            fencing: self.fencing(),
-            quorum: self.quorum(),
+            fencing: self.policies[n].fencing,
+            quorum: self.policies[n].quorum,
             on_no_data: self.plan.on_no_data,
         }
+    }
+
+    /// Only with protocol A may a Primary pull ahead.
+    pub(super) fn possible(&self, congestion: CongestionOptions) -> CongestionOptions {
+        let policy = if self.protocol == Protocol::A { congestion.policy } else { OnCongestion::Block };
+        CongestionOptions { policy, ..congestion }
     }
 
     /// The process is gone. What its disk keeps is the caller's to say.

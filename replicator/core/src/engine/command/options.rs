@@ -8,6 +8,7 @@ use crate::handler::Handler;
 use crate::refusal::{
     AHEAD_NEEDS_A, CSUMS_IN_USE, CommandError, HAS_DISK, NEED_STANDALONE, STONITH_NEEDS_B_OR_C, VERIFY_IN_USE,
 };
+use crate::seeded;
 use crate::state::ConnectionState;
 use crate::units::CommandId;
 
@@ -15,7 +16,14 @@ impl Engine {
     pub(super) fn set_options(&mut self, id: CommandId, options: Options, handlers: BTreeSet<Handler>) {
         let result = self.may_take(&options);
         if result.is_ok() {
-            (self.config.options, self.config.handlers) = (options, handlers);
+            let before = std::mem::replace(&mut self.config.options, options);
+            self.config.handlers = handlers;
+            if seeded!(self, KeepsOldFencing) {
+                self.config.options.fencing = before.fencing;
+            }
+            if seeded!(self, KeepsOldQuorum) {
+                self.config.options.quorum = before.quorum;
+            }
             if !self.fences() {
                 self.forget_fences();
             }
