@@ -207,14 +207,17 @@ impl Oracle {
         self.stale[node]
     }
 
-    /// A write that completed without this node, that it lacks, and that the other has.
+    /// A write that completed without this node, that it lacks, and that the other has. Where both have lost power, what no
+    /// flush has covered may be gone, whoever goes on.
     pub fn missed_write(&self, node: usize, disks: [&SimDisk; 2]) -> Option<u32> {
         let (here, there) = (disks[node].tokens(), disks[1 - node].tokens());
+        let may_be_gone = |write: &Write| self.died == [Some(true); 2] && write.promise == [Promise::None; 2];
         let lacks = |(sector, versions): (usize, &Vec<Version>)| {
             let found = self.newest_found(sector, here[sector])?;
             let other = versions.iter().find(|v| v.token == there[sector] && !v.void)?;
-            let completed = self.writes[other.write as usize].completed.is_some();
-            (completed && self.supersedes(other, found)).then_some(other.write)
+            let write = &self.writes[other.write as usize];
+            let counts = write.completed.is_some() && !may_be_gone(write);
+            (counts && self.supersedes(other, found)).then_some(other.write)
         };
         self.missed[node].then(|| self.sectors.iter().enumerate().find_map(lacks)).flatten()
     }
