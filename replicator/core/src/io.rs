@@ -112,6 +112,13 @@ pub enum Input {
         /// Why, in words.
         reason: String,
     },
+    /// Somebody connects from the peer's address although a connection stands, of which nobody has said `PeerGone`.
+    Newcomer {
+        /// Which peer.
+        peer: NodeId,
+        /// What it does.
+        event: NewcomerEvent,
+    },
     /// The peer was reached but will not talk to us (wrong version, unknown resource): stop trying.
     PeerRefused {
         /// Which peer.
@@ -152,6 +159,37 @@ pub enum Input {
     ResyncMustWait(bool),
     /// Time has passed: to be given when [`crate::Engine::deadline`] is reached.
     Tick,
+}
+
+/// What is heard of somebody who may be a peer that connects anew. There is one at a time for each peer: the last one counts.
+#[derive(Debug)]
+pub enum NewcomerEvent {
+    /// Both its streams stand; nothing was sent on them yet but the preamble.
+    Connected {
+        /// As for [`Input::PeerConnected`], and drawn anew.
+        challenge: Challenge,
+    },
+    /// A message from it. None may follow `Gone`, [`NewcomerAct::Close`] or [`NewcomerAct::Admit`].
+    Says(Message),
+    /// Its connection broke.
+    Gone,
+}
+
+/// What to do about it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum NewcomerAct {
+    /// Queue this message on one of its streams.
+    Send {
+        /// On which.
+        stream: Stream,
+        /// What.
+        message: Message,
+    },
+    /// Send what is queued, then close both its streams.
+    Close,
+    /// Its connection is the peer's from now on: it takes the place of the one before, which is closed without a word, and the
+    /// peer is not to be reached any more.
+    Admit,
 }
 
 /// Why a disk operation failed, in words for the log.
@@ -340,6 +378,13 @@ pub enum Output {
     StopConnecting(NodeId),
     /// Send what is queued, then close both streams. No input of this connection may follow.
     ClosePeer(NodeId),
+    /// Something is to be done about whoever wants a connection's place ([`Input::Newcomer`]).
+    Newcomer {
+        /// Whose address it has.
+        peer: NodeId,
+        /// What.
+        act: NewcomerAct,
+    },
     /// A command has ended.
     CommandDone {
         /// Which.

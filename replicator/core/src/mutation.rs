@@ -196,6 +196,8 @@ mutations! {
     BelievesAnyProof,
     /// A peer that sends back what it was sent has proved who it is.
     AcceptsReflection,
+    /// Whoever connects from a peer's address ends the connection that stands, before it has proved anything.
+    YieldsToStrangers,
     /// Two disks that never held data count as copies of each other.
     FreshDisksAreRelated,
 }

@@ -436,8 +436,9 @@ impl Pair {
             Output::Event(Event::Replication { new: ReplicationState::WFBitMapT, .. }) => {
                 self.seen.chosen = Some(n);
             }
-            // Its disks never grow.
-            Output::DropClients
+            // Its disks never grow, and nobody knocks.
+            Output::Newcomer { .. }
+            | Output::DropClients
             | Output::ReleaseDisk
             | Output::MeasureDisk
             | Output::RunHandler { .. }

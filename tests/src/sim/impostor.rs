@@ -1,7 +1,8 @@
 //! Somebody who has a peer's address and not the secret connects to a node, and tries what there is to try: to send back what it
-//! is sent, to guess, to go on as if it had been believed. It hears a challenge and the answers to its own, and nothing else.
+//! is sent, to guess, to go on as if it had been believed. It hears a challenge and the answers to its own, and nothing else. A
+//! connection that stands does not notice.
 
-use tandem_core::io::Input;
+use tandem_core::io::{Input, NewcomerAct, NewcomerEvent};
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::wire::{Message, Stream};
 
@@ -15,15 +16,30 @@ use super::world::World;
 #[derive(Debug, Default)]
 pub(super) struct Impostor {
     heard: Vec<Message>,
+    /// The node is connected to its peer.
+    intrudes: bool,
+}
+
+/// The connection that the node has proved is no more, and nothing else has happened.
+pub(super) fn ended_by_impostor(n: usize) -> Violation {
+    Violation::new(
+        "authentication",
+        format!("an impostor ends the connection that node {n} has with its peer"),
+    )
 }
 
 impl World {
-    /// The node waits for its peer, and this is somebody else. It is over before anything else happens.
+    /// The node waits for its peer, or is connected to it, and this is somebody else. It is over before anything else happens.
     pub(super) fn meet_impostor(&mut self, n: usize) -> Result<(), Violation> {
         let waits = self.link.wanted[n] && self.link.session.is_none();
-        if !waits || self.plan.authentication.is_none() {
-            return Ok(());
+        match self.plan.authentication {
+            Some(_) if waits => self.wait_for_impostor(n),
+            Some(_) if self.link.open_end(n).is_some() => self.be_intruded_on(n),
+            _ => Ok(()),
         }
+    }
+
+    fn wait_for_impostor(&mut self, n: usize) -> Result<(), Violation> {
         self.counts.note(Kind::Impostor);
         self.trace(Some(n), "connected", || "to an impostor".into());
         self.link.wanted[n] = false;
@@ -32,6 +48,35 @@ impl World {
         self.impostor = Some(Impostor::default());
         let challenge = self.draw_challenge();
         self.feed(n, Input::PeerConnected { peer: peer_of(n), challenge })?;
+        self.try_everything(n)?;
+        if self.impostor.take().is_some() {
+            let (how, reason) = (ConnectionState::BrokenPipe, "the impostor has gone".into());
+            self.feed(n, Input::PeerGone { peer: peer_of(n), how, reason })?;
+        }
+        self.nodes[n].awaits_connect = self.connection(n) == Some(ConnectionState::StandAlone);
+        Ok(())
+    }
+
+    fn be_intruded_on(&mut self, n: usize) -> Result<(), Violation> {
+        // What is due by now is not the impostor's doing.
+        self.feed(n, Input::Tick)?;
+        if self.connection(n) != Some(ConnectionState::Connected) {
+            return Ok(());
+        }
+        self.counts.note(Kind::Impostor);
+        self.trace(Some(n), "connected", || "to an impostor, beside its peer".into());
+        self.impostor = Some(Impostor { intrudes: true, ..Impostor::default() });
+        let challenge = self.draw_challenge();
+        self.feed(n, Input::Newcomer { peer: peer_of(n), event: NewcomerEvent::Connected { challenge } })?;
+        self.try_everything(n)?;
+        if self.impostor.is_some() {
+            self.feed(n, Input::Newcomer { peer: peer_of(n), event: NewcomerEvent::Gone })?;
+        }
+        self.impostor = None;
+        Ok(())
+    }
+
+    fn try_everything(&mut self, n: usize) -> Result<(), Violation> {
         match self.prng.below(3) {
             0 => self.reflect(n)?,
             1 => self.guess(n)?,
@@ -41,12 +86,20 @@ impl World {
             let message = self.bluff();
             self.speak(n, message)?;
         }
-        if self.impostor.take().is_some() {
-            let (how, reason) = (ConnectionState::BrokenPipe, "the impostor has gone".into());
-            self.feed(n, Input::PeerGone { peer: peer_of(n), how, reason })?;
+        Ok(())
+    }
+
+    /// An impostor wants the place of a connection that stands.
+    pub(super) fn has_intruder(&self) -> bool {
+        self.impostor.as_ref().is_some_and(|impostor| impostor.intrudes)
+    }
+
+    pub(super) fn answer_intruder(&mut self, n: usize, act: NewcomerAct) -> Result<(), Violation> {
+        match act {
+            NewcomerAct::Send { message, .. } => self.tell_impostor(n, message)?,
+            NewcomerAct::Close => self.impostor = None,
+            NewcomerAct::Admit => return Err(ended_by_impostor(n)),
         }
-        let connection = self.nodes[n].status.as_ref().map(|s| s.peers[0].connection);
-        self.nodes[n].awaits_connect = connection == Some(ConnectionState::StandAlone);
         Ok(())
     }
 
@@ -66,7 +119,11 @@ impl World {
             return Ok(());
         }
         self.trace(Some(n), "receive", || format!("from the impostor: {}", report::show_message(&message)));
-        self.feed(n, Input::PeerMessage { peer: peer_of(n), message })
+        let peer = peer_of(n);
+        match self.has_intruder() {
+            true => self.feed(n, Input::Newcomer { peer, event: NewcomerEvent::Says(message) }),
+            false => self.feed(n, Input::PeerMessage { peer, message }),
+        }
     }
 
     /// Everything that the node says is said to it.

@@ -88,7 +88,7 @@ impl World {
                 format!("node {n} sends {message:?} on the wrong stream"),
             ));
         }
-        if self.impostor.is_some() {
+        if self.impostor.is_some() && !self.has_intruder() {
             return self.tell_impostor(n, message);
         }
         let Some(session) = self.link.open_end(n) else { return Ok(()) };

@@ -21,7 +21,7 @@ use super::checks::Mask;
 use super::client::Completion;
 use super::disk::Layout;
 use super::faults::{Kind, Plan};
-use super::impostor::Impostor;
+use super::impostor::{Impostor, ended_by_impostor};
 use super::link::{Link, Micros};
 use super::network::EpochLog;
 use super::no_data::NoData;
@@ -542,8 +542,10 @@ impl World {
                 self.try_to_meet();
             }
             Output::StopConnecting(_) => self.link.wanted[n] = false,
+            Output::ClosePeer(_) if self.has_intruder() => return Err(ended_by_impostor(n)),
             Output::ClosePeer(_) if self.impostor.take().is_some() => {}
             Output::ClosePeer(_) => self.close(n),
+            Output::Newcomer { act, .. } => self.answer_intruder(n, act)?,
             Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
             Output::RunHandler { id, handler, .. } => self.run_handler(n, id, handler)?,
             Output::MeasureDisk => self.asked_to_measure(n),
@@ -561,6 +563,9 @@ impl World {
             }
             Output::Event(event) => {
                 self.trace(Some(n), "event", || report::show_event(&event));
+                if self.has_intruder() && matches!(event, io::Event::Connection { .. }) {
+                    return Err(ended_by_impostor(n));
+                }
                 self.nodes[n].connection_changed |= matches!(event, io::Event::Connection { .. });
                 self.disk_given_up(n, &event);
                 self.note_called_off(n, &event);

@@ -4,12 +4,26 @@ use std::fs;
 
 use tandem_core::state::ConnectionState;
 
+use crate::cable::Cut;
 use crate::node::RESOURCE;
 use crate::pair::{Pair, Setup};
 use crate::wait;
 
 const NET: &str = "cram-hmac-alg sha1; shared-secret \"Raspberry Jam\";";
 const WRONG: &str = "cram-hmac-alg sha1; shared-secret \"Strawberry Jam\";";
+
+/// It is not waited for until bravo has found out that the old connection is dead.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_peer_that_died_unnoticed_takes_its_place_again() {
+    let net = "cram-hmac-alg sha1; shared-secret \"Raspberry Jam\"; ping-int 120;";
+    let pair = Pair::synced(Setup { net, own_networks: true, ..Setup::default() });
+    pair.cable().cut(Cut::Silent);
+    pair.alpha.kill();
+    pair.cable().mend();
+    pair.alpha.adm(&["up", RESOURCE]).ok();
+    pair.wait_healed();
+}
 
 #[test]
 #[ignore = "needs the release daemons: cargo xtask test"]

@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use tandem_core::config::Protocol;
 use tandem_core::state::ConnectionState;
 use tandem_core::units::NodeId;
-use tandem_core::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, Preamble, Stream, decode, encode};
+use tandem_core::wire::{
+    FRAME_HEADER_BYTES, FrameHeader, Message, Preamble, Stream, VERSION_MAX, VERSION_MIN, decode, encode,
+};
 
 use crate::node::{Node, RESOURCE};
 use crate::pair::{Pair, Setup};
@@ -62,6 +64,44 @@ fn peer_taken_away_in_the_handshake() {
     first.read_to_end(&mut rest).unwrap();
     assert!(rest.is_empty(), "a refusal ends the attempts of a peer for good: {rest:?}");
     operator_learns(&pair.alpha, "closed a connection from an address that is no peer's");
+}
+
+/// Somebody at alpha's address connects to bravo, to which alpha is connected. It does not know the secret: nobody notices.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn impostor_beside_the_peer() {
+    let net = "cram-hmac-alg sha1; shared-secret \"Raspberry Jam\"; ping-timeout 200;";
+    let pair = Pair::synced(Setup { net, ..Setup::default() });
+    let mut streams = [Stream::Data, Stream::Control].map(|kind| {
+        let mut stream = connect_from(pair.alpha.address, pair.bravo.address);
+        stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
+        send(
+            &mut stream,
+            &Message::Preamble(Preamble {
+                version_min: VERSION_MIN,
+                version_max: VERSION_MAX,
+                stream: kind,
+                session: 1,
+                from: NodeId(0),
+                to: NodeId(1),
+                resource: RESOURCE.into(),
+                node_name: "alpha".into(),
+            }),
+        );
+        stream
+    });
+    assert!(streams.iter_mut().all(|stream| matches!(receive(stream), Message::Preamble(_))));
+    assert!(matches!(receive(&mut streams[0]), Message::Challenge { .. }));
+    let goodbye = Message::Goodbye { outdated: true };
+    send(&mut streams[goodbye.stream() as usize], &goodbye);
+    let sent_away = "sent somebody at the peer's address away";
+    wait::until("it is sent away", || pair.bravo.log().contains(sent_away));
+    let connected = Some(ConnectionState::Connected);
+    assert!(pair.nodes().iter().all(|node| node.connection() == connected));
+    pair.alpha.client().unwrap().write(0, &[1; 4096], true).unwrap();
+    pair.wait_healed();
+    assert!(!pair.bravo.log().contains("connected anew"), "{}", pair.bravo.log());
+    pair.assert_identical();
 }
 
 /// Both nodes' files must agree on the protocol.

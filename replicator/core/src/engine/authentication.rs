@@ -6,7 +6,7 @@
 use super::Engine;
 use super::peer::Peer;
 use crate::authentication::{Authentication, Challenge, Claim, HmacAlgorithm};
-use crate::io::{Level, Output};
+use crate::io::{Level, NewcomerAct, Output};
 use crate::parting::NOT_AUTHENTICATED;
 use crate::seeded;
 use crate::state::ConnectionState;
@@ -39,6 +39,19 @@ enum Doubt {
     Violation(String),
 }
 
+impl Proving {
+    /// It begins with what the stranger is told.
+    pub(super) fn begin(known: Authentication, ours: Challenge, since: Timestamp) -> (Proving, Message) {
+        let message = Message::Challenge { algorithm: known.algorithm, challenge: ours };
+        let (theirs, early_proof, early) = (None, None, Vec::new());
+        (Proving { known, ours, theirs, proved: [false; 2], early_proof, early, since }, message)
+    }
+
+    fn is_over(&self) -> bool {
+        self.proved == [true; 2]
+    }
+}
+
 impl Engine {
     pub(super) fn peer_connected(&mut self, id: NodeId, challenge: Challenge) {
         let now = self.now;
@@ -49,17 +62,9 @@ impl Engine {
             return;
         }
         let Some(known) = known else { return self.begin_session(id) };
-        let algorithm = known.algorithm;
-        peer.proving = Some(Proving {
-            known,
-            ours: challenge,
-            theirs: None,
-            proved: [false; 2],
-            early_proof: None,
-            early: Vec::new(),
-            since: now,
-        });
-        self.send_to_stranger(id, Message::Challenge { algorithm, challenge });
+        let (proving, message) = Proving::begin(known, challenge, now);
+        peer.proving = Some(proving);
+        self.send_to_stranger(id, message);
     }
 
     /// A peer that has not proved who it is says something.
@@ -149,8 +154,11 @@ impl Engine {
     }
 
     fn admit_if_proved(&mut self, id: NodeId) {
-        let proved = |proving: &mut Proving| proving.proved == [true; 2];
-        let Some(proving) = self.peer_mut(id).and_then(|p| p.proving.take_if(proved)) else { return };
+        if !self.peer(id).and_then(|p| p.proving.as_ref()).is_some_and(Proving::is_over) {
+            return;
+        }
+        self.give_way_to_newcomer(id);
+        let Some(proving) = self.peer_mut(id).and_then(|p| p.proving.take()) else { return };
         self.begin_session(id);
         for message in proving.early {
             self.peer_message(id, message);
@@ -172,6 +180,9 @@ impl Engine {
 
     fn refuse_stranger(&mut self, id: NodeId, why: &str) {
         let reason = format!("{NOT_AUTHENTICATED}: {why}");
+        if self.has_newcomer(id) {
+            return self.dismiss_newcomer(id, &reason);
+        }
         if self.peer(id).is_some_and(|p| p.tentative) {
             return self.end_tentative(id, &format!("Would be refused: {reason}"));
         }
@@ -180,7 +191,9 @@ impl Engine {
 
     /// Closes the connection from our side and tries again.
     fn leave_stranger(&mut self, id: NodeId, how: ConnectionState, reason: &str) {
-        if self.peer(id).is_some_and(|p| p.proving.is_some()) {
+        if self.has_newcomer(id) {
+            self.dismiss_newcomer(id, reason);
+        } else if self.peer(id).is_some_and(|p| p.proving.is_some()) {
             self.outputs.push_back(Output::ClosePeer(id));
             self.stranger_gone(id, how, reason);
         }
@@ -230,7 +243,11 @@ impl Engine {
         Some((known, claim))
     }
 
-    fn send_to_stranger(&mut self, peer: NodeId, message: Message) {
-        self.outputs.push_back(Output::Send { peer, stream: message.stream(), message });
+    pub(super) fn send_to_stranger(&mut self, peer: NodeId, message: Message) {
+        let stream = message.stream();
+        match self.has_newcomer(peer) {
+            true => self.act_on_newcomer(peer, NewcomerAct::Send { stream, message }),
+            false => self.outputs.push_back(Output::Send { peer, stream, message }),
+        }
     }
 }

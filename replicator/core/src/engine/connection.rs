@@ -6,7 +6,7 @@ use super::peer_reads::PeerReads;
 use super::receiver::Burden;
 use super::resync::PeerPause;
 use crate::config::Terms;
-use crate::io::{Event, Level, Output};
+use crate::io::{Event, Level, NewcomerAct, Output};
 use crate::parting::{PEER_REFUSES, TERMS_DIFFER};
 use crate::settings::Settings;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -113,12 +113,15 @@ impl Engine {
     /// Closes the connection, if there is one, for good.
     pub(super) fn stand_alone(&mut self, id: NodeId, how: ConnectionState, reason: Option<String>) {
         let Some(peer) = self.peer_mut(id) else { return };
-        let was_up = std::mem::take(&mut peer.link_up) || peer.proving.take().is_some();
+        let (had_link, was_proving) = (std::mem::take(&mut peer.link_up), peer.proving.take().is_some());
         (peer.discard_my_data, peer.tentative) = (false, false);
         peer.retry_at = None;
         peer.standalone_reason.clone_from(&reason);
-        if was_up {
+        if had_link || was_proving {
             self.outputs.push_back(Output::ClosePeer(id));
+        }
+        if had_link && was_proving {
+            self.act_on_newcomer(id, NewcomerAct::Close);
         }
         if let Some(reason) = reason {
             self.note(Some(id), Level::Error, reason);
@@ -148,10 +151,12 @@ impl Engine {
     // Losing a peer.
 
     pub(super) fn peer_gone(&mut self, id: NodeId, how: ConnectionState, reason: String) {
-        self.stranger_gone(id, how, &reason);
-        if let Some(peer) = self.peer_mut(id).filter(|p| p.link_up) {
-            peer.link_up = false;
-            self.connection_lost(id, how, &reason);
+        match self.peer_mut(id).filter(|p| p.link_up) {
+            Some(peer) => {
+                peer.link_up = false;
+                self.connection_lost(id, how, &reason);
+            }
+            None => self.stranger_gone(id, how, &reason),
         }
     }
 
@@ -176,6 +181,7 @@ impl Engine {
         if !refused {
             self.begin_connecting(id);
         }
+        self.let_newcomer_take_over(id);
     }
 
     /// Everything that depended on the connection goes on without it.

@@ -23,6 +23,7 @@ mod flush;
 mod handlers;
 mod handshake;
 mod held;
+mod newcomer;
 mod no_data;
 mod passed_on;
 mod peer;
@@ -234,6 +235,7 @@ impl Engine {
             Input::PeerConnected { peer, challenge } => self.peer_connected(peer, challenge),
             Input::PeerMessage { peer, message } => self.peer_message(peer, message),
             Input::PeerGone { peer, how, reason } => self.peer_gone(peer, how, reason),
+            Input::Newcomer { peer, event } => self.newcomer(peer, event),
             Input::PeerRefused { peer, reason } => self.peer_refused(peer, reason),
             Input::DiskDone { id, result } => self.disk_done(id, result),
             Input::Command { id, command } => self.commands.push_back((id, command)),
@@ -310,10 +312,10 @@ impl Engine {
     fn peer_message(&mut self, id: NodeId, message: Message) {
         let now = self.now;
         let Some(peer) = self.peer_mut(id) else { return };
-        if peer.proving.is_some() {
-            return self.stranger_speaks(id, message);
-        }
         if !peer.link_up {
+            if peer.proving.is_some() {
+                self.stranger_speaks(id, message);
+            }
             return;
         }
         peer.last_received = now;

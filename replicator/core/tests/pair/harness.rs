@@ -275,7 +275,7 @@ impl Pair {
             Output::DropClients => self.clients_dropped[n] = true,
             Output::Event(Event::Note { level: Level::Warn, text, .. }) => self.warnings.push((n, text)),
             Output::MeasureDisk => self.tell_size(n),
-            Output::ReleaseDisk | Output::Event(_) => {}
+            Output::Newcomer { .. } | Output::ReleaseDisk | Output::Event(_) => {}
         }
     }
 

@@ -166,6 +166,7 @@ impl Victim {
                 Output::ReleaseDisk => self.disk_is_free = true,
                 Output::Complete { .. }
                 | Output::CommandDone { .. }
+                | Output::Newcomer { .. }
                 | Output::DropClients
                 | Output::MeasureDisk
                 | Output::Event(_) => {}

@@ -17,6 +17,7 @@ mod hostile;
 mod invalidate;
 mod lifecycle;
 mod meetings;
+mod newcomer;
 mod no_data;
 mod offline;
 mod options;

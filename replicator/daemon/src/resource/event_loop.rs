@@ -107,6 +107,8 @@ pub(crate) struct EventLoop {
     peers: BTreeMap<u64, PeerConn>,
     /// The connection that the engine knows as the peer's.
     current: HashMap<NodeId, u64>,
+    /// Who connected from a peer's address although there is a connection, and has not proved that it is the peer.
+    newcomers: HashMap<NodeId, u64>,
     /// Peers that the engine wants to be connected to, with the number of the wish.
     wanted: HashMap<NodeId, u64>,
     requests: Slab<PendingRequest>,
@@ -140,6 +142,7 @@ impl EventLoop {
             nbd: BTreeMap::new(),
             peers: BTreeMap::new(),
             current: HashMap::new(),
+            newcomers: HashMap::new(),
             wanted: HashMap::new(),
             requests: Slab::default(),
             wholes: Slab::default(),
@@ -238,6 +241,7 @@ impl EventLoop {
                 }
                 self.wish(Wish::Stop(peer));
             }
+            Output::Newcomer { peer, act } => self.act_on_newcomer(peer, act),
             Output::CommandDone { id, result } => self.command_done(id, result),
             Output::RunHandler { id, handler, peer } => self.run_handler(id, handler, peer),
             Output::MeasureDisk => self.measure_disk(),

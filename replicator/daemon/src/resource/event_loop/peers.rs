@@ -1,10 +1,12 @@
 //! The connections to the peers: how the engine learns of them, of what they say, and of their end.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use tandem_control::PathSpec;
 use tandem_core::Input;
-use tandem_core::state::ConnectionState;
+use tandem_core::io::{NewcomerAct, NewcomerEvent};
+use tandem_core::units::NodeId;
 use tandem_core::wire::Stream;
 
 use super::EventLoop;
@@ -21,16 +23,13 @@ impl EventLoop {
         control: OwnedFd,
     ) {
         let peer = path.peer;
-        if attempt == Attempt::Theirs
-            && let Some(&old) = self.current.get(&peer)
-        {
-            // It would not connect if it had not lost the old connection; we have not noticed yet.
-            let reason = "the peer has connected anew".into();
-            self.lose(old, Loss { how: ConnectionState::BrokenPipe, reason });
-        }
-        let Some(&wanted) = self.wanted.get(&peer) else { return };
-        if attempt != Attempt::Theirs && attempt != Attempt::Ours(wanted) {
-            return;
+        // It would not connect if it had not lost the connection that stands; or it is not the peer.
+        let is_newcomer = attempt == Attempt::Theirs && self.current.contains_key(&peer);
+        if !is_newcomer {
+            let Some(&wanted) = self.wanted.get(&peer) else { return };
+            if attempt != Attempt::Theirs && attempt != Attempt::Ours(wanted) {
+                return;
+            }
         }
         let challenge = match entropy::draw_bytes() {
             Ok(challenge) => challenge,
@@ -39,19 +38,56 @@ impl EventLoop {
                 return;
             }
         };
-        self.wanted.remove(&peer);
         let id = self.number();
         self.peers.insert(id, PeerConn::new(path, data, control));
-        self.current.insert(peer, id);
         // Its disk may have grown, and ours too.
         self.measure_disk();
+        if is_newcomer {
+            if let Some(older) = self.newcomers.insert(peer, id).and_then(|id| self.peers.get_mut(&id)) {
+                older.abort();
+            }
+            return self.feed(Input::Newcomer { peer, event: NewcomerEvent::Connected { challenge } });
+        }
+        self.wanted.remove(&peer);
+        self.current.insert(peer, id);
         self.feed(Input::PeerConnected { peer, challenge });
+    }
+
+    /// What is to be done about somebody who wants the place of the connection that stands.
+    pub(super) fn act_on_newcomer(&mut self, peer: NodeId, act: NewcomerAct) {
+        let newcomer = match act {
+            NewcomerAct::Send { .. } => self.newcomers.get(&peer).copied(),
+            NewcomerAct::Close | NewcomerAct::Admit => self.newcomers.remove(&peer),
+        };
+        let Some(id) = newcomer else { return };
+        match act {
+            NewcomerAct::Send { stream, message } => {
+                if let Some(conn) = self.peers.get_mut(&id) {
+                    conn.send(stream, &message);
+                }
+            }
+            NewcomerAct::Close => {
+                if let Some(conn) = self.peers.get_mut(&id) {
+                    conn.close(Instant::now());
+                }
+            }
+            NewcomerAct::Admit => {
+                self.wanted.remove(&peer);
+                if let Some(old) = self.current.insert(peer, id).and_then(|old| self.peers.get_mut(&old)) {
+                    old.abort();
+                }
+                self.changed = true;
+            }
+        }
     }
 
     pub(super) fn take_messages(&mut self, id: u64, stream: Stream) {
         while let Some(conn) = self.peers.get_mut(&id) {
             let peer = conn.peer();
             match conn.next_message(stream, &self.pool) {
+                Ok(Some(message)) if self.newcomers.get(&peer) == Some(&id) => {
+                    self.feed(Input::Newcomer { peer, event: NewcomerEvent::Says(message) });
+                }
                 Ok(Some(message)) => self.feed(Input::PeerMessage { peer, message }),
                 Ok(None) => break,
                 Err(loss) => self.lose(id, loss),
@@ -72,6 +108,9 @@ impl EventLoop {
         if self.current.get(&peer) == Some(&id) {
             self.current.remove(&peer);
             self.feed(Input::PeerGone { peer, how: loss.how, reason: loss.reason });
+        } else if self.newcomers.get(&peer) == Some(&id) {
+            self.newcomers.remove(&peer);
+            self.feed(Input::Newcomer { peer, event: NewcomerEvent::Gone });
         }
     }
 }
