@@ -184,6 +184,8 @@ mutations! {
     ForgetsWhatPeerMarked,
     /// Metadata that moves is cleared at its old place before it is at the new one.
     WipesBeforeMoving,
+    /// Of metadata that moves, one superblock copy is still written at its old place.
+    MovesOneCopy,
     /// Metadata moves whenever the disk has grown, although nobody said `resize`.
     MovesUnasked,
     /// Metadata that moves leaves the activity log behind.

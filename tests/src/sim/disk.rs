@@ -216,6 +216,9 @@ impl SimDisk {
             DiskOpKind::Flush => return,
         };
         assert!(range.end() <= end, "an operation beyond the end: {range}");
+        let shares = self.layout.internal && op.device == Device::Meta;
+        let data_bytes = self.visible as u64 * SECTOR_BYTES;
+        assert!(!shares || range.offset >= data_bytes, "metadata at {range}, where clients' data is");
         let crosses = second_at.is_some_and(|at| range.offset < at && range.end() > at);
         assert!(!crosses, "an operation on two volumes: {range}");
     }

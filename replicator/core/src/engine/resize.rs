@@ -183,8 +183,12 @@ impl Engine {
     /// The stages of a run that moves the metadata, with everything that was asked for until now.
     pub(super) fn relocation_stages(&mut self) -> Option<Vec<Vec<(Device, DiskOpKind)>>> {
         let (wipes_first, forgets_log) = (seeded!(self, WipesBeforeMoving), seeded!(self, MovesWithoutLog));
-        let (geometry, device_bytes) = self.disk.growth.relocation.take()?;
+        let leaves_a_copy = seeded!(self, MovesOneCopy);
+        let (mut geometry, device_bytes) = self.disk.growth.relocation.take()?;
         let metadata = self.disk.metadata.as_mut()?;
+        if leaves_a_copy {
+            geometry.superblock_offsets[1] = metadata.geometry.superblock_offsets[1];
+        }
         let mut ring = vec![0; RING_BYTES];
         if let Some(table) = self.disk.log.table_mut().filter(|_| !forgets_log) {
             let first = table.write_anew(&mut ring);
