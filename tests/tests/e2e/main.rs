@@ -21,6 +21,7 @@ mod device;
 mod device_spare;
 mod disk_faults;
 mod doctor;
+mod drbdadm;
 mod events;
 mod fencing;
 mod handlers;
