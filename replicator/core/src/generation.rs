@@ -479,6 +479,8 @@ mod tests {
                     relied_on: None,
                     begins,
                     layout: Layout::default(),
+                    rooms: Vec::new(),
+                    growable_rooms: Vec::new(),
                 }
             },
         )

@@ -204,8 +204,8 @@ pub struct Repair {
     pub from: Option<NodeId>,
 }
 
-/// How large the attached disk is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How large the attached disk is; of several, the first volume's.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Measured {
     /// The data's device.
     pub backing_bytes: u64,
@@ -213,6 +213,8 @@ pub struct Measured {
     pub meta_bytes: u64,
     /// No more than this is to be used.
     pub limit_bytes: Option<u64>,
+    /// Bytes of data that the disks of the volumes behind the first have room for, once all of each is used.
+    pub other_rooms: Vec<u64>,
 }
 
 /// How large the volume shall be.
@@ -220,6 +222,9 @@ pub struct Measured {
 pub struct Resize {
     /// This large; if not given, as large as both disks let it be.
     pub size_bytes: Option<u64>,
+    /// Only the volume of this number, of several.
+    #[serde(default)]
+    pub volume: Option<u16>,
     /// The peer, which is not there, has room.
     pub assume_peer_has_space: bool,
     /// What is new is the same on both disks.
@@ -402,7 +407,8 @@ pub enum Output {
         /// The peer that it is about, if one.
         peer: Option<NodeId>,
     },
-    /// Tell how large the disk is now, with [`Input::DiskMeasured`].
+    /// Tell how large the disk is now, with [`Input::DiskMeasured`], and use all of it: what marks the disks of the volumes behind
+    /// the first lies at their ends from then on.
     MeasureDisk,
     /// End every client's connection at once; [`crate::Engine::close`] tells of each when its requests have ended.
     DropClients,

@@ -320,7 +320,11 @@ impl Layout {
 
     /// What two nodes must change of which neither has what came of the other's; `None` if one does.
     pub fn disagreement(&self, theirs: &Layout) -> Option<String> {
-        if self.begins(theirs) || theirs.begins(self) { None } else { self.difference(theirs) }
+        match self.begins(theirs) || theirs.begins(self) {
+            true => None,
+            false if self.has_same_volumes(theirs) => Some(grown_apart()),
+            false => self.difference(theirs),
+        }
     }
 
     /// What two nodes must change that shall have the same; `None` if they do.
@@ -346,10 +350,7 @@ impl Layout {
         }
         let mut pairs = self.volumes.iter().zip(&theirs.volumes);
         let Some((ours, theirs)) = pairs.find(|(a, b)| a.bytes != b.bytes) else {
-            return Some(format!(
-                "{SIZES_DIFFER}: the volumes have grown in another order here than on the peer: run 'tandemadm create-md' on the \
-                 node whose data may be overwritten"
-            ));
+            return Some(grown_apart());
         };
         let smaller = ours.bytes.min(theirs.bytes);
         Some(format!(
@@ -370,4 +371,12 @@ impl Layout {
         let n = begun.checked_sub(1)?;
         Some((n, self.pieces[n]))
     }
+}
+
+/// Each node has grown volumes without the other, and not the same.
+fn grown_apart() -> String {
+    format!(
+        "{SIZES_DIFFER}: volumes have grown on both nodes while they were apart, and not in the same way: run 'tandemadm create-md' on \
+         the node whose data may be overwritten"
+    )
 }

@@ -192,6 +192,8 @@ mutations! {
     MovesWithoutLog,
     /// What is new of a volume that has grown is not marked.
     GrowsWithoutBits,
+    /// What a volume has grown by on the peer is put at the end of another one here.
+    GrowsAnotherVolume,
     /// Clients see a new size before it is on disk.
     ShowsSizeEarly,
     /// Whatever a peer sends to prove who it is proves it.

@@ -37,6 +37,8 @@ fn node(current: u64, bitmap_id: u64, former: &[u64]) -> Handshake {
         relied_on: None,
         begins: 0,
         layout: Layout::default(),
+        rooms: Vec::new(),
+        growable_rooms: Vec::new(),
     }
 }
 

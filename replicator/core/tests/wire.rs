@@ -64,6 +64,8 @@ fn one_of_each() -> Vec<Message> {
                 VolumeSize { number: 65_534, bytes: 8192 },
             ])
             .unwrap(),
+            rooms: vec![4096, 8192],
+            growable_rooms: vec![4096, 1 << 40],
         }),
         Message::BitmapChunk { chunk: 1, words: Payload::new(Bytes::from(vec![1; 4096])) },
         Message::BitmapChunk { chunk: 2, words: Payload::new(Bytes::new()) },
@@ -113,7 +115,7 @@ fn one_of_each() -> Vec<Message> {
         Message::VerifyResult { id: 10, range, compared: true, differing: 5 },
         Message::VerifyEnd { id: 9, complete: true },
         Message::ResizeRequest { id: 11, assume_clean: true },
-        Message::ResizeReply { id: 11, room_bytes: 1 << 40 },
+        Message::ResizeReply { id: 11, room_bytes: 1 << 40, rooms: vec![1, 2] },
     ]
 }
 

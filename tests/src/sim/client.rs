@@ -121,13 +121,11 @@ impl World {
         self.feed(n, Input::Client { id: RequestId(id), op })
     }
 
-    /// A client's device is one volume.
+    /// A client's request is for one piece of a volume.
     fn draw_range(&mut self, n: usize) -> ByteRange {
         let range = self.draw_in_space(n);
-        match self.plan.two_volumes && range.offset < DATA_BYTES / 2 {
-            true => ByteRange::new(range.offset, range.end().min(DATA_BYTES / 2) - range.offset),
-            false => range,
-        }
+        let slot_end = self.nodes[n].engine.as_ref().map_or(u64::MAX, |e| e.layout().slot_end(range.offset));
+        ByteRange::new(range.offset, range.end().min(slot_end) - range.offset)
     }
 
     fn draw_in_space(&mut self, n: usize) -> ByteRange {

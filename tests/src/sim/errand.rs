@@ -43,7 +43,7 @@ pub(super) enum Errand {
     /// Give up the other node's copy.
     InvalidateRemote { reset_bitmap: bool },
     /// Grow the volume.
-    Resize { assume_peer_has_space: bool, assume_clean: bool, blocks: Option<u64> },
+    Resize { assume_peer_has_space: bool, assume_clean: bool, blocks: Option<u64>, volume: Option<u16> },
     /// Begin a new generation.
     NewCurrentUuid { clear_bitmap: bool },
     /// Let resyncs wait.
@@ -78,11 +78,14 @@ impl World {
             Errand::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
             Errand::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             Errand::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },
-            Errand::Resize { assume_peer_has_space, assume_clean, blocks } => Command::Resize(Resize {
-                size_bytes: blocks.map(|blocks| blocks * BLOCK_BYTES),
-                assume_peer_has_space,
-                assume_clean,
-            }),
+            Errand::Resize { assume_peer_has_space, assume_clean, blocks, volume } => {
+                Command::Resize(Resize {
+                    size_bytes: blocks.map(|blocks| blocks * BLOCK_BYTES),
+                    volume,
+                    assume_peer_has_space,
+                    assume_clean,
+                })
+            }
             Errand::PauseSync => Command::PauseSync,
             Errand::ResumeSync => Command::ResumeSync,
             Errand::Outdate => Command::Outdate,

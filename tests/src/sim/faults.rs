@@ -390,7 +390,7 @@ impl Plan {
 
     /// A copy of a disk is as large as the disk, and whoever resolves a split brain has a volume of one size.
     fn draw_growth(&mut self, prng: &mut Prng) {
-        let grows = !self.split_brain && !self.two_volumes && self.weights[Kind::Truck as usize] == 0;
+        let grows = !self.split_brain && self.weights[Kind::Truck as usize] == 0;
         let grows = grows && prng.chance(1, 3);
         for kind in [Kind::Grow, Kind::GrowByMistake] {
             self.weights[kind as usize] = if grows { prng.between(1, 8) } else { 0 };

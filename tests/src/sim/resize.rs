@@ -15,16 +15,16 @@ use super::oracle::Violation;
 use super::script::Step;
 use super::world::{DATA_BYTES, Event, World};
 
-/// What a disk grows by: more than its metadata takes.
-const GROWTH_BYTES: u64 = 16 * 4096;
-/// What it may grow by in all.
+/// What a disk grows by: more than its metadata takes. Volumes, if there are two, begin and grow at multiples of it.
+pub(super) const GROWTH_BYTES: u64 = 16 * 4096;
+/// What each volume's may grow by in all.
 pub(super) const MOST_GROWTH_BYTES: u64 = 2 * GROWTH_BYTES;
 /// What is put off until both are in sync is not put off for longer at a time.
 const LONGEST_PUTTING_OFF: Micros = 10_000;
 /// Disk operations of a move of metadata, one behind the other.
 const OPERATIONS_OF_A_MOVE: u64 = 9;
-/// The largest that a volume becomes.
-pub(super) const MOST_BYTES: u64 = DATA_BYTES + MOST_GROWTH_BYTES;
+/// The largest that the volumes become.
+pub(super) const MOST_BYTES: u64 = DATA_BYTES + 2 * MOST_GROWTH_BYTES;
 
 impl SimDisk {
     /// The device becomes larger; what is new holds whatever `token` makes of its sectors.
@@ -64,6 +64,16 @@ impl SimDisk {
 }
 
 impl World {
+    /// Their disks are as large, and grow together.
+    fn volumes(&self) -> u64 {
+        if self.plan.two_volumes { 2 } else { 1 }
+    }
+
+    /// What each of two volumes' disks has room for, with so much in all.
+    fn rooms(&self, bytes: u64) -> Vec<u64> {
+        if self.plan.two_volumes { vec![bytes / 2; 2] } else { Vec::new() }
+    }
+
     fn grown_bytes(&self) -> [u64; 2] {
         [0, 1].map(|n| self.nodes[n].disk.layout().grown_bytes)
     }
@@ -75,12 +85,13 @@ impl World {
             // It would be refused.
             return self.put_off(Kind::Grow);
         }
-        let mut wants = [0, 1].map(|n| self.grown_bytes()[n] < MOST_GROWTH_BYTES && self.prng.chance(2, 3));
+        let (growth_bytes, most) = (self.volumes() * GROWTH_BYTES, self.volumes() * MOST_GROWTH_BYTES);
+        let mut wants = [0, 1].map(|n| self.grown_bytes()[n] < most && self.prng.chance(2, 3));
         if !self.size_is_agreed() {
             // Whoever begins alone uses all of its disk.
             wants = [wants[0] && self.grown_bytes() == [self.grown_bytes()[0]; 2]; 2];
         }
-        let will_be = [0, 1].map(|n| self.grown_bytes()[n] + if wants[n] { GROWTH_BYTES } else { 0 });
+        let will_be = [0, 1].map(|n| self.grown_bytes()[n] + if wants[n] { growth_bytes } else { 0 });
         let unused = self.size_bytes < DATA_BYTES + will_be[0].min(will_be[1]);
         if wants == [false; 2] && !unused {
             return None;
@@ -88,13 +99,26 @@ impl World {
         let mut steps = vec![Step::GrowDisks(wants), Step::Pause(self.prng.below(5_000))];
         // The administrator knows what the peer has.
         let assume_peer_has_space = will_be[n] <= will_be[1 - n] && self.prng.chance(1, 3);
+        let assume_peer_has_space = assume_peer_has_space && self.peer_has_not_grown_apart(n);
         // What nobody has written to is zeroes on both disks, or different ones.
         let assume_clean = !self.plan.diverged && self.prng.chance(1, 3);
         let (least, most) = (self.size_bytes, DATA_BYTES + will_be[0].min(will_be[1]));
-        let sized = least < most && self.prng.chance(1, 3);
+        let several = self.plan.two_volumes;
+        let sized = !several && least < most && self.prng.chance(1, 3);
         let blocks = sized.then(|| self.prng.between(least / BLOCK_BYTES, most / BLOCK_BYTES));
-        steps.push(Step::Do(n, Errand::Resize { assume_peer_has_space, assume_clean, blocks }));
+        // One of them, or both.
+        let volume = several.then(|| self.prng.below(3) as u16).filter(|number| *number < 2);
+        steps.push(Step::Do(n, Errand::Resize { assume_peer_has_space, assume_clean, blocks, volume }));
         Some(steps)
+    }
+
+    /// Of several volumes: what one node's have grown by without the other, the other's must not before they meet.
+    fn peer_has_not_grown_apart(&mut self, n: usize) -> bool {
+        let [here, there] = [n, 1 - n].map(|n| {
+            let probed = self.look_at_metadata(n, |disk, placement, _| metadata::probe(disk, placement));
+            probed.map(|superblock| superblock.layout).unwrap_or_default()
+        });
+        there.begins(&here)
     }
 
     /// The moment is not right.
@@ -108,7 +132,7 @@ impl World {
     pub(super) fn mistake_script(&mut self) -> Option<Vec<Step>> {
         let n = self.prng.node();
         let pause = Step::Pause(self.prng.below(10_000));
-        let room = self.grown_bytes()[n] < MOST_GROWTH_BYTES;
+        let room = self.grown_bytes()[n] < self.volumes() * MOST_GROWTH_BYTES;
         // A resize that is still under way would use it.
         let idle = self.in_sync && self.nodes.iter().all(|node| node.errand.is_none());
         if !idle {
@@ -119,19 +143,20 @@ impl World {
 
     /// The administrator has given the node a larger disk.
     pub(super) fn grow_disk(&mut self, n: usize) {
-        let diverged = self.plan.diverged;
+        let (diverged, volumes) = (self.plan.diverged, self.volumes());
         let prng = &mut self.prng;
         let whatever = |sector: usize| match diverged && prng.chance(1, 2) {
             true => (0x4000 * (n as u64 + 1)) | sector as u64,
             false => 0,
         };
-        self.nodes[n].disk.grow(GROWTH_BYTES, whatever);
-        self.trace(Some(n), "disk grows", || format!("{GROWTH_BYTES} bytes"));
+        let bytes = volumes * GROWTH_BYTES;
+        self.nodes[n].disk.grow(bytes, whatever);
+        self.trace(Some(n), "disk grows", || format!("{bytes} bytes"));
     }
 
     pub(super) fn grow_by_mistake(&mut self, n: usize) {
         self.grow_disk(n);
-        self.nodes[n].disk.grown_by_mistake = GROWTH_BYTES;
+        self.nodes[n].disk.grown_by_mistake = self.volumes() * GROWTH_BYTES;
     }
 
     /// The size that each disk says was agreed on; 0 if none was.
@@ -190,7 +215,10 @@ impl World {
             last.ends.push(backing_bytes);
             self.ambush_move(n);
         }
-        let measured = Measured { backing_bytes, meta_bytes, limit_bytes: None };
+        // The disk of the first volume is simulated as large as both.
+        let rooms = self.rooms(layout.data_bytes + layout.grown_bytes);
+        let (limit_bytes, other_rooms) = (rooms.first().copied(), rooms.into_iter().skip(1).collect());
+        let measured = Measured { backing_bytes, meta_bytes, limit_bytes, other_rooms };
         self.feed(n, Input::DiskMeasured(Ok(measured)))
     }
 
@@ -212,10 +240,13 @@ impl World {
             Placement::Internal => metadata::bring_to_end(disk, last.as_ref(), node)?,
             Placement::External => disk.layout().backing_bytes(),
         };
-        let loaded =
+        let mut loaded =
             self.look_at_metadata(n, |disk, placement, _| metadata::load(disk, placement, bytes, node))?;
         let device_id = loaded.superblock.device_id;
         self.nodes[n].last_place = Some(LastPlace { device_id, ends: vec![bytes] });
+        let meta_bytes =
+            if placement == Placement::Internal { self.nodes[n].disk.layout().meta_bytes } else { 0 };
+        loaded.rooms = self.rooms(bytes - meta_bytes);
         Ok(loaded)
     }
 
@@ -256,6 +287,7 @@ impl World {
             self.trace(Some(n), "shows", || format!("{shown} bytes"));
             self.size_bytes = shown;
             self.nodes.iter_mut().for_each(|node| node.disk.show(shown));
+            self.check_layouts(n)?;
             self.oracle.grown([&self.nodes[n].disk, &self.nodes[1 - n].disk]);
             let equal = self.nodes[0].disk.tokens() == self.nodes[1].disk.tokens();
             let other_knows = self.nodes[1 - n].engine.as_ref().is_some_and(|e| e.size_bytes() == shown);
@@ -265,6 +297,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What one node shows of the volumes lies on the other where it does here.
+    fn check_layouts(&self, n: usize) -> Result<(), Violation> {
+        let [Some(here), Some(there)] = [n, 1 - n].map(|n| self.nodes[n].engine.as_ref()) else {
+            return Ok(());
+        };
+        let knows = there.size_bytes() >= here.shown_bytes();
+        if self.split || !knows || here.shown_layout().begins(there.layout()) {
+            return Ok(());
+        }
+        let text = format!("the volumes lie elsewhere: {:?} and {:?}", here.shown_layout(), there.layout());
+        Err(Violation::new("layout", text))
     }
 
     /// The node's volume has grown, and its clients do not know yet: what is marked there counts for nobody.
@@ -287,6 +332,6 @@ impl World {
             let text = format!("at rest: the copies differ beyond what clients saw: {}", self.describe());
             return Err(Violation::new("size", text));
         }
-        Ok(())
+        self.check_layouts(0)
     }
 }

@@ -30,7 +30,7 @@ use super::oracle::{Oracle, Violation};
 use super::policy::Policy;
 use super::prng::Prng;
 use super::report::{self, Counts};
-use super::resize::MOST_GROWTH_BYTES;
+use super::resize::{GROWTH_BYTES, MOST_GROWTH_BYTES};
 use super::rot::Condemned;
 use super::script::Script;
 use super::split::Act;
@@ -166,7 +166,7 @@ impl World {
             second_at: plan.two_volumes.then_some(DATA_BYTES / 2),
             volatile: plan.write_ordering == WriteOrdering::Flush,
             grown_bytes: 0,
-            most_growth_bytes: MOST_GROWTH_BYTES,
+            most_growth_bytes: MOST_GROWTH_BYTES * if plan.two_volumes { 2 } else { 1 },
         };
         World {
             now: 0,
@@ -287,7 +287,7 @@ impl World {
         let disk = &mut self.nodes[n].disk;
         let half = |number| VolumeSize { number, bytes: DATA_BYTES / 2 };
         let volumes = match disk.layout().second_at {
-            Some(at) => VolumeLayout::with_slots(vec![half(0), half(1)], at).unwrap_or_default(),
+            Some(_) => VolumeLayout::with_slots(vec![half(0), half(1)], GROWTH_BYTES).unwrap_or_default(),
             None => VolumeLayout::default(),
         };
         metadata::create_for_volumes(disk, placement, backing_bytes, 1, device_id, volumes)

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::state::DiskState;
 
@@ -12,6 +13,8 @@ use crate::wait;
 
 const OLD: u64 = 32 << 20;
 const NEW: u64 = 64 << 20;
+/// Blocks that a writer goes round in.
+const ROUND: u64 = 64;
 /// What the metadata of one peer takes, at most.
 const METADATA: u64 = 64 << 10;
 
@@ -128,5 +131,93 @@ fn a_peer_that_was_away_learns_the_new_size() {
     }
     pair.wait_healed();
     assert_eq!((volume_bytes(bravo), bravo.disk_state()), (grown, DiskState::UpToDate));
+    pair.assert_identical();
+}
+
+/// Writes a log to one volume and, behind it, what the log says to the other, until it is told to end. Returns how often.
+fn log_and_data(node: &Node, ends: &AtomicBool) -> u64 {
+    let (mut data, mut log) = (node.client_of("r0/0").unwrap(), node.client_of("r0/1").unwrap());
+    let mut number = 0u64;
+    while !ends.load(Ordering::Relaxed) {
+        number += 1;
+        let block: Vec<u8> = number.to_le_bytes().repeat(512);
+        for client in [&mut log, &mut data] {
+            client.write(number % ROUND * 4096, &block, number.is_multiple_of(8)).unwrap();
+        }
+    }
+    number
+}
+
+/// Whatever becomes of the test, its writer ends.
+struct EndsWithThis<'a>(&'a AtomicBool);
+
+impl Drop for EndsWithThis<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn volume_of(node: &Node, number: usize) -> u64 {
+    node.volume_sizes().get(number).copied().unwrap_or(0)
+}
+
+/// Volumes that share one space of blocks: each grows while both are written to, twice.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn two_volumes_grow_in_turns() {
+    let setup =
+        Setup { disk_bytes: [OLD; 2], second_disk_bytes: Some([OLD / 2 + 8192; 2]), ..Setup::default() };
+    let pair = Pair::synced(setup);
+    let Pair { alpha, bravo, .. } = &pair;
+    let ends = AtomicBool::new(false);
+    let mut sizes = alpha.volume_sizes();
+    alpha.adm(&["resize", "--size", "64M", RESOURCE]).refused(10, "a size is one volume's: name it");
+    let written = std::thread::scope(|scope| {
+        let _ends = EndsWithThis(&ends);
+        let writer = scope.spawn(|| log_and_data(alpha, &ends));
+        for (round, number) in [(1u8, 1), (2, 0), (3, 1), (4, 0)] {
+            let export = format!("{RESOURCE}/{number}");
+            let mut early = alpha.client_of(&export).unwrap();
+            for node in pair.nodes() {
+                let disk = node.disks().nth(number).unwrap();
+                let bytes = fs::metadata(disk).unwrap().len() + (6 << 20);
+                OpenOptions::new().write(true).open(disk).unwrap().set_len(bytes).unwrap();
+            }
+            // What the last one has grown by is being sent.
+            pair.wait_healed();
+            let other = volume_of(alpha, 1 - number);
+            alpha.adm(&["resize", &export]).ok();
+            let (old, grown) = (sizes[number], volume_of(alpha, number));
+            assert!(grown > old + (5 << 20), "{old} bytes became {grown}");
+            assert_eq!(volume_of(alpha, 1 - number), other, "only the one that was named");
+            wait::until("the other node shows the size", || volume_of(bravo, number) == grown);
+            // What was there ends and what is new begins in different places of the space; and whoever was connected may.
+            early.write(old - 4096, &[round; 8192], true).unwrap();
+            assert_eq!(early.read(old - 4096, 8192).unwrap(), [round; 8192]);
+            early.write(grown - 4096, &[round; 4096], false).unwrap();
+            assert_eq!(alpha.client_of(&export).unwrap().size, grown);
+            sizes[number] = grown;
+        }
+        ends.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    pair.wait_healed();
+    pair.assert_identical();
+
+    for node in pair.nodes() {
+        node.kill();
+    }
+    for node in pair.nodes() {
+        node.adm(&["up", RESOURCE]).ok();
+    }
+    pair.wait_healed();
+    assert_eq!([alpha.volume_sizes(), bravo.volume_sizes()], [sizes.clone(), sizes.clone()]);
+    bravo.promote();
+    for (number, last) in [(0, 4u8), (1, 3)] {
+        let mut client = bravo.client_of(&format!("{RESOURCE}/{number}")).unwrap();
+        assert_eq!(client.read(sizes[number] - 4096, 4096).unwrap(), [last; 4096]);
+        let block = client.read(written % ROUND * 4096, 4096).unwrap();
+        assert_eq!(block[..8], written.to_le_bytes(), "volume {number}");
+    }
     pair.assert_identical();
 }

@@ -405,11 +405,11 @@ impl Engine {
 
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
-        let shown_bytes = self.shown_bytes();
+        let (shown_bytes, shown_layout) = (self.shown_bytes(), self.shown_layout());
         if let Some(metadata) = self.disk.metadata.take() {
             self.last_size_bytes = shown_bytes;
             self.last_generations = metadata.superblock.generations;
-            self.last_layout = metadata.superblock.layout;
+            self.last_layout = shown_layout;
         }
         self.forget_log();
         self.disk.growth = Growth::default();

@@ -9,11 +9,13 @@ use super::disk::DiskWork;
 use super::divergence::Farewell;
 use super::peer::Peer;
 use super::receiver::Receiver;
+use super::resize::Size;
 use super::split_brain::answer;
 use crate::bitmap::Bitmap;
 use crate::config::RrConflict;
 use crate::generation::{Decision, Sides, Verdict, decide};
 use crate::io::{Device, DiskOpKind, Level};
+use crate::layout::Layout;
 use crate::parting::{BOTH_DISCARD, LOCAL_TOO_SMALL, PEER_TOO_SMALL};
 use crate::seeded;
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -37,6 +39,10 @@ impl Engine {
     /// Sends what is due.
     pub(super) fn exchange_handshakes(&mut self) {
         if !self.disk.persist.is_idle() && self.disk.is_usable() || self.fails_requests() {
+            return;
+        }
+        if self.disk.growth.is_measuring() && !self.layout().is_single() {
+            // What is said of the room shall be what there is.
             return;
         }
         for id in self.peer_ids() {
@@ -118,6 +124,8 @@ impl Engine {
             growable_bytes: self.larger_room_bytes(),
             agreed_bytes: metadata.map_or(0, |m| m.superblock.agreed_bytes),
             layout: self.layout().clone(),
+            rooms: self.rooms(),
+            growable_rooms: self.larger_rooms(),
             generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
             bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
@@ -167,8 +175,8 @@ impl Engine {
             self.note_what_peer_makes_of_it(id, theirs.disk, false);
             return self.refuse(id, BOTH_DISCARD.into());
         }
-        let agreed_bytes = match agreed_size(&mine, &theirs) {
-            Ok(agreed_bytes) => agreed_bytes,
+        let agreed_size = match agreed_size(&mine, &theirs) {
+            Ok(agreed_size) => agreed_size,
             Err(reason) => {
                 self.note_what_peer_makes_of_it(id, theirs.disk, false);
                 return self.refuse(id, reason);
@@ -190,8 +198,8 @@ impl Engine {
         if let Some(step_down) = step_down {
             return self.begin_to_step_down(id, step_down);
         }
-        if let Some(bytes) = agreed_bytes.filter(|_| refusal.is_none())
-            && self.makes_room_first(id, bytes, &mine, &theirs)
+        if let Some(size) = agreed_size.as_ref().filter(|_| refusal.is_none())
+            && self.makes_room_first(id, size, &mine, &theirs)
         {
             return;
         }
@@ -205,7 +213,7 @@ impl Engine {
                 None => self.part(id, decision.split_brain, theirs, Farewell::Refusal(reason)),
             };
         }
-        self.go_on_together(id, &mine, &theirs, decision, agreed_bytes);
+        self.go_on_together(id, &mine, &theirs, decision, agreed_size.as_ref());
     }
 
     /// They are connected, and each does its part of what was decided.
@@ -215,12 +223,12 @@ impl Engine {
         mine: &Handshake,
         theirs: &Handshake,
         decision: Decision,
-        agreed_bytes: Option<u64>,
+        agreed_size: Option<&Size>,
     ) {
         let Decision { verdict, split_brain, .. } = decision;
         let (decided, is_target) = (is_decided(mine, theirs), matches!(verdict, Verdict::Target { .. }));
         self.learn_size_without_disk(theirs);
-        let has_grown = agreed_bytes.is_some_and(|agreed_bytes| self.learn_size(id, agreed_bytes));
+        let has_grown = agreed_size.is_some_and(|size| self.learn_size(id, size));
         self.restart_receiver_if_stale(id);
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || is_target;
@@ -312,12 +320,13 @@ impl Engine {
     }
 
     /// Fixes the volume's size.
-    pub(super) fn set_size(&mut self, bytes: u64) {
+    pub(super) fn set_size(&mut self, size: &Size) {
         let Some(metadata) = self.disk.metadata.as_mut() else { return };
-        if metadata.superblock.agreed_bytes == bytes {
+        let bytes = size.bytes;
+        if metadata.superblock.agreed_bytes == bytes && metadata.superblock.layout == size.layout {
             return;
         }
-        metadata.superblock.agreed_bytes = bytes;
+        metadata.use_size(size);
         for bitmap in &mut metadata.bitmaps {
             let any = bitmap.set_count() > 0;
             *bitmap = Bitmap::new(bytes);
@@ -439,19 +448,29 @@ fn is_decided(mine: &Handshake, theirs: &Handshake) -> bool {
 
 /// The smaller disk decides while there is no data; afterwards the size stands, until both disks have room for more and somebody
 /// has said that they shall have it: the larger size is the later.
-fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, String> {
+fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<Size>, String> {
     let has_disk = |h: &Handshake| h.disk >= DiskState::Negotiating;
     // The clients of a Primary without a disk use the volumes of the one that it had.
     let counts = |h: &Handshake| has_disk(h) || h.role == Role::Primary;
     if (has_disk(mine) || has_disk(theirs))
         && counts(mine)
         && counts(theirs)
-        && let Some(text) = mine.layout.difference(&theirs.layout)
+        && let Some(text) = disagreement(mine, theirs)
     {
         return Err(text);
     }
     if !has_disk(mine) || !has_disk(theirs) {
         return Ok(None);
+    }
+    if !mine.layout.is_single() {
+        let layout = later_layout(mine, theirs).clone();
+        let size = Size { bytes: layout.space_bytes(), layout };
+        let lacks = |h: &Handshake| size.fits(h.growable_bytes, &h.growable_rooms).err();
+        return match (lacks(theirs), lacks(mine)) {
+            (Some(text), _) => Err(format!("{PEER_TOO_SMALL} {text}")),
+            (_, Some(text)) => Err(format!("{LOCAL_TOO_SMALL} {text}")),
+            _ => Ok(Some(size)),
+        };
     }
     let agreed = match (mine.agreed_bytes, theirs.agreed_bytes) {
         (0, 0) => mine.disk_bytes.min(theirs.disk_bytes),
@@ -474,5 +493,28 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<u64>, Stri
         let room = mine.growable_bytes;
         return Err(format!("{LOCAL_TOO_SMALL} It has room for {room} bytes of data, the peer has {agreed}"));
     }
-    Ok(Some(agreed))
+    Ok(Some(Size { bytes: agreed, layout: Layout::default() }))
+}
+
+/// Volumes that two nodes cannot have in common: what they lie at is the same on both, as far as both go, unless one has no data
+/// yet.
+fn disagreement(mine: &Handshake, theirs: &Handshake) -> Option<String> {
+    let fresh = |h: &Handshake| h.disk >= DiskState::Negotiating && h.generations.is_fresh();
+    match (fresh(mine), fresh(theirs)) {
+        (false, false) => mine.layout.disagreement(&theirs.layout),
+        (true, true) => mine.layout.difference(&theirs.layout),
+        _ if mine.layout.has_same_volumes(&theirs.layout) => None,
+        _ => mine.layout.difference(&theirs.layout),
+    }
+}
+
+/// Of several volumes: those of the node that has data, or has grown last.
+fn later_layout<'a>(mine: &'a Handshake, theirs: &'a Handshake) -> &'a Layout {
+    let grown_here = mine.layout.space_bytes() >= theirs.layout.space_bytes();
+    match (mine.generations.is_fresh(), theirs.generations.is_fresh()) {
+        (true, false) => &theirs.layout,
+        (false, true) => &mine.layout,
+        _ if grown_here => &mine.layout,
+        _ => &theirs.layout,
+    }
 }

@@ -387,7 +387,9 @@ impl Engine {
             Message::Behind { id, round } => self.behind_received(peer, id, round),
             Message::BehindAck { id } => self.behind_answered(peer, id),
             Message::ResizeRequest { id, assume_clean } => self.resize_requested(peer, id, assume_clean),
-            Message::ResizeReply { id, room_bytes } => self.resize_answered(peer, id, room_bytes),
+            Message::ResizeReply { id, room_bytes, rooms } => {
+                self.resize_answered(peer, id, room_bytes, rooms)
+            }
             Message::ReceiveAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::B, true),
             Message::WriteAck { seq } => self.write_acked(peer, seq, crate::config::Protocol::C, true),
             Message::NegativeAck { seq, disk_stays } => self.negative_ack_received(peer, seq, disk_stays),

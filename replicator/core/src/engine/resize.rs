@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::Engine;
 use super::persist::Version;
 use crate::io::{Device, DiskError, DiskOpKind, Level, Measured, Output};
+use crate::layout::{Layout, VolumeSize};
 use crate::metadata::{ActivityLogState, Geometry, LastPlace, Metadata, NotMoved, Placement, RING_BYTES};
 use crate::seeded;
 use crate::state::DiskState;
@@ -30,8 +31,14 @@ pub(super) struct Growth {
     measured: Version,
     /// A disk of this size, which is larger than it was, has this room.
     larger_place: Option<(Geometry, u64)>,
+    /// As large is the metadata's disk.
+    meta_bytes: u64,
     /// The metadata is to be moved there, on a device of this size.
     relocation: Option<(Geometry, u64)>,
+    /// The disks of the volumes behind the first have this room, once what they have grown by is used.
+    larger_others: Vec<u64>,
+    /// What the peer has answered: the room of each of several volumes.
+    pub(super) peers_rooms: Vec<u64>,
     /// Why there is no more room.
     pub(super) obstacle: Option<String>,
     /// A peer wants to know how much room there is: who, on which connection, by which question.
@@ -49,10 +56,39 @@ struct Hidden {
     version: Version,
 }
 
+/// How large the volume is; of several, where they lie.
+#[derive(Clone, Debug)]
+pub(super) struct Size {
+    pub(super) bytes: u64,
+    pub(super) layout: Layout,
+}
+
+impl Size {
+    /// A disk with this room, all in all and for each volume, can hold it; or what it lacks.
+    pub(super) fn fits(&self, room_bytes: u64, rooms: &[u64]) -> Result<(), String> {
+        let mut volumes = self.layout.volumes().iter().zip(rooms);
+        if let Some((volume, room)) = volumes.find(|(volume, room)| volume.bytes > **room) {
+            let VolumeSize { number, bytes } = volume;
+            return Err(format!(
+                "The disk of volume {number} has room for {room} bytes of data, {bytes} are needed"
+            ));
+        }
+        match self.bytes > room_bytes {
+            true => Err(format!("It has room for {room_bytes} bytes of data, {} are needed", self.bytes)),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Growth {
     /// Clients still see the old size.
     pub(super) fn is_hidden(&self) -> bool {
         self.hidden.is_some()
+    }
+
+    /// The driver was asked how large the disk is.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.measuring
     }
 
     /// The metadata waits to be moved.
@@ -78,7 +114,11 @@ impl Engine {
         }
         let asked = std::mem::take(&mut self.disk.growth.measuring) || seeded!(self, MovesUnasked);
         let place = measured.map_err(|why| why.to_string());
+        let (others, meta_bytes) = place
+            .as_ref()
+            .map_or((Vec::new(), 0), |measured| (measured.other_rooms.clone(), measured.meta_bytes));
         let place = place.and_then(|measured| self.larger_place(measured).map_err(|why| why.to_string()));
+        (self.disk.growth.larger_others, self.disk.growth.meta_bytes) = (others, meta_bytes);
         let growth = &mut self.disk.growth;
         (growth.larger_place, growth.obstacle) = match place {
             Ok(place) => (place, None),
@@ -86,7 +126,15 @@ impl Engine {
         };
         if asked {
             self.use_larger_place();
+            self.use_larger_others();
         }
+    }
+
+    /// The driver has brought what marks those disks to their ends.
+    fn use_larger_others(&mut self) {
+        let Some(metadata) = self.disk.metadata.as_mut() else { return };
+        let others = metadata.rooms.iter_mut().skip(1).zip(&self.disk.growth.larger_others);
+        others.for_each(|(room, larger)| *room = (*room).max(*larger));
     }
 
     /// Where the metadata of the attached disk lies, if it is internal: before it moves, that must be known outside of the
@@ -100,21 +148,27 @@ impl Engine {
 
     /// What there is for the data, and where the metadata would lie, on a disk that is larger than it was.
     fn larger_place(&self, measured: Measured) -> Result<Option<(Geometry, u64)>, NotMoved> {
-        let Measured { backing_bytes, meta_bytes, limit_bytes } = measured;
+        let Measured { backing_bytes, meta_bytes, limit_bytes, .. } = measured;
         let Some(metadata) = self.disk.metadata.as_ref() else { return Ok(None) };
         let geometry = match metadata.geometry.placement {
             Placement::Internal => match metadata.place_at_end_of(backing_bytes) {
                 Err(NotMoved::AtTheEnd) => return Ok(None),
                 place => place?,
             },
-            Placement::External if !metadata.superblock.layout.is_single() => return Err(NotMoved::Volumes),
             Placement::External => {
                 let max_peers = metadata.geometry.max_peers;
-                Geometry::new(Placement::External, backing_bytes, meta_bytes, max_peers)?
+                let room = match metadata.superblock.layout.is_single() {
+                    true => 0,
+                    false => metadata.room_behind_first(Placement::External, backing_bytes, meta_bytes),
+                };
+                Geometry::with_more_volumes(Placement::External, backing_bytes, meta_bytes, max_peers, room)?
             }
         };
         let data_bytes = geometry.data_bytes.min(limit_bytes.unwrap_or(u64::MAX));
-        let larger = geometry.placement == Placement::Internal || data_bytes > metadata.geometry.data_bytes;
+        let room_now = metadata.rooms.first().copied().unwrap_or(metadata.geometry.data_bytes);
+        let larger = geometry.placement == Placement::Internal
+            || data_bytes > room_now
+            || !metadata.rooms.is_empty() && geometry.covered_bytes() > metadata.geometry.covered_bytes();
         Ok(larger.then_some((Geometry { data_bytes, ..geometry }, backing_bytes)))
     }
 
@@ -122,13 +176,14 @@ impl Engine {
     /// is to stay so large.
     fn use_larger_place(&mut self) {
         let growth = &mut self.disk.growth;
+        let meta_bytes = growth.meta_bytes;
         let Some((geometry, backing_bytes)) = growth.larger_place.take().filter(|_| !growth.is_moving())
         else {
             return;
         };
         match self.disk.metadata.as_mut() {
             Some(metadata) if geometry.placement == Placement::External => {
-                metadata.use_geometry(geometry, backing_bytes);
+                metadata.use_geometry(geometry, backing_bytes, meta_bytes);
             }
             _ => self.disk.growth.relocation = Some((geometry, backing_bytes)),
         }
@@ -146,15 +201,37 @@ impl Engine {
         self.disk.metadata.as_ref().map_or(0, |m| m.superblock.agreed_bytes)
     }
 
-    /// Bytes of data that the disk has room for; 0 without a disk.
+    /// Bytes of data that the disk has room for; of several volumes, what the bitmaps have room for. 0 without a disk.
     pub(super) fn room_bytes(&self) -> u64 {
-        self.disk.metadata.as_ref().map_or(0, |m| m.geometry.data_bytes)
+        self.disk.metadata.as_ref().map_or(0, |m| match m.rooms.is_empty() {
+            true => m.geometry.data_bytes,
+            false => m.geometry.covered_bytes(),
+        })
     }
 
     /// The same, if what it has grown by were used.
     pub(super) fn larger_room_bytes(&self) -> u64 {
-        let larger = self.disk.growth.larger_place.map_or(0, |(geometry, _)| geometry.data_bytes);
+        let single = self.layout().is_single();
+        let room = |geometry: Geometry| if single { geometry.data_bytes } else { geometry.covered_bytes() };
+        let larger = self.disk.growth.larger_place.map_or(0, |(geometry, _)| room(geometry));
         self.room_bytes().max(larger)
+    }
+
+    /// Bytes of data that the disk of each of several volumes has room for; none without a disk.
+    pub(super) fn rooms(&self) -> Vec<u64> {
+        let Some(metadata) = self.disk.metadata.as_ref() else { return Vec::new() };
+        // A 'size' that the administrator has made smaller is none that anything shrinks to.
+        let volumes = metadata.superblock.layout.volumes().iter().zip(&metadata.rooms);
+        volumes.map(|(volume, room)| volume.bytes.max(*room)).collect()
+    }
+
+    /// The same, if what they have grown by were used.
+    pub(super) fn larger_rooms(&self) -> Vec<u64> {
+        let growth = &self.disk.growth;
+        let first = growth.larger_place.map_or(0, |(geometry, _)| geometry.data_bytes);
+        let larger = std::iter::once(first).chain(growth.larger_others.iter().copied());
+        let larger = larger.chain(std::iter::repeat(0));
+        self.rooms().into_iter().zip(larger).map(|(room, larger)| room.max(larger)).collect()
     }
 
     // The peer's volume is larger.
@@ -164,13 +241,17 @@ impl Engine {
     pub(super) fn makes_room_first(
         &mut self,
         id: NodeId,
-        bytes: u64,
+        size: &Size,
         mine: &Handshake,
         theirs: &Handshake,
     ) -> bool {
-        let fits = |h: &Handshake| bytes <= h.disk_bytes;
+        let fits = |h: &Handshake| size.fits(h.disk_bytes, &h.rooms).is_ok();
         if !fits(mine) {
             self.use_larger_place();
+            if !size.layout.is_single() {
+                // The other volumes' disks are the driver's to prepare.
+                self.measure_disk();
+            }
         }
         if !fits(mine) || !fits(theirs) {
             self.note_what_peer_makes_of_it(id, theirs.disk, false);
@@ -226,7 +307,7 @@ impl Engine {
         assume_clean: bool,
     ) -> Result<(), String> {
         if !self.disk.is_usable() || self.disk.leaving {
-            self.send(id, Message::ResizeReply { id: question, room_bytes: 0 });
+            self.send(id, Message::ResizeReply { id: question, room_bytes: 0, rooms: Vec::new() });
             return Ok(());
         }
         let Some(peer) = self.peer_mut(id) else { return Ok(()) };
@@ -242,7 +323,8 @@ impl Engine {
             && let Some((id, session, question)) = self.disk.growth.asked_by.take()
             && self.peer(id).is_some_and(|p| p.link_up && p.session == session)
         {
-            self.send(id, Message::ResizeReply { id: question, room_bytes: self.room_bytes() });
+            let (room_bytes, rooms) = (self.room_bytes(), self.rooms());
+            self.send(id, Message::ResizeReply { id: question, room_bytes, rooms });
         }
         if let Some(Hidden { version, .. }) = self.disk.growth.hidden
             && self.disk.persist.is_durable(version)
@@ -275,11 +357,12 @@ impl Engine {
 
     /// From now on the volume is larger; what is new counts as different if it is to be sent. Returns the version of the
     /// metadata that says so.
-    pub(super) fn grow(&mut self, bytes: u64, mark: bool) -> Version {
+    pub(super) fn grow(&mut self, size: &Size, mark: bool) -> Version {
+        let bytes = size.bytes;
         let mark = mark && !seeded!(self, GrowsWithoutBits);
         let (old_bytes, shown_bytes) = (self.size_bytes(), self.shown_bytes());
         if let Some(metadata) = self.disk.metadata.as_mut() {
-            metadata.superblock.agreed_bytes = bytes;
+            metadata.use_size(size);
             let slots = metadata.superblock.peers.iter();
             for (bitmap, slot) in metadata.bitmaps.iter_mut().zip(slots) {
                 bitmap.grow_to(bytes);
@@ -306,15 +389,16 @@ impl Engine {
 
     /// Clients of a node that works through its peer see the size that the peer has.
     pub(super) fn learn_size_without_disk(&mut self, theirs: &Handshake) {
-        let same_volumes = self.last_layout == theirs.layout && theirs.layout.is_single();
         let had_one = self.last_size_bytes > 0 && !self.disk.is_usable();
-        if had_one && theirs.disk >= DiskState::Negotiating && same_volumes {
+        if had_one && theirs.disk >= DiskState::Negotiating && self.last_layout.begins(&theirs.layout) {
             self.last_size_bytes = self.last_size_bytes.max(theirs.agreed_bytes);
+            self.last_layout = theirs.layout.clone();
         }
     }
 
     /// The peer's volume has this size from now on. True if ours has grown to it, with something to be sent.
-    pub(super) fn learn_size(&mut self, id: NodeId, bytes: u64) -> bool {
+    pub(super) fn learn_size(&mut self, id: NodeId, size: &Size) -> bool {
+        let bytes = size.bytes;
         let Some(peer) = self.peer_mut(id) else { return false };
         peer.volume_bytes = bytes;
         let mark = !std::mem::take(&mut peer.assumes_clean);
@@ -323,10 +407,20 @@ impl Engine {
             agreed_bytes != 0 && agreed_bytes < bytes && !m.superblock.generations.is_fresh()
         };
         if !self.disk.metadata.as_ref().is_some_and(has_grown) {
-            self.set_size(bytes);
+            self.set_size(size);
             return false;
         }
-        let version = self.grow(bytes, mark);
+        let mut layout = size.layout.clone();
+        if seeded!(self, GrowsAnotherVolume)
+            && let Some(first) = self.layout().volumes().first()
+        {
+            let first_grows = size.layout.volumes().first().is_some_and(|volume| volume.bytes > first.bytes);
+            let other = usize::from(first_grows);
+            let more = bytes - self.size_bytes();
+            layout =
+                self.layout().grown(other, self.layout().volumes()[other].bytes + more).unwrap_or(layout);
+        }
+        let version = self.grow(&Size { bytes, layout }, mark);
         // What it writes there must not vanish in a crash.
         if let Some(peer) = self.peer_mut(id) {
             peer.stalled_until = Some(version);
@@ -336,10 +430,18 @@ impl Engine {
 }
 
 impl Metadata {
+    /// This is what was agreed on.
+    pub(super) fn use_size(&mut self, size: &Size) {
+        self.superblock.agreed_bytes = size.bytes;
+        if !size.layout.is_single() {
+            self.superblock.layout = size.layout.clone();
+            self.geometry.data_bytes = size.bytes;
+        }
+    }
+
     /// The data has this room from now on, on a disk of this size; the metadata stays where it is.
-    fn use_geometry(&mut self, geometry: Geometry, backing_bytes: u64) {
-        self.geometry = geometry;
-        self.superblock.backing_bytes = backing_bytes;
+    fn use_geometry(&mut self, geometry: Geometry, backing_bytes: u64, meta_bytes: u64) {
+        self.use_place(geometry, backing_bytes, meta_bytes);
         let bytes = self.volume_bytes();
         // Before any size was agreed on, the volume has all the room.
         self.bitmaps.iter_mut().for_each(|bitmap| bitmap.grow_to(bytes));

@@ -66,6 +66,11 @@ pub enum GeometryError {
 }
 
 impl Geometry {
+    /// As much of a space of blocks as the bitmaps have room for.
+    pub fn covered_bytes(&self) -> u64 {
+        self.bitmap_bytes / 8 / u64::from(self.max_peers) * 64 * BLOCK_BYTES
+    }
+
     /// The superblock copies of internal metadata on a device of this size, whatever its number of slots; `None` if
     /// it is too small to have any.
     pub fn internal_superblocks(device_bytes: u64) -> Option<[u64; 2]> {

@@ -21,7 +21,7 @@ pub(crate) use log_ring::{FREE, MAX_CHANGES, WHOLE_BLOCKS, ring_offset};
 pub use offline::{Stale, apply_log, forget_peer, replace, restore, staleness};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
 pub use relocation::{LastPlace, NotMoved, bring_to_end, bytes_until_metadata_ends};
-pub use stamp::{check_stamp, is_stamped, stamp};
+pub use stamp::{check_stamp, is_stamped, move_stamp, stamp, was_stamped};
 pub use store::{
     CreateError, LoadError, MetaIo, adopt, create, create_for_volumes, invalidate, load, outdate, probe,
     undone, wipe,
@@ -41,6 +41,8 @@ pub const MAX_PEERS: u8 = 31;
 pub struct Metadata {
     /// Where it lies.
     pub geometry: Geometry,
+    /// Bytes of data that the disk of each of several volumes has room for; none of a single one.
+    pub rooms: Vec<u64>,
     /// The superblock.
     pub superblock: Superblock,
     /// Which copy of the superblock it was read from. The other one, older or damaged, is written first: at every

@@ -186,8 +186,15 @@ pub fn restore(
     if geometry.data_bytes < volume_bytes {
         return Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: volume_bytes });
     }
-    let mut image =
-        Metadata { geometry, superblock, newest_copy: 0, bitmaps, log_ring: Vec::new(), undo: None };
+    let mut image = Metadata {
+        geometry,
+        rooms: Vec::new(),
+        superblock,
+        newest_copy: 0,
+        bitmaps,
+        log_ring: Vec::new(),
+        undo: None,
+    };
     check_volumes(&mut image, disks)?;
     let now = in_use(io, first.placement)?;
     let stale = now.as_ref().and_then(|now| compare(&image.superblock, now));

@@ -93,20 +93,27 @@ pub fn check_volumes(metadata: &mut Metadata, disks: &[VolumeDisk]) -> Result<()
     for (disk, volume) in disks.iter().zip(layout.volumes()) {
         check_size(disk, volume)?;
     }
-    for (disk, volume) in disks.iter().zip(layout.volumes()).skip(1) {
-        let room_bytes = room_bytes(disk.placement, disk.backing_bytes, superblock.peers.len() as u8)?;
+    let first_room = metadata.rooms.first().copied().unwrap_or(u64::MAX);
+    let mut rooms = Vec::with_capacity(disks.len());
+    for (index, (disk, volume)) in disks.iter().zip(layout.volumes()).enumerate() {
+        let room_bytes = match index {
+            0 => first_room,
+            _ => room_bytes(disk.placement, disk.backing_bytes, superblock.peers.len() as u8)?,
+        };
         if room_bytes < volume.bytes {
             return Err(LoadError::VolumeShrunk { volume: *volume, room_bytes });
         }
+        rooms.push(room_bytes.min(disk.size_bytes.unwrap_or(u64::MAX)));
     }
+    metadata.rooms = rooms;
     Ok(())
 }
 
 fn check_size(disk: &VolumeDisk, volume: &VolumeSize) -> Result<(), LoadError> {
     match disk.size_bytes {
-        Some(bytes) if bytes != volume.bytes => Err(LoadError::Mismatch(format!(
-            "volume {} has {} bytes since 'create-md', the configuration says {bytes} ('size'): correct it; or, if the peer's \
-             data is good, run 'tandemadm create-md --force' on both nodes",
+        Some(bytes) if bytes < volume.bytes => Err(LoadError::Mismatch(format!(
+            "volume {} has {} bytes, the configuration says {bytes} ('size'), and no volume shrinks: correct it; or, if the \
+             peer's data is good, run 'tandemadm create-md --force' on both nodes",
             volume.number, volume.bytes
         ))),
         _ => Ok(()),

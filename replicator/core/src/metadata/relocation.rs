@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 
+use super::geometry::room_behind_first;
 use super::store::{load, newest};
 use super::{
     ACTIVITY_LOG_BYTES, Geometry, GeometryError, LoadError, MetaIo, Metadata, Placement, SUPERBLOCK_BYTES,
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::bitmap::Bitmap;
 use crate::io::DiskError;
+use crate::layout::Layout;
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId};
 
 /// Zeroes written at a time.
@@ -48,9 +50,6 @@ pub enum NotMoved {
         /// So much is needed.
         needed_bytes: u64,
     },
-    /// Volumes that share metadata keep their sizes.
-    #[error("the volumes of a resource that has several keep their sizes")]
-    Volumes,
     /// The device cannot hold it.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -159,11 +158,10 @@ impl Metadata {
         if device_bytes / BLOCK_BYTES * BLOCK_BYTES <= old.end() {
             return Err(NotMoved::AtTheEnd);
         }
-        if !self.superblock.layout.is_single() {
-            return Err(NotMoved::Volumes);
-        }
+        let max_peers = self.geometry.max_peers;
+        let room = self.room_behind_first(Placement::Internal, device_bytes, device_bytes);
         let geometry =
-            Geometry::new(Placement::Internal, device_bytes, device_bytes, self.geometry.max_peers)?;
+            Geometry::with_more_volumes(Placement::Internal, device_bytes, device_bytes, max_peers, room)?;
         if geometry.bitmap_offset < old.end() {
             let grown_bytes = device_bytes - old.end();
             let needed_bytes = grown_bytes + old.end() - geometry.bitmap_offset;
@@ -183,8 +181,7 @@ impl Metadata {
     pub(crate) fn move_to(&mut self, geometry: Geometry, device_bytes: u64, ring: Step) -> Vec<Step> {
         let old = self.place();
         let volume_bytes = self.volume_bytes();
-        self.geometry = geometry;
-        self.superblock.backing_bytes = device_bytes;
+        self.use_place(geometry, device_bytes, device_bytes);
         self.superblock.sequence += 1;
         self.newest_copy = 0;
         if self.volume_bytes() != volume_bytes {
@@ -198,6 +195,41 @@ impl Metadata {
         let superblock = Bytes::from(self.superblock.encode());
         let [one, other] = self.geometry.superblock_offsets;
         vec![first, vec![(one, superblock.clone())], vec![(other, superblock)], zeroes(old)]
+    }
+
+    /// What the bitmaps shall cover behind the first piece on a device of this size: made anew for the volumes as they are.
+    pub(crate) fn room_behind_first(&self, placement: Placement, backing_bytes: u64, meta_bytes: u64) -> u64 {
+        let (behind, max_peers) = (self.superblock.layout.bytes_behind_first(), self.geometry.max_peers);
+        // Nothing is behind a single volume.
+        let room = room_behind_first(placement, backing_bytes, meta_bytes, max_peers, behind);
+        room.max(self.superblock.covered_behind_first())
+    }
+
+    /// What the metadata takes that has room for these volumes to grow: by so much its disk grows, so that it can move.
+    pub(crate) fn bytes_to_cover(&self, layout: &Layout) -> u64 {
+        let (backing_bytes, behind) = (self.superblock.backing_bytes, layout.bytes_behind_first());
+        let geometry = &self.geometry;
+        let covering = Geometry::with_more_volumes(
+            Placement::External,
+            backing_bytes,
+            u64::MAX,
+            geometry.max_peers,
+            behind,
+        );
+        covering.map_or(0, |new| new.bitmap_bytes + ACTIVITY_LOG_BYTES + SUPERBLOCK_BYTES as u64)
+    }
+
+    /// The metadata lies there from now on, and the data, or that of the first of several volumes, has room until there.
+    pub(crate) fn use_place(&mut self, geometry: Geometry, backing_bytes: u64, meta_bytes: u64) {
+        let layout = &self.superblock.layout;
+        let space_bytes = if layout.is_single() { geometry.data_bytes } else { layout.space_bytes() };
+        if let Some(first) = self.rooms.first_mut() {
+            *first = geometry.data_bytes;
+            self.superblock.room_behind_first =
+                self.room_behind_first(geometry.placement, backing_bytes, meta_bytes);
+        }
+        self.geometry = Geometry { data_bytes: space_bytes, ..geometry };
+        self.superblock.backing_bytes = backing_bytes;
     }
 
     /// The bitmaps with everything that belongs to them; they count as written from now on.

@@ -2,7 +2,7 @@
 //! and would take a replaced disk, or another volume's, for the one whose blocks it knows.
 
 use super::store::superblock_offsets;
-use super::{LoadError, MetaIo, Placement};
+use super::{Geometry, LoadError, MetaIo, Placement};
 use crate::io::DiskError;
 
 const STAMP_BYTES: usize = 4096;
@@ -19,6 +19,32 @@ pub fn stamp(io: &mut dyn MetaIo, device_id: u64, volume: u16) -> Result<(), Dis
 /// It has one, whosever it is.
 pub fn is_stamped(io: &mut dyn MetaIo) -> Result<bool, DiskError> {
     Ok(read(io)?.starts_with(MAGIC))
+}
+
+/// The stamp moves from where it was when the disk had `old_bytes` to its end: it is there before it is taken away here, where
+/// data will be.
+pub fn move_stamp(io: &mut dyn MetaIo, old_bytes: u64, device_id: u64, volume: u16) -> Result<(), DiskError> {
+    stamp(io, device_id, volume)?;
+    let old = Geometry::internal_superblocks(old_bytes).map(|[_, offset]| offset);
+    let new = superblock_offsets(io, Placement::Internal).map(|[_, offset]| offset);
+    if let Some(old) = old.filter(|_| old != new) {
+        io.write_at(old, &[0; STAMP_BYTES])?;
+    }
+    io.flush()
+}
+
+/// This stamp lies where it does on a disk of so many bytes.
+pub fn was_stamped(
+    io: &mut dyn MetaIo,
+    disk_bytes: u64,
+    device_id: u64,
+    volume: u16,
+) -> Result<bool, DiskError> {
+    let mut found = [0; STAMP_BYTES];
+    if let Some([_, offset]) = Geometry::internal_superblocks(disk_bytes) {
+        io.read_at(offset, &mut found)?;
+    }
+    Ok(found == encode(device_id, volume))
 }
 
 /// Refuses a disk that has none, or another's.

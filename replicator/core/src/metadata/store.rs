@@ -154,6 +154,7 @@ pub fn load(
         return Err(LoadError::Mismatch(text));
     }
     let geometry = geometry_of(&superblock, placement, backing_bytes, io.size_bytes())?;
+    let first_room = geometry_on_disk(&superblock, placement, backing_bytes, io.size_bytes())?.data_bytes;
     if geometry.data_bytes < superblock.agreed_bytes {
         return Err(LoadError::Shrunk {
             room_bytes: geometry.data_bytes,
@@ -165,6 +166,7 @@ pub fn load(
     let mut log_ring = vec![0; RING_BYTES];
     io.read_at(geometry.activity_log_offset, &mut log_ring)?;
     let mut metadata = Metadata {
+        rooms: rooms_until_measured(&superblock, first_room),
         geometry,
         log_ring,
         newest_copy,
@@ -177,6 +179,13 @@ pub fn load(
     Ok(metadata)
 }
 
+/// What is known of the volumes' room before anybody has looked at the disks behind the first one's, which has this room.
+fn rooms_until_measured(superblock: &Superblock, first_room: u64) -> Vec<u64> {
+    let mut rooms: Vec<u64> = superblock.layout.volumes().iter().map(|volume| volume.bytes).collect();
+    rooms.iter_mut().take(1).for_each(|room| *room = first_room);
+    rooms
+}
+
 /// Where the metadata lies that this superblock belongs to. Of several volumes the first must have room for its data;
 /// whoever opens the others' disks checks those. Of a disk that has outgrown its meta-disk as much counts as before.
 pub(super) fn geometry_of(
@@ -185,26 +194,36 @@ pub(super) fn geometry_of(
     backing_bytes: u64,
     meta_bytes: u64,
 ) -> Result<Geometry, LoadError> {
+    let geometry = geometry_on_disk(superblock, placement, backing_bytes, meta_bytes)?;
+    match superblock.layout.volumes().first() {
+        Some(first) if geometry.data_bytes < first.bytes => {
+            Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: first.bytes })
+        }
+        Some(_) => Ok(Geometry { data_bytes: superblock.layout.space_bytes(), ..geometry }),
+        None => Ok(geometry),
+    }
+}
+
+/// The same, with the room for data on the disk: of several volumes, the first one's.
+fn geometry_on_disk(
+    superblock: &Superblock,
+    placement: Placement,
+    backing_bytes: u64,
+    meta_bytes: u64,
+) -> Result<Geometry, GeometryError> {
     let (layout, max_peers) = (&superblock.layout, superblock.peers.len() as u8);
     let others_bytes = superblock.covered_behind_first();
     let of_a_disk =
         |bytes| Geometry::with_more_volumes(placement, bytes, meta_bytes, max_peers, others_bytes);
     let volume_bytes = layout.volumes().first().map_or(superblock.agreed_bytes, |first| first.bytes);
     let used_bytes = superblock.backing_bytes.max(volume_bytes);
-    let geometry = match of_a_disk(backing_bytes) {
+    match of_a_disk(backing_bytes) {
         Err(GeometryError::TooSmall { .. })
             if placement == Placement::External && used_bytes < backing_bytes =>
         {
-            of_a_disk(used_bytes)?
+            of_a_disk(used_bytes)
         }
-        geometry => geometry?,
-    };
-    match layout.volumes().first() {
-        Some(first) if geometry.data_bytes < first.bytes => {
-            Err(LoadError::Shrunk { room_bytes: geometry.data_bytes, agreed_bytes: first.bytes })
-        }
-        Some(_) => Ok(Geometry { data_bytes: layout.space_bytes(), ..geometry }),
-        None => Ok(geometry),
+        geometry => geometry,
     }
 }
 

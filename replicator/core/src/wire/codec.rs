@@ -341,9 +341,10 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u8(u8::from(*assume_clean));
             40
         }
-        Message::ResizeReply { id, room_bytes } => {
+        Message::ResizeReply { id, room_bytes, rooms } => {
             out.put_u64_le(*id);
             out.put_u64_le(*room_bytes);
+            put_rooms(rooms, out);
             41
         }
     }
@@ -444,7 +445,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         38 => Message::VerifyEnd { id: b.u64()?, complete: b.flag()? },
         39 => Message::ResyncReady,
         40 => Message::ResizeRequest { id: b.u64()?, assume_clean: b.flag()? },
-        41 => Message::ResizeReply { id: b.u64()?, room_bytes: b.u64()? },
+        41 => Message::ResizeReply { id: b.u64()?, room_bytes: b.u64()?, rooms: take_rooms(b)? },
         42 => Message::Challenge { algorithm: HmacAlgorithm::from_u8(b.u8()?)?, challenge: b.take()? },
         43 => Message::Proof { stream: b.stream()?, code: b.rest(MAX_CODE_BYTES)?.to_vec() },
         _ => return None,
@@ -488,6 +489,8 @@ fn put_handshake(h: &Handshake, out: &mut BytesMut) {
         out.put_u16_le(piece.number);
         out.put_u64_le(piece.bytes);
     }
+    put_rooms(&h.rooms, out);
+    put_rooms(&h.growable_rooms, out);
 }
 
 fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
@@ -522,7 +525,19 @@ fn take_handshake(b: &mut Body<'_>) -> Option<Handshake> {
         },
         begins: b.u64()?,
         layout: take_layout(b)?,
+        rooms: take_rooms(b)?,
+        growable_rooms: take_rooms(b)?,
     })
+}
+
+fn put_rooms(rooms: &[u64], out: &mut BytesMut) {
+    out.put_u8(rooms.len() as u8);
+    rooms.iter().for_each(|room| out.put_u64_le(*room));
+}
+
+fn take_rooms(b: &mut Body<'_>) -> Option<Vec<u64>> {
+    let count = b.u8()?;
+    (0..count).map(|_| b.u64()).collect()
 }
 
 fn take_layout(b: &mut Body<'_>) -> Option<Layout> {

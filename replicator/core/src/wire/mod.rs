@@ -108,6 +108,11 @@ pub struct Handshake {
     pub agreed_bytes: u64,
     /// The volumes on the sender's disk, if they are several.
     pub layout: Layout,
+    /// Bytes of data that the disk of each of several volumes has room for; none when diskless. `disk_bytes` is what the bitmaps
+    /// have room for then.
+    pub rooms: Vec<u64>,
+    /// The same once all of each disk that has grown is used; none is less.
+    pub growable_rooms: Vec<u64>,
     /// The sender's generation identifiers.
     pub generations: Generations,
     /// The sender's bitmap identifier for the receiver.
@@ -139,6 +144,15 @@ pub struct Handshake {
 }
 
 impl Handshake {
+    fn has_sensible_rooms(&self) -> bool {
+        let volumes = self.layout.volumes();
+        let grow = |less: &[u64], more: &[u64]| {
+            less.len() == more.len() && less.iter().zip(more).all(|(less, more)| less <= more)
+        };
+        let sizes: Vec<u64> = volumes.iter().map(|volume| volume.bytes).collect();
+        grow(&sizes, &self.rooms) && grow(&self.rooms, &self.growable_rooms)
+    }
+
     /// What no node can mean: a sentence about the first thing that is wrong.
     pub fn check(&self) -> Result<(), String> {
         let has_disk = self.disk >= DiskState::Negotiating;
@@ -152,6 +166,9 @@ impl Handshake {
                 "a handshake with room for {} bytes, and {} later",
                 self.disk_bytes, self.growable_bytes
             )),
+            () if has_disk && !self.has_sensible_rooms() => {
+                Err("a handshake with a volume that its disk has no room for".into())
+            }
             () if has_disk && self.generations.current == 0 => {
                 Err("a handshake with a disk of no generation".into())
             }
@@ -306,8 +323,10 @@ pub enum Message {
     ResizeReply {
         /// Names the request.
         id: u64,
-        /// Bytes; 0 if it has no disk.
+        /// Bytes; 0 if it has no disk; what the bitmaps have room for if there are several volumes.
         room_bytes: u64,
+        /// The same of each volume's disk, if there are several.
+        rooms: Vec<u64>,
     },
     /// The sender leaves on purpose.
     Goodbye {

@@ -8,7 +8,7 @@ use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{
     ClientError, ClientOp, Command, Device, DiskError, DiskOp, DiskOpKind, Event, Level, Measured, Payload,
 };
-use tandem_core::layout::Layout;
+use tandem_core::layout::{Layout, SLOT_BYTES};
 use tandem_core::metadata::{self, MetaIo, Placement, UndoLog};
 use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
@@ -59,6 +59,8 @@ pub(crate) struct Node {
     undo: MemoryDisk,
     wants_peer: bool,
     linked: bool,
+    /// Room on the disks of the volumes behind the first.
+    pub(crate) other_rooms: Vec<u64>,
 }
 
 pub(crate) struct Pair {
@@ -125,6 +127,7 @@ impl Pair {
             undo: MemoryDisk(vec![0; 2 * DISK_BYTES]),
             wants_peer: false,
             linked: false,
+            other_rooms: Vec::new(),
         });
         let mut pair = Pair {
             nodes,
@@ -282,7 +285,8 @@ impl Pair {
     /// Tells the engine how large its disk is.
     pub(crate) fn tell_size(&mut self, n: usize) {
         let backing_bytes = self.nodes[n].disk.size_bytes();
-        let measured = Measured { backing_bytes, meta_bytes: backing_bytes, limit_bytes: None };
+        let other_rooms = self.nodes[n].other_rooms.clone();
+        let measured = Measured { backing_bytes, meta_bytes: backing_bytes, limit_bytes: None, other_rooms };
         self.nodes[n].engine.handle(self.now, Input::DiskMeasured(Ok(measured)));
     }
 
@@ -421,7 +425,8 @@ impl Pair {
     /// A new disk for several volumes in the place of the old one.
     pub(crate) fn replace_disk_for(&mut self, n: usize, layout: Layout) {
         self.engines_started += 1;
-        let bytes = layout.space_bytes() + DISK_BYTES as u64;
+        // Behind the space there is room for it to grow.
+        let bytes = layout.space_bytes() + 4 * SLOT_BYTES;
         let disk = &mut self.nodes[n].disk;
         disk.0 = vec![0; bytes as usize];
         let id = self.engines_started;

@@ -474,6 +474,8 @@ impl Victim {
             relied_on: self.chance.one_in(2).then_some(7),
             begins: if self.chance.one_in(4) { self.number() } else { 0 },
             layout: Layout::default(),
+            rooms: Vec::new(),
+            growable_rooms: Vec::new(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! A resource with several volumes.
 
 use tandem_core::config::Protocol;
-use tandem_core::io::{ClientOp, Command};
+use tandem_core::io::{ClientError, ClientOp, Command, Resize};
 use tandem_core::layout::{Layout, SLOT_BYTES, VolumeSize};
 use tandem_core::metadata::{MetaIo, Superblock};
+use tandem_core::refusal::CommandError;
 use tandem_core::state::{ConnectionState, DiskState};
+use tandem_core::units::ByteRange;
 
 use crate::harness::Pair;
 use crate::scene::{connections, peer, read, start_again, status};
@@ -24,6 +26,30 @@ fn synced() -> Pair {
     pair.write(0, 0, 1);
     pair.write(0, SLOT_BYTES, 2);
     pair.assert_in_sync();
+    pair
+}
+
+/// The volume of this number grows to so many blocks.
+fn resize(pair: &mut Pair, number: u16, blocks: u64, alone: bool) -> Result<(), CommandError> {
+    let wish = Resize {
+        size_bytes: Some(blocks << 12),
+        volume: Some(number),
+        assume_peer_has_space: alone,
+        ..Resize::default()
+    };
+    pair.command(0, Command::Resize(wish))
+}
+
+/// In blocks, as each node shows them.
+fn sizes(pair: &Pair) -> [Vec<u64>; 2] {
+    [0, 1].map(|n| status(pair, n).volumes.iter().map(|volume| volume.size_bytes >> 12).collect())
+}
+
+fn with_room(blocks: [u64; 2]) -> Pair {
+    let mut pair = synced();
+    for (node, blocks) in pair.nodes.iter_mut().zip(blocks) {
+        node.other_rooms = vec![blocks << 12];
+    }
     pair
 }
 
@@ -81,4 +107,78 @@ fn a_disk_of_other_volumes_does_not_serve_a_diskless_primary() {
         assert!(reason.contains("here is for volumes 0, 1, the peer's for volumes 0, 2"), "{reason}");
         assert_eq!(status(&pair, 1).disk, DiskState::UpToDate);
     }
+}
+
+#[test]
+fn volumes_grow_in_turns_and_what_is_new_is_replicated() {
+    let mut pair = with_room([200; 2]);
+    for (number, blocks, new) in
+        [(1, 96, SLOT_BYTES + (64 << 12)), (0, 128, 2 * SLOT_BYTES), (1, 200, 3 * SLOT_BYTES)]
+    {
+        resize(&mut pair, number, blocks, false).unwrap();
+        pair.assert_in_sync();
+        pair.write(0, new, 7);
+        assert_eq!(pair.nodes[1].disk.0[new as usize], 7);
+        pair.assert_in_sync();
+    }
+    assert_eq!(sizes(&pair), [[128, 200], [128, 200]]);
+    assert_eq!(pair.nodes[0].engine.layout(), pair.nodes[1].engine.layout());
+    let across = ClientOp::Read(ByteRange::new(SLOT_BYTES - 4096, 8192));
+    assert_eq!(pair.client(0, across), Err(ClientError::OutOfRange), "two pieces at once");
+    let pad = ClientOp::Read(ByteRange::new(SLOT_BYTES - 4096, 4096));
+    assert_eq!(pair.client(0, pad), Err(ClientError::OutOfRange));
+    for n in 0..2 {
+        pair.crash(n);
+    }
+    for n in 0..2 {
+        start_again(&mut pair, n);
+    }
+    assert_eq!(sizes(&pair), [[128, 200], [128, 200]]);
+    pair.assert_in_sync();
+}
+
+#[test]
+fn what_a_volume_has_grown_by_alone_reaches_the_peer_when_it_comes() {
+    let mut pair = with_room([200; 2]);
+    pair.command(1, Command::Disconnect).unwrap();
+    resize(&mut pair, 0, 100, true).unwrap();
+    resize(&mut pair, 1, 100, true).unwrap();
+    pair.write(0, 2 * SLOT_BYTES, 8);
+    pair.write(0, 3 * SLOT_BYTES, 9);
+    pair.command(1, Command::Connect).unwrap();
+    assert_eq!(sizes(&pair), [[100, 100], [100, 100]]);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disk.0[3 * SLOT_BYTES as usize], 9);
+}
+
+#[test]
+fn a_peer_without_room_is_named() {
+    let mut pair = with_room([200, 64]);
+    let error = resize(&mut pair, 1, 100, false).unwrap_err().to_string();
+    assert!(error.contains("(111) Low.dev. smaller"), "{error}");
+    assert_eq!(sizes(&pair), [[64, 64], [64, 64]]);
+    pair.command(1, Command::Disconnect).unwrap();
+    resize(&mut pair, 1, 100, true).unwrap();
+    pair.command(1, Command::Connect).unwrap();
+    let reason = peer(&pair, 0).standalone_reason.unwrap_or_default();
+    assert!(
+        reason.contains("The disk of volume 1 has room for 262144 bytes of data, 409600 are needed"),
+        "{reason}"
+    );
+    assert_eq!(connections(&pair), [ConnectionState::StandAlone; 2]);
+}
+
+/// It was made for larger disks, and has no data: its volumes are the peer's from now on.
+#[test]
+fn a_new_disk_takes_the_volumes_that_have_grown() {
+    let mut pair = with_room([200; 2]);
+    resize(&mut pair, 0, 100, false).unwrap();
+    resize(&mut pair, 1, 100, false).unwrap();
+    pair.crash(1);
+    let sizes_now = [0, 1].map(|number| VolumeSize { number, bytes: 150 << 12 });
+    pair.replace_disk_for(1, Layout::new(sizes_now.to_vec()).unwrap());
+    start_again(&mut pair, 1);
+    assert_eq!(sizes(&pair), [[100, 100], [100, 100]]);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].engine.layout(), pair.nodes[1].engine.layout());
 }

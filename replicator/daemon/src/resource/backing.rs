@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use tandem_control::{LastSeen, ResourceSpec};
+use tandem_control::{LastSeen, ResourceSpec, VolumeSpec};
 use tandem_core::io::{DiskError, Measured};
 use tandem_core::metadata::{
     LastPlace, LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, bring_to_end, check_stamp,
-    check_volumes, load, read_undo_log,
+    check_volumes, load, move_stamp, read_undo_log, room_bytes, was_stamped,
 };
 use tandem_core::refusal::METADATA_IO_ERROR;
 use tandem_core::units::BLOCK_BYTES;
@@ -32,7 +32,10 @@ pub(crate) struct Backing {
     pub(crate) path: PathBuf,
     /// For the ring.
     pub(crate) file: Arc<File>,
-    pub(crate) size_bytes: u64,
+    /// When it was last measured.
+    pub(crate) size_bytes: Cell<u64>,
+    /// So much of it counts, of a disk behind the first volume's: up to where its stamp lies.
+    used_bytes: Cell<u64>,
     /// Past the page cache: addresses, offsets and lengths must be aligned.
     pub(crate) direct: bool,
     /// It can deallocate ranges that read as zeroes afterwards. Assumed until it says otherwise.
@@ -51,6 +54,9 @@ pub(crate) struct Disks {
     pub(crate) meta: Rc<Backing>,
     /// The file for undo logs, if one is configured and can be used.
     pub(crate) undo: Option<Rc<Backing>>,
+    /// Of the metadata: what the stamps say, and for how many peers room stays free.
+    device_id: u64,
+    max_peers: u8,
 }
 
 /// Which of DRBD's texts a failure to open gets.
@@ -94,30 +100,28 @@ pub(crate) fn attach(
 ) -> Result<(Disks, Metadata), Failure> {
     let resource = spec.name.as_str();
     let refused = |error| describe(error, resource);
-    let mut first = open(&spec.volume.disk, Purpose::Data, pool)?;
+    let first = open(&spec.volume.disk, Purpose::Data, pool)?;
     let mut others = Vec::new();
     for volume in &spec.more_volumes {
         others.push(open(&volume.disk, Purpose::Data, pool)?);
     }
     if spec.volume.meta_disk.is_none() {
-        first.size_bytes = bring_metadata_to_end(&first, last_seen, spec, pool).map_err(refused)?;
+        first.size_bytes.set(bring_metadata_to_end(&first, last_seen, spec, pool).map_err(refused)?);
     }
     let first = Rc::new(first);
     let (meta, placement) = match &spec.volume.meta_disk {
         None => (first.clone(), Placement::Internal),
         Some(path) => (Rc::new(open(path, Purpose::Meta, pool)?), Placement::External),
     };
-    let sizes = std::iter::once(first.size_bytes).chain(others.iter().map(|disk| disk.size_bytes));
-    let volume_disks: Vec<VolumeDisk> =
-        spec.volumes().zip(sizes).map(|(volume, bytes)| volume.with_disk_of(bytes)).collect();
+    let volume_disks = volume_disks(spec, &first, &others);
     let mut reader = MetadataReader { backing: &meta, pool };
-    let mut metadata = load(&mut reader, placement, first.size_bytes, spec.node.id)
+    let mut metadata = load(&mut reader, placement, first.size_bytes.get(), spec.node.id)
         .inspect(|metadata| tell_of_small_meta_disk(&meta, &first, metadata, resource))
         .and_then(|mut metadata| check_volumes(&mut metadata, &volume_disks).map(|()| metadata))
         .map_err(refused)?;
     let device_id = metadata.superblock.device_id;
     // Where the metadata would be elsewhere, the whole disk is data.
-    let stamped = spec.more_volumes.iter().zip(&mut others).filter(|(volume, _)| volume.meta_disk.is_none());
+    let stamped = spec.more_volumes.iter().zip(&others).filter(|(volume, _)| volume.meta_disk.is_none());
     for (volume, backing) in stamped {
         find_stamp(backing, last_seen, device_id, volume.number, pool).map_err(refused)?;
         remember(backing, last_seen, device_id);
@@ -125,10 +129,12 @@ pub(crate) fn attach(
     if placement == Placement::Internal {
         remember(&first, last_seen, device_id);
     }
+    // Now that it is known how much of each disk counts.
+    check_volumes(&mut metadata, &self::volume_disks(spec, &first, &others)).map_err(refused)?;
     let data: Vec<Rc<Backing>> = std::iter::once(first).chain(others.into_iter().map(Rc::new)).collect();
     for disk in data.iter().chain([&meta]) {
         let path = disk.path.display();
-        tracing::debug!(resource, %path, bytes = disk.size_bytes, direct = disk.direct, "opened");
+        tracing::debug!(resource, %path, bytes = disk.size_bytes.get(), direct = disk.direct, "opened");
     }
     let undo = spec.undo_log.as_ref().and_then(|path| match open_undo(path, &mut metadata, pool) {
         Ok(backing) => Some(Rc::new(backing)),
@@ -138,12 +144,20 @@ pub(crate) fn attach(
             None
         }
     });
-    Ok((Disks { data, meta, undo }, metadata))
+    let max_peers = metadata.geometry.max_peers;
+    Ok((Disks { data, meta, undo, device_id, max_peers }, metadata))
+}
+
+/// The disks as the metadata's layout sees them.
+fn volume_disks(spec: &ResourceSpec, first: &Backing, others: &[Backing]) -> Vec<VolumeDisk> {
+    let used = |disk: &Backing| disk.used_bytes.get().min(disk.size_bytes.get());
+    let sizes = std::iter::once(first).chain(others).map(used);
+    spec.volumes().zip(sizes).map(|(volume, bytes)| volume.with_disk_of(bytes)).collect()
 }
 
 /// A disk that has grown may have outgrown its meta-disk.
 fn tell_of_small_meta_disk(meta: &Backing, disk: &Backing, metadata: &Metadata, resource: &str) {
-    let (used_bytes, bytes) = (metadata.geometry.data_bytes, disk.size_bytes);
+    let (used_bytes, bytes) = (metadata.geometry.data_bytes, disk.size_bytes.get());
     let external = metadata.geometry.placement == Placement::External;
     if external && metadata.superblock.layout.is_single() && used_bytes < bytes / BLOCK_BYTES * BLOCK_BYTES {
         let (path, meta_disk) = (disk.path.display(), meta.path.display());
@@ -165,10 +179,12 @@ fn bring_metadata_to_end(
     let last = last_seen.read(&disk.path);
     if let Some(last) = &last {
         // Whatever comes of this attempt: the next one must look there, too.
-        last_seen.may_move(&disk.path, last, disk.size_bytes).map_err(|error| not_noted(disk, &error))?;
+        last_seen
+            .may_move(&disk.path, last, disk.size_bytes.get())
+            .map_err(|error| not_noted(disk, &error))?;
     }
     let used_bytes = bring_to_end(&mut MetadataReader { backing: disk, pool }, last.as_ref(), spec.node.id)?;
-    let (resource, path, bytes) = (spec.name.as_str(), disk.path.display(), disk.size_bytes);
+    let (resource, path, bytes) = (spec.name.as_str(), disk.path.display(), disk.size_bytes.get());
     if used_bytes < bytes {
         tracing::warn!(resource, %path, "has grown to {bytes} bytes; its meta-data stays where it ended, at {used_bytes}");
     } else if last.is_some_and(|last| !last.ends.contains(&bytes)) {
@@ -177,26 +193,56 @@ fn bring_metadata_to_end(
     Ok(used_bytes)
 }
 
-/// Looks for the stamp where it was if it is not at the disk's end: no more of the disk is used, then.
+/// Looks for the stamp where it was if it is not at the disk's end: no more of the disk is used, then. If it was on its way
+/// there, it arrives.
 fn find_stamp(
-    disk: &mut Backing,
+    disk: &Backing,
     last_seen: &LastSeen,
     device_id: u64,
     volume: u16,
     pool: &BufferPool,
 ) -> Result<(), LoadError> {
-    let checked = check_stamp(&mut MetadataReader { backing: disk, pool }, device_id, volume);
-    let last = last_seen.read(&disk.path).and_then(|last| last.ends.first().copied());
-    let Some(end) = last.filter(|end| checked.is_err() && *end < disk.size_bytes) else {
-        return checked;
-    };
-    disk.size_bytes = end;
-    check_stamp(&mut MetadataReader { backing: disk, pool }, device_id, volume)
+    let mut io = MetadataReader { backing: disk, pool };
+    let ends = last_seen.read(&disk.path).map_or(Vec::new(), |last| last.ends);
+    let mut stamped_before = None;
+    for end in ends.into_iter().filter(|end| *end < disk.size_bytes.get()) {
+        if was_stamped(&mut io, end, device_id, volume)? {
+            stamped_before = Some(end);
+        }
+    }
+    let checked = check_stamp(&mut io, device_id, volume);
+    match stamped_before {
+        None => checked?,
+        Some(end) if checked.is_ok() => move_stamp(&mut io, end, device_id, volume)?,
+        Some(end) => disk.used_bytes.set(end),
+    }
+    Ok(())
+}
+
+/// All of the disk of a volume behind the first is used from now on: the stamp moves to its end.
+fn bring_stamp_to_end(
+    disk: &Backing,
+    last_seen: &LastSeen,
+    stamp: (u64, u16),
+    pool: &BufferPool,
+) -> Result<(), DiskError> {
+    let (now, old_bytes, (device_id, volume)) = (size_now(disk)?, disk.used_bytes.get(), stamp);
+    if now / BLOCK_BYTES <= old_bytes / BLOCK_BYTES {
+        return Ok(());
+    }
+    let used = LastPlace { device_id, ends: vec![old_bytes] };
+    last_seen.may_move(&disk.path, &used, now).map_err(|error| not_noted(disk, &error))?;
+    disk.size_bytes.set(now);
+    move_stamp(&mut MetadataReader { backing: disk, pool }, old_bytes, device_id, volume)?;
+    disk.used_bytes.set(now);
+    remember(disk, last_seen, device_id);
+    Ok(())
 }
 
 /// Whoever opens the disk next finds the metadata, or the stamp, where it is now, whatever becomes of the disk's size.
 fn remember(disk: &Backing, last_seen: &LastSeen, device_id: u64) {
-    if let Err(error) = last_seen.found(&disk.path, device_id, disk.size_bytes) {
+    let counts = disk.used_bytes.get().min(disk.size_bytes.get());
+    if let Err(error) = last_seen.found(&disk.path, device_id, counts) {
         let path = disk.path.display();
         tracing::warn!(%path, "if the disk grows, its meta-data will not be found: where it is cannot be noted: {error}");
     }
@@ -204,6 +250,19 @@ fn remember(disk: &Backing, last_seen: &LastSeen, device_id: u64) {
 
 fn not_noted(disk: &Backing, error: &io::Error) -> DiskError {
     DiskError(format!("cannot note where the meta-data of {} is: {error}", disk.path.display()))
+}
+
+/// All of the disks of the volumes behind the first is used from now on.
+pub(crate) fn use_other_disks(
+    disks: &Disks,
+    spec: &ResourceSpec,
+    last_seen: &LastSeen,
+    pool: &BufferPool,
+) -> Result<(), DiskError> {
+    let mut stamped = spec.more_volumes.iter().zip(&disks.data[1..]).filter(|(v, _)| v.meta_disk.is_none());
+    let device_id = disks.device_id;
+    stamped
+        .try_for_each(|(volume, disk)| bring_stamp_to_end(disk, last_seen, (device_id, volume.number), pool))
 }
 
 /// How large the disks are now. Internal metadata, which is where `used` says, may move to the end of one that has grown: an
@@ -215,6 +274,12 @@ pub(crate) fn measure(
     used: Option<LastPlace>,
 ) -> Result<Measured, DiskError> {
     let first = &disks.data[0];
+    let max_peers = disks.max_peers;
+    let other_room = |(volume, disk): (&VolumeSpec, &Rc<Backing>)| -> Result<u64, DiskError> {
+        let VolumeDisk { placement, backing_bytes, size_bytes, .. } = volume.with_disk_of(size_now(disk)?);
+        let room = room_bytes(placement, backing_bytes, max_peers).map_err(|e| DiskError(e.to_string()))?;
+        Ok(room.min(size_bytes.unwrap_or(u64::MAX)))
+    };
     let measured = size_now(first).and_then(|backing_bytes| {
         let blocks = backing_bytes / BLOCK_BYTES;
         if let Some(used) = used.filter(|used| used.ends.iter().all(|end| end / BLOCK_BYTES < blocks)) {
@@ -226,6 +291,12 @@ pub(crate) fn measure(
             backing_bytes,
             meta_bytes: size_now(&disks.meta)?,
             limit_bytes: spec.volume.size_bytes,
+            other_rooms: spec
+                .more_volumes
+                .iter()
+                .zip(&disks.data[1..])
+                .map(other_room)
+                .collect::<Result<_, _>>()?,
         })
     });
     measured.inspect_err(|error| {
@@ -283,7 +354,8 @@ fn use_file(path: &Path, file: File, direct: bool) -> io::Result<Backing> {
     Ok(Backing {
         path: path.to_owned(),
         file: Arc::new(shared),
-        size_bytes,
+        size_bytes: Cell::new(size_bytes),
+        used_bytes: Cell::new(size_bytes),
         direct,
         punches_holes: Cell::new(true),
         zeroes_ranges: Cell::new(true),
@@ -359,7 +431,7 @@ struct MetadataReader<'a> {
 
 impl MetaIo for MetadataReader<'_> {
     fn size_bytes(&self) -> u64 {
-        self.backing.size_bytes
+        self.backing.size_bytes.get()
     }
 
     fn read_at(&mut self, offset: u64, target: &mut [u8]) -> Result<(), DiskError> {

@@ -244,7 +244,7 @@ impl EventLoop {
             Output::Newcomer { peer, act } => self.act_on_newcomer(peer, act),
             Output::CommandDone { id, result } => self.command_done(id, result),
             Output::RunHandler { id, handler, peer } => self.run_handler(id, handler, peer),
-            Output::MeasureDisk => self.measure_disk(),
+            Output::MeasureDisk => self.use_disks(),
             Output::DropClients => self.nbd.values_mut().for_each(NbdConn::abort),
             Output::ReleaseDisk => self.disks = None,
             Output::Event(event) => {
@@ -253,6 +253,15 @@ impl EventLoop {
                 event_log::write(&self.spec, self.engine.layout(), &event);
                 self.changed = true;
             }
+        }
+    }
+
+    /// All of the disks is to be used.
+    fn use_disks(&mut self) {
+        let Some(disks) = &self.disks else { return };
+        match backing::use_other_disks(disks, &self.spec, &self.links.last_seen, &self.pool) {
+            Ok(()) => self.measure_disk(),
+            Err(error) => self.inputs.push_back(Input::DiskMeasured(Err(error))),
         }
     }
 

@@ -40,18 +40,21 @@ pub(crate) fn resize(
     chosen: Vec<(ResourceSpec, Option<u16>)>,
     options: &ResizeOptions,
 ) -> u8 {
-    let specs: Vec<ResourceSpec> = chosen.into_iter().map(|(spec, _)| spec).collect();
-    let wish = Resize {
+    let wish = |volume| Resize {
         size_bytes: options.size,
+        volume,
         assume_peer_has_space: options.assume_peer_has_space,
         assume_clean: options.assume_clean,
     };
     let mut follow = Follow::new(session, options.following, Begun::Resync);
+    let (specs, volumes): (Vec<ResourceSpec>, Vec<Option<u16>>) = chosen.into_iter().unzip();
+    let mut volumes = volumes.into_iter();
     let code = session.for_each("resize", &specs, |spec| {
+        let volume = volumes.next().flatten().filter(|_| !spec.more_volumes.is_empty());
         if !session.dry_run && session.find_status(&spec.name)?.is_none() {
             return Err(Failure::NotUp(spec.name.clone()));
         }
-        session.act(&spec.name, Action::Resize(wish))?;
+        session.act(&spec.name, Action::Resize(wish(volume)))?;
         // Without the peer nothing is sent.
         if !options.assume_peer_has_space {
             follow.add(spec);

@@ -4,6 +4,7 @@ use super::{CurrentCommand, Stage, failure};
 use crate::engine::disk::DiskWork;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
+use crate::engine::resize::Size;
 use crate::engine::{Engine, Reign};
 use crate::io::{Device, DiskOpKind, Level};
 use crate::metadata::Metadata;
@@ -33,12 +34,13 @@ impl Engine {
             return self
                 .finish_command(id, Err(CommandError::Failure { number, text, detail: vec![detail] }));
         }
-        let exposed_bytes = self.size_bytes();
+        let (exposed_bytes, exposed_layout) = (self.size_bytes(), self.layout().clone());
         self.reign = Reign::Idle;
         let attachment = self.random() | 1;
         self.disk.begin_attachment(metadata, attachment);
         if self.role == Role::Primary {
-            self.set_size(exposed_bytes.max(self.size_agreed()));
+            let exposed = Size { bytes: exposed_bytes, layout: exposed_layout };
+            self.set_size(&self.size_with(exposed));
             self.show_later(exposed_bytes, 0);
         }
         if let Err(text) = self.assign_slots() {
@@ -94,12 +96,30 @@ impl Engine {
         }
     }
 
+    /// What clients have seen, or what it has become on the disk that is being attached.
+    fn size_with(&self, exposed: Size) -> Size {
+        match exposed.layout.is_single() {
+            true => Size { bytes: exposed.bytes.max(self.size_agreed()), ..exposed },
+            false if exposed.layout.begins(self.layout()) => {
+                Size { bytes: self.layout().space_bytes(), layout: self.layout().clone() }
+            }
+            false => exposed,
+        }
+    }
+
     /// Clients have seen a volume of a size that this disk must have.
     fn fits_exposed_size(&self, metadata: &Metadata) -> Result<(), String> {
         let (exposed, room) = (self.last_size_bytes, metadata.geometry.data_bytes);
         let agreed = metadata.superblock.agreed_bytes;
-        if metadata.superblock.layout != self.last_layout {
+        let layout = &metadata.superblock.layout;
+        let has_no_data =
+            metadata.superblock.generations.is_fresh() && self.last_layout.has_same_volumes(layout);
+        if !self.last_layout.begins(layout) && !has_no_data {
             return Err("this disk was made for other volumes than those that clients use".into());
+        }
+        if !layout.is_single() {
+            let used = Size { bytes: exposed, layout: self.last_layout.clone() };
+            return used.fits(metadata.geometry.covered_bytes(), &metadata.rooms);
         }
         if room < exposed {
             return Err(format!(

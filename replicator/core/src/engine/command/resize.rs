@@ -7,7 +7,9 @@ use super::{CurrentCommand, Question, Stage, failure};
 use crate::engine::Engine;
 use crate::engine::peer::Peer;
 use crate::engine::persist::Version;
+use crate::engine::resize::Size;
 use crate::io::Resize;
+use crate::layout::VolumeSize;
 use crate::refusal::{
     CommandError, DISK_TOO_SMALL, INVALID_REQUEST, NEED_PRIMARY, NO_DISK, RESIZE_DURING_RESYNC, SHRINKS,
     StateChangeRefusal,
@@ -111,6 +113,9 @@ impl Engine {
     }
 
     fn begin_to_grow(&mut self, wish: Resize, peers_room: Option<u64>) -> Result<Step, CommandError> {
+        if !self.layout().is_single() {
+            return self.begin_to_grow_volumes(wish, peers_room);
+        }
         let (size, own_room) = (self.size_bytes(), self.room_bytes());
         let room = own_room.min(peers_room.unwrap_or(u64::MAX));
         let wanted = wish.size_bytes.map_or(room, |bytes| bytes / BLOCK_BYTES * BLOCK_BYTES);
@@ -124,7 +129,53 @@ impl Engine {
             let Some(obstacle) = self.disk.growth.obstacle.clone() else { return Ok(Step::Meeting) };
             return Err(explained(DISK_TOO_SMALL, obstacle));
         }
-        Ok(Step::Growing(self.grow(wanted, !wish.assume_clean)))
+        let size = Size { bytes: wanted, layout: self.layout().clone() };
+        Ok(Step::Growing(self.grow(&size, !wish.assume_clean)))
+    }
+
+    /// Each volume that shall grows, by ascending number, as far as its disks let it.
+    fn begin_to_grow_volumes(&mut self, wish: Resize, peers_room: Option<u64>) -> Result<Step, CommandError> {
+        let own_rooms = self.rooms();
+        let mut layout = self.layout().clone();
+        let volumes = self.layout().volumes().to_vec();
+        let chosen = |volume: &VolumeSize| wish.volume.is_none_or(|number| number == volume.number);
+        for (index, volume) in volumes.iter().enumerate().filter(|(_, volume)| chosen(volume)) {
+            let peers = peers_room.map(|_| self.disk.growth.peers_rooms.get(index).copied().unwrap_or(0));
+            let own = own_rooms.get(index).copied().unwrap_or(0);
+            let room = own.min(peers.unwrap_or(u64::MAX));
+            let most = room.max(volume.bytes);
+            let wanted = wish.size_bytes.map_or(most, |bytes| bytes / BLOCK_BYTES * BLOCK_BYTES);
+            if wanted < volume.bytes {
+                return Err(shrinks(wanted, volume.bytes));
+            }
+            if wanted > most {
+                return Err(self.too_small(wanted, own, peers));
+            }
+            let grown = layout.grown(index, wanted);
+            layout = grown.map_err(|error| explained(INVALID_REQUEST, error.to_string()))?;
+        }
+        if layout == *self.layout() {
+            let Some(obstacle) = self.disk.growth.obstacle.clone() else { return Ok(Step::Meeting) };
+            return Err(explained(DISK_TOO_SMALL, obstacle));
+        }
+        let size = Size { bytes: layout.space_bytes(), layout };
+        for (whose, room) in [("here", self.room_bytes()), ("on the peer", peers_room.unwrap_or(u64::MAX))] {
+            if size.bytes > room {
+                return Err(explained(DISK_TOO_SMALL, self.bitmaps_too_small(whose, room, &size)));
+            }
+        }
+        Ok(Step::Growing(self.grow(&size, !wish.assume_clean)))
+    }
+
+    fn bitmaps_too_small(&self, whose: &str, room: u64, size: &Size) -> String {
+        let needed = self.disk.metadata.as_ref().map_or(0, |m| m.bytes_to_cover(&size.layout));
+        let first = size.layout.volumes().first().map_or(0, |volume| volume.number);
+        format!(
+            "the volumes would take {} bytes together, the bitmaps {whose} have room for {room}: grow the disk that holds the \
+             meta-data, volume {first}'s or its 'meta-disk', by {needed} bytes or more, run 'resize', which makes room, and \
+             run it again",
+            size.bytes
+        )
     }
 
     /// Who takes part besides this node, or why nobody may.
@@ -132,9 +183,8 @@ impl Engine {
         if !self.disk.is_usable() || self.disk.leaving {
             return Err(failure(NO_DISK));
         }
-        if !self.layout().is_single() {
-            let text = "the volumes of this resource share one space of blocks and cannot grow: make a resource of its own for a \
-                        volume that shall; or save the data, and run 'tandemadm create-md' on both nodes with larger disks";
+        if wish.size_bytes.is_some() && wish.volume.is_none() && !self.layout().is_single() {
+            let text = "a size is one volume's: name it, as in 'resize RES/0 --size=...'";
             return Err(explained(INVALID_REQUEST, text.into()));
         }
         let refused = |refusal, detail: String| CommandError::Refused { refusal, detail: vec![detail] };
@@ -185,6 +235,7 @@ impl Engine {
         id: NodeId,
         question: u64,
         room_bytes: u64,
+        rooms: Vec<u64>,
     ) -> Result<(), String> {
         if let Some(CurrentCommand { stage: Stage::Resizing(resizing), .. }) = self.current_command.as_mut()
             && let Step::Asking(asked, room) = &mut resizing.step
@@ -192,6 +243,7 @@ impl Engine {
         {
             asked.answer = Some(true);
             *room = room_bytes;
+            self.disk.growth.peers_rooms = rooms;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{Asked, CurrentCommand, Promotion, Stage};
 use crate::engine::peer::Peer;
 use crate::engine::persist::Then;
+use crate::engine::resize::Size;
 use crate::engine::{Engine, MAX_OPENERS_NAMED};
 use crate::io::{ClientError, Level};
 use crate::refusal::StateChangeRefusal;
@@ -221,7 +222,7 @@ impl Engine {
         }
 
         self.note(None, Level::Warn, "Forced to consider local data as UpToDate!");
-        self.set_size(self.size_bytes());
+        self.set_size(&Size { bytes: self.size_bytes(), layout: self.layout().clone() });
         if let Some(metadata) = self.disk.metadata.as_mut() {
             let flags = &mut metadata.superblock.flags;
             (flags.consistent, flags.up_to_date, flags.crashed_primary) = (true, true, false);
