@@ -1,18 +1,23 @@
 //! What losing a node would do, as the policies have it.
 
-use tandem_control::ResourceSpec;
+use tandem_control::{ResourceSpec, ResourceStatus};
 use tandem_core::config::{Fencing, OnNoQuorum, Protocol};
 use tandem_core::handler::Handler;
+use tandem_core::state::DiskState;
 
 use super::Finding;
 
 const CHECK: &str = "loss";
 
-pub(super) fn examine(spec: &ResourceSpec) -> Vec<Finding> {
+pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let disk = status.map(|status| status.engine.disk).filter(|disk| *disk < DiskState::Consistent);
     for peer in &spec.peers {
         findings.push(secondary_lost(spec, &peer.name));
-        findings.push(primary_lost(spec, &peer.name));
+        findings.push(match disk {
+            Some(disk) => left_with_bad_data(spec, &peer.name, disk),
+            None => primary_lost(spec, &peer.name),
+        });
     }
     findings
 }
@@ -53,6 +58,14 @@ fn secondary_lost(spec: &ResourceSpec, lost: &str) -> Finding {
         (Fencing::ResourceOnly, ..) => Finding::ok(CHECK, told("it goes on at once, and runs fence-peer")),
         (Fencing::DontCare, ..) => Finding::ok(CHECK, told("it goes on at once")),
     }
+}
+
+fn left_with_bad_data(spec: &ResourceSpec, lost: &str, disk: DiskState) -> Finding {
+    let what = format!(
+        "{lost} lost while it is Primary: this node cannot be promoted, for its disk is {disk} now: nobody serves until {lost} \
+         is back"
+    );
+    Finding::warn(CHECK, what).todo(format!("tandemadm status --why {}", spec.name))
 }
 
 fn primary_lost(spec: &ResourceSpec, lost: &str) -> Finding {

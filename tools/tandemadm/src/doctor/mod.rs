@@ -94,7 +94,7 @@ pub fn examine_resource(spec: &ResourceSpec, status: Option<&ResourceStatus>) ->
     let mut findings = flush::examine(spec);
     findings.extend(network::examine(spec, status));
     findings.extend(settings::examine(spec, status));
-    findings.extend(losses::examine(spec));
+    findings.extend(losses::examine(spec, status));
     Part { resource: Some(spec.name.clone()), findings }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tandem_control::DeviceDriver;
 use tandem_core::config::{Fencing, OnNoQuorum, Protocol, Votes};
 use tandem_core::handler::Handler;
+use tandem_core::state::DiskState;
 
 use tandem_control::clock::Answer;
 
@@ -129,19 +130,23 @@ fn settings_are_compared() {
 #[test]
 fn losses_follow_from_the_policies() {
     let mut spec = fixture::spec();
-    let mut all = losses::examine(&spec);
+    let mut all = losses::examine(&spec, None);
     assert!(all.iter().all(|finding| finding.level == Level::Ok));
     for fencing in [Fencing::ResourceOnly, Fencing::ResourceAndStonith] {
         spec.options.fencing = fencing;
-        all.extend(losses::examine(&spec));
+        all.extend(losses::examine(&spec, None));
     }
     spec.handlers.commands.insert(Handler::FencePeer, "/bin/true".into());
     spec.options.protocol = Protocol::A;
-    all.extend(losses::examine(&spec));
+    all.extend(losses::examine(&spec, None));
     (spec.options.fencing, spec.options.quorum.votes) = (Fencing::DontCare, Votes::Majority);
-    all.extend(losses::examine(&spec));
+    all.extend(losses::examine(&spec, None));
     spec.options.quorum.on_loss = OnNoQuorum::IoError;
-    all.extend(losses::examine(&spec));
+    all.extend(losses::examine(&spec, None));
+    let mut status = fixture::connected();
+    assert_eq!(losses::examine(&spec, Some(&status)), losses::examine(&spec, None));
+    status.engine.disk = DiskState::Inconsistent;
+    all.extend(losses::examine(&spec, Some(&status)));
     insta::assert_snapshot!(text(&part(all)));
 }
 
