@@ -90,6 +90,8 @@ mutations! {
     FailsWithoutData,
     /// A Primary that reaches no copy of its data completes what was under way when it lost the last one.
     CompletesWithoutData,
+    /// A Primary that reaches no copy gets a disk back that may have lost completed writes.
+    AttachesWhatLacksWrites,
     /// A node is promoted without quorum.
     PromotesWithoutQuorum,
     /// Quorum that is required from now on counts when the process starts the next time.

@@ -48,6 +48,10 @@ pub(super) struct Disk {
     pub(super) left_behind: bool,
     /// It was given up when it was last in use.
     pub(super) has_failed: bool,
+    /// When a Primary lost it that was alone, everything written was durable.
+    pub(super) kept_all: bool,
+    /// It is being attached to a Primary that no peer supports.
+    pub(super) attaches_alone: bool,
     /// A flush before the handshake is under way.
     pub(super) settling: bool,
 
@@ -79,6 +83,8 @@ impl Default for Disk {
             told_instead: None,
             left_behind: false,
             has_failed: false,
+            kept_all: false,
+            attaches_alone: false,
             settling: false,
 
             writes_done: 0,
@@ -306,6 +312,10 @@ impl Engine {
         if self.role == Role::Primary && self.good_peer().is_none() && self.has_what_peers_lack() {
             // Its generation may not say so yet.
             self.relied_on = Some(0);
+        }
+        if self.disk.state == DiskState::UpToDate {
+            let alone = self.role == Role::Primary && self.good_peer().is_none();
+            self.disk.kept_all = alone && !self.disk.has_unflushed_data();
         }
         self.disk.has_failed = true;
         self.forget_metadata();

@@ -272,3 +272,49 @@ fn a_peer_that_crashed_with_unflushed_data_does_not_thaw() {
     start_again(&mut pair, 1);
     assert_eq!(pair.answered(wanted).unwrap().unwrap()[0], 2);
 }
+
+/// Node 0 is Primary and alone, its disk has failed, and works again.
+fn lost_its_disk(flushed: bool) -> (Pair, RequestId) {
+    let mut pair = synced(Protocol::C);
+    part(&mut pair);
+    pair.write(0, 4096, 2);
+    if flushed {
+        pair.client(0, ClientOp::Flush).unwrap();
+    }
+    pair.disk_fails[0] = true;
+    let wanted = begin_read(&mut pair, 4096);
+    pair.disk_fails[0] = false;
+    assert_eq!((status(&pair, 0).disk, pair.answered(wanted)), (DiskState::Diskless, None));
+    (pair, wanted)
+}
+
+/// Attach to the data we lost last: the clients go on with it, in a generation of its own.
+#[test]
+fn the_disk_that_was_lost_thaws_if_it_has_all() {
+    let (mut pair, wanted) = lost_its_disk(true);
+    let write = pair.begin_write(0, 8192, 3);
+    pair.attach(0).unwrap();
+    assert_eq!(pair.answered(wanted).unwrap().unwrap()[0], 2);
+    assert!(pair.completed(write) && !status(&pair, 0).suspended.any());
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disk.0[8192], 3);
+    // Also if nobody asked for anything.
+    let (mut pair, _) = lost_its_disk(true);
+    pair.attach(0).unwrap();
+    pair.heal();
+    pair.assert_in_sync();
+}
+
+#[test]
+fn a_disk_that_may_lack_completed_writes_does_not_thaw() {
+    let (mut pair, wanted) = lost_its_disk(false);
+    let refused = pair.attach(0).unwrap_err();
+    assert!(refused.to_string().contains("(150)"), "{refused}");
+    assert_eq!((why(&pair), pair.answered(wanted)), ("no-data".into(), None));
+    // It has seen nothing of what was written through the peer.
+    let mut pair = diskless(Protocol::C);
+    part(&mut pair);
+    assert!(pair.attach(0).is_err());
+    assert_eq!(why(&pair), "no-data");
+}

@@ -20,12 +20,9 @@ impl Engine {
         if self.disk.open || self.disk.is_usable() {
             return self.finish_command(id, Err(failure(HAS_DISK)));
         }
-        if self.role == Role::Primary && self.good_peer().is_none() {
-            let detail = "no peer is connected whose data this Primary, which has no disk, has exposed: make it Secondary \
-                          first, then attach";
-            let (number, text) = DATA_NOT_CURRENT;
-            let error = CommandError::Failure { number, text, detail: vec![detail.into()] };
-            return self.finish_command(id, Err(error));
+        let alone = self.role == Role::Primary && self.good_peer().is_none();
+        if alone && !self.has_what_was_exposed(&metadata) {
+            return self.finish_command(id, Err(not_what_was_exposed()));
         }
         if self.role == Role::Primary
             && let Err(detail) = self.fits_exposed_size(&metadata)
@@ -58,8 +55,10 @@ impl Engine {
         if let Some(metadata) = self.disk.metadata.as_mut() {
             metadata.superblock.node = Some(node);
             metadata.superblock.flags.failed |= failed;
-            metadata.superblock.flags.up_to_date &= !self.disk.left_behind && self.role != Role::Primary;
+            metadata.superblock.flags.up_to_date &=
+                alone || !self.disk.left_behind && self.role != Role::Primary;
         }
+        self.disk.attaches_alone = alone;
         self.disk.persist.request_then(true, Then::Attached(id));
     }
 
@@ -107,6 +106,26 @@ impl Engine {
         }
     }
 
+    /// A Primary gets the disk back that it lost while it was alone: that one has every write that was done, for good, and
+    /// nothing has been written elsewhere since. No peer is there that would have a say, nor may one have gone on.
+    fn has_what_was_exposed(&self, metadata: &Metadata) -> bool {
+        let superblock = &metadata.superblock;
+        let (flags, peers) = (superblock.flags, &superblock.peers);
+        let lost_last = superblock.generations.current == self.last_generations.current;
+        let fenced = !self.fences() || peers.iter().all(|slot| slot.node.is_none() || slot.outdated);
+        let complete = self.disk.kept_all || seeded!(self, AttachesWhatLacksWrites);
+        let same_size = metadata.volume_bytes() == self.size_bytes() && superblock.layout == *self.layout();
+        let alone = self.peers.iter().all(|p| !p.link_up);
+        complete
+            && !self.disk.left_behind
+            && lost_last
+            && same_size
+            && flags.consistent
+            && flags.up_to_date
+            && fenced
+            && alone
+    }
+
     /// Clients have seen a volume of a size that this disk must have.
     fn fits_exposed_size(&self, metadata: &Metadata) -> Result<(), String> {
         let (exposed, room) = (self.last_size_bytes, metadata.geometry.data_bytes);
@@ -144,6 +163,12 @@ impl Engine {
         if !self.disk.is_usable() {
             return self.finish_command(id, Err(super::disk_lost()));
         }
+        let alone = std::mem::take(&mut self.disk.attaches_alone);
+        if alone && (self.peers.iter().any(|p| p.link_up) || self.disk.left_behind) {
+            self.give_up_disk("a peer came while it was attached to a Primary");
+            return self.finish_command(id, Err(not_what_was_exposed()));
+        }
+        self.disk.attaches_alone = alone;
         if !self.clients_are_drained() && !seeded!(self, WritesWhileAttaching) {
             return;
         }
@@ -163,6 +188,10 @@ impl Engine {
         }
         if !self.peers.iter().any(|p| p.link_up) {
             self.end_negotiation(DiskState::UpToDate);
+        }
+        if self.role == Role::Primary && self.has_good_disk() {
+            // As after a crash: no copy that looks like this one is its equal any more.
+            self.begin_reign();
         }
         self.finish_command(id, Ok(()));
     }
@@ -299,4 +328,11 @@ impl Engine {
         self.release_disk_if_idle();
         self.finish_command(id, Ok(()));
     }
+}
+
+fn not_what_was_exposed() -> CommandError {
+    let detail = "no peer is connected whose data this Primary, which has no disk, has exposed, and this disk may lack some of \
+                  it: make the node Secondary first, then attach";
+    let (number, text) = DATA_NOT_CURRENT;
+    CommandError::Failure { number, text, detail: vec![detail.into()] }
 }
