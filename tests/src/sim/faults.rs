@@ -322,7 +322,7 @@ impl Plan {
         if plan.two_volumes && prng.chance(1, 2) {
             plan.part_volumes(prng);
         }
-        if plan.on_no_data == OnNoData::SuspendIo && prng.chance(1, 12) {
+        if plan.on_no_data == OnNoData::SuspendIo && prng.chance(1, 6) {
             plan.lose_the_last_copy(prng);
         }
         plan.draw_growth(prng);
@@ -383,6 +383,8 @@ impl Plan {
     fn lose_the_last_copy(&mut self, prng: &mut Prng) {
         self.weights[Kind::DetachPrimary as usize] += 12;
         self.weights[Kind::LinkCut as usize] += 12;
+        // A disk that has lost what it had completed is the wrong one to go on with.
+        self.weights[Kind::FlushError as usize] += 12;
         (self.workload.heat, self.workload.hot_blocks, self.workload.max_blocks) = (90, 1, 2);
         (self.workload.depth, self.workload.pause, self.workload.overlaps) = (8, 200, true);
         self.workload.mix[2] += prng.between(2, 8);

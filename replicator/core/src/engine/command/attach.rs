@@ -59,6 +59,8 @@ impl Engine {
                 alone || !self.disk.left_behind && self.role != Role::Primary;
         }
         self.disk.attaches_alone = alone;
+        // From here on it counts whether somebody goes on without it.
+        self.disk.left_behind &= !alone;
         self.disk.persist.request_then(true, Then::Attached(id));
     }
 
@@ -113,17 +115,10 @@ impl Engine {
         let (flags, peers) = (superblock.flags, &superblock.peers);
         let lost_last = superblock.generations.current == self.last_generations.current;
         let fenced = !self.fences() || peers.iter().all(|slot| slot.node.is_none() || slot.outdated);
-        let complete = self.disk.kept_all || seeded!(self, AttachesWhatLacksWrites);
+        let complete = self.disk.kept_all && !self.disk.left_behind || seeded!(self, AttachesWhatLacksWrites);
         let same_size = metadata.volume_bytes() == self.size_bytes() && superblock.layout == *self.layout();
         let alone = self.peers.iter().all(|p| !p.link_up);
-        complete
-            && !self.disk.left_behind
-            && lost_last
-            && same_size
-            && flags.consistent
-            && flags.up_to_date
-            && fenced
-            && alone
+        complete && lost_last && same_size && flags.consistent && flags.up_to_date && fenced && alone
     }
 
     /// Clients have seen a volume of a size that this disk must have.
