@@ -46,7 +46,16 @@ impl Layout {
         if self.internal { self.backing_bytes() } else { self.meta_bytes }
     }
 
-    /// The sectors of data that share a cache with internal metadata end here.
+    /// What an operation touches; a flush nothing.
+pub(super) fn range_of(kind: &DiskOpKind) -> Option<ByteRange> {
+    match kind {
+        DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. } => Some(*range),
+        DiskOpKind::Write { offset, data, .. } => Some(ByteRange::new(*offset, data.len() as u64)),
+        DiskOpKind::Flush => None,
+    }
+}
+
+/// The sectors of data that share a cache with internal metadata end here.
     fn shared_sectors(&self) -> usize {
         self.second_at.map_or(usize::MAX, |at| (at / SECTOR_BYTES) as usize)
     }
@@ -210,15 +219,8 @@ impl SimDisk {
             Device::Meta => (self.layout.meta_device_bytes(), None),
             Device::Undo => return,
         };
-        let range = match &op.kind {
-            DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. } => *range,
-            DiskOpKind::Write { offset, data, .. } => ByteRange::new(*offset, data.len() as u64),
-            DiskOpKind::Flush => return,
-        };
+        let Some(range) = range_of(&op.kind) else { return };
         assert!(range.end() <= end, "an operation beyond the end: {range}");
-        let shares = self.layout.internal && op.device == Device::Meta;
-        let data_bytes = self.visible as u64 * SECTOR_BYTES;
-        assert!(!shares || range.offset >= data_bytes, "metadata at {range}, where clients' data is");
         let crosses = second_at.is_some_and(|at| range.offset < at && range.end() > at);
         assert!(!crosses, "an operation on two volumes: {range}");
     }

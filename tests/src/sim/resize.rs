@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use tandem_core::Engine;
-use tandem_core::io::{Input, Measured};
+use tandem_core::io::{Device, DiskOp, Input, Measured};
 use tandem_core::metadata::{self, LastPlace, LoadError, Metadata, Placement};
-use tandem_core::state::Role;
+use tandem_core::state::{ConnectionState, Role};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
 
-use super::disk::{SECTOR, SimDisk, sectors};
+use super::disk::{SECTOR, SimDisk, range_of, sectors};
 use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
@@ -152,6 +152,26 @@ impl World {
         let bytes = volumes * GROWTH_BYTES;
         self.nodes[n].disk.grow(bytes, whatever);
         self.trace(Some(n), "disk grows", || format!("{bytes} bytes"));
+    }
+
+    /// A disk is measured when a connection is made: what it grows by before the handshake is not heard of there.
+    pub(super) fn is_meeting(&self) -> bool {
+        let connected = |n| self.connection(n) == Some(ConnectionState::Connected);
+        self.link.session.is_some() && !(connected(0) && connected(1))
+    }
+
+    /// No operation on internal metadata reaches what this node knows as its clients' data.
+    pub(super) fn check_metadata_stays_away(&self, n: usize, op: &DiskOp) -> Result<(), Violation> {
+        let node = &self.nodes[n];
+        let (range, shares) = (range_of(&op.kind), op.device == Device::Meta && node.disk.layout.internal);
+        let data_bytes = node.engine.as_ref().map_or(0, Engine::shown_bytes);
+        match range.filter(|range| shares && range.offset < data_bytes) {
+            None => Ok(()),
+            Some(range) => {
+                let text = format!("metadata at {range}, where clients' data is: {}", self.describe());
+                Err(Violation::new("size", text))
+            }
+        }
     }
 
     pub(super) fn grow_by_mistake(&mut self, n: usize) {

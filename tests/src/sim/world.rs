@@ -531,6 +531,7 @@ impl World {
                         format!("node {n} uses a disk that it does not have"),
                     ));
                 }
+                self.check_metadata_stays_away(n, &op)?;
                 self.note_image(n, &op);
                 self.nodes[n].disk.begin(op);
                 self.at(delay, Event::DiskDone { node: n, incarnation, op: id });
