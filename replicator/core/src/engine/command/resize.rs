@@ -59,7 +59,11 @@ impl Engine {
             Step::Growing(_) | Step::Meeting if !self.disk.is_usable() => {
                 self.finish_command(id, Err(super::disk_lost()));
             }
-            Step::Growing(version) if self.disk.persist.is_durable(version) => {
+            // A peer that is being left behind says that its data grows old: a handshake across that would not hear of it.
+            Step::Growing(version)
+                if self.disk.persist.is_durable(version)
+                    && self.peers.iter().all(|p| p.pulling_ahead.is_none()) =>
+            {
                 for peer in self.peer_ids() {
                     self.begin_handshake(peer);
                 }
