@@ -46,16 +46,7 @@ impl Layout {
         if self.internal { self.backing_bytes() } else { self.meta_bytes }
     }
 
-    /// What an operation touches; a flush nothing.
-pub(super) fn range_of(kind: &DiskOpKind) -> Option<ByteRange> {
-    match kind {
-        DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. } => Some(*range),
-        DiskOpKind::Write { offset, data, .. } => Some(ByteRange::new(*offset, data.len() as u64)),
-        DiskOpKind::Flush => None,
-    }
-}
-
-/// The sectors of data that share a cache with internal metadata end here.
+    /// The sectors of data that share a cache with internal metadata end here.
     fn shared_sectors(&self) -> usize {
         self.second_at.map_or(usize::MAX, |at| (at / SECTOR_BYTES) as usize)
     }
@@ -435,6 +426,15 @@ impl MetaIo for SimDisk {
     fn flush(&mut self) -> Result<(), DiskError> {
         self.settle(Device::Meta, u64::MAX);
         Ok(())
+    }
+}
+
+/// What an operation touches; a flush nothing.
+pub(super) fn range_of(kind: &DiskOpKind) -> Option<ByteRange> {
+    match kind {
+        DiskOpKind::Read(range) | DiskOpKind::Zero { range, .. } => Some(*range),
+        DiskOpKind::Write { offset, data, .. } => Some(ByteRange::new(*offset, data.len() as u64)),
+        DiskOpKind::Flush => None,
     }
 }
 

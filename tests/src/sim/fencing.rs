@@ -161,10 +161,13 @@ impl World {
         Ok(())
     }
 
-    /// Requests fail where quorum is lost, or was a moment ago.
+    /// Requests fail where quorum is lost, or was a moment ago: also if it was not asked for until now.
     pub(super) fn may_fail(&self, n: usize, served: bool) -> bool {
         let policy = self.policies[n];
-        policy.needs_both() && policy.quorum.on_loss == OnNoQuorum::IoError && !served
+        let is_told = matches!(self.nodes[n].errand, Some((_, Errand::SetPolicy { .. }, _)));
+        let alone = self.connection(n) != Some(ConnectionState::Connected);
+        let lacks_quorum = !served || is_told && alone;
+        policy.needs_both() && policy.quorum.on_loss == OnNoQuorum::IoError && lacks_quorum
     }
 
     /// Connected and not frozen, as far as the engine's outputs have come: one input may complete a request and then break

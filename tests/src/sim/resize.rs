@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tandem_core::Engine;
 use tandem_core::io::{Device, DiskOp, Input, Measured};
 use tandem_core::metadata::{self, LastPlace, LoadError, Metadata, Placement};
-use tandem_core::state::{ConnectionState, Role};
+use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
 
 use super::disk::{SECTOR, SimDisk, range_of, sectors};
@@ -164,7 +164,9 @@ impl World {
     pub(super) fn check_metadata_stays_away(&self, n: usize, op: &DiskOp) -> Result<(), Violation> {
         let node = &self.nodes[n];
         let (range, shares) = (range_of(&op.kind), op.device == Device::Meta && node.disk.layout.internal);
-        let data_bytes = node.engine.as_ref().map_or(0, Engine::shown_bytes);
+        // On a fresh disk clients know nothing.
+        let holds_data = node.status.as_ref().is_some_and(|status| status.disk > DiskState::Inconsistent);
+        let data_bytes = node.engine.as_ref().filter(|_| holds_data).map_or(0, Engine::shown_bytes);
         match range.filter(|range| shares && range.offset < data_bytes) {
             None => Ok(()),
             Some(range) => {
