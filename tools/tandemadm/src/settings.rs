@@ -124,10 +124,10 @@ pub fn of(spec: &ResourceSpec) -> Vec<Setting> {
         ("c-min-rate", kib(resync.min_bytes_per_s)),
     ];
     let resource = [
+        ("on-no-data-accessible", on_no_data(o.on_no_data).into()),
         ("quorum", votes(o.quorum.votes)),
         ("on-no-quorum", on_no_quorum(o.quorum.on_loss).into()),
         ("quorum-minimum-redundancy", votes(o.quorum.minimum_redundancy)),
-        ("on-no-data-accessible", on_no_data(o.on_no_data).into()),
         ("handler-timeout", (spec.handlers.limit_ms / 1000).to_string()),
     ];
     let in_section = |section| move |(name, value)| Setting { section, name, value };
