@@ -262,8 +262,8 @@ fn ha_cluster_exporter_reads_the_json() {
     let text = Outcome::of(status).ok().stdout;
     assert_eq!(text, "r0 role:Primary\n  disk:UpToDate open:no\n  bravo connection:Connecting\n\n");
     let mut unknown = alpha.command(&drbdsetup);
-    unknown.args(["new-resource", "r1", "0"]);
-    Outcome::of(unknown).refused(20, "tandemadm up");
+    unknown.args(["role", "r1"]);
+    Outcome::of(unknown).refused(10, "r1: Unknown resource");
 }
 
 /// DRBD's own monitor reads the events.
