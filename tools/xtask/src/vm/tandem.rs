@@ -66,7 +66,7 @@ impl Stack for Tandem {
         node.sh(&format!("install -m 755 /host/etc/vip/* /usr/local/sbin/\n{SERVE}"))?;
         node.wait_until(
             "nfs-failover is ready",
-            &format!("grep -q serves {LOG}"),
+            &format!("grep -q keeps {LOG}"),
             LIMIT,
             &format!("cat {LOG}"),
         )
