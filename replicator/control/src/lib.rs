@@ -6,7 +6,7 @@ mod last_seen;
 pub mod output;
 mod path;
 mod paths;
-mod pieces;
+mod prepared;
 mod promotion;
 pub mod utc;
 mod watch;
