@@ -92,13 +92,9 @@ impl Engine {
                 self.finish_client_read(key, Ok(p.data));
                 Ok(())
             }
-            // Its data is no longer good, and it has said so before: perhaps the read may wait for a copy.
-            None if self.good_peer().is_none() => {
-                self.ask_peer_for_read(key, None);
-                Ok(())
-            }
+            // If its data is no longer good, it has said so before: perhaps the read may wait for a copy.
             None => {
-                self.finish_client_read(key, Err(ClientError::Io));
+                self.ask_peer_for_read(key, None);
                 Ok(())
             }
         }
