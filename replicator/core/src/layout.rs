@@ -192,7 +192,7 @@ impl Layout {
 
     /// What of it lies in the first `space_bytes` of the space, where it once ended.
     pub fn cut_to(&self, space_bytes: u64) -> Layout {
-        if self.is_single() || space_bytes >= self.space_bytes() {
+        if !self.is_cut_at(space_bytes) {
             return self.clone();
         }
         let begun = self.pieces.iter().filter(|piece| piece.at.offset < space_bytes);
@@ -201,6 +201,11 @@ impl Layout {
             bytes: piece.at.end().min(space_bytes) - piece.at.offset,
         });
         Layout::of_pieces(cut.collect(), self.slot_bytes).unwrap_or_default()
+    }
+
+    /// Not all of it lies in the first `space_bytes`.
+    pub fn is_cut_at(&self, space_bytes: u64) -> bool {
+        !self.is_single() && space_bytes < self.space_bytes()
     }
 
     /// Every piece begins at a multiple of this.
@@ -273,18 +278,15 @@ impl Layout {
 
     /// Where the slots of a byte's piece end, its pad with them.
     pub fn slot_end(&self, offset: u64) -> u64 {
-        match self.piece_at(offset) {
-            Some((n, piece)) if n + 1 < self.pieces.len() => piece.at.end().next_multiple_of(self.slot_bytes),
-            _ => u64::MAX,
-        }
+        self.piece_at(offset).map_or(u64::MAX, |(n, _)| self.slots_end(n))
     }
 
     /// Where a range lies; `None` if it touches two pieces.
     pub fn place(&self, range: ByteRange) -> Option<Place> {
-        let Some((_, piece)) = self.piece_at(range.offset) else {
+        let Some((n, piece)) = self.piece_at(range.offset) else {
             return Some(Place { index: 0, range, pad_bytes: 0 });
         };
-        if range.end() > self.slot_end(range.offset) {
+        if range.end() > self.slots_end(n) {
             return None;
         }
         let end = range.end().min(piece.at.end()).max(range.offset);
@@ -363,6 +365,14 @@ impl Layout {
             ours.number,
             smaller / 1024
         ))
+    }
+
+    /// Where the slots of a piece end; those of the last one go on.
+    fn slots_end(&self, n: usize) -> u64 {
+        match n + 1 < self.pieces.len() {
+            true => self.pieces[n].at.end().next_multiple_of(self.slot_bytes),
+            false => u64::MAX,
+        }
     }
 
     /// The piece in whose slots a byte lies, and its number; none of a single volume. Asked for every request.

@@ -9,6 +9,7 @@ use super::read::ClientRead;
 use super::{Engine, MAX_WRITE_BYTES_IN_FLIGHT, Reign};
 use crate::config::Protocol;
 use crate::io::{ClientError, ClientOp, Device, DiskOpKind, Payload};
+use crate::layout::Place;
 use crate::seeded;
 use crate::state::{DiskState, ReplicationState, Role};
 use crate::units::{ByteRange, Epoch, NodeId, RequestId, SECTOR_BYTES};
@@ -89,8 +90,7 @@ impl Engine {
                 (range, Some(WriteOp { range, content: WriteContent::Zeroes { unmap }, fua, rest: None }))
             }
         };
-        let touches_pad = || self.layout().place(range).is_some_and(|place| place.pad_bytes > 0);
-        if !self.is_addressable(range) || touches_pad() {
+        if self.place(range).is_none_or(|place| place.pad_bytes > 0) {
             return self.fail_client(id, ClientError::OutOfRange);
         }
         if self.fails_without_quorum() {
@@ -116,9 +116,14 @@ impl Engine {
         self.takes_writes() && self.reign != Reign::Begun && alone
     }
 
-    /// What a request may name: whole sectors of one piece of a volume; a peer's also of its pad.
+    /// What a peer's request may name: whole sectors of one piece of a volume, or of its pad.
     pub(super) fn is_addressable(&self, range: ByteRange) -> bool {
-        self.lies_inside(range) && range.end() <= self.shown_bytes() && self.layout().place(range).is_some()
+        self.place(range).is_some()
+    }
+
+    fn place(&self, range: ByteRange) -> Option<Place> {
+        let shown = self.lies_inside(range) && range.end() <= self.shown_bytes();
+        if shown { self.layout().place(range) } else { None }
     }
 
     /// Whole sectors, of whatever volumes.

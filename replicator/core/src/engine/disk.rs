@@ -1,5 +1,6 @@
 //! The local disk: its state, its operations, its failure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -415,7 +416,7 @@ impl Engine {
 
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
-        let (shown_bytes, shown_layout) = (self.shown_bytes(), self.shown_layout());
+        let (shown_bytes, shown_layout) = (self.shown_bytes(), self.shown_layout().into_owned());
         if let Some(metadata) = self.disk.metadata.take() {
             self.last_size_bytes = shown_bytes;
             self.last_generations = metadata.superblock.generations;
@@ -449,8 +450,12 @@ impl Engine {
     }
 
     /// The volumes, if there are several, as clients see them.
-    pub fn shown_layout(&self) -> Layout {
-        self.layout().cut_to(self.shown_bytes())
+    pub fn shown_layout(&self) -> Cow<'_, Layout> {
+        let (layout, bytes) = (self.layout(), self.shown_bytes());
+        match layout.is_cut_at(bytes) {
+            true => Cow::Owned(layout.cut_to(bytes)),
+            false => Cow::Borrowed(layout),
+        }
     }
 
     /// The volumes, if there are several, as the disk has them that is or was attached.

@@ -398,7 +398,7 @@ impl EventLoop {
         let primary_peer = primary.map(|peer| peer.name.clone());
         self.links.export.set(ExportState {
             size_bytes,
-            layout: self.engine.shown_layout(),
+            layout: self.engine.shown_layout().into_owned(),
             role: status.role,
             primary_peer,
             all_connected: status.peers.iter().all(|peer| peer.connection == ConnectionState::Connected),
@@ -410,7 +410,7 @@ impl EventLoop {
 
     fn is_published(&self, size_bytes: u64) -> bool {
         let published = self.links.export.get();
-        published.size_bytes == size_bytes && published.layout == self.engine.shown_layout()
+        published.size_bytes == size_bytes && published.layout == *self.engine.shown_layout()
     }
 
     fn sleep_limit(&self) -> Option<Duration> {
