@@ -49,6 +49,19 @@ pub enum CalledAs {
 }
 
 impl Session {
+    /// One that reads no configuration.
+    pub(crate) fn without_config(called: CalledAs) -> Session {
+        Session {
+            run: RuntimeDir::from_env(),
+            config_file: None,
+            config_to_test: None,
+            called,
+            dry_run: false,
+            verbose: 0,
+            bars: Bars::Never,
+        }
+    }
+
     /// Asks the daemon for a state change; what it says besides goes to stderr.
     pub fn change(&self, request: &Request) -> Result<(), Failure> {
         if self.dry_run {

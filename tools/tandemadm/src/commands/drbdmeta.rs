@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use tandem_control::{NodeSpec, ResourceSpec, RuntimeDir, VolumeSpec};
+use tandem_control::{NodeSpec, ResourceSpec, VolumeSpec};
 use tandem_core::metadata::{self, LoadError, Placement, Superblock};
 use tandem_core::units::NodeId;
 
 use super::follow::Following;
 use super::md_image::{self, Forgotten};
 use super::{metadata as verbs, show};
-use crate::bar::Bars;
 use crate::device::{Access, Device};
 use crate::failure::Failure;
 use crate::output::{self, errln, outln};
@@ -36,16 +35,8 @@ struct Line {
 
 /// Does what the command line asks. Returns the exit code.
 pub fn run(words: &[String]) -> u8 {
-    let session = Session {
-        run: RuntimeDir::from_env(),
-        config_file: None,
-        config_to_test: None,
-        // What is up has no part in it.
-        called: CalledAs::Drbdadm,
-        dry_run: false,
-        verbose: 0,
-        bars: Bars::Never,
-    };
+    // What is up has no part in it.
+    let session = Session::without_config(CalledAs::Drbdadm);
     let result = Line::parse(words).and_then(|line| match line.placement {
         Placement::Internal => line.carry_out(&session),
         Placement::External => line.look(),

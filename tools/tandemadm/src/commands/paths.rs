@@ -30,7 +30,7 @@ pub(crate) fn change(
             names.local.zip(names.remote).map(|(local, remote)| PathSpec { peer: peer.id, local, remote });
         let meant = one.map_or_else(|| configured.paths_to(peer.id).copied().collect(), |one| vec![one]);
         let becomes = change.applied(status, configured, peer, &meant)?;
-        let is_cut = status.used_paths.iter().any(|path| !becomes.paths.contains(path));
+        let is_cut = is_cut(status, &becomes);
         if is_cut {
             session.act(&becomes.name, Action::Disconnect)?;
         }
@@ -41,6 +41,11 @@ pub(crate) fn change(
         }
         changed
     })
+}
+
+/// A path in use is none of the resource's any more.
+pub(super) fn is_cut(status: &ResourceStatus, becomes: &ResourceSpec) -> bool {
+    status.used_paths.iter().any(|path| !becomes.paths.contains(path))
 }
 
 impl Change {

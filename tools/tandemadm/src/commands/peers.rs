@@ -79,7 +79,7 @@ pub(super) fn is_connected(status: &ResourceStatus, peer: &NodeSpec) -> bool {
 
 impl Change {
     /// The resource with this done to it; the configuration says what the peer is like.
-    fn applied(
+    pub(super) fn applied(
         self,
         status: &ResourceStatus,
         configured: &ResourceSpec,

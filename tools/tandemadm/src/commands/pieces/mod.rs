@@ -3,9 +3,8 @@
 
 mod wish;
 
-use tandem_control::{Action, Request, RuntimeDir};
+use tandem_control::{Action, Request};
 
-use crate::bar::Bars;
 use crate::daemon_start;
 use crate::drbdsetup::Piece;
 use crate::failure::Failure;
@@ -18,15 +17,7 @@ const USAGE_CODE: u8 = 20;
 
 /// Does what the command line asks. Returns the exit code.
 pub fn run(piece: Piece) -> u8 {
-    let session = Session {
-        run: RuntimeDir::from_env(),
-        config_file: None,
-        config_to_test: None,
-        called: CalledAs::Drbdsetup(piece.command.clone()),
-        dry_run: false,
-        verbose: 0,
-        bars: Bars::Never,
-    };
+    let session = Session::without_config(CalledAs::Drbdsetup(piece.command.clone()));
     output::verdict(match carry_out(&session, &piece) {
         Ok(()) => 0,
         Err(failure) => {

@@ -14,7 +14,7 @@ use crate::address;
 use crate::cli;
 use crate::commands::options::Wanted;
 use crate::commands::paths;
-use crate::commands::peers::refusal;
+use crate::commands::peers::{self, refusal};
 use crate::drbdsetup::{self, Piece};
 use crate::failure::Failure;
 use crate::settings;
@@ -197,10 +197,8 @@ impl<'a> Asked<'a> {
     }
 
     fn del_peer(&self, name: &str, id: NodeId) -> Result<Wish, Failure> {
-        let (status, _) = self.connection(name, id)?;
-        let mut becomes = status.spec.clone();
-        becomes.peers.retain(|peer| peer.id != id);
-        becomes.paths.retain(|path| path.peer != id);
+        let (status, peer) = self.connection(name, id)?;
+        let becomes = peers::Change::DelPeer.applied(status, &status.spec, peer)?;
         Ok(Wish { leaves: !is_alone(status), ..Wish::change(&status.spec, becomes) })
     }
 
@@ -214,7 +212,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Wish, Failure> {
         let (status, node) = self.connection(name, peer)?;
         let becomes = change.applied(status, &status.spec, node, &[PathSpec { peer, local, remote }])?;
-        let is_cut = status.used_paths.iter().any(|path| !becomes.paths.contains(path));
+        let is_cut = paths::is_cut(status, &becomes);
         Ok(Wish { leaves: is_cut, connects: is_cut, ..Wish::change(&status.spec, becomes) })
     }
 
