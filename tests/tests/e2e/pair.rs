@@ -133,6 +133,17 @@ impl Pair {
         self.wait_healed();
     }
 
+    /// Both daemons are killed before either comes back from its disk alone.
+    pub(crate) fn restart(&self) {
+        for node in self.nodes() {
+            node.kill();
+        }
+        for node in self.nodes() {
+            node.adm(&["up", RESOURCE]).ok();
+        }
+        self.wait_healed();
+    }
+
     pub(crate) fn create_md(&self) {
         for node in self.nodes() {
             node.adm(&["create-md", RESOURCE]).ok();

@@ -92,14 +92,7 @@ fn a_mounted_file_system_grows() {
     run("e2fsck", &["-fn", text(&on_alpha)]);
     pair.assert_identical();
 
-    // Both come back from their disks alone.
-    for node in pair.nodes() {
-        node.kill();
-    }
-    for node in pair.nodes() {
-        node.adm(&["up", RESOURCE]).ok();
-    }
-    pair.wait_healed();
+    pair.restart();
     assert_eq!([volume_bytes(alpha), volume_bytes(bravo)], [grown; 2]);
     alpha.promote();
     let mounted = Mounted::new(&on_alpha, pair.folder());
@@ -204,13 +197,7 @@ fn two_volumes_grow_in_turns() {
     pair.wait_healed();
     pair.assert_identical();
 
-    for node in pair.nodes() {
-        node.kill();
-    }
-    for node in pair.nodes() {
-        node.adm(&["up", RESOURCE]).ok();
-    }
-    pair.wait_healed();
+    pair.restart();
     assert_eq!([alpha.volume_sizes(), bravo.volume_sizes()], [sizes.clone(), sizes.clone()]);
     bravo.promote();
     for (number, last) in [(0, 4u8), (1, 3)] {
