@@ -37,6 +37,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// A second place that explains the first, such as an earlier definition.
     pub related: Option<(Span, String)>,
+    /// A statement was taken for a part of another: that it is missing is no mistake of its own.
+    pub(crate) swallows: bool,
 }
 
 impl Diagnostic {
@@ -56,7 +58,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, span: Option<Span>, message: String) -> Self {
-        Self { severity, message, span, label: String::new(), help: None, related: None }
+        Self { severity, message, span, label: String::new(), help: None, related: None, swallows: false }
     }
 
     /// Writes this beside the caret.
@@ -164,10 +166,12 @@ impl Diagnostics {
     }
 }
 
-/// How far the configuration came. DRBD's tools exit with 2 after the first and with 10 after the second.
+/// How far the configuration came. DRBD's tools exit with 20 after the first and with 10 after the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// A file could not be read or is not of the grammar.
+    /// A file that the command line names could not be read.
+    File,
+    /// An included file could not be read, or one is not of the grammar.
     Syntax,
     /// The grammar holds, but what is said cannot be used.
     Check,
@@ -187,7 +191,10 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(stage: Stage, found: Diagnostics) -> Self {
+    fn new(stage: Stage, found: Diagnostics) -> Self {
+        // What no file says has no place.
+        let unread = found.errors.iter().any(|error| error.span.is_none());
+        let stage = if unread { Stage::File } else { stage };
         Self { stage, errors: found.errors, warnings: found.warnings, suppressed: found.suppressed }
     }
 }

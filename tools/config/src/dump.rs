@@ -3,10 +3,17 @@
 
 use std::fmt::Write;
 
+use crate::check::WORDS;
 use crate::lexer::is_word_character;
-use crate::model::{Config, Connection, Host, HostKind, MetaDisk, Resource, Verbatim, Volume};
+use crate::load::TEMPLATE;
+use crate::model::{
+    Address, Config, Connection, Family, Host, HostKind, MetaDisk, PathEnd, Resource, Verbatim, Volume,
+};
 use crate::options::{Section, Value};
 use crate::settings::Settings;
+
+/// drbdadm reads longer words in quotes only.
+const MAX_PLAIN_BYTES: usize = 120;
 
 impl Config {
     /// All resources, each with a header that says where it comes from and whether `node` takes part.
@@ -35,11 +42,14 @@ impl Config {
         let stacked = |host: &Host| matches!(host.kind, HostKind::Stacked(_));
         let stacked = if resource.hosts.iter().any(stacked) { "stacked" } else { "not stacked" };
         let (file, line) = &resource.source;
-        let own = resource.settings.without(&self.common);
+        let own = resource.own_settings(&self.common);
         let mut text = String::new();
         let _ = writeln!(text, "# resource {} on {node}: {ignored}, {stacked}", resource.name);
         let _ = writeln!(text, "# defined at {}:{line}", file.display());
-        section(&mut text, 0, &format!("resource {}", word(&resource.name)), |text| {
+        section(&mut text, 0, &format!("resource {}", name(&resource.name)), |text| {
+            if let Some((file, _)) = &resource.template {
+                statement(text, 1, TEMPLATE, &word(&file.to_string_lossy()));
+            }
             options(text, 1, &own, Section::Resource);
             resource.hosts.iter().for_each(|host| dump_host(text, host));
             let explicit = resource.connections.iter().filter(|connection| !connection.implicit);
@@ -53,14 +63,17 @@ impl Config {
 
 fn dump_host(text: &mut String, host: &Host) {
     let header = match (&host.kind, &host.address) {
-        (HostKind::Named(names), _) => format!("on {}", names.join(" ")),
+        (HostKind::Named(names), _) => {
+            format!("on {}", names.iter().map(|one| name(one)).collect::<Vec<_>>().join(" "))
+        }
         (HostKind::Floating, Some(address)) => format!("floating {address}"),
         (HostKind::Floating, None) => "floating".to_owned(),
-        (HostKind::Stacked(lower), _) => format!("stacked-on-top-of {}", word(lower)),
+        (HostKind::Stacked(lower), _) => format!("stacked-on-top-of {}", name(lower)),
     };
     section(text, 1, &header, |text| {
         statement(text, 2, "node-id", &host.node_id.to_string());
-        host.volumes.iter().for_each(|volume| dump_volume(text, volume));
+        let stacked = matches!(host.kind, HostKind::Stacked(_));
+        host.volumes.iter().for_each(|volume| dump_volume(text, volume, stacked));
         if let (Some(address), false) = (&host.address, host.kind == HostKind::Floating) {
             statement(text, 2, "address", &address.to_string());
         }
@@ -68,11 +81,15 @@ fn dump_host(text: &mut String, host: &Host) {
     });
 }
 
-fn dump_volume(text: &mut String, volume: &Volume) {
+/// What is stacked has the lower resource's device for its disk, and no statement that says so.
+fn dump_volume(text: &mut String, volume: &Volume, stacked: bool) {
     section(text, 2, &format!("volume {}", volume.number), |text| {
         let path = |path: &std::path::Path| word(&path.to_string_lossy());
         option_section(text, 3, &volume.settings, Section::Disk);
         statement(text, 3, "device", &format!("{} minor {}", path(&volume.device), volume.minor));
+        if stacked && volume.disk.is_none() {
+            return;
+        }
         statement(text, 3, "disk", &volume.disk.as_deref().map_or("none".to_owned(), path));
         match &volume.meta_disk {
             MetaDisk::Internal => statement(text, 3, "meta-disk", "internal"),
@@ -88,10 +105,7 @@ fn dump_connection(text: &mut String, connection: &Connection, hosts: &[Host]) {
     section(text, 1, "connection", |text| {
         for path in &connection.paths {
             section(text, 2, "path", |text| {
-                for end in path {
-                    let name = hosts.get(end.host).map(Host::name).unwrap_or_default();
-                    statement(text, 3, "host", &format!("{} address {}", word(&name), end.address));
-                }
+                path.iter().for_each(|end| dump_end(text, end, hosts));
             });
         }
         option_section(text, 2, &connection.settings, Section::Net);
@@ -101,6 +115,27 @@ fn dump_connection(text: &mut String, connection: &Connection, hosts: &[Host]) {
         }
         dump_proxy(text, 2, &connection.proxy);
     });
+}
+
+fn dump_end(text: &mut String, end: &PathEnd, hosts: &[Host]) {
+    let host = hosts.get(end.host).map(reference).unwrap_or_default();
+    match &end.via {
+        None => statement(text, 3, "host", &format!("{host} address {}", end.address)),
+        Some(Verbatim { words, body }) => {
+            let via: Vec<String> = words.iter().map(|one| word(one)).collect();
+            let header = format!("host {host} address {} {}", end.address, via.join(" "));
+            section(text, 3, &header, |text| body.iter().flatten().for_each(|one| verbatim(text, 4, one)));
+        }
+    }
+}
+
+/// How other sections speak of a host: as for drbdadm, a floating one is its address.
+fn reference(host: &Host) -> String {
+    match (&host.kind, &host.address) {
+        (HostKind::Floating, Some(Address { family: Family::Ipv4, socket })) => word(&socket.to_string()),
+        (HostKind::Floating, _) => word(&host.name()),
+        _ => name(&host.name()),
+    }
 }
 
 fn dump_proxy(text: &mut String, depth: usize, proxy: &[Verbatim]) {
@@ -131,9 +166,9 @@ fn option_section(text: &mut String, depth: usize, settings: &Settings, one: Sec
 
 fn options(text: &mut String, depth: usize, settings: &Settings, section: Section) {
     for (definition, value) in settings.iter().filter(|(definition, _)| definition.home() == section) {
-        // drbdadm knows flags of `global` only without a word behind them.
+        // drbdadm knows flags of `global`, and some of `startup`, only without a word behind them.
         let value = match (section, value) {
-            (Section::Global, Value::Flag(true)) => String::new(),
+            (Section::Global | Section::Startup, Value::Flag(true)) => String::new(),
             (_, value) => value.to_string(),
         };
         statement(text, depth, definition.name, &value);
@@ -160,8 +195,15 @@ pub(crate) fn word(text: &str) -> String {
     quoted_unless(text, |c| c.is_ascii_alphanumeric() || "-_./".contains(c))
 }
 
+/// The same of a resource or a host, which drbdadm takes for a keyword or a number otherwise.
+fn name(text: &str) -> String {
+    let is_keyword = WORDS.iter().any(|one| one.name == text);
+    let is_special = is_keyword || text.starts_with(|c: char| c.is_ascii_digit());
+    quoted_unless(text, |c| !is_special && (c.is_ascii_alphanumeric() || "-_./".contains(c)))
+}
+
 fn quoted_unless(text: &str, is_plain: impl Fn(char) -> bool) -> String {
-    if !text.is_empty() && text.chars().all(is_plain) {
+    if (1..MAX_PLAIN_BYTES).contains(&text.len()) && text.chars().all(is_plain) {
         return text.to_owned();
     }
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))

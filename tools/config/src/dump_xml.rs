@@ -35,13 +35,16 @@ impl Config {
         let (file, line) = &resource.source;
         let place = format!("{}:{line}", file.display());
         xml.element("resource", &[("name", &resource.name), ("conf-file-line", &place)], |xml| {
+            if let Some((file, _)) = &resource.template {
+                xml.empty("template", &[("file", &file.to_string_lossy())]);
+            }
             for (place, one) in resource.hosts.iter().enumerate() {
                 let ends = resource.connections.iter().flat_map(|one| one.paths.iter().flatten());
                 let mut ends = ends.filter(|end| end.host == place);
                 host(xml, one, one.address.or_else(|| ends.next().map(|end| end.address)));
             }
             resource.connections.iter().for_each(|one| connection(xml, one, &resource.hosts));
-            sections(xml, &resource.settings.without(&self.common));
+            sections(xml, &resource.own_settings(&self.common));
             if !resource.proxy.is_empty() {
                 xml.element("section", &[("name", "proxy")], |xml| verbatim(xml, &resource.proxy));
             }

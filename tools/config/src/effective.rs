@@ -7,6 +7,8 @@ use crate::settings::Settings;
 
 /// DRBD's on-disk log of 32 KiB has room for no more, whatever is asked for.
 pub(crate) const MAX_HOT_EXTENTS: u64 = 6433;
+/// DRBD does not work with less, either.
+pub(crate) const MIN_HOT_EXTENTS: u64 = 67;
 
 /// When a write completes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +226,7 @@ impl From<&Settings> for DiskOptions {
         Self {
             disk_flushes: on("disk-flushes"),
             disk_drain: on("disk-drain"),
-            al_extents: settings.number(Section::Disk, "al-extents").min(MAX_HOT_EXTENTS),
+            al_extents: settings.number(Section::Disk, "al-extents").clamp(MIN_HOT_EXTENTS, MAX_HOT_EXTENTS),
             al_updates: on("al-updates"),
             on_io_error: settings.word(Section::Disk, "on-io-error"),
             disk_timeout_ms: settings.number(Section::Disk, "disk-timeout") * 100,

@@ -2,16 +2,14 @@
 
 use std::net::{IpAddr, UdpSocket};
 
-/// Names the node in place of the host name, as `__DRBD_NODE__` does for DRBD's tools.
-const NODE_VARIABLE: &str = "TANDEM_NODE";
+/// They name the node in place of the host name; the second one does so for DRBD's tools, too.
+const NODE_VARIABLES: [&str; 2] = ["TANDEM_NODE", "__DRBD_NODE__"];
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
-/// The name by which this node finds itself in `on HOST {}`: the environment's `TANDEM_NODE`, else what `uname -n`
-/// prints.
+/// The name by which this node finds itself in `on HOST {}`: what the environment says, else what `uname -n` prints.
 pub fn node_name() -> String {
-    std::env::var(NODE_VARIABLE)
-        .ok()
-        .filter(|name| !name.is_empty())
+    let mut said = NODE_VARIABLES.into_iter().filter_map(|variable| std::env::var(variable).ok());
+    said.find(|name| !name.is_empty())
         .or_else(|| Some(std::fs::read_to_string(HOSTNAME_FILE).ok()?.trim().to_owned()))
         .unwrap_or_else(|| "localhost".to_owned())
 }

@@ -67,7 +67,9 @@ pub fn words<'a>(
         return None;
     }
     if statement.body.is_some() {
-        diagnostics.push(Diagnostic::error(&statement.end, "expected `;`, found `{`"));
+        let error = missing_semicolon(statement, *count.start());
+        diagnostics
+            .push(error.unwrap_or_else(|| Diagnostic::error(&statement.end, "expected `;`, found `{`")));
         return None;
     }
     Some(found)
@@ -82,7 +84,8 @@ pub(crate) fn missing_semicolon(statement: &Statement, min: usize) -> Option<Dia
         .find(|(before, after)| before.span.line() != after.span.line())?;
     let [before_text, after_text] = [before, after].map(|word| quote(word.span.shown_text()));
     let message = format!("expected `;` behind {before_text}, found {after_text}");
-    Some(Diagnostic::error(&before.span.after(), message).label("`;` is missing here"))
+    let error = Diagnostic::error(&before.span.after(), message).label("`;` is missing here");
+    Some(Diagnostic { swallows: true, ..error })
 }
 
 pub(crate) fn end_mark(statement: &Statement) -> &'static str {

@@ -1,19 +1,23 @@
 //! From text to tokens: words, quoted strings, braces and semicolons, each with its span.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use winnow::combinator::{alt, delimited, preceded, repeat};
 use winnow::prelude::*;
 use winnow::stream::{LocatingSlice, Location};
-use winnow::token::{none_of, one_of, take_till, take_while};
+use winnow::token::{one_of, take_till, take_while};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::{SourceFile, Span};
 
+/// What stands for bytes that are not UTF-8.
+const NOT_UTF8: char = char::REPLACEMENT_CHARACTER;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     Word(String),
-    /// The text between the quotes; `\"` and `\\` are resolved, other backslashes stand for themselves.
+    /// The text between the quotes; a backslash was before a character that stands for itself.
     Quoted(String),
     Open,
     Close,
@@ -37,10 +41,12 @@ pub(crate) fn tokens(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> V
     while let Some(next) = next_character(&mut input) {
         let start = input.current_token_start();
         match token.with_span().parse_next(&mut input) {
-            Ok((kind, range)) => tokens.push(Token { kind, span: Span::new(file, range) }),
+            Ok((kind, range)) => {
+                warn_of_escapes(&kind, file, &range, diagnostics);
+                tokens.push(Token { kind, span: Span::new(file, range) });
+            }
             Err(_) => {
-                let span = Span::new(file, start..start + next.len_utf8());
-                diagnostics.push(refuse(next, &span));
+                diagnostics.push(refuse(next, file, start));
                 skip_line(&mut input);
             }
         }
@@ -48,17 +54,49 @@ pub(crate) fn tokens(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> V
     tokens
 }
 
-fn refuse(next: char, span: &Span) -> Diagnostic {
+fn refuse(next: char, file: &Arc<SourceFile>, start: usize) -> Diagnostic {
+    let line = file.text().get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let inside = line.get(1..).and_then(|behind| behind.split('"').next()).unwrap_or_default();
+    if let Some(at) =
+        inside.find(NOT_UTF8).map(|at| at + 1).filter(|_| next == '"').or((next == NOT_UTF8).then_some(0))
+    {
+        let span = Span::new(file, start + at..start + at + NOT_UTF8.len_utf8());
+        let message = "expected UTF-8 text, found other bytes";
+        return Diagnostic::error(&span, message).help("only comments may be in another encoding");
+    }
+    let span = Span::new(file, start..start + next.len_utf8());
     if next == '"' {
         return Diagnostic::error(
-            span,
+            &span,
             "expected a closing `\"` on this line, found the end of the string's line",
         )
         .label("the string starts here")
         .help("write `\\\"` for a quote inside a string");
     }
-    Diagnostic::error(span, format!("expected text, found the character U+{:04X}", u32::from(next)))
+    Diagnostic::error(&span, format!("expected text, found the character U+{:04X}", u32::from(next)))
         .help("the file may be binary, or damaged")
+}
+
+/// As for drbdadm, `\n` is an `n`: who wrote it meant something else.
+fn warn_of_escapes(
+    kind: &TokenKind,
+    file: &Arc<SourceFile>,
+    range: &Range<usize>,
+    diagnostics: &mut Diagnostics,
+) {
+    if !matches!(kind, TokenKind::Quoted(_)) {
+        return;
+    }
+    let mut characters = file.text().get(range.clone()).unwrap_or_default().char_indices();
+    while let Some((at, c)) = characters.next() {
+        let Some((_, escaped)) = (c == '\\').then(|| characters.next()).flatten() else { continue };
+        if !matches!(escaped, '"' | '\\') {
+            let at = range.start + at;
+            let text = format!("a backslash before `{escaped}` has no effect");
+            let warning = Diagnostic::warning(&Span::new(file, at..at + 1 + escaped.len_utf8()), text);
+            diagnostics.push(warning.help("write `\\\\` for a backslash"));
+        }
+    }
 }
 
 type Input<'a> = LocatingSlice<&'a str>;
@@ -75,8 +113,9 @@ fn token(input: &mut Input<'_>) -> winnow::Result<TokenKind> {
 }
 
 fn quoted(input: &mut Input<'_>) -> winnow::Result<TokenKind> {
-    let escape = preceded('\\', one_of(['"', '\\']));
-    let plain = none_of(|c: char| c == '"' || (c.is_control() && c != '\t'));
+    let stands_in = |c: char| c == '\t' || !(c.is_control() || c == NOT_UTF8);
+    let escape = preceded('\\', one_of(stands_in));
+    let plain = one_of(move |c: char| c != '"' && c != '\\' && stands_in(c));
     let inside = repeat(0.., alt((escape, plain))).fold(String::new, |mut text: String, c| {
         text.push(c);
         text
@@ -90,7 +129,7 @@ fn word(input: &mut Input<'_>) -> winnow::Result<TokenKind> {
 
 /// Whether a character may stand in a word without quotes.
 pub(crate) fn is_word_character(c: char) -> bool {
-    !(c.is_whitespace() || c.is_control() || matches!(c, '{' | '}' | ';' | '#' | '"'))
+    !(c.is_whitespace() || c.is_control() || matches!(c, '{' | '}' | ';' | '#' | '"' | NOT_UTF8))
 }
 
 /// Skips blanks and comments; the next character, or `None` at the end.

@@ -7,14 +7,15 @@
 //! which parsing, checking, dump and [`help`] share.
 //!
 //! The grammar: a file is statements; a statement is words that end in `;` or in a `{}` body of statements. `#` starts
-//! a comment, `"` quotes a word, `skip` before a statement makes it as if it were not there, and `include "glob";` at
-//! the top level stands for the files it names, relative to the including file and sorted.
+//! a comment, `"` quotes a word, `skip` before a section makes it as if it were not there, and `include "glob";` at the
+//! top level stands for the files it names, relative to the including file and sorted; each file is read once.
 
 mod check;
 mod diagnostic;
 mod dump;
 mod dump_xml;
 mod effective;
+mod glob;
 mod here;
 pub mod language;
 mod lexer;
@@ -37,6 +38,7 @@ pub use effective::{
     DiskOptions, Fencing, NetOptions, OnCongestion, Protocol, ResyncOptions, StartupOptions,
 };
 pub use here::{has_address, node_name};
+pub use load::Sources;
 pub use model::{
     Address, Config, Connection, Family, Global, Host, HostKind, MetaDisk, NotDefined, PathEnd, Resource,
     Verbatim, Volume,
@@ -49,7 +51,6 @@ pub use settings::Settings;
 pub use source::Span;
 
 use diagnostic::Diagnostics;
-use tree::Statement;
 
 /// Where the configuration lies unless something else is asked for.
 pub const DEFAULT_PATH: &str = "/etc/tandem.conf";
@@ -57,21 +58,20 @@ pub const DEFAULT_PATH: &str = "/etc/tandem.conf";
 impl Config {
     /// Reads and checks a configuration file (default: [`DEFAULT_PATH`]) with its includes.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut found = Diagnostics::default();
-        let statements = load::load(path.unwrap_or(Path::new(DEFAULT_PATH)), &mut found);
-        Self::check(&statements, found)
+        Self::load_all(Sources::file(path.unwrap_or(Path::new(DEFAULT_PATH))))
     }
 
     /// Checks a text as if it were the file `path`; includes are relative to that.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let mut found = Diagnostics::default();
-        let statements = load::load_text(path, text, &mut found);
-        Self::check(&statements, found)
+        Self::load_all(Sources { text: Some(text), ..Sources::file(path) })
     }
 
-    fn check(statements: &[Statement], found: Diagnostics) -> Result<Self, ConfigError> {
+    /// Reads and checks several files together.
+    pub fn load_all(sources: Sources<'_>) -> Result<Self, ConfigError> {
+        let mut found = Diagnostics::default();
+        let statements = load::load_all(sources, &mut found);
         let mut found = found.usable(Stage::Syntax)?;
-        let config = check::check(statements, &mut found);
+        let config = check::check(&statements, &mut found);
         Ok(Self { warnings: found.usable(Stage::Check)?.into_warnings(), ..config })
     }
 }

@@ -87,7 +87,7 @@ impl Global {
     }
 }
 
-/// One replicated resource. Equal resources mean the same; `source` and `obstacles` play no part.
+/// One replicated resource. Equal resources mean the same; `source`, `template` and `obstacles` play no part.
 #[derive(Clone, Debug)]
 pub struct Resource {
     /// Letters, digits and `+_-.`.
@@ -102,11 +102,18 @@ pub struct Resource {
     pub settings: Settings,
     /// What DRBD Proxy is told.
     pub proxy: Vec<Verbatim>,
+    /// The template file that it has in place of `common`, and what that sets.
+    pub template: Option<(PathBuf, Settings)>,
     /// Why this version cannot run it; empty if it can.
     pub obstacles: Vec<Diagnostic>,
 }
 
 impl Resource {
+    /// The options that it does not have from `common` or from its template.
+    pub(crate) fn own_settings(&self, common: &Settings) -> Settings {
+        self.settings.without(self.template.as_ref().map_or(common, |(_, template)| template))
+    }
+
     /// The host that a node is.
     pub fn local(&self, node: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.is(node))
@@ -121,7 +128,7 @@ impl Resource {
     pub fn handlers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.settings.iter().filter_map(|(definition, value)| match value {
             Value::Text(command) if definition.home() == Section::Handlers => {
-                Some((definition.name, command.as_str()))
+                Some((definition.name, command.as_str())).filter(|(_, command)| !command.is_empty())
             }
             _ => None,
         })
@@ -308,6 +315,8 @@ pub struct PathEnd {
     pub host: usize,
     /// Where it is reached on this path.
     pub address: Address,
+    /// `via proxy on NAME {}`.
+    pub via: Option<Verbatim>,
 }
 
 /// Words that are kept as they stand: what only DRBD Proxy understands.

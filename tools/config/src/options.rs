@@ -150,7 +150,9 @@ pub enum Kind {
     },
     /// A digest by the kernel's name for it, perhaps that of one implementation, as `crc32c-intel`.
     Digest,
-    /// Any text that is not empty.
+    /// Names, one or more.
+    Words,
+    /// Any text; an empty one is as good as none, but counts in place of an inherited one.
     Text {
         /// The longest that DRBD's formats have room for.
         max_bytes: usize,
@@ -172,6 +174,7 @@ impl Kind {
             }
             Self::Digest => "a digest".to_owned(),
             Self::Text { .. } => "a text".to_owned(),
+            Self::Words => "names".to_owned(),
             Self::Address => "IP:PORT".to_owned(),
         }
     }
@@ -181,7 +184,7 @@ impl Kind {
         match self {
             Self::Choice(words) | Self::ChoiceOrCount { words, .. } => words,
             Self::Flag { .. } => &["yes", "no"],
-            Self::Number { .. } | Self::Digest | Self::Text { .. } | Self::Address => &[],
+            Self::Number { .. } | Self::Digest | Self::Words | Self::Text { .. } | Self::Address => &[],
         }
     }
 
@@ -193,7 +196,7 @@ impl Kind {
             Self::Choice(words) | Self::ChoiceOrCount { words, .. } => {
                 words.first().map(|word| Value::Text((*word).to_owned()))
             }
-            Self::Digest | Self::Text { .. } | Self::Address => None,
+            Self::Digest | Self::Words | Self::Text { .. } | Self::Address => None,
         }
     }
 }
@@ -541,7 +544,7 @@ mod tests {
     fn help_about_an_option_says_all_that_is_known_of_it() {
         let text = help_about("al-extents").unwrap();
         for part in [
-            "al-extents <a number from 67 to 65534>, default 1237\n",
+            "al-extents <a number from 7 to 65536>, default 1237\n",
             "More than 6433 count as 6433",
             "DRBD has it since 8.0. A new value counts with the next attach",
             "It stands in disk {} or syncer {}.\n",

@@ -51,6 +51,15 @@ impl Span {
         Self { start: self.end, ..self.clone() }
     }
 
+    pub(crate) fn file(&self) -> &Arc<SourceFile> {
+        &self.file
+    }
+
+    /// How many bytes of its line stand before the span.
+    pub(crate) fn indent(&self) -> usize {
+        self.start - self.line_start()
+    }
+
     /// The file the span lies in, as it was named when it was opened.
     pub fn path(&self) -> &Path {
         self.file.path()

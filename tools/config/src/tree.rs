@@ -37,6 +37,13 @@ impl Statement {
         &self.keyword.text
     }
 
+    /// The place behind the first line of a statement without a body, if it goes on in another one.
+    fn line_break(&self) -> Option<Span> {
+        let words: Vec<&Word> = std::iter::once(&self.keyword).chain(&self.arguments).collect();
+        let broken = words.windows(2).find(|two| two[0].span.line() != two[1].span.line())?;
+        self.body.is_none().then(|| broken[0].span.after())
+    }
+
     /// Where the keyword stands.
     pub fn span(&self) -> &Span {
         &self.keyword.span
@@ -54,6 +61,40 @@ pub(crate) fn parse(file: &Arc<SourceFile>, diagnostics: &mut Diagnostics) -> Ve
     let end = tokens.last().map_or_else(|| Span::new(file, 0..0), |token| token.span.after());
     let mut parser = Parser { tokens: tokens.into_iter().peekable(), end, ended: false, diagnostics };
     parser.statements(None, 0)
+}
+
+/// The first section with a statement that is indented like the section itself: where a `}` is missing, by the looks of it.
+fn unclosed(file: &Arc<SourceFile>) -> Option<Span> {
+    /// Where a line begins, and how deep.
+    #[derive(Clone, Copy)]
+    struct Start {
+        line: usize,
+        indent: usize,
+    }
+    let mut sections: Vec<(Start, Span)> = Vec::new();
+    let (mut statement, mut last_line) = (None, 0);
+    for Token { kind, span } in tokens(file, &mut Diagnostics::default()) {
+        let line = span.line();
+        let here = Start { line, indent: if line == last_line { usize::MAX } else { span.indent() } };
+        last_line = line;
+        match kind {
+            TokenKind::Open => sections.push((statement.take().unwrap_or(here), span)),
+            TokenKind::Close => drop(sections.pop()),
+            TokenKind::Semicolon => statement = None,
+            TokenKind::Word(_) | TokenKind::Quoted(_) if statement.is_some() => {}
+            TokenKind::Word(_) | TokenKind::Quoted(_) => {
+                statement = Some(here);
+                if let Some((section, open)) = sections.last()
+                    && section.indent != usize::MAX
+                    && here.line > section.line
+                    && here.indent <= section.indent
+                {
+                    return Some(open.clone());
+                }
+            }
+        }
+    }
+    None
 }
 
 struct Parser<'d> {
@@ -74,14 +115,21 @@ impl Parser<'_> {
                 TokenKind::Word(text) if text == "skip" => self.skip(&span),
                 TokenKind::Word(text) => statements.extend(self.statement(Word { text, span }, depth)),
                 TokenKind::Close if opened.is_some() => return statements,
-                TokenKind::Close => self.error(&span, "expected a section or the end of the file, found `}`"),
+                TokenKind::Close => {
+                    let error =
+                        Diagnostic::error(&span, "expected a section or the end of the file, found `}`");
+                    self.diagnostics.push(match statements.iter().find_map(Statement::line_break) {
+                        Some(place) => error.related(&place, "`{` may be missing here"),
+                        None => error,
+                    });
+                }
                 TokenKind::Semicolon => self.error(&span, "expected a statement, found `;`"),
                 TokenKind::Quoted(text) => {
                     self.error(
                         &span,
                         format!("expected an option or a section, found the string {}", quote(&text)),
                     );
-                    self.skip(&span);
+                    self.pass();
                 }
                 TokenKind::Open => {
                     self.error(&span, "expected the name of a section before `{`");
@@ -125,16 +173,34 @@ impl Parser<'_> {
         }
     }
 
-    /// Passes over one statement, with its section if it has one.
+    /// Passes over a section. What ends in `;` is none: drbdadm would go on to the end of the next section.
     fn skip(&mut self, start: &Span) {
         while !matches!(self.tokens.peek(), Some(Token { kind: TokenKind::Close, .. }) | None) {
             match self.tokens.next() {
                 Some(Token { kind: TokenKind::Open, span }) => return self.skip_body(&span),
-                Some(Token { kind: TokenKind::Semicolon, .. }) => return,
+                Some(Token { kind: TokenKind::Semicolon, .. }) => break,
                 _ => {}
             }
         }
-        self.error(start, "expected `;` or a section behind this word");
+        let error = Diagnostic::error(start, "expected a section behind `skip`");
+        self.diagnostics.push(error.help("write `#` before what ends in `;`"));
+    }
+
+    /// Passes over a statement that cannot be one.
+    fn pass(&mut self) {
+        while let Some(next) = self.tokens.peek() {
+            match next.kind {
+                TokenKind::Close => return,
+                TokenKind::Semicolon => return drop(self.tokens.next()),
+                TokenKind::Open => {
+                    if let Some(Token { span, .. }) = self.tokens.next() {
+                        self.skip_body(&span);
+                    }
+                    return;
+                }
+                TokenKind::Word(_) | TokenKind::Quoted(_) => drop(self.tokens.next()),
+            }
+        }
     }
 
     /// Passes over everything up to the `}` that belongs to `opened`.
@@ -159,7 +225,8 @@ impl Parser<'_> {
         }
         self.ended = true;
         let error = Diagnostic::error(&self.end, format!("expected {expected}, found the end of the file"));
-        self.diagnostics.push(match opened {
+        let looks_open = unclosed(self.end.file());
+        self.diagnostics.push(match looks_open.as_ref().or(opened) {
             Some(opened) => error.related(opened, "this section is not closed"),
             None => error,
         });

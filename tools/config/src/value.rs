@@ -1,6 +1,6 @@
 //! From a word to the value of an option.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use winnow::ascii::digit1;
 use winnow::combinator::opt;
@@ -19,9 +19,11 @@ pub(crate) fn parse(kind: &Kind, word: &str) -> Result<Value, String> {
             _ => Err(expected(kind, word)),
         },
         Kind::Number { unit, min, max, .. } => number(kind, *unit, *min..=*max, word),
-        Kind::Choice(words) if words.iter().any(|choice| is_choice(choice, word)) => {
-            Ok(Value::Text(word.to_owned()))
-        }
+        Kind::Choice(words) => match words.iter().find(|choice| is_choice(choice, word)) {
+            Some(letter) if letter.len() == 1 => Ok(Value::Text((*letter).to_owned())),
+            Some(_) => Ok(Value::Text(word.to_owned())),
+            None => Err(expected(kind, word)),
+        },
         Kind::ChoiceOrCount { words, .. } if words.contains(&word) => Ok(Value::Text(word.to_owned())),
         Kind::ChoiceOrCount { min, max, .. } => {
             number(kind, Unit::Count, *min..=*max, word).map(|count| Value::Text(count.to_string()))
@@ -29,16 +31,16 @@ pub(crate) fn parse(kind: &Kind, word: &str) -> Result<Value, String> {
         Kind::Text { max_bytes } if word.len() > *max_bytes => {
             Err(format!("is too long: expected at most {max_bytes} bytes, found {}", word.len()))
         }
-        Kind::Digest | Kind::Text { .. } if !word.is_empty() => Ok(Value::Text(word.to_owned())),
+        Kind::Digest | Kind::Text { .. } | Kind::Words => Ok(Value::Text(word.to_owned())),
         Kind::Address => address(word).map(Value::Address),
-        Kind::Choice(_) | Kind::Digest | Kind::Text { .. } => Err(expected(kind, word)),
     }
 }
 
-/// A choice that ends with `NAME` leaves the rest of the word open.
+/// A choice that ends with `NAME` leaves the rest of the word open, and one that is a letter may be a small one.
 fn is_choice(choice: &str, word: &str) -> bool {
     match choice.strip_suffix("NAME") {
         Some(beginning) => word.strip_prefix(beginning).is_some_and(|name| !name.is_empty()),
+        None if choice.len() == 1 => choice.eq_ignore_ascii_case(word),
         None => choice == word,
     }
 }
@@ -51,6 +53,14 @@ pub(crate) fn digest(word: &str) -> &str {
 /// Parses `IP:PORT`, with IPv6 in brackets.
 pub fn address(word: &str) -> Result<SocketAddr, String> {
     let found = quote(word);
+    if word.contains('%') {
+        return Err(format!(
+            "expected an address without an interface, such as a unique local one (fd00::/8), found {found}"
+        ));
+    }
+    if let Ok(ip) = word.parse::<Ipv4Addr>() {
+        return Err(format!("expected IP:PORT, as in `{ip}:7788`, found {found}"));
+    }
     let parsed = word.parse::<SocketAddr>().map_err(|_| {
         format!("expected IP:PORT (IPv6 in brackets; host names are not looked up), found {found}")
     })?;
@@ -94,6 +104,19 @@ fn number(
         Some(scaled) => Ok(Value::Number(scaled)),
         None => Err(format!("is out of range: expected {}, found {}", kind.expected(), quote(word))),
     }
+}
+
+/// What to do about a number with a unit that is none.
+pub(crate) fn about_units(kind: &Kind, word: &str) -> Option<&'static str> {
+    let Kind::Number { unit, .. } = kind else { return None };
+    let behind = word.trim_start_matches(|c: char| c.is_ascii_digit());
+    let has_unit = behind.len() < word.len() && behind.starts_with(|c: char| c.is_ascii_alphabetic());
+    has_unit.then_some(match unit {
+        _ if behind.starts_with(['x', 'X']) => "numbers are decimal",
+        Unit::Seconds | Unit::Tenths | Unit::Milliseconds => "times have no suffix",
+        Unit::Count => "the suffixes are K, M, G and T: powers of 1024",
+        _ => "the suffixes are K, M, G and T: powers of 1024; and s: sectors of 512 bytes",
+    })
 }
 
 /// What a suffix multiplies a number by: bytes for sizes, 1 for counts; `None` if the unit takes no such suffix.

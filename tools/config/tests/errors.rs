@@ -132,9 +132,9 @@ fn errors_of_syntax() {
         ),
         ("common {\n ü\0 }".into(), &[&["expected text, found the character U+0000", "t.conf:2:3"]]),
         ("a{".repeat(9) + &"}".repeat(9), &[&["nested deeper than 8 levels", "t.conf:1:18"]]),
-        ("include;".into(), &[&["expected one file name behind `include`, found 0", "t.conf:1:1"]]),
+        ("include;".into(), &[&["expected one file name behind `include`, found 0", "t.conf:1:8"]]),
         ("include x { }".into(), &[&["expected `;`, found `{`", "t.conf:1:11"]]),
-        ("skip".into(), &[&["expected `;` or a section behind this word", "t.conf:1:1"]]),
+        ("skip".into(), &[&["expected a section behind `skip`", "t.conf:1:1"]]),
         (
             "common { protocol C }\nglobal { ;\n } }".into(),
             &[
@@ -313,7 +313,6 @@ fn errors_of_resources_and_hosts() {
         (complete("r0", 1, "/a", 1) + &complete("r0", 2, "/b", 2), &[&["duplicate resource `r0`", "t.conf:2:10", "it is first defined here"]]),
         (complete("r0", 1, "/a", 1) + &complete("r1", 1, "/b", 2), &[
             &["duplicate use of minor 1 on host `alpha`", "t.conf:2:15", "resource `r0` uses it here"],
-            &["duplicate use of minor 1 on host `bravo`"],
         ]),
         (complete("r0", 1, "/a", 1) + &complete("r1", 2, "/b", 1), &[
             &["duplicate use of address 10.0.0.1:1 on host `alpha`", "t.conf:2:71"],
@@ -321,7 +320,6 @@ fn errors_of_resources_and_hosts() {
         ]),
         (complete("r0", 1, "/dev/a", 1) + &complete("r1", 2, "/dev//a", 2), &[
             &["duplicate use of disk `/dev/a` on host `alpha`", "t.conf:2:31"],
-            &["duplicate use of disk `/dev/a` on host `bravo`"],
         ]),
         (host_with("address 10.0.0.1:7789; disk /dev/x; meta-disk /dev/x;"), &[&["duplicate use of disk `/dev/x` on host `alpha`", "t.conf:3:37"]]),
         ("resource r0 {\n}".into(), &[&["expected two `on HOST {}` sections in `r0`, found 0", "t.conf:1:10"]]),
@@ -333,8 +331,6 @@ fn errors_of_resources_and_hosts() {
         (three_hosts(), &[&["resource `r0` has 3 hosts; this version supports two nodes", "t.conf:4:4"]]),
         (resource_with("on alpha { address 10.0.0.9:1; }").replace("on bravo { address 10.0.0.2:7789; }", ""), &[
             &["duplicate `on alpha`", "t.conf:4:4", "the host has a section already"],
-            &["duplicate use of minor 1"],
-            &["duplicate use of disk"],
         ]),
         ("resource r0 {\non alpha { }\non bravo { address 1.1.1.1:1; device minor 1; disk /x; meta-disk internal; } }".into(), &[
             &["`on alpha` has no `address`", "t.conf:2:4", "add `address IP:PORT;`"],
@@ -348,7 +344,6 @@ fn errors_of_resources_and_hosts() {
         (resource_with("volume 0 { } volume 1 { }"), &[
             &["`device` outside of `volume {}` beside `volume 1`", "t.conf:3:1", "write it into `volume 0 { ... }`"],
             &["`disk` outside of `volume {}` beside `volume 1`", "t.conf:2:21"],
-            &["duplicate use of minor 1"], &["duplicate use of disk"], &["duplicate use of minor 1"], &["duplicate use of disk"],
         ]),
         (resource_with("").replace("device minor 1; disk /dev/sdb1; meta-disk internal;", ""), &[&["resource `r0` has no volume", "t.conf:1:10"]]),
         (resource_with("volume { }"), &[&["expected one number behind `volume`", "t.conf:2:1"]]),
@@ -376,9 +371,8 @@ fn errors_of_resources_and_hosts() {
         (resource_with("").replace("on alpha {", "stacked-on-top-of r1 {"), &[
             &["`stacked-on-top-of` is not supported", "needs a third node", "t.conf:4:19"],
         ]),
-        (resource_with("proxy { memlimit 1; }"), &[&["`proxy` is not supported", "t.conf:1:1",  "`protocol A`"]]),
+        (resource_with("proxy { memlimit 1; }"), &[&["`proxy` is not supported", "t.conf:2:1", "`protocol A`"]]),
         (resource_with("syncer { quorum 3; }"), &[&["`quorum` is not allowed in `syncer`", "it belongs in `options {}`"]]),
-        (resource_with("template-file x;"), &[&["`template-file` is not supported", "use `include`"]]),
     ];
     check_all(cases, Stage::Check);
 }
@@ -468,10 +462,7 @@ fn errors_of_what_a_host_says() {
         ),
         (
             host_with(&format!("{good} device /dev/drbd1\n{rest}")),
-            &[
-                &["expected `;` behind `/dev/drbd1`, found `disk`", "t.conf:3:41"],
-                &["`on alpha` has no `disk`"],
-            ],
+            &[&["expected `;` behind `/dev/drbd1`, found `disk`", "t.conf:3:41"]],
         ),
     ];
     check_all(cases, Stage::Check);

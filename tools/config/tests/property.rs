@@ -30,7 +30,7 @@ fn value(option: &OptionDef, random: &mut Random) -> String {
             0 => words[random.below(words.len())].to_owned(),
             _ => (min + random.below((max - min + 1) as usize) as u64).to_string(),
         },
-        Kind::Digest | Kind::Text { .. } => {
+        Kind::Digest | Kind::Words | Kind::Text { .. } => {
             Value::Text(TEXTS[random.below(TEXTS.len())].to_owned()).to_string()
         }
         Kind::Address => "127.0.0.1:10809".to_owned(),

@@ -17,14 +17,12 @@ use crate::completion::{self, Shell};
 /// Administers Tandem's replicated resources, in drbdadm's words.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
 #[command(name = "tandemadm", version, propagate_version = true, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 usage or unknown resource, 2 syntax error in the configuration, 5 timeout, \
-    10 failure or invalid configuration, 11 refused, 17 refused for want of UpToDate data, 20 tandemd or a disk \
+#[command(after_help = "Exit codes: 0 done, 1 usage or unknown resource, 5 timeout, 10 failure or invalid \
+    configuration, 11 refused, 17 refused for want of UpToDate data, 20 tandemd, a disk or the configuration's file \
     cannot be used, 40 meta-data would cut off a filesystem.\n\nRES is a resource, `all`, RES/VOLUME, RES:PEER, \
-    RES:PEER/VOLUME or minor-N. Options may also stand behind `--`, as in `-- --discard-my-data connect r0`."
-)]
+    RES:PEER/VOLUME or minor-N. Options may also stand behind `--`, as in `-- --discard-my-data connect r0`.")]
 pub struct Cli {
-    /// Configuration file.
+    /// Configuration file; `-` for the standard input.
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// Print what would be asked of tandemd or done to a disk, and do nothing.
@@ -36,6 +34,9 @@ pub struct Cli {
     /// Check this file as if it belonged to the configuration; with dump and sh-nop only.
     #[arg(short = 't', long, value_name = "FILE")]
     pub config_to_test: Option<PathBuf>,
+    /// Leave this file out where it is included: with --config-to-test, which takes its place.
+    #[arg(short = 'E', long, global = true, value_name = "FILE")]
+    pub config_to_exclude: Option<PathBuf>,
     /// Draw no progress bars on a terminal, and do not stay to watch what goes on by itself.
     #[arg(long, global = true)]
     pub no_progress: bool,

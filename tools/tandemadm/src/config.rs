@@ -1,6 +1,7 @@
 //! From the configuration to what the daemon is told of a resource on this node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tandem_config::language::nearest;
 use tandem_config::{
     CannotRun, ConfigError, Diagnostic, DiskOptions, Fencing, Global, Host, MetaDisk, NetOptions,
-    OnCongestion, Pair, Protocol, Resource, Section, Stage, StartupOptions, Value, Volume,
+    OnCongestion, Pair, Protocol, Resource, Section, Sources, Stage, StartupOptions, Value, Volume,
 };
 use tandem_control::{
     BlockDeviceSpec, DeviceDriver, HandlersSpec, NodeSpec, PathSpec, ResourceSpec, VolumeSpec,
@@ -24,7 +25,6 @@ use tandem_core::units::NodeId;
 
 use crate::address::Address;
 use crate::commands::Local;
-use crate::device::OpenError;
 use crate::failure::Failure;
 use crate::output::errln;
 use crate::quorum;
@@ -33,6 +33,20 @@ use crate::quorum;
 const ALL: &str = "all";
 /// So many names are listed where one is wrong.
 const MOST_NAMES: usize = 10;
+
+/// Stands for the standard input where a file is named.
+const STDIN: &str = "-";
+
+/// Which files the command line names.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The main one; none for the default one, `-` for the standard input.
+    pub main: Option<PathBuf>,
+    /// One that is checked as if it belonged to it.
+    pub to_test: Option<PathBuf>,
+    /// One that is left out where it is included.
+    pub to_exclude: Option<PathBuf>,
+}
 
 /// A valid configuration, seen from one node.
 #[derive(Debug)]
@@ -43,25 +57,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file, or the default one, as the node that the environment or the host's name says.
-    pub fn load(path: Option<&Path>) -> Result<Config, Failure> {
-        let config = tandem_config::Config::load(path).map_err(|error| failure(&error))?;
-        let file = path.unwrap_or(Path::new(tandem_config::DEFAULT_PATH));
-        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    /// Reads the files, as the node that the environment or the host's name says.
+    pub fn load(files: &Files) -> Result<Config, Failure> {
+        let main = files.main.as_deref().unwrap_or(Path::new(tandem_config::DEFAULT_PATH));
+        let from_stdin = main == Path::new(STDIN);
+        let path = if from_stdin { Path::new("STDIN") } else { main };
+        let text = from_stdin.then(read_stdin).transpose()?;
+        let config = tandem_config::Config::load_all(Sources {
+            path,
+            text: text.as_deref(),
+            more: files.to_test.as_deref(),
+            excluded: files.to_exclude.as_deref(),
+        })
+        .map_err(|error| failure(&error))?;
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Config { config, file, node: tandem_config::node_name() })
-    }
-
-    /// Reads `main`, or the default one, and `more` behind it, as if it were one of its files.
-    pub fn load_with(main: Option<&Path>, more: &Path) -> Result<Config, Failure> {
-        let main = main.unwrap_or(Path::new(tandem_config::DEFAULT_PATH));
-        let mut text = String::new();
-        for file in [main, more] {
-            let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-            std::fs::metadata(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-            text += &format!("include \"{}\";\n", path.display());
-        }
-        let config = tandem_config::Config::parse(main, &text).map_err(|error| failure(&error))?;
-        Ok(Config { config, file: main.to_owned(), node: tandem_config::node_name() })
     }
 
     /// A text as if it were the file `path`, as `node` sees it.
@@ -289,10 +299,16 @@ fn is_all(names: &[String]) -> bool {
     names.is_empty() || names.iter().any(|name| name == ALL)
 }
 
+fn read_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(|e| Failure::System("reading the standard input", e))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn failure(error: &ConfigError) -> Failure {
     let code = match error.stage {
-        Stage::Syntax => 2,
-        Stage::Check => 10,
+        Stage::File => 20,
+        Stage::Syntax | Stage::Check => 10,
     };
     Failure::Config(error.to_string(), code)
 }

@@ -9,7 +9,10 @@ use crate::cli::Cli;
 /// What every command looks at in its environment.
 const ENVIRONMENT: [(&str, &str); 3] = [
     ("TANDEM_RUN_DIR", "Where tandemd has its sockets and its status file, instead of `/run/tandem`."),
-    ("TANDEM_NODE", "The node's name in the configuration, instead of what `uname -n` prints."),
+    (
+        "TANDEM_NODE",
+        "The node's name in the configuration, instead of what `uname -n` prints. drbdadm's `__DRBD_NODE__` does the same.",
+    ),
     ("NO_COLOR", "Set to anything, it stands for `--color=never` where nothing else is said."),
 ];
 
@@ -138,6 +141,7 @@ fn term(option: &OptionDef) -> Term {
         Kind::Choice(words) => choice(term, words),
         Kind::ChoiceOrCount { words, .. } => choice(term, words).plain(" | ").placeholder("NUMBER"),
         Kind::Digest => term.placeholder("DIGEST"),
+        Kind::Words => term.placeholder("HOST..."),
         Kind::Text { .. } => term.placeholder("TEXT"),
         Kind::Address => term.placeholder("IP:PORT"),
     }

@@ -131,8 +131,8 @@ fn value(setting: &Setting, kind: Option<Kind>) -> String {
         Some(Kind::Number { unit: Unit::Sectors, .. }) => format!("{value}s"),
         Some(Kind::Number { unit: Unit::KibPerSecond, .. }) => format!("{value}k"),
         // Of texts, nothing is the default.
-        Some(Kind::Digest | Kind::Text { .. }) if setting.is_default() => quoted(""),
-        Some(Kind::Digest | Kind::Text { .. }) => quoted(value),
+        Some(Kind::Digest | Kind::Words | Kind::Text { .. }) if setting.is_default() => quoted(""),
+        Some(Kind::Digest | Kind::Words | Kind::Text { .. }) => quoted(value),
         _ => value.clone(),
     }
 }

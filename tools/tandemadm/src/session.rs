@@ -1,7 +1,6 @@
 //! What every command works with: the options, the configuration once it is needed, and the daemon.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tandem_control::{
 use tandem_core::divergence::Divergence;
 
 use crate::bar::{self, Bar, Bars};
+use crate::config::Files;
 use crate::failure::{Failure, GIVE_UP_CODE, additional_info};
 use crate::output::{errln, out, outln};
 
@@ -23,10 +23,8 @@ const STATUS_LIMIT: Duration = Duration::from_secs(10);
 pub struct Session {
     /// Where the daemon keeps its sockets.
     pub run: RuntimeDir,
-    /// The configuration file asked for.
-    pub config_file: Option<PathBuf>,
-    /// A file that is read as if it belonged to the configuration.
-    pub config_to_test: Option<PathBuf>,
+    /// The files of the configuration.
+    pub files: Files,
     /// What the program is called.
     pub called: CalledAs,
     /// Only print what would be done.
@@ -53,8 +51,7 @@ impl Session {
     pub(crate) fn without_config(called: CalledAs) -> Session {
         Session {
             run: RuntimeDir::from_env(),
-            config_file: None,
-            config_to_test: None,
+            files: Files::default(),
             called,
             dry_run: false,
             verbose: 0,

@@ -48,9 +48,15 @@ fn an_unknown_resource_is_refused_before_anything_is_done() {
 fn a_broken_configuration_has_drbdadms_exit_codes() {
     let node = Node::new(MIB);
     fs::write(node.config(), "resource r0 {").unwrap();
-    node.adm("role r0").expect(2, &["tandem.conf"]);
+    node.adm("role r0").expect(10, &["tandem.conf"]);
     fs::write(node.config(), "resource r0 { net { protocol Z; } }").unwrap();
     node.adm("role r0").expect(10, &["tandem.conf"]);
+    fs::write(node.config(), "include \"absent\";").unwrap();
+    node.adm("role r0").expect(10, &["absent", "tandem.conf:1:9"]);
+    fs::remove_file(node.config()).unwrap();
+    node.adm("role r0").expect(20, &["tandem.conf", "No such file", "`-c FILE` names another"]);
+    fs::create_dir(node.config()).unwrap();
+    node.adm("role r0").expect(20, &["tandem.conf", "Is a directory"]);
 }
 
 #[test]

@@ -163,6 +163,6 @@ fn a_broken_configuration_does_not_hide_what_is_up() {
         assert!(shown.contains("configuration") && shown.contains("Well: r0."), "{line}: {shown}");
     }
     assert!(!node.adm("status -x r9").expect(2, &[]).stdout.contains("r0"));
-    node.adm("role r0").expect(2, &["tandem.conf"]);
+    node.adm("role r0").expect(10, &["tandem.conf"]);
     node.adm("status r9").expect(10, &["r9: No such resource"]);
 }

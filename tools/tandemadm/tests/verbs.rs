@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ fn two_volumes(startup: &str) -> Node {
     );
     fs::write(node.config(), text).unwrap();
     for disk in ["second", "third"] {
-        fs::File::create(node.path(disk)).unwrap().set_len(MIB).unwrap();
+        File::create(node.path(disk)).unwrap().set_len(MIB).unwrap();
     }
     node
 }
@@ -150,10 +151,49 @@ fn a_file_can_be_tried_with_the_configuration() {
     fs::write(&more, resource("r7", 0)).unwrap();
     try_it("sh-nop").expect(10, &["more.res", "minor"]);
     fs::write(&more, "resource r7 {").unwrap();
-    try_it("sh-nop").expect(2, &["more.res"]);
+    try_it("sh-nop").expect(10, &["more.res"]);
     fs::remove_file(&more).unwrap();
-    try_it("sh-nop").expect(20, &["open(", "No such file"]);
+    let absent = try_it("sh-nop");
+    absent.expect(20, &["cannot read", "more.res`: No such file"]);
+    assert!(!absent.stderr.contains("`-c FILE`"), "{absent:?}");
     try_it("role r0").expect(1, &["only allowed with the dump and sh-nop commands"]);
+}
+
+/// As LINSTOR tries a new version of a resource's file before it puts it in place.
+#[test]
+fn a_file_is_tried_in_the_place_of_another() {
+    let node = Node::new(MIB);
+    let (old, new) = (node.path("r0.res"), node.path("r0 [new].tmp"));
+    let text = fs::read_to_string(node.config()).unwrap();
+    fs::write(&old, &text).unwrap();
+    fs::write(&new, text.replace("minor 0", "minor 9")).unwrap();
+    fs::write(node.config(), "include \"*.res\";").unwrap();
+    let adm = |line: &[&str]| {
+        let mut command = node.command("");
+        Ran::from(command.arg("-t").arg(&new).args(line).output().unwrap())
+    };
+    adm(&["sh-nop"]).expect(10, &["duplicate resource `r0`"]);
+    let old = old.to_str().unwrap();
+    assert_eq!(adm(&["--config-to-exclude", old, "sh-nop"]).expect(0, &[]).stdout, "");
+    adm(&["-E", old, "dump"]).expect(0, &["minor 9"]);
+}
+
+#[test]
+fn the_configuration_may_come_from_the_standard_input() {
+    let node = Node::new(MIB);
+    let adm = |file: &Path, line: &str| {
+        let mut command = Command::new(&node.program);
+        command.args(["-c", "-"]).args(line.split(' ')).env("__DRBD_NODE__", "bravo");
+        command.env("TANDEM_RUN_DIR", node.path("run")).stdin(File::open(file).unwrap());
+        Ran::from(command.output().unwrap())
+    };
+    let dumped = adm(&node.config(), "dump r0");
+    dumped.expect(0, &["resource r0", "# defined at STDIN:1\n"]);
+    assert!(dumped.stdout.contains("# resource r0 on bravo: not ignored"), "{dumped:?}");
+    adm(&node.config(), "sh-resources").expect(0, &["r0\nr1\n"]);
+    let broken = node.path("broken");
+    fs::write(&broken, "\nresource r0 {").unwrap();
+    adm(&broken, "dump").expect(10, &["STDIN:2:14"]);
 }
 
 #[test]

@@ -1,18 +1,24 @@
 //! `address`, `floating`, and `host` in a connection.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::language::{end_mark, words};
+use crate::language::{end_mark, missing_semicolon, words};
 use crate::model::{Address, Family};
 use crate::tree::{Statement, Word};
 use crate::value;
 
-/// A family before the address, and IP and port, in up to three words.
-const MAX_WORDS: usize = 4;
+/// A family before `[ IP ] : PORT`.
+const MAX_WORDS: usize = 6;
 
 /// `address IP:PORT;` or with a family before it.
 pub(super) fn statement(statement: &Statement, diagnostics: &mut Diagnostics) -> Option<Address> {
     let found = words(statement, "IP:PORT", 1..=MAX_WORDS, diagnostics)?;
     of_words(found, statement, diagnostics)
+}
+
+/// DRBD has a second name for one of them.
+fn family_of(word: &str) -> Option<Family> {
+    let word = if word == "sci" { Family::Ssocks.word() } else { word };
+    Family::ALL.into_iter().find(|family| family.word() == word)
 }
 
 /// Words that are an address, behind `statement`'s keyword.
@@ -21,7 +27,7 @@ pub(super) fn of_words(
     statement: &Statement,
     diagnostics: &mut Diagnostics,
 ) -> Option<Address> {
-    let family = found.first().and_then(|word| Family::ALL.into_iter().find(|f| f.word() == word.text));
+    let family = found.first().and_then(|word| family_of(&word.text));
     let rest = if family.is_some() { found.get(1..)? } else { found };
     let Some(first) = rest.first() else {
         let message = format!("expected IP:PORT behind the family, found {}", end_mark(statement));
@@ -40,9 +46,12 @@ pub(super) fn of_words(
     }
     // Blanks may stand around the colon.
     let text: String = rest.iter().map(|word| word.text.as_str()).collect();
-    let socket = value::address(&text)
-        .map_err(|reason| diagnostics.push(Diagnostic::error(&first.span, reason)))
-        .ok()?;
+    let spaced = rest.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
+    let report = |reason: String| {
+        let reason = reason.replace(&quote(&text), &quote(&spaced));
+        diagnostics.push(missing_semicolon(statement, 1).unwrap_or(Diagnostic::error(&first.span, reason)));
+    };
+    let socket = value::address(&text).map_err(report).ok()?;
     let implied = if socket.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
     if matches!(family, Some(Family::Ipv4 | Family::Ipv6)) && family != Some(implied) {
         let message = format!("the address {} is not of the family before it", quote(&text));

@@ -49,8 +49,8 @@ fn meaning(option: &OptionDef, assignment: Option<&Assignment>, parts: &Resource
     if option.name != "resync-after" {
         return Some(value);
     }
-    let resource = value.split('/').next().unwrap_or_default();
-    (resource != parts.name.text).then(|| resource.to_owned())
+    let resource = value.trim_matches('"').split('/').next().unwrap_or_default();
+    (!resource.is_empty() && resource != parts.name.text).then(|| resource.to_owned())
 }
 
 fn report(

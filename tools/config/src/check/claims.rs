@@ -49,6 +49,10 @@ impl Claims {
         numbers: &[u32],
         diagnostics: &mut Diagnostics,
     ) {
+        // What is said twice of one host, or of one volume, is reported as such.
+        if parts.is_ambiguous(numbers) {
+            return;
+        }
         for (place, host) in parts.hosts.iter().enumerate() {
             for &number in numbers {
                 let volume = parts.volumes.merged(&host.volumes, number);
@@ -80,6 +84,14 @@ impl Claims {
             // The connections of one resource may all come in at one address.
             if matches!(claim, Claim::Address(_)) && user == resource {
                 continue;
+            }
+            // What the resource says for all its hosts is reported for the first.
+            let is_reported = |error: &Diagnostic| {
+                error.span.as_ref() == Some(span)
+                    && error.related.as_ref().is_some_and(|(place, _)| place == earlier)
+            };
+            if diagnostics.errors.iter().any(is_reported) {
+                break;
             }
             let error = Diagnostic::error(span, format!("duplicate use of {claim} on host {}", quote(&name)));
             diagnostics.push(error.related(earlier, format!("resource {} uses it here", quote(user))));

@@ -18,6 +18,8 @@ use crate::value;
 
 const STATEMENTS: &[&str] = &["host", "path", "net", "disk", "peer-device-options", "volume", "proxy"];
 const MESH_STATEMENTS: &[&str] = &["hosts", "net", "disk", "peer-device-options", "proxy"];
+/// The name, `address FAMILY [ IP ] : PORT` and `port PORT`.
+const MAX_END_WORDS: usize = 10;
 const VOLUME_STATEMENTS: &[&str] = &["disk", "peer-device-options"];
 
 /// A connection with the places that messages need.
@@ -39,6 +41,8 @@ pub(super) struct End {
     pub(super) address: Address,
     /// Where the address stands.
     pub(super) span: Span,
+    /// `via proxy on NAME {}`, and where it stands.
+    via: Option<(Span, Verbatim)>,
 }
 
 impl ConnectionParts {
@@ -60,8 +64,7 @@ impl ConnectionParts {
             "net" => Section::Net,
             "disk" | "peer-device-options" => Section::PeerDevice,
             "proxy" => {
-                self.proxy.extend(verbatim::body(inner));
-                self.proxy_span.get_or_insert_with(|| inner.span().clone());
+                verbatim::proxy(inner, &mut self.proxy, &mut self.proxy_span);
                 return true;
             }
             _ => return false,
@@ -80,7 +83,7 @@ impl ConnectionParts {
 
     /// The finished connection.
     pub(super) fn complete(self) -> Connection {
-        let path = |ends: [End; 2]| ends.map(|end| PathEnd { host: end.host, address: end.address });
+        let path = |ends: [End; 2]| ends.map(End::complete);
         let volumes = self.volumes.iter().map(|(number, (_, own))| (*number, settings::values(own)));
         Connection {
             implicit: self.implicit,
@@ -89,6 +92,12 @@ impl ConnectionParts {
             paths: self.paths.into_iter().map(path).collect(),
             proxy: self.proxy,
         }
+    }
+}
+
+impl End {
+    fn complete(self) -> PathEnd {
+        PathEnd { host: self.host, address: self.address, via: self.via.map(|(_, kept)| kept) }
     }
 }
 
@@ -144,7 +153,7 @@ fn between(
 fn end_of(place: usize, hosts: &[HostParts], diagnostics: &mut Diagnostics) -> Option<End> {
     let host = hosts.get(place)?;
     match (&host.address.span, host.address.value) {
-        (Some(span), Some(address)) => Some(End { host: place, address, span: span.clone() }),
+        (Some(span), Some(address)) => Some(End { host: place, address, span: span.clone(), via: None }),
         (Some(_), None) => None,
         (None, _) => {
             let error = Diagnostic::error(&host.span, format!("`{}` has no `address`", host.title));
@@ -198,18 +207,40 @@ fn connection(
     if paths.is_empty() {
         parts.paths.extend(path(statement, &ends, hosts, diagnostics));
     }
-    for one in paths {
+    for &one in &paths {
         let inside = section_body(one, diagnostics)?;
         let (ends, others): (Vec<&Statement>, _) = inside.iter().partition(|inner| inner.name() == "host");
         others.iter().for_each(|inner| unknown(inner, "in `path`", &["host"], None, diagnostics));
         parts.paths.extend(path(one, &ends, hosts, diagnostics));
     }
+    distinct_paths(&parts.paths, &paths, diagnostics);
+    let via = parts.paths.iter().flatten().find_map(|end| end.via.as_ref());
+    parts.proxy_span = parts.proxy_span.or_else(|| via.map(|(span, _)| span.clone()));
     let pairs: Vec<_> = parts.paths.iter().map(|[a, b]| [a.host.min(b.host), a.host.max(b.host)]).collect();
     if pairs.windows(2).any(|two| two[0] != two[1]) {
         diagnostics
             .push(Diagnostic::error(statement.span(), "the paths of a connection join the same two hosts"));
     }
     (!parts.paths.is_empty()).then_some(parts)
+}
+
+/// The kernel would refuse the second.
+fn distinct_paths(paths: &[[End; 2]], sections: &[&Statement], diagnostics: &mut Diagnostics) {
+    let addresses = |[a, b]: &[End; 2]| {
+        let (a, b) = (a.address.socket, b.address.socket);
+        (a.min(b), a.max(b))
+    };
+    // If one of them could not be read, that is reported, and which is which is not known.
+    let all = if paths.len() == sections.len() { paths } else { &[] };
+    for (place, path) in all.iter().enumerate() {
+        let earlier = all.iter().take(place).position(|other| addresses(other) == addresses(path));
+        if let (Some(earlier), Some(section)) = (earlier.and_then(|at| sections.get(at)), sections.get(place))
+        {
+            let error =
+                Diagnostic::error(section.span(), "duplicate path: it has the addresses of another one");
+            diagnostics.push(error.related(earlier.span(), "the other one"));
+        }
+    }
 }
 
 /// The path that two `host` statements make.
@@ -231,9 +262,22 @@ fn path(
     Some(ends)
 }
 
-/// `host NAME;`, with `address FAMILY IP:PORT` or `port PORT` behind the name.
+/// `host NAME;`, with `address FAMILY IP:PORT` or `port PORT` behind the name, and perhaps `via proxy on NAME { ... }`.
 fn end(statement: &Statement, hosts: &[HostParts], diagnostics: &mut Diagnostics) -> Option<End> {
-    let found = words(statement, "the name of a host", 1..=8, diagnostics)?;
+    let via_at = statement.arguments.iter().position(|word| word.text == "via");
+    let Some((before, via)) = via_at.map(|at| statement.arguments.split_at(at)) else {
+        return plain_end(statement, hosts, diagnostics);
+    };
+    let (first, others) = via.split_first()?;
+    let Statement { keyword, end, .. } = statement;
+    let plain =
+        Statement { keyword: keyword.clone(), arguments: before.to_vec(), body: None, end: end.clone() };
+    let kept = verbatim::of(first, others, statement.body.as_deref());
+    Some(End { via: Some((first.span.clone(), kept)), ..plain_end(&plain, hosts, diagnostics)? })
+}
+
+fn plain_end(statement: &Statement, hosts: &[HostParts], diagnostics: &mut Diagnostics) -> Option<End> {
+    let found = words(statement, "the name of a host", 1..=MAX_END_WORDS, diagnostics)?;
     let (name, rest) = found.split_first()?;
     let place = place_of(name, hosts, diagnostics)?;
     let port_at = rest.iter().position(|word| word.text == "port").unwrap_or(rest.len());
@@ -242,7 +286,7 @@ fn end(statement: &Statement, hosts: &[HostParts], diagnostics: &mut Diagnostics
         [] => None,
         [word, address @ ..] if word.text == "address" => {
             let address = address::of_words(address, statement, diagnostics)?;
-            Some(End { host: place, address, span: word.span.clone() })
+            Some(End { host: place, address, span: word.span.clone(), via: None })
         }
         [word, ..] => {
             let message = format!("expected `address`, `port` or `;`, found {}", quote(&word.text));
@@ -275,7 +319,7 @@ fn end(statement: &Statement, hosts: &[HostParts], diagnostics: &mut Diagnostics
 }
 
 fn place_of(name: &Word, hosts: &[HostParts], diagnostics: &mut Diagnostics) -> Option<usize> {
-    let found = hosts.iter().position(|host| host.names().contains(&name.text));
+    let found = hosts.iter().position(|host| host.is_called(&name.text));
     if found.is_none() {
         let error = Diagnostic::error(&name.span, format!("there is no `on {}`", name.text));
         let known = hosts.iter().flat_map(HostParts::names).map(String::as_str);

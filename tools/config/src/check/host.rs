@@ -82,6 +82,26 @@ impl HostParts {
         }
     }
 
+    /// Whether another section speaks of the host. A floating one is its address, which drbdadm writes without `ipv4`.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        match (&self.kind, &self.address.value) {
+            (HostKind::Floating, Some(address)) => {
+                name == address.to_string() || name == address.socket.to_string()
+            }
+            _ => self.names().iter().any(|one| one == name),
+        }
+    }
+
+    /// Whether the two can only be one machine.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let ip = |host: &Self| {
+            let floating = host.kind == HostKind::Floating;
+            host.address.value.filter(|_| floating).map(|address| address.socket.ip())
+        };
+        let named = other.names().iter().any(|name| self.names().contains(name));
+        named || ip(self).is_some_and(|own| ip(other) == Some(own))
+    }
+
     /// The names under which other sections speak of the host.
     pub(super) fn names(&self) -> &[String] {
         match &self.kind {
@@ -90,12 +110,13 @@ impl HostParts {
         }
     }
 
-    /// The finished host; `None` if anything is missing, which is then reported.
+    /// The finished host; `None` if anything is missing, which is then reported unless it was `swallowed`.
     pub(super) fn complete(
         self,
         node_id: u32,
         numbers: &[u32],
         resource: &Volumes,
+        swallowed: bool,
         diagnostics: &mut Diagnostics,
     ) -> Option<Host> {
         let stacked = matches!(self.kind, HostKind::Stacked(_));
@@ -104,6 +125,7 @@ impl HostParts {
             let mut missing = Vec::new();
             let volume = resource.merged(&self.volumes, number).complete(number, stacked, &mut missing);
             let of = if numbers == [0] { String::new() } else { format!(" for volume {number}") };
+            missing.retain(|_| !swallowed);
             for name in missing {
                 let example = if name == "device" { "device /dev/drbdN;" } else { "disk PATH;" };
                 let error = Diagnostic::error(&self.span, format!("`{}` has no `{name}`{of}", self.title));
@@ -146,6 +168,16 @@ fn host_names(statement: &Statement, diagnostics: &mut Diagnostics) -> Vec<Strin
     }
     let mut names: Vec<String> = Vec::new();
     for word in statement.arguments.iter().take(MAX_HOST_NAMES) {
+        if ["_this_host", "_remote_host"].contains(&word.text.as_str()) {
+            let message = format!("expected the name of a host, found {}", quote(&word.text));
+            let error = Diagnostic::error(&word.span, message);
+            diagnostics.push(
+                error.help(
+                    "it stands for one where drbdsetup prints what is up: write what `uname -n` prints",
+                ),
+            );
+            continue;
+        }
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if word.text.is_empty() || word.text.starts_with('-') || !word.text.chars().all(good) {
             let message =

@@ -30,7 +30,7 @@ use settings::Assigned;
 
 /// Checks all statements. The result is complete only if no error was reported.
 pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> Config {
-    let common = common(statements, diagnostics);
+    let common = common(statements.iter().filter(|statement| statement.name() == "common"), diagnostics);
     let mut global = Assigned::new();
     let mut resources = Vec::new();
     let (mut claims, mut order) = (Claims::default(), ResyncOrder::default());
@@ -72,22 +72,24 @@ pub(crate) fn check(statements: &[Statement], diagnostics: &mut Diagnostics) -> 
     }
 }
 
-/// What holds for all resources.
+/// What holds for all resources, or for those that have it for a template.
 #[derive(Default)]
 struct Common {
     assigned: Assigned,
     proxy: Vec<Verbatim>,
+    /// The first `proxy` section that says something.
+    proxy_span: Option<Span>,
 }
 
 /// `common` counts for all resources, wherever it stands, so it is read first.
-fn common(statements: &[Statement], diagnostics: &mut Diagnostics) -> Common {
+fn common<'a>(statements: impl Iterator<Item = &'a Statement>, diagnostics: &mut Diagnostics) -> Common {
     let mut common = Common::default();
     let mut first = None;
-    for statement in statements.iter().filter(|statement| statement.name() == "common") {
+    for statement in statements {
         only_one(statement, &mut first, diagnostics);
         for inner in section_body(statement, diagnostics).into_iter().flatten() {
             if inner.name() == "proxy" {
-                common.proxy.extend(verbatim::body(inner));
+                verbatim::proxy(inner, &mut common.proxy, &mut common.proxy_span);
             } else if !settings::resource_level(inner, &mut common.assigned, diagnostics) {
                 unknown(inner, "in `common`", resource::SECTIONS, Some(Section::Resource), diagnostics);
             }

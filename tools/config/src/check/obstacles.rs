@@ -20,9 +20,7 @@ pub(super) fn of_resource(parts: &ResourceParts<'_>, numbers: &[u32]) -> Vec<Dia
     hosts(parts, &mut found);
     volumes(parts, numbers, &mut found);
     connections(parts, &mut found);
-    if !parts.proxy.is_empty() {
-        found.push(proxy(parts.span));
-    }
+    found.errors.extend(parts.proxy_span.as_ref().map(proxy));
     found.errors
 }
 

@@ -1,7 +1,7 @@
 //! Which word belongs where, and what is said of one that stands elsewhere.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::options::{OPTIONS, Section};
+use crate::options::{OPTIONS, OptionDef, Section};
 use crate::spelling;
 use crate::tree::Statement;
 
@@ -14,12 +14,9 @@ pub(super) fn unknown(
     diagnostics: &mut Diagnostics,
 ) {
     let name = statement.name();
-    if name == "template-file" {
-        let error = Diagnostic::error(statement.span(), "`template-file` is not supported by this version");
-        diagnostics.push(error.help("use `include` or `common {}`"));
-        return;
-    }
-    let belongs = homes(name);
+    // `disk` has two forms: one of them may stand here.
+    let here = format!("`{} {{}}`, ", place.trim_start_matches("in ").trim_matches('`'));
+    let belongs = homes(name).replace(&here, "");
     let error = Diagnostic::error(
         statement.span(),
         match belongs.is_empty() {
@@ -32,14 +29,25 @@ pub(super) fn unknown(
         return;
     }
     let options = OPTIONS.iter().filter(|option| section.is_some_and(|here| option.sections.contains(&here)));
-    let allowed = keywords.iter().copied().chain(options.map(|option| option.name));
-    let everywhere = OPTIONS.iter().map(|option| option.name).chain(WORDS.iter().map(|word| word.name));
-    let error = match spelling::nearest(name, allowed).or_else(|| spelling::nearest(name, everywhere)) {
+    let here = options.clone().flat_map(names).collect::<Vec<&str>>();
+    let allowed = keywords.iter().copied().chain(here.iter().copied());
+    let everywhere = OPTIONS.iter().flat_map(names).chain(WORDS.iter().map(|word| word.name));
+    let positive = name.strip_prefix("no-").and_then(|rest| spelling::nearest(rest, options.flat_map(names)));
+    let near = positive.map(|near| format!("no-{near}")).or_else(|| {
+        let near = spelling::nearest(name, allowed).or_else(|| spelling::nearest(name, everywhere));
+        near.map(str::to_owned)
+    });
+    let error = match near {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None if keywords.is_empty() => error,
         None => error.help(format!("expected one of: {}", keywords.join(", "))),
     };
     diagnostics.push(error);
+}
+
+/// The option's name, and its old one.
+fn names(option: &OptionDef) -> impl Iterator<Item = &'static str> + use<> {
+    std::iter::once(option.name).chain(option.formerly)
 }
 
 /// Where a word that is known elsewhere belongs. The old section is no place to move to.
@@ -140,6 +148,12 @@ pub const WORDS: &[WordDef] = &[
         "One end; with its address, where that is not the one of the `on` section.",
     ),
     word("hosts", "NAME NAME...", "`connection-mesh {}`", "Who is connected to whom."),
+    word(
+        "template-file",
+        "\"FILE\"",
+        "`resource {}`",
+        "The file whose `common {}` holds for this resource, in place of the one of the configuration.",
+    ),
     word(
         "volume",
         "NUMBER { ... }",

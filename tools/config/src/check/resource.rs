@@ -1,6 +1,7 @@
 //! One `resource` section.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::Common;
 use super::claims::Claims;
@@ -14,6 +15,7 @@ use super::verbatim;
 use super::volume::Volumes;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::language::body;
+use crate::load::TEMPLATE;
 use crate::model::{Resource, Verbatim};
 use crate::source::Span;
 use crate::tree::{Statement, Word};
@@ -85,6 +87,19 @@ pub(super) struct ResourceParts<'a> {
     pub(super) hosts: Vec<HostParts>,
     pub(super) connections: Vec<ConnectionParts>,
     pub(super) proxy: Vec<Verbatim>,
+    /// Where it is told so.
+    pub(super) proxy_span: Option<Span>,
+}
+
+impl ResourceParts<'_> {
+    /// Whether two of its sections are about one host, or one statement is about several volumes.
+    pub(super) fn is_ambiguous(&self, numbers: &[u32]) -> bool {
+        let twice =
+            |(place, host): (usize, &HostParts)| self.hosts.iter().take(place).any(|one| host.is_same(one));
+        let mut levels = std::iter::once(&self.volumes).chain(self.hosts.iter().map(|host| &host.volumes));
+        let mixed = numbers.iter().any(|number| *number != 0) && levels.any(Volumes::names_one);
+        mixed || self.hosts.iter().enumerate().any(twice)
+    }
 }
 
 /// Reads one resource; `None` if it is not complete, which is then reported.
@@ -96,7 +111,10 @@ pub(super) fn resource(
     order: &mut ResyncOrder,
     diagnostics: &mut Diagnostics,
 ) -> Option<Resource> {
-    let parts = read(name, statement, common, diagnostics)?;
+    let errors_before = diagnostics.errors.len();
+    let template = template(statement, diagnostics);
+    let parts =
+        read(name, statement, template.as_ref().map_or(common, |(_, template)| template), diagnostics)?;
     let ids = node_ids(&parts.hosts, diagnostics);
     let numbers = volume_numbers(&parts, diagnostics);
     rules::of_resource(&parts, &numbers, diagnostics);
@@ -104,9 +122,10 @@ pub(super) fn resource(
     claims.resource(&parts, &numbers, diagnostics);
     let obstacles = obstacles::of_resource(&parts, &numbers);
 
+    let swallowed = diagnostics.errors.iter().skip(errors_before).any(|error| error.swallows);
     let mut hosts = Some(Vec::new());
     for (host, id) in parts.hosts.into_iter().zip(ids) {
-        match (host.complete(id, &numbers, &parts.volumes, diagnostics), &mut hosts) {
+        match (host.complete(id, &numbers, &parts.volumes, swallowed, diagnostics), &mut hosts) {
             (Some(host), Some(hosts)) => hosts.push(host),
             _ => hosts = None,
         }
@@ -118,8 +137,32 @@ pub(super) fn resource(
         connections: parts.connections.into_iter().map(ConnectionParts::complete).collect(),
         settings: settings::values(&parts.options),
         proxy: parts.proxy,
+        template: template.map(|(path, template)| (path, settings::values(&template.assigned))),
         obstacles,
     })
+}
+
+/// What holds for the resource in place of `common`, and the file that says so.
+fn template(statement: &Statement, diagnostics: &mut Diagnostics) -> Option<(PathBuf, Common)> {
+    let mut first: Option<&Statement> = None;
+    let inside = statement.body.iter().flatten();
+    for inner in inside.filter(|inner| inner.name() == TEMPLATE) {
+        if let Some(first) = first {
+            let error = Diagnostic::error(inner.span(), format!("duplicate `{TEMPLATE}`"));
+            diagnostics.push(error.related(first.span(), "it first stands here"));
+            continue;
+        }
+        first = Some(inner);
+    }
+    let (name, body) = (first?.arguments.first()?, first?.body.as_deref()?);
+    let (commons, others): (Vec<_>, Vec<_>) = body.iter().partition(|inner| inner.name() == "common");
+    others.iter().for_each(|inner| unknown(inner, "in a template", &["common"], None, diagnostics));
+    if commons.is_empty() && others.is_empty() {
+        let message = format!("expected `common {{ ... }}` in {}", quote(&name.text));
+        diagnostics.push(Diagnostic::error(&name.span, message));
+    }
+    let path = name.span.path().parent().unwrap_or(Path::new("")).join(&name.text);
+    Some((std::path::absolute(&path).unwrap_or(path), super::common(commons.into_iter(), diagnostics)))
 }
 
 fn read<'a>(
@@ -131,12 +174,13 @@ fn read<'a>(
     let mut own = Assigned::new();
     let mut volumes = Volumes::default();
     let (mut hosts, mut connections) = (Vec::new(), Vec::new());
-    let mut proxy = Vec::new();
+    let (mut proxy, mut proxy_span) = (Vec::new(), None);
     for inner in body(statement, diagnostics)? {
         match inner.name() {
             "on" | "floating" | "stacked-on-top-of" => hosts.extend(host::host(inner, diagnostics)),
             "connection" | "connection-mesh" => connections.push(inner),
-            "proxy" => proxy.extend(verbatim::body(inner)),
+            "proxy" => verbatim::proxy(inner, &mut proxy, &mut proxy_span),
+            TEMPLATE => {}
             _ if settings::resource_level(inner, &mut own, diagnostics) => {}
             _ if volumes.read(inner, diagnostics) => {}
             _ => unknown(inner, "in `resource`", STATEMENTS, None, diagnostics),
@@ -159,6 +203,7 @@ fn read<'a>(
         connections: connection::connections(&connections, &hosts, diagnostics),
         volumes,
         hosts,
+        proxy_span: proxy_span.or_else(|| common.proxy_span.clone()),
         proxy: if proxy.is_empty() { common.proxy.clone() } else { proxy },
     })
 }

@@ -6,7 +6,7 @@ use super::host::HostParts;
 use super::resource::ResourceParts;
 use super::settings::{Assigned, Assignment, inherit, values};
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::effective::{Fencing, MAX_HOT_EXTENTS, NetOptions, OnCongestion, Protocol};
+use crate::effective::{Fencing, MAX_HOT_EXTENTS, MIN_HOT_EXTENTS, NetOptions, OnCongestion, Protocol};
 use crate::options::{self, Section, Value};
 use crate::settings::Settings;
 use crate::source::Span;
@@ -73,7 +73,7 @@ fn without_effect(net: &NetOptions, settings: &Settings, assigned: &Assigned, di
     if net.csums_after_crash_only && net.csums_algorithm.is_none() {
         warn(Section::Net, "csums-after-crash-only", "there is no `csums-alg`", "set `csums-alg sha256`");
     }
-    if net.fencing == Fencing::DontCare && settings.get(Section::Handlers, "fence-peer").is_some() {
+    if net.fencing == Fencing::DontCare && settings.chosen(Section::Handlers, "fence-peer").is_some() {
         let help = "set `fencing resource-and-stonith` or `resource-only` in `net {}`";
         warn(Section::Handlers, "fence-peer", "`fencing` is `dont-care`, so that it is never run", help);
     }
@@ -92,16 +92,17 @@ fn weak_digest(net: &NetOptions, assigned: &Assigned, diagnostics: &mut Diagnost
     }
 }
 
-/// DRBD takes any number up to 65534, and counts what is too many for its log as less.
+/// DRBD takes any number of the range, and counts what is too many for its log as less.
 fn activity_log(assigned: &Assigned, diagnostics: &mut Diagnostics) {
-    if let Some(Assignment { value: Value::Number(asked), span, .. }) =
-        find_in(Section::Disk, assigned, "al-extents")
-        && *asked > MAX_HOT_EXTENTS
-    {
-        let text =
-            format!("`al-extents` counts as {MAX_HOT_EXTENTS}: the log on the disk has room for no more");
-        diagnostics.push(Diagnostic::warning(span, text));
-    }
+    let found = find_in(Section::Disk, assigned, "al-extents");
+    let Some(Assignment { value: Value::Number(asked), span, .. }) = found else { return };
+    let (counts_as, because) = match *asked {
+        0..MIN_HOT_EXTENTS => (MIN_HOT_EXTENTS, "it is the least"),
+        MIN_HOT_EXTENTS..=MAX_HOT_EXTENTS => return,
+        _ => (MAX_HOT_EXTENTS, "the log on the disk has room for no more"),
+    };
+    let text = format!("`al-extents` counts as {counts_as}: {because}");
+    diagnostics.push(Diagnostic::warning(span, text));
 }
 
 /// DRBD's rule: `timeout` must be less than `connect-int` and `ping-int`, in the same unit.
@@ -149,7 +150,9 @@ impl ResyncOrder {
     /// Notes what the resource says.
     pub(super) fn note(&mut self, resource: &str, assigned: &Assigned) {
         let found = find_in(Section::Disk, assigned, "resync-after");
-        if let Some(Assignment { value: Value::Text(name), span, .. }) = found {
+        if let Some(Assignment { value: Value::Text(name), span, .. }) = found
+            && !name.is_empty()
+        {
             let name = name.split('/').next().unwrap_or(name).to_owned();
             self.after.insert(resource.to_owned(), (name, span.clone()));
         }
@@ -197,7 +200,7 @@ fn fencing(
             .help("with protocol A, writes have completed that the peer lacks, whatever becomes of it");
         diagnostics.push(error);
     }
-    if net.fencing != Fencing::DontCare && settings.get(Section::Handlers, "fence-peer").is_none() {
+    if net.fencing != Fencing::DontCare && settings.chosen(Section::Handlers, "fence-peer").is_none() {
         let text = "`fencing` without a `fence-peer` handler: a lost peer is never fenced, and a node that is alone is \
                     promoted with --force only";
         diagnostics.push(Diagnostic::warning(span, text));
@@ -224,8 +227,7 @@ fn seconds(ms: u64) -> String {
 /// No two sections for one host.
 fn distinct_hosts(hosts: &[HostParts], diagnostics: &mut Diagnostics) {
     for (index, host) in hosts.iter().enumerate() {
-        let same = |other: &&HostParts| other.names().iter().any(|name| host.names().contains(name));
-        if let Some(earlier) = hosts.iter().take(index).find(same) {
+        if let Some(earlier) = hosts.iter().take(index).find(|other| host.is_same(other)) {
             let error = Diagnostic::error(&host.span, format!("duplicate `{}`", host.title));
             diagnostics.push(error.related(&earlier.span, "the host has a section already"));
         }

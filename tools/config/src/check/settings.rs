@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use super::unknown;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
-use crate::language::{section_body, words};
+use crate::language::{missing_semicolon, section_body, words};
 use crate::options::{self, Kind, OPTIONS, OptionDef, Section, Support, Value};
 use crate::settings::Settings;
 use crate::source::Span;
 use crate::spelling;
 use crate::tree::Statement;
 use crate::value;
+
+/// Hosts of a resource.
+const MAX_WORDS: usize = 32;
 
 /// One option that was set.
 #[derive(Clone, Debug)]
@@ -124,18 +127,33 @@ fn value(
     let count = match definition.kind {
         Kind::Flag { .. } if negated => 0..=0,
         Kind::Flag { .. } => 0..=1,
+        Kind::Words => 1..=MAX_WORDS,
         _ => 1..=1,
     };
+    let is_text = matches!(definition.kind, Kind::Text { .. });
+    if let ([_, excess, ..], true, None) =
+        (statement.arguments.as_slice(), is_text, missing_semicolon(statement, 1))
+    {
+        let message = format!("expected `;`, found {}", quote(excess.span.shown_text()));
+        diagnostics.push(Diagnostic::error(&excess.span, message).help("write a text with blanks in quotes"));
+        return None;
+    }
     let found = words(statement, &definition.kind.expected(), count, diagnostics)?;
     let Some(word) = found.first() else { return Some(Value::Flag(!negated)) };
+    if definition.kind == Kind::Words {
+        let names: Vec<&str> = found.iter().map(|word| word.text.as_str()).collect();
+        return Some(Value::Text(names.join(" ")));
+    }
     match value::parse(&definition.kind, &word.text) {
         Ok(value) => Some(value),
         Err(reason) => {
             let separator = if reason.starts_with("is ") { " " } else { ": " };
             let error = Diagnostic::error(&word.span, format!("`{}`{separator}{reason}", definition.name));
-            diagnostics.push(match spelling::nearest(&word.text, definition.kind.words().iter().copied()) {
-                Some(near) => error.help(format!("did you mean `{near}`?")),
-                None => error,
+            let near = spelling::nearest(&word.text, definition.kind.words().iter().copied());
+            diagnostics.push(match (near, value::about_units(&definition.kind, &word.text)) {
+                (Some(near), _) => error.help(format!("did you mean `{near}`?")),
+                (None, Some(units)) => error.help(units),
+                (None, None) => error,
             });
             None
         }
@@ -152,7 +170,8 @@ pub(crate) fn refused(assigned: &Assigned, diagnostics: &mut Diagnostics) {
         };
         let word = value.to_string();
         let asked = if kind == Kind::Digest { value::digest(&word) } else { &word };
-        if accepted.contains(&asked) {
+        // An empty text asks for nothing.
+        if accepted.contains(&asked) || *value == Value::Text(String::new()) {
             continue;
         }
         // The value matters only if another one would be accepted.

@@ -1,18 +1,32 @@
 //! Statements that are kept as they stand.
 
 use crate::model::Verbatim;
+use crate::source::Span;
 use crate::tree::{Statement, Word};
 
+/// Keeps what a `proxy` section says, and where the first one stands that says something.
+pub(super) fn proxy(statement: &Statement, kept: &mut Vec<Verbatim>, first: &mut Option<Span>) {
+    kept.extend(body(statement));
+    if !kept.is_empty() {
+        first.get_or_insert_with(|| statement.span().clone());
+    }
+}
+
 /// What stands in a section.
-pub(super) fn body(statement: &Statement) -> Vec<Verbatim> {
+fn body(statement: &Statement) -> Vec<Verbatim> {
     statement.body.iter().flatten().map(keep).collect()
 }
 
 /// A whole statement.
 pub(super) fn keep(statement: &Statement) -> Verbatim {
-    let words = std::iter::once(&statement.keyword).chain(&statement.arguments);
+    of(&statement.keyword, &statement.arguments, statement.body.as_deref())
+}
+
+/// Words, and perhaps what stands in braces behind them.
+pub(super) fn of(first: &Word, others: &[Word], body: Option<&[Statement]>) -> Verbatim {
+    let words = std::iter::once(first).chain(others);
     Verbatim {
         words: words.map(|Word { text, .. }| text.clone()).collect(),
-        body: statement.body.is_some().then(|| body(statement)),
+        body: body.map(|body| body.iter().map(keep).collect()),
     }
 }

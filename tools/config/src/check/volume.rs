@@ -11,12 +11,15 @@ use crate::language::{body, missing_semicolon, section_body, words};
 use crate::model::{MetaDisk, Volume};
 use crate::options::{self, Section};
 use crate::source::Span;
+use crate::spelling::nearest;
 use crate::tree::{Statement, Word};
 use crate::value;
 
 /// DRBD's limits: 16 bits less two special numbers, 20 bits of minors.
 const MAX_VOLUME: u32 = 65_534;
 const MAX_MINOR: u32 = (1 << 20) - 1;
+/// `PATH [ SLOT ]`.
+const MAX_META_DISK_WORDS: usize = 4;
 const STATEMENTS: &[&str] = &["device", "disk", "meta-disk", "flexible-meta-disk"];
 
 /// The device of a volume: its node and its minor number.
@@ -139,6 +142,11 @@ impl Volumes {
         self.implicit.stands()
     }
 
+    /// Whether a device or disk stands outside of `volume {}`.
+    pub(super) fn names_one(&self) -> bool {
+        self.implicit.device.stands() || self.implicit.disk.stands()
+    }
+
     /// What holds for one volume on one host, with what the resource says.
     pub(super) fn merged(&self, host: &Self, number: u32) -> VolumeParts {
         let mut merged = VolumeParts::default();
@@ -240,7 +248,7 @@ fn disk(statement: &Statement, diagnostics: &mut Diagnostics) -> Option<Disk> {
 
 /// `internal`, a device, or a device with the number of a slot in brackets, with or without a blank before it.
 fn meta_disk(statement: &Statement, diagnostics: &mut Diagnostics) -> Option<MetaDisk> {
-    let found = words(statement, "`internal` or a path", 1..=2, diagnostics)?;
+    let found = words(statement, "`internal` or a path", 1..=MAX_META_DISK_WORDS, diagnostics)?;
     let word = found.first()?;
     let joined: String = found.iter().map(|word| word.text.as_str()).collect();
     let help = "write `meta-disk internal;`, `meta-disk PATH;` or `meta-disk PATH[SLOT];`";
@@ -257,7 +265,14 @@ fn meta_disk(statement: &Statement, diagnostics: &mut Diagnostics) -> Option<Met
             let word = Word { text: path.to_owned(), span: word.span.clone() };
             return absolute(&word, diagnostics).map(|path| MetaDisk::Indexed(path, slot));
         }
-        _ if found.len() == 1 => return absolute(word, diagnostics).map(MetaDisk::External),
+        _ if found.len() == 1 => match nearest(&word.text, ["internal"].into_iter()) {
+            None => return absolute(word, diagnostics).map(MetaDisk::External),
+            Some(_) => {
+                let message = format!("expected `internal` or a path, found {}", quote(&word.text));
+                diagnostics.push(Diagnostic::error(&word.span, message).help("did you mean `internal`?"));
+                return None;
+            }
+        },
         _ => {
             let excess = found.get(1).map_or(&word.span, |word| &word.span);
             missing_semicolon(statement, 1)
@@ -274,6 +289,11 @@ fn absolute(word: &Word, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
         return Some(path.to_owned());
     }
     let message = format!("expected a path that starts with `/`, found {}", quote(&word.text));
-    diagnostics.push(Diagnostic::error(&word.span, message));
+    let error = Diagnostic::error(&word.span, message);
+    let is_name = !word.text.is_empty() && !word.text.contains('/');
+    diagnostics.push(match is_name {
+        true => error.help(format!("did you mean `/dev/{}`?", word.text)),
+        false => error,
+    });
     None
 }

@@ -33,12 +33,12 @@ pub(super) const DISK: &[OptionDef] = &[
         "al-extents",
         AT_DISK_OR_SYNCER,
         Unit::Count,
-        (1237, 67, 65_534),
+        (1237, 7, 65_536),
         "Extents of 4 MiB that may be hot at once: a primary that crashed is resynced where its hot extents are",
     )
     .with_attach()
     .most_careful()
-    .more("More than 6433 count as 6433, as in DRBD: the log on the disk has room for no more."),
+    .more("More than 6433 count as 6433, as in DRBD: the log on the disk has room for no more. Less than 67 count as 67."),
     flag(
         "al-updates",
         AT_DISK,

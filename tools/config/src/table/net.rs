@@ -193,7 +193,7 @@ pub(super) const NET: &[OptionDef] = &[
         .ignored("reads are local while the local disk is usable"),
     flag("load-balance-paths", AT_NET, false, "Use all paths at once")
         .since("9.2.6")
-        .ignored("a connection has one path"),
+        .ignored("one path of a connection is used at a time"),
     number("rdma-ctrl-rcvbuf-size", AT_NET, Unit::Bytes, (0, 0, 128 << 20), "RDMA buffer").since("9.2.6").ignored(NO_RDMA),
     number("rdma-ctrl-sndbuf-size", AT_NET, Unit::Bytes, (0, 0, 128 << 20), "RDMA buffer").since("9.2.6").ignored(NO_RDMA),
 ];

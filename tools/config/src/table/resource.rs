@@ -97,12 +97,9 @@ pub(super) const STARTUP: &[OptionDef] = &[
     wait("outdated-wfc-timeout", "The same if the peers are known to be outdated: none was promoted since"),
     flag("wait-after-sb", AT_STARTUP, false, "Wait on after a split brain, until it is resolved")
         .more(WHO_WAITS),
-    flag("stacked-timeouts", AT_STARTUP, false, "Time limits of stacked resources").refused(
-        &["no"],
-        "stacked resources are not supported",
-        "remove it",
-    ),
-    text("become-primary-on", AT_STARTUP, "Promote this host at boot").ignored(WHO_BOOTS),
+    flag("stacked-timeouts", AT_STARTUP, false, "Time limits of stacked resources")
+        .ignored("there are no stacked resources"),
+    option("become-primary-on", AT_STARTUP, Kind::Words, "Promote these hosts at boot").ignored(WHO_BOOTS),
 ];
 
 pub(super) const HANDLERS: &[OptionDef] = &[

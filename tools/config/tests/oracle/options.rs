@@ -19,6 +19,7 @@ const COMMANDS: &[(&str, Section, bool)] = &[
 const OF_THE_COMMAND: &[&str] = &["set-defaults", "_name", "diskless"];
 /// Where Tandem's defaults or limits are others, and why.
 const DIFFERENT: &[(&str, &str)] = &[
+    ("al-extents", "drbd.conf(5) allows less and more, which counts as the limit"),
     ("auto-promote", "opening a device does not promote"),
     ("c-delay-target", "the controller is another one"),
     ("c-fill-target", "the controller is another one"),

@@ -117,7 +117,7 @@ impl Seen {
 
 /// The resources named, or all that are configured or up.
 fn see(session: &Session, names: &[String]) -> Result<Vec<Seen>, Failure> {
-    let config = Config::load(session.config_file.as_deref());
+    let config = Config::load(&session.files);
     let (specs, broken) = match (config, names) {
         (Err(failure), _) => (Vec::new(), Some(failure.to_string())),
         (Ok(config), _) if config.names().is_empty() && names.is_empty() => (Vec::new(), None),

@@ -8,7 +8,7 @@ use crate::session::Session;
 
 /// Of the resources named, or all; returns 0, 1 or 2.
 pub(crate) fn doctor(session: &Session, names: &[String], json: bool) -> Result<u8, Failure> {
-    let specs = Config::load(session.config_file.as_deref())?.specs(names)?;
+    let specs = Config::load(&session.files)?.specs(names)?;
     let up = session.status(None)?;
     let mut parts: Vec<Part> = vec![doctor::examine_machine(&session.run, &specs)];
     for spec in &specs {

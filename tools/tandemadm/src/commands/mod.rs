@@ -36,7 +36,7 @@ use crate::address::Address;
 use crate::bar::Bars;
 use crate::cli::{Cli, Command, Invalidation, Names, NewGeneration, Script, SplitBrain, YesNo};
 use crate::completion;
-use crate::config::Config;
+use crate::config::{Config, Files};
 use crate::daemon_start;
 use crate::diagnosis::{self, page};
 use crate::failure::Failure;
@@ -57,10 +57,12 @@ pub(crate) use scripts::Local;
 /// Does what the command line asks; `verb` is the command's word. Returns the exit code.
 pub fn run(cli: Cli, verb: &str, called: CalledAs) -> u8 {
     let result = check_usage(&cli).and_then(|()| {
-        let Cli { config_file, config_to_test, dry_run, verbose, no_progress, command, .. } = cli;
+        let files =
+            Files { main: cli.config_file, to_test: cli.config_to_test, to_exclude: cli.config_to_exclude };
+        let Cli { dry_run, verbose, no_progress, command, .. } = cli;
         let run = RuntimeDir::from_env();
         let bars = if no_progress { Bars::Never } else { Bars::OnTerminal };
-        let session = Session { run, config_file, config_to_test, called, dry_run, verbose, bars };
+        let session = Session { run, files, called, dry_run, verbose, bars };
         dispatch(&session, command)
     });
     output::verdict(result.unwrap_or_else(|failure| {
@@ -276,11 +278,7 @@ fn hidden_commands() -> String {
 }
 
 fn config(session: &Session) -> Result<Config, Failure> {
-    let main = session.config_file.as_deref();
-    match &session.config_to_test {
-        Some(more) => Config::load_with(main, more),
-        None => Config::load(main),
-    }
+    Config::load(&session.files)
 }
 
 fn print(text: &str) -> Result<u8, Failure> {
