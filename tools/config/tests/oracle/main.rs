@@ -6,4 +6,5 @@
 mod support;
 
 mod dumps;
+mod effective;
 mod options;
