@@ -6,9 +6,7 @@ use std::fmt::Write;
 use crate::check::WORDS;
 use crate::lexer::is_word_character;
 use crate::load::TEMPLATE;
-use crate::model::{
-    Address, Config, Connection, Family, Host, HostKind, MetaDisk, PathEnd, Resource, Verbatim, Volume,
-};
+use crate::model::{Config, Connection, Host, HostKind, MetaDisk, PathEnd, Resource, Verbatim, Volume};
 use crate::options::{Section, Value};
 use crate::settings::Settings;
 
@@ -118,7 +116,7 @@ fn dump_connection(text: &mut String, connection: &Connection, hosts: &[Host]) {
 }
 
 fn dump_end(text: &mut String, end: &PathEnd, hosts: &[Host]) {
-    let host = hosts.get(end.host).map(reference).unwrap_or_default();
+    let host = hosts.get(end.host).map(|host| name(&host.reference())).unwrap_or_default();
     match &end.via {
         None => statement(text, 3, "host", &format!("{host} address {}", end.address)),
         Some(Verbatim { words, body }) => {
@@ -126,15 +124,6 @@ fn dump_end(text: &mut String, end: &PathEnd, hosts: &[Host]) {
             let header = format!("host {host} address {} {}", end.address, via.join(" "));
             section(text, 3, &header, |text| body.iter().flatten().for_each(|one| verbatim(text, 4, one)));
         }
-    }
-}
-
-/// How other sections speak of a host: as for drbdadm, a floating one is its address.
-fn reference(host: &Host) -> String {
-    match (&host.kind, &host.address) {
-        (HostKind::Floating, Some(Address { family: Family::Ipv4, socket })) => word(&socket.to_string()),
-        (HostKind::Floating, _) => word(&host.name()),
-        _ => name(&host.name()),
     }
 }
 

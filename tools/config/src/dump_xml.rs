@@ -115,10 +115,7 @@ fn connection(xml: &mut Xml, connection: &Connection, hosts: &[Host]) {
 
 fn ends(xml: &mut Xml, path: &[PathEnd; 2], hosts: &[Host]) {
     for end in path {
-        let name = match hosts.get(end.host) {
-            Some(Host { kind: HostKind::Floating, .. }) => end.address.socket.to_string(),
-            host => host.map(Host::name).unwrap_or_default(),
-        };
+        let name = hosts.get(end.host).map(Host::reference).unwrap_or_default();
         xml.element("host", &[("name", &name)], |xml| address(xml, &end.address));
     }
 }

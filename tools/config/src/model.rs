@@ -212,6 +212,14 @@ impl Host {
         }
     }
 
+    /// How other sections speak of it: as for drbdadm, a floating host is its address.
+    pub(crate) fn reference(&self) -> String {
+        match (&self.kind, &self.address) {
+            (HostKind::Floating, Some(Address { family: Family::Ipv4, socket })) => socket.to_string(),
+            _ => self.name(),
+        }
+    }
+
     /// The first name, for messages and for the peers.
     pub fn name(&self) -> String {
         match (&self.kind, &self.address) {
