@@ -118,7 +118,10 @@ impl Parser<'_> {
                 TokenKind::Close => {
                     let error =
                         Diagnostic::error(&span, "expected a section or the end of the file, found `}`");
-                    self.diagnostics.push(match statements.iter().find_map(Statement::line_break) {
+                    // Only the first one is worth a search.
+                    let is_first = self.diagnostics.errors.is_empty();
+                    let torn = statements.iter().filter(|_| is_first).find_map(Statement::line_break);
+                    self.diagnostics.push(match torn {
                         Some(place) => error.related(&place, "`{` may be missing here"),
                         None => error,
                     });

@@ -204,6 +204,10 @@ fn drbd_proxy_is_refused_where_it_stands() {
     check(&with_common(with("proxy { memlimit 9M; }")), &[&["6:3", refused]]);
     let via = "host alpha address 10.0.0.1:8 via proxy on alpha { inside 127.0.0.1:9; outside 10.0.0.1:9; }";
     check(&with(&format!("connection {{ {via} host bravo; }}")), &[&["6:46", refused]]);
+    for bad in ["via;", "via proxy on alpha;", "via proxy { }", "via on alpha { }"] {
+        let line = format!("connection {{ host alpha address 10.0.0.1:8 {bad} host bravo; }}");
+        check(&with(&line), &[&["6:46", "expected `via proxy on HOST { ... }`"]]);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `connection` and `connection-mesh`: who is connected with whom, by which paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use super::address;
 use super::host::HostParts;
@@ -226,19 +227,16 @@ fn connection(
 
 /// The kernel would refuse the second.
 fn distinct_paths(paths: &[[End; 2]], sections: &[&Statement], diagnostics: &mut Diagnostics) {
-    let addresses = |[a, b]: &[End; 2]| {
-        let (a, b) = (a.address.socket, b.address.socket);
-        (a.min(b), a.max(b))
-    };
     // If one of them could not be read, that is reported, and which is which is not known.
     let all = if paths.len() == sections.len() { paths } else { &[] };
-    for (place, path) in all.iter().enumerate() {
-        let earlier = all.iter().take(place).position(|other| addresses(other) == addresses(path));
-        if let (Some(earlier), Some(section)) = (earlier.and_then(|at| sections.get(at)), sections.get(place))
-        {
+    let mut earlier: HashMap<[SocketAddr; 2], &Statement> = HashMap::new();
+    for (path, section) in all.iter().zip(sections) {
+        let mut addresses = path.each_ref().map(|end| end.address.socket);
+        addresses.sort_unstable();
+        if let Some(other) = earlier.insert(addresses, section) {
             let error =
                 Diagnostic::error(section.span(), "duplicate path: it has the addresses of another one");
-            diagnostics.push(error.related(earlier.span(), "the other one"));
+            diagnostics.push(error.related(other.span(), "the other one"));
         }
     }
 }
@@ -269,6 +267,11 @@ fn end(statement: &Statement, hosts: &[HostParts], diagnostics: &mut Diagnostics
         return plain_end(statement, hosts, diagnostics);
     };
     let (first, others) = via.split_first()?;
+    let is_via = matches!(others, [proxy, on, _, ..] if proxy.text == "proxy" && on.text == "on");
+    if !is_via || statement.body.is_none() {
+        diagnostics.push(Diagnostic::error(&first.span, "expected `via proxy on HOST { ... }`"));
+        return None;
+    }
     let Statement { keyword, end, .. } = statement;
     let plain =
         Statement { keyword: keyword.clone(), arguments: before.to_vec(), body: None, end: end.clone() };
