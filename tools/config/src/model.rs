@@ -174,6 +174,13 @@ impl PartialEq for Resource {
     }
 }
 
+/// Names of hosts have no capitals, and one without a domain stands for one with any, as for drbdadm.
+fn is_one_host(name: &str, other: &str) -> bool {
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let comparable = name.contains('.') != other.contains('.');
+    name.eq_ignore_ascii_case(other) || comparable && short(name) == short(other)
+}
+
 /// How a host section says which machine it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostKind {
@@ -204,7 +211,7 @@ impl Host {
     /// Whether the host is the machine of this name.
     pub fn is(&self, node: &str) -> bool {
         match &self.kind {
-            HostKind::Named(names) => names.iter().any(|name| name == node),
+            HostKind::Named(names) => names.iter().any(|name| is_one_host(name, node)),
             HostKind::Floating => {
                 self.address.as_ref().is_some_and(|address| here::has_address(address.socket.ip()))
             }

@@ -200,6 +200,23 @@ fn resources_are_chosen_by_host() {
     assert_eq!(error, "'r1' not defined in your config (for this host).");
 }
 
+#[test]
+fn a_host_is_known_with_and_without_its_domain() {
+    let config = parse(&EXAMPLE.replace("node1", "Node1.example.org"));
+    let known = |node: &str| !config.for_node(node).is_empty();
+    for (node, expected) in [
+        ("node1", true),
+        ("NODE1", true),
+        ("node1.example.org", true),
+        ("node1.example.com", false),
+        ("node2.example.org", true),
+        ("node", false),
+        ("node1.", false),
+    ] {
+        assert_eq!(known(node), expected, "{node}");
+    }
+}
+
 /// Appends the example with other disk, minor and port, so that both fit on one host.
 trait Add {
     fn add(self, more: &str, from: &str, to: &str) -> String;

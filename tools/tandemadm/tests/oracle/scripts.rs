@@ -22,7 +22,10 @@ const VERBS: &[&[&str]] = &[
 /// drbdadm leaves these away: options of volumes, options of `global`.
 const OURS_ALONE: &[&str] = &["host/volume/section", "global/option", "global/udev-always-use-vnr"];
 /// drbdadm connects twice what is both in a mesh and in a connection.
-const TWICE: &str = "mesh-and-connection";
+const TWICE: &[&str] = &["mesh-and-connection", "mesh-twice"];
+/// drbdadm spells addresses as they are written, does not close the element of a template, and counts the devices of what
+/// is not run here.
+const OTHERWISE: &[&str] = &["ipv6-spelled-out", "template", "template-behind", "volumes-beyond"];
 
 fn run(program: &str, fixture: &Fixture, arguments: &[&str]) -> (bool, String) {
     of_file(program, &fixture.path, arguments)
@@ -45,7 +48,10 @@ fn understood() -> impl Iterator<Item = Fixture> {
     fixtures()
         .into_iter()
         .filter(|f| {
-            f.drbdadm == Drbdadm::Accepts && f.tandem != Tandem::Refuses && f.compare && f.name != TWICE
+            f.drbdadm == Drbdadm::Accepts
+                && f.tandem != Tandem::Refuses
+                && f.compare
+                && ![TWICE, OTHERWISE].concat().contains(&f.name.as_str())
         })
         .filter(local)
 }
