@@ -23,9 +23,10 @@ const VERBS: &[&[&str]] = &[
 const OURS_ALONE: &[&str] = &["host/volume/section", "global/option", "global/udev-always-use-vnr"];
 /// drbdadm connects twice what is both in a mesh and in a connection.
 const TWICE: &[&str] = &["mesh-and-connection", "mesh-twice"];
-/// drbdadm spells addresses as they are written, does not close the element of a template, and counts the devices of what
-/// is not run here.
-const OTHERWISE: &[&str] = &["ipv6-spelled-out", "template", "template-behind", "volumes-beyond"];
+/// drbdadm spells addresses as they are written, does not close the element of a template, keeps the proxy's words in
+/// `common`, and counts the devices of what is not run here.
+const OTHERWISE: &[&str] =
+    &["ipv6-spelled-out", "proxy-in-common", "template", "template-behind", "volumes-beyond"];
 
 fn run(program: &str, fixture: &Fixture, arguments: &[&str]) -> (bool, String) {
     of_file(program, &fixture.path, arguments)
