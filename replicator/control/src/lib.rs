@@ -140,7 +140,9 @@ pub enum Action {
     },
     /// Compare the copies.
     Verify {
-        /// From here; if not given, from where the last one ended early, or from the beginning.
+        /// Only this volume, from whose beginning start and stop count.
+        volume: Option<u16>,
+        /// From here; if not given, from where the last one of all volumes ended early, or from the beginning.
         start_bytes: Option<u64>,
         /// To here; if not given, to the end.
         stop_bytes: Option<u64>,

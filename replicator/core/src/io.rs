@@ -265,7 +265,9 @@ pub enum Command {
     Secondary,
     /// Compare the copies, while they are in use.
     Verify {
-        /// From here; if not given, from where the last one ended early, or from the beginning.
+        /// Only this volume, from whose beginning start and stop count.
+        volume: Option<u16>,
+        /// From here; if not given, from where the last one of all volumes ended early, or from the beginning.
         start_bytes: Option<u64>,
         /// To here; if not given, to the end.
         stop_bytes: Option<u64>,
@@ -483,7 +485,7 @@ pub enum Event {
         /// With which peer.
         peer: NodeId,
         /// What was verified.
-        range: ByteRange,
+        ranges: Vec<ByteRange>,
         /// Blocks that differ.
         blocks: u64,
     },

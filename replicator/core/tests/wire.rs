@@ -102,7 +102,7 @@ fn one_of_each() -> Vec<Message> {
         Message::InvalidateReply { id: 8, granted: true },
         Message::Behind { id: 3, round: 1 },
         Message::BehindAck { id: 3 },
-        Message::VerifyStart { id: 9, algorithm: DigestAlgorithm::Sha1, range },
+        Message::VerifyStart { id: 9, algorithm: DigestAlgorithm::Sha1, ranges: vec![range] },
         Message::VerifyReply { id: 9, granted: true },
         Message::VerifyRequest { id: 10, range },
         Message::VerifyDigests {

@@ -214,8 +214,8 @@ impl Daemon {
             Action::Secondary { force: false } => return entry.demote().await,
             Action::Secondary { force: true } => return self.demote_by_force(&entry).await,
             Action::Invalidate { reset_bitmap } => Command::Invalidate { reset_bitmap },
-            Action::Verify { start_bytes, stop_bytes, repair } => {
-                Command::Verify { start_bytes, stop_bytes, repair }
+            Action::Verify { volume, start_bytes, stop_bytes, repair } => {
+                Command::Verify { volume, start_bytes, stop_bytes, repair }
             }
             Action::InvalidateRemote { reset_bitmap } => Command::InvalidateRemote { reset_bitmap },
             Action::NewCurrentUuid { clear_bitmap } => Command::NewCurrentUuid { clear_bitmap },

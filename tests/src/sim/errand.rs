@@ -36,8 +36,8 @@ pub(super) enum Errand {
     ResumeIo,
     /// Become Secondary although a client is there: must be refused.
     SecondaryWhileOpen,
-    /// Compare the copies, or a part of them, from block to block; repair what is found, from a node's copy.
-    Verify { part: Option<(u64, u64)>, repair: bool, from: Option<usize> },
+    /// Compare the copies, or one volume's, or a part of them, from block to block; repair what is found, from a node's copy.
+    Verify { volume: Option<u16>, part: Option<(u64, u64)>, repair: bool, from: Option<usize> },
     /// Give up the own copy.
     Invalidate { reset_bitmap: bool },
     /// Give up the other node's copy.
@@ -70,7 +70,8 @@ impl World {
             Errand::Disconnect => Command::Disconnect,
             Errand::Primary { force } => Command::Primary { force },
             Errand::Secondary | Errand::SecondaryWhileOpen => Command::Secondary,
-            Errand::Verify { part, repair, from } => Command::Verify {
+            Errand::Verify { volume, part, repair, from } => Command::Verify {
+                volume,
                 start_bytes: part.map(|(start, _)| start * 4096),
                 stop_bytes: part.map(|(_, stop)| stop * 4096),
                 repair: repair.then_some(Repair { from: from.map(|n| NodeId(n as u8)) }),

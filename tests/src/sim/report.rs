@@ -201,7 +201,10 @@ pub(super) fn show_event(event: &Event) -> String {
         Event::PeerRole { old, new, .. } => format!("peer role {old} -> {new}"),
         Event::PeerDisk { old, new, .. } => format!("peer disk {old} -> {new}"),
         Event::OutOfSync { range, .. } => format!("out of sync: {range}"),
-        Event::Verified { range, blocks, .. } => format!("verified {range}: {blocks} blocks differ"),
+        Event::Verified { ranges, blocks, .. } => {
+            let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            format!("verified {}: {blocks} blocks differ", ranges.join(", "))
+        }
         Event::HandlerCalled { handler, .. } => format!("helper {handler}"),
         Event::HandlerDone { handler, outcome, .. } => format!("helper {handler} {outcome}"),
         Event::Note { level, text, .. } => format!("{level:?}: {text}"),

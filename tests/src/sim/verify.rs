@@ -47,14 +47,13 @@ impl World {
                     self.watch.open.insert(block);
                 }
             }
-            Event::Verified { range, blocks, .. } => {
+            Event::Verified { ranges, blocks, .. } => {
                 let walker = self.nodes[n]
                     .status
                     .as_ref()
                     .is_some_and(|s| s.peers[0].replication == ReplicationState::VerifyS);
                 if walker && !self.split {
-                    let within = sectors(*range);
-                    let covered = |s: usize| within.contains(&s);
+                    let covered = |s: usize| ranges.iter().any(|range| sectors(*range).contains(&s));
                     self.verify_ends(n, covered, *blocks)?;
                 }
             }
@@ -75,8 +74,11 @@ impl World {
         let blocks = DATA_BYTES / 4096;
         let start = self.prng.below(blocks);
         let part = self.prng.chance(1, 4).then(|| (start, self.prng.between(start + 1, blocks)));
-        let verify =
-            |from: Option<usize>| Step::Do(walker, Errand::Verify { part, repair: from.is_some(), from });
+        let one = self.plan.two_volumes && part.is_none() && self.prng.chance(1, 4);
+        let volume = one.then(|| u16::from(self.prng.chance(1, 2)));
+        let verify = |from: Option<usize>| {
+            Step::Do(walker, Errand::Verify { volume, part, repair: from.is_some(), from })
+        };
         let repair = self.prng.chance(1, 2);
         let Some(p) = primary else { return Some(vec![verify(Some(1 - rotten).filter(|_| repair))]) };
         let demotion = [Step::Quiesce(p), Step::Do(p, Errand::Secondary)];
@@ -173,6 +175,6 @@ impl World {
         let primary = (0..2).find(|n| self.role(*n) == Some(Role::Primary));
         let from = primary.unwrap_or_else(|| self.prng.node());
         let n = self.prng.node();
-        self.send_errand(n, Errand::Verify { part: None, repair: true, from: Some(from) })
+        self.send_errand(n, Errand::Verify { volume: None, part: None, repair: true, from: Some(from) })
     }
 }

@@ -63,7 +63,7 @@ fn a_verify_is_watched_on_a_terminal_and_nowhere_else() {
     let end = "r0: 8 KiB differ from bravo: tandemadm explain T404";
     let asked = node.daemon(verifying(30));
     on_terminal(&node, &tandemadm(&node), "verify r0").expect(0, &[STAYS, HALF, end]);
-    let verify = Action::Verify { start_bytes: None, stop_bytes: None, repair: None };
+    let verify = Action::Verify { volume: None, start_bytes: None, stop_bytes: None, repair: None };
     assert_eq!(asked.lock().unwrap()[0], Request::Act { resource: "r0".into(), action: verify });
 
     for line in ["--no-progress verify r0", "--no-progress invalidate-remote r0"] {

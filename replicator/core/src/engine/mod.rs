@@ -354,8 +354,8 @@ impl Engine {
             Message::InvalidateReply { id, granted } => self.invalidate_answered(peer, id, granted),
             Message::Goodbye { outdated } => self.goodbye_received(peer, outdated),
             Message::OutdateRequest => self.outdate_requested(peer),
-            Message::VerifyStart { id, algorithm, range } => {
-                self.verify_start_requested(peer, id, algorithm, range)
+            Message::VerifyStart { id, algorithm, ranges } => {
+                self.verify_start_requested(peer, id, algorithm, ranges)
             }
             Message::VerifyReply { id, granted } => self.verify_start_answered(peer, id, granted),
             Message::VerifyRequest { id, range } => self.verify_requested(peer, id, range),

@@ -301,10 +301,10 @@ fn put_body(message: &Message, out: &mut BytesMut) -> u16 {
             out.put_u8(u8::from(*granted));
             26
         }
-        Message::VerifyStart { id, algorithm, range } => {
+        Message::VerifyStart { id, algorithm, ranges } => {
             out.put_u64_le(*id);
             out.put_u8(*algorithm as u8);
-            put_range(*range, out);
+            put_ranges(ranges, out);
             33
         }
         Message::VerifyReply { id, granted } => {
@@ -426,7 +426,7 @@ fn take_body(kind: u16, b: &mut Body<'_>, payload: Payload) -> Option<Message> {
         },
         31 => Message::ResyncInSync { range: b.range()? },
         32 => Message::OutdateRequest,
-        33 => Message::VerifyStart { id: b.u64()?, algorithm: b.algorithm()?, range: b.range()? },
+        33 => Message::VerifyStart { id: b.u64()?, algorithm: b.algorithm()?, ranges: b.ranges()? },
         34 => Message::VerifyReply { id: b.u64()?, granted: b.flag()? },
         35 => Message::VerifyRequest { id: b.u64()?, range: b.range()? },
         36 => Message::VerifyDigests {
@@ -545,6 +545,11 @@ fn take_layout(b: &mut Body<'_>) -> Option<Layout> {
     let slot_bytes = 1u64.checked_shl(slots.into())?;
     let pieces = (0..count).map(|_| Some(VolumeSize { number: b.u16()?, bytes: b.u64()? }));
     Layout::of_pieces(pieces.collect::<Option<_>>()?, slot_bytes).ok()
+}
+
+fn put_ranges(ranges: &[ByteRange], out: &mut BytesMut) {
+    out.put_u8(ranges.len() as u8);
+    ranges.iter().for_each(|range| put_range(*range, out));
 }
 
 fn put_range(range: ByteRange, out: &mut BytesMut) {

@@ -264,8 +264,8 @@ pub enum Message {
         id: u64,
         /// How.
         algorithm: DigestAlgorithm,
-        /// Which part: from a block's start to a block's end, or to the volume's.
-        range: ByteRange,
+        /// Which parts, in ascending order: from a block's start to a block's end, or to the volume's.
+        ranges: Vec<ByteRange>,
     },
     /// Yes or no.
     VerifyReply {

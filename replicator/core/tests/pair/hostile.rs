@@ -118,8 +118,8 @@ impl Victim {
                 victim.finish_operation();
             }
             if victim.chance.one_in(4) {
-                let range = ByteRange::new(0, 1 << 19);
-                victim.say(Message::VerifyStart { id: 1, algorithm: DigestAlgorithm::Sha1, range });
+                let ranges = vec![ByteRange::new(0, 1 << 19)];
+                victim.say(Message::VerifyStart { id: 1, algorithm: DigestAlgorithm::Sha1, ranges });
             }
         }
         // Enough for the peer to be congested, before it says anything.
@@ -236,7 +236,9 @@ impl Victim {
                     0 => Command::Invalidate { reset_bitmap },
                     1 => Command::InvalidateRemote { reset_bitmap },
                     2 => Command::PauseSync,
-                    3 | 4 => Command::Verify { start_bytes: None, stop_bytes: None, repair: None },
+                    3 | 4 => {
+                        Command::Verify { volume: None, start_bytes: None, stop_bytes: None, repair: None }
+                    }
                     _ => Command::ResumeSync,
                 };
                 self.command(command);
@@ -392,7 +394,7 @@ impl Victim {
     fn verify(&mut self, id: u64, range: ByteRange) -> Message {
         let algorithm = DigestAlgorithm::Sha1;
         match self.chance.below(6) {
-            0 | 1 => Message::VerifyStart { id, algorithm, range: ByteRange::new(0, 8192) },
+            0 | 1 => Message::VerifyStart { id, algorithm, ranges: vec![ByteRange::new(0, 8192)] },
             2 => Message::VerifyRequest { id, range },
             3 => digests(id, range),
             4 => Message::VerifyResult { id, range, compared: true, differing: id },

@@ -100,7 +100,7 @@ fn a_digest_that_is_in_use_stays() {
     options.verify_algorithm = Some(DigestAlgorithm::Sha1);
     pair.command(0, set(&options)).unwrap();
     pair.hold = Some(|m| matches!(m, Message::VerifyDigests { .. }));
-    let verify = Command::Verify { start_bytes: None, stop_bytes: None, repair: None };
+    let verify = Command::Verify { volume: None, start_bytes: None, stop_bytes: None, repair: None };
     pair.command(0, verify).unwrap();
     options.verify_algorithm = None;
     assert_eq!(

@@ -12,11 +12,11 @@ use crate::harness::Pair;
 use crate::scene::{peer, read};
 
 const BLOCK: usize = 4096;
-const WHOLE: Command = Command::Verify { start_bytes: None, stop_bytes: None, repair: None };
+const WHOLE: Command = Command::Verify { volume: None, start_bytes: None, stop_bytes: None, repair: None };
 
 fn repairing(from: Option<u8>) -> Command {
     let repair = Some(Repair { from: from.map(NodeId) });
-    Command::Verify { start_bytes: None, stop_bytes: None, repair }
+    Command::Verify { volume: None, start_bytes: None, stop_bytes: None, repair }
 }
 
 /// In sync, node 0 Primary, a digest configured.
@@ -152,6 +152,7 @@ fn only_the_part_that_is_asked_for_is_verified() {
     let mut pair = pair();
     corrupt(&mut pair, 1, &[9, 10, 20, 21]);
     let part = Command::Verify {
+        volume: None,
         start_bytes: Some(10 * BLOCK as u64 + 512),
         stop_bytes: Some(20 * BLOCK as u64 + 512),
         repair: None,

@@ -1,6 +1,7 @@
 //! A resource with several volumes.
 
-use tandem_core::config::Protocol;
+use tandem_core::config::{Options, Protocol, ResyncOptions};
+use tandem_core::digest::DigestAlgorithm;
 use tandem_core::io::{ClientError, ClientOp, Command, Resize};
 use tandem_core::layout::{Layout, SLOT_BYTES, VolumeSize};
 use tandem_core::metadata::{MetaIo, Superblock};
@@ -181,4 +182,41 @@ fn a_new_disk_takes_the_volumes_that_have_grown() {
     assert_eq!(sizes(&pair), [[100, 100], [100, 100]]);
     pair.assert_in_sync();
     assert_eq!(pair.nodes[0].engine.layout(), pair.nodes[1].engine.layout());
+}
+
+/// Its pieces lie apart; what another volume has between them is not looked at.
+#[test]
+fn of_a_volume_that_has_grown_its_pieces_are_verified_and_nothing_else() {
+    let mut pair = with_room([200; 2]);
+    for (number, blocks) in [(1, 100), (0, 100), (1, 128)] {
+        resize(&mut pair, number, blocks, false).unwrap();
+    }
+    let pieces = pair.nodes[0].engine.layout().ranges_of(1, 0);
+    assert_eq!(pieces.len(), 2, "{pieces:?}");
+    let between = pair.nodes[0].engine.layout().ranges_of(0, 0)[1].offset;
+    assert!((pieces[0].end()..pieces[1].offset).contains(&between));
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    let options = Options { verify_algorithm: Some(DigestAlgorithm::Sha256), resync, ..Options::default() };
+    for n in 0..2 {
+        let options = Box::new(options.clone());
+        pair.command(n, Command::SetOptions { options, handlers: Default::default() }).unwrap();
+    }
+    let bad = [pieces[0].offset, between, pieces[1].offset, pieces[1].end() - 4096];
+    for at in bad {
+        pair.nodes[1].disk.0[at as usize] ^= 0x10;
+    }
+    let of_one = |volume: u16, blocks: Option<(u64, u64)>| Command::Verify {
+        volume: Some(volume),
+        start_bytes: blocks.map(|(start, _)| start << 12),
+        stop_bytes: blocks.map(|(_, stop)| stop << 12),
+        repair: None,
+    };
+    let found = |pair: &Pair| [0, 1].map(|n| peer(pair, n).out_of_sync_bytes >> 12);
+    pair.command(0, of_one(1, Some((1, 127)))).unwrap();
+    assert_eq!(found(&pair), [1, 1], "in the middle only");
+    // From either side, its peer being the one that writes.
+    pair.command(1, of_one(1, None)).unwrap();
+    assert_eq!(found(&pair), [3, 3]);
+    let refused = pair.command(0, of_one(7, None)).unwrap_err();
+    assert!(refused.detail()[0].contains("volume 7 is not one of those"), "{refused:?}");
 }

@@ -5,7 +5,7 @@ use tandem_core::io::Repair;
 use tandem_core::refusal::{CommandError, INVALID_REQUEST, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, DiskState};
 use tandem_core::status::Status;
-use tandem_core::units::{ByteRange, NodeId};
+use tandem_core::units::NodeId;
 
 use super::follow::{Begun, Follow, Following};
 use super::peers::refusal;
@@ -73,13 +73,18 @@ pub(crate) fn verify(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>
     let mut numbers = numbers.into_iter();
     let mut follow = Follow::new(session, options.following, Begun::Verify { repair: options.repair });
     let code = session.for_each("verify", &specs, |spec| {
-        let (start_bytes, stop_bytes) = part_to_verify(session, spec, numbers.next().flatten(), options)?;
+        let volume = numbers.next().flatten();
+        let Verify { start: start_bytes, stop: stop_bytes, .. } = *options;
+        if volume.is_none() && !spec.more_volumes.is_empty() && start_bytes.or(stop_bytes).is_some() {
+            let text = format!("--start and --stop count within a volume: name it, as {}/0.", spec.name);
+            return Err(Failure::Config(text, 1));
+        }
         let from = match &options.from {
             Some(name) => Some(node_named(spec, name)?),
             None => None,
         };
         let repair = options.repair.then_some(Repair { from });
-        session.act(&spec.name, Action::Verify { start_bytes, stop_bytes, repair })?;
+        session.act(&spec.name, Action::Verify { volume, start_bytes, stop_bytes, repair })?;
         follow.add(spec);
         Ok(())
     });
@@ -100,35 +105,6 @@ pub(crate) fn invalidate_remote(
         Ok(())
     });
     code.max(follow.to_the_end("invalidate-remote"))
-}
-
-/// Where in the resource's space of blocks the part begins and ends, as far as that is said.
-fn part_to_verify(
-    session: &Session,
-    spec: &ResourceSpec,
-    number: Option<u16>,
-    options: &Verify,
-) -> Result<(Option<u64>, Option<u64>), Failure> {
-    let Some(number) = number else {
-        if !spec.more_volumes.is_empty() && options.start.or(options.stop).is_some() {
-            let text = format!("--start and --stop count within a volume: name it, as {}/0.", spec.name);
-            return Err(Failure::Config(text, 1));
-        }
-        return Ok((options.start, options.stop));
-    };
-    let status = session.require_status(&spec.name)?;
-    let index = status.spec.volumes().position(|volume| volume.number == number);
-    let unknown = || Failure::Config(format!("{}/{number}: its size is not known yet.", spec.name), 11);
-    let index = index.ok_or_else(unknown)?;
-    let bytes = status.layout().volumes().get(index).map_or(0, |volume| volume.bytes);
-    let start = options.start.unwrap_or(0).min(bytes);
-    let stop = options.stop.unwrap_or(bytes).clamp(start, bytes);
-    // From its first part to the last; of a volume that has grown, others' may lie between.
-    let parts = status.layout().in_space(index, ByteRange::new(start, stop - start));
-    match parts.first().zip(parts.last()) {
-        Some((first, last)) => Ok((Some(first.offset), Some(last.end()))),
-        None => Err(unknown()),
-    }
 }
 
 fn node_named(spec: &ResourceSpec, name: &str) -> Result<NodeId, Failure> {

@@ -201,8 +201,8 @@ impl Engine {
             Command::NewCurrentUuid { clear_bitmap } => {
                 self.begin(id, Stage::Beginning(Beginning::Wanted { clear_bitmap }));
             }
-            Command::Verify { start_bytes, stop_bytes, repair } => {
-                let wish = Wish { start_bytes, stop_bytes, repair, question: None };
+            Command::Verify { volume, start_bytes, stop_bytes, repair } => {
+                let wish = Wish { volume, start_bytes, stop_bytes, repair, question: None };
                 self.begin(id, Stage::Verifying(wish));
             }
             Command::Resize(wish) => self.begin(id, Stage::Resizing(Resizing::new(wish))),

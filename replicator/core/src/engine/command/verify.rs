@@ -14,7 +14,9 @@ use crate::wire::Message;
 /// What to verify.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
-    /// From here; from where the last one ended early, if not given.
+    /// Only this volume, from whose beginning start and stop count.
+    pub(super) volume: Option<u16>,
+    /// From here; from where the last one of all volumes ended early, if not given.
     pub(super) start_bytes: Option<u64>,
     /// To here; to the end, if not given.
     pub(super) stop_bytes: Option<u64>,
@@ -38,7 +40,7 @@ impl Engine {
             Heard::Refused(refusal) => return self.refuse_command(id, refusal, Vec::new()),
             heard => heard,
         };
-        let (peer, algorithm, range) = match self.may_verify(&wish) {
+        let (peer, algorithm, ranges) = match self.may_verify(&wish) {
             Ok(plan) => plan,
             Err((refusal, detail)) => {
                 self.withdraw_verify(wish.question);
@@ -47,19 +49,20 @@ impl Engine {
         };
         match (heard, wish.question) {
             (Heard::Yes, Some(question)) => {
-                let walk = Walk::new(range, wish.repair, self.now);
-                self.begin_verify(peer, question.id, algorithm, range, Some(walk));
+                let resumes = wish.volume.is_none();
+                let walk = Walk::new(&ranges, resumes, wish.repair, self.now);
+                self.begin_verify(peer, question.id, algorithm, ranges, Some(walk));
                 self.finish_command(id, Ok(()));
             }
             _ => {
                 let question = self.ask(peer);
                 self.begin(id, Stage::Verifying(Wish { question: Some(question), ..wish }));
-                self.send(peer, Message::VerifyStart { id: question.id, algorithm, range });
+                self.send(peer, Message::VerifyStart { id: question.id, algorithm, ranges });
             }
         }
     }
 
-    fn may_verify(&self, wish: &Wish) -> Result<(NodeId, DigestAlgorithm, ByteRange), Refusal> {
+    fn may_verify(&self, wish: &Wish) -> Result<(NodeId, DigestAlgorithm, Vec<ByteRange>), Refusal> {
         let Some(peer) = self.peers.iter().find(|p| p.is_connected()) else {
             return Err((StateChangeRefusal::NeedConnection, Vec::new()));
         };
@@ -71,7 +74,7 @@ impl Engine {
         if let Some(repair) = wish.repair {
             self.may_repair(peer, repair)?;
         }
-        Ok((peer.id(), algorithm, self.range_to_verify(peer, wish)?))
+        Ok((peer.id(), algorithm, self.ranges_to_verify(peer, wish)?))
     }
 
     fn may_verify_with(&self, peer: &Peer) -> Result<(), Refusal> {
@@ -108,16 +111,31 @@ impl Engine {
     }
 
     /// Whole blocks, but for the volume's end.
-    fn range_to_verify(&self, peer: &Peer, wish: &Wish) -> Result<ByteRange, Refusal> {
-        let size = self.size_bytes();
-        let start = wish.start_bytes.unwrap_or(peer.verify_from_bytes);
-        let start = start / BLOCK_BYTES * BLOCK_BYTES;
+    fn ranges_to_verify(&self, peer: &Peer, wish: &Wish) -> Result<Vec<ByteRange>, Refusal> {
+        let one = match wish.volume.filter(|_| !self.layout().is_single()) {
+            None => None,
+            Some(number) => Some(self.volume_to_verify(number)?),
+        };
+        let size = one.map_or(self.size_bytes(), |(_, bytes)| bytes);
+        let resumed_at = if wish.volume.is_some() { 0 } else { peer.verify_from_bytes };
+        let start = wish.start_bytes.unwrap_or(resumed_at) / BLOCK_BYTES * BLOCK_BYTES;
         let stop = wish.stop_bytes.map_or(size, |stop| stop.next_multiple_of(BLOCK_BYTES).min(size));
         if start >= stop {
             let text = format!("there is nothing to verify from byte {start} to byte {stop}");
             return Err((StateChangeRefusal::InTransientState, vec![text]));
         }
-        Ok(ByteRange::new(start, stop - start))
+        let range = ByteRange::new(start, stop - start);
+        Ok(one.map_or(vec![range], |(index, _)| self.layout().in_space(index, range)))
+    }
+
+    /// Counted from 0, and its size.
+    fn volume_to_verify(&self, number: u16) -> Result<(usize, u64), Refusal> {
+        let mut volumes = self.layout().volumes().iter().enumerate();
+        let found = volumes.find(|(_, volume)| volume.number == number);
+        found.map(|(index, volume)| (index, volume.bytes)).ok_or_else(|| {
+            let text = format!("volume {number} is not one of those that the meta-data was created for");
+            (StateChangeRefusal::InTransientState, vec![text])
+        })
     }
 
     /// The peer would verify with us.
@@ -126,9 +144,10 @@ impl Engine {
         id: NodeId,
         question: u64,
         algorithm: DigestAlgorithm,
-        range: ByteRange,
+        ranges: Vec<ByteRange>,
     ) -> Result<(), String> {
-        if !range.offset.is_multiple_of(BLOCK_BYTES) || !self.lies_inside(range) {
+        let fits = |range: &ByteRange| range.offset.is_multiple_of(BLOCK_BYTES) && self.lies_inside(*range);
+        if let Some(range) = ranges.iter().find(|range| !fits(range)) {
             return Err(format!("a verify of {range}"));
         }
         let stage = self.current_command.as_ref().map(|c| &c.stage);
@@ -137,7 +156,7 @@ impl Engine {
         let granted = !busy && self.disk.is_usable() && self.peer(id).filter(ready).is_some();
         self.send(id, Message::VerifyReply { id: question, granted });
         if granted {
-            self.begin_verify(id, question, algorithm, range, None);
+            self.begin_verify(id, question, algorithm, ranges, None);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::engine::verify::Verify;
 use crate::engine::{Engine, VolumeBytes};
 use crate::io::Level;
-use crate::status::{ResyncProgress, Stretch};
+use crate::status::{ResyncProgress, Stretch, VerifyPosition};
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 
 /// Resync speed is shown over about this time.
@@ -184,7 +184,12 @@ impl Engine {
             latest: since_mark(marks.len().saturating_sub(2)).unwrap_or(recent),
             want_bytes_per_s: self.wanted_bytes_per_s(peer),
             stalled: marks.back().is_some_and(is_stalled),
-            verify: position.map(|position| pieces.map_or(position, |pieces| position.within(&pieces))),
+            verify: position.map(|position| match pieces {
+                None => position,
+                // Nothing of this volume is compared, though its pieces may lie between others that are.
+                Some(_) if total == 0 => VerifyPosition::default(),
+                Some(pieces) => position.within(&pieces),
+            }),
         })
     }
 }

@@ -33,8 +33,8 @@ pub(super) struct Verify {
     /// Its number, drawn by the node that was told to verify.
     id: u64,
     algorithm: DigestAlgorithm,
-    /// What is verified, from a block's start on.
-    range: ByteRange,
+    /// What is verified, in ascending order, each from a block's start on.
+    ranges: Vec<ByteRange>,
     left: VolumeBlocks,
     found_blocks: u64,
     /// Found blocks that lie side by side are reported together.
@@ -50,27 +50,27 @@ impl Engine {
         peer: NodeId,
         id: u64,
         algorithm: DigestAlgorithm,
-        range: ByteRange,
+        ranges: Vec<ByteRange>,
         walk: Option<Walk>,
     ) {
         let now = self.now;
         let state = if walk.is_some() { ReplicationState::VerifyS } else { ReplicationState::VerifyT };
-        let left = self.blocks_by_volume(range);
-        let text = format!("Starting Online Verify from sector {}", range.offset / SECTOR_BYTES);
+        let left = self.blocks_by_volume(&ranges);
+        let start = ranges.first().map_or(0, |range| range.offset);
+        let text = format!("Starting Online Verify from sector {}", start / SECTOR_BYTES);
         self.note(Some(peer), Level::Info, text);
         if let Some(p) = self.peer_mut(peer) {
-            p.verify_from_bytes = range.offset;
             p.progress = Some(Progress::new(now, left.clone()));
-            p.verify = Some(Verify { id, algorithm, range, left, found_blocks: 0, run: None, walk });
+            p.verify = Some(Verify { id, algorithm, ranges, left, found_blocks: 0, run: None, walk });
         }
         self.set_replication(peer, state);
     }
 
-    /// The blocks of a range, by volume, without the pads.
-    fn blocks_by_volume(&self, range: ByteRange) -> VolumeBlocks {
+    /// The blocks of these ranges, by volume, without the pads.
+    fn blocks_by_volume(&self, ranges: &[ByteRange]) -> VolumeBlocks {
         let layout = self.layout();
         let mut by_volume = vec![0; layout.count()];
-        for part in layout.parts(range) {
+        for part in ranges.iter().flat_map(|range| layout.parts(*range)) {
             let blocks = part.range.blocks_touched();
             by_volume[part.index] += blocks.end - blocks.start;
         }
@@ -80,7 +80,7 @@ impl Engine {
     /// The result for a piece; with bit `n` of `differing`, its block `n` differs.
     fn piece_compared(&mut self, id: NodeId, range: ByteRange, differing: u64) {
         let blocks = range.blocks_touched();
-        let compared = self.blocks_by_volume(range);
+        let compared = self.blocks_by_volume(&[range]);
         let Some(verify) = self.verify_mut(id) else { return };
         verify.left.subtract(&compared);
         for (n, block) in blocks.enumerate() {
@@ -118,10 +118,12 @@ impl Engine {
         self.note_done(id, "Online verify");
         if let Some(peer) = self.peer_mut(id) {
             peer.progress = None;
-            peer.verify_from_bytes = 0;
+            if verify.walk.as_ref().is_none_or(Walk::resumes) {
+                peer.verify_from_bytes = 0;
+            }
         }
         let found = verify.found_blocks;
-        self.event(Event::Verified { peer: id, range: verify.range, blocks: found });
+        self.event(Event::Verified { peer: id, ranges: verify.ranges.clone(), blocks: found });
         if found > 0 {
             self.tell_handler(Handler::OutOfSync, Some(id));
         }
@@ -139,7 +141,7 @@ impl Engine {
             let reached = walk.reached();
             let text = format!("Online Verify reached sector {}", reached / SECTOR_BYTES);
             self.note(Some(id), Level::Info, text);
-            if let Some(peer) = self.peer_mut(id) {
+            if let Some(peer) = self.peer_mut(id).filter(|_| walk.resumes()) {
                 peer.verify_from_bytes = reached;
             }
             self.send(id, Message::VerifyEnd { id: verify.id, complete: false });
@@ -188,14 +190,24 @@ impl Verify {
         self.walk.as_ref().map(Walk::controller)
     }
 
-    /// The node that does not walk sees no more than how much is done.
     pub(super) fn position(&self) -> VerifyPosition {
-        let touched = self.range.blocks_touched();
-        let seen = (touched.end - touched.start).saturating_sub(self.left.total()) * BLOCK_BYTES;
         VerifyPosition {
-            start_bytes: self.range.offset,
-            stop_bytes: self.range.end(),
-            reached_bytes: self.walk.as_ref().map_or(self.range.offset + seen, Walk::reached),
+            start_bytes: self.ranges.first().map_or(0, |first| first.offset),
+            stop_bytes: self.ranges.last().map_or(0, |last| last.end()),
+            reached_bytes: self.walk.as_ref().map_or_else(|| self.seen(), Walk::reached),
         }
+    }
+
+    /// The node that does not walk sees no more than how much is done.
+    fn seen(&self) -> u64 {
+        let blocks = self.ranges.iter().map(|range| range.length.div_ceil(BLOCK_BYTES)).sum::<u64>();
+        let mut seen = blocks.saturating_sub(self.left.total()) * BLOCK_BYTES;
+        for range in &self.ranges {
+            if seen < range.length {
+                return range.offset + seen;
+            }
+            seen -= range.length;
+        }
+        self.ranges.last().map_or(0, |last| last.end())
     }
 }

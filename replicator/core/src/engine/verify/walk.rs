@@ -18,8 +18,11 @@ use crate::wire::Message;
 /// The way over the volume.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Walk {
-    next_bytes: u64,
+    /// What is not begun yet, in ascending order.
+    ahead: VecDeque<ByteRange>,
     stop_bytes: u64,
+    /// If it ends early, the next one goes on from there.
+    resumes: bool,
     /// Pieces under way.
     outstanding: BTreeMap<u64, ByteRange>,
     /// Pieces that could not be compared, because a role changed meanwhile.
@@ -30,10 +33,16 @@ pub(in crate::engine) struct Walk {
 }
 
 impl Walk {
-    pub(in crate::engine) fn new(range: ByteRange, repair: Option<Repair>, now: Timestamp) -> Self {
+    pub(in crate::engine) fn new(
+        ranges: &[ByteRange],
+        resumes: bool,
+        repair: Option<Repair>,
+        now: Timestamp,
+    ) -> Self {
         Walk {
-            next_bytes: range.offset,
-            stop_bytes: range.end(),
+            ahead: ranges.iter().copied().collect(),
+            stop_bytes: ranges.last().map_or(0, |last| last.end()),
+            resumes,
             outstanding: BTreeMap::new(),
             again: VecDeque::new(),
             controller: Controller::new(now),
@@ -48,18 +57,26 @@ impl Walk {
 
     /// Everything before this was compared.
     pub(super) fn reached(&self) -> u64 {
-        let waiting = self.outstanding.values().chain(&self.again).map(|range| range.offset);
-        waiting.chain([self.next_bytes]).min().unwrap_or(0)
+        let waiting = self.outstanding.values().chain(&self.again).chain(self.ahead.front());
+        waiting.map(|range| range.offset).min().unwrap_or(self.stop_bytes)
+    }
+
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes
     }
 
     fn next_piece(&mut self, most_bytes: u64, layout: &Layout) -> Option<ByteRange> {
         if let Some(range) = self.again.pop_front() {
             return Some(range);
         }
-        let end = self.stop_bytes.min(layout.slot_end(self.next_bytes));
-        let length = most_bytes.min(PIECE_BLOCKS * BLOCK_BYTES).min(end - self.next_bytes);
-        let piece = ByteRange::new(self.next_bytes, length);
-        self.next_bytes += length;
+        let range = self.ahead.front_mut()?;
+        let end = range.end().min(layout.slot_end(range.offset));
+        let length = most_bytes.min(PIECE_BLOCKS * BLOCK_BYTES).min(end - range.offset);
+        let piece = ByteRange::new(range.offset, length);
+        *range = ByteRange::new(piece.end(), range.length - length);
+        if range.length == 0 {
+            self.ahead.pop_front();
+        }
         Some(piece).filter(|p| p.length > 0)
     }
 
@@ -68,7 +85,7 @@ impl Walk {
     }
 
     fn is_over(&self) -> bool {
-        self.next_bytes >= self.stop_bytes && self.outstanding.is_empty() && self.again.is_empty()
+        self.ahead.is_empty() && self.outstanding.is_empty() && self.again.is_empty()
     }
 }
 
@@ -95,7 +112,7 @@ impl Engine {
         }
         let Turn::Now(most_bytes) = walk.controller.turn(options, now, active) else { return false };
         let Some(mut range) = walk.next_piece(most_bytes, &layout) else { return false };
-        if misses_tail && walk.next_bytes == walk.stop_bytes && range.length > BLOCK_BYTES {
+        if misses_tail && walk.ahead.is_empty() && range.length > BLOCK_BYTES {
             range.length -= BLOCK_BYTES;
         }
         walk.controller.asked(options, now, active, range.length);

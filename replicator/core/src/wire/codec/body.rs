@@ -1,6 +1,7 @@
 //! What the bodies of frames are made of, as it is read.
 
 use crate::digest::DigestAlgorithm;
+use crate::layout::MAX_PIECES;
 use crate::units::{ByteRange, NodeId};
 use crate::wire::Stream;
 
@@ -64,6 +65,14 @@ impl<'a> Body<'a> {
         let range = ByteRange::new(self.u64()?, self.u64()?);
         range.offset.checked_add(range.length)?;
         Some(range)
+    }
+
+    /// At least one, in ascending order.
+    pub(super) fn ranges(&mut self) -> Option<Vec<ByteRange>> {
+        let count = usize::from(self.u8()?);
+        let ranges: Vec<ByteRange> = (0..count).map(|_| self.range()).collect::<Option<_>>()?;
+        let ascending = ranges.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
+        Some(ranges).filter(|ranges| ascending && (1..=MAX_PIECES).contains(&ranges.len()))
     }
 
     pub(super) fn text(&mut self) -> Option<String> {

@@ -386,6 +386,7 @@ fn order(command: Command) -> Order {
         Command::SuspendIo(_) => Order::SuspendIo,
         Command::ResumeIo(_) => Order::ResumeIo,
         Command::Verify(verify) => Order::Verify {
+            volume: None,
             start_bytes: verify.start,
             stop_bytes: verify.stop,
             repair: verify.repair.then(|| Repair {
