@@ -11,8 +11,8 @@ use tandem_control::{LastSeen, ResourceSpec, RuntimeDir, reason};
 use tandem_core::io::DiskError;
 use tandem_core::layout::Layout;
 use tandem_core::metadata::{
-    Geometry, LoadError, MetaIo, Metadata, Placement, VolumeDisk, bytes_until_metadata_ends, check_stamp,
-    check_volumes, probe, wipe,
+    Geometry, LoadError, MetaIo, Metadata, Placement, VolumeDisk, bytes_until_metadata_ends,
+    bytes_until_stamp_ends, check_stamp, check_volumes, probe, wipe,
 };
 use tandem_core::units::ByteRange;
 use thiserror::Error;
@@ -92,6 +92,14 @@ impl Device {
         let last = LastSeen::of(&RuntimeDir::from_env()).read(&self.path);
         // What cannot be read is found by whoever wants the metadata.
         self.size_bytes = bytes_until_metadata_ends(self, last.as_ref()).unwrap_or(self.size_bytes);
+    }
+
+    /// If its stamp lies where it ended before it grew, that counts as its end.
+    fn end_with_stamp(&mut self, device_id: u64, volume: u16) {
+        let last = LastSeen::of(&RuntimeDir::from_env()).read(&self.path);
+        // What cannot be read is found by whoever checks the stamp.
+        let end = bytes_until_stamp_ends(self, last.as_ref(), device_id, volume);
+        self.size_bytes = end.unwrap_or(self.size_bytes);
     }
 
     /// From now on all of it counts. Where it ended for its metadata, if that was elsewhere.
@@ -187,8 +195,15 @@ impl Target {
     /// Opens the disks of all volumes.
     pub fn open_all(spec: &ResourceSpec, access: Access) -> Result<Target, OpenError> {
         let mut target = Target::open(spec, access)?;
+        let placement = target.placement();
+        let device_id =
+            probe(target.metadata_device(), placement).ok().map(|superblock| superblock.device_id);
         for volume in &spec.more_volumes {
-            target.more_data.push(Device::open(&volume.disk, access)?);
+            let mut device = Device::open(&volume.disk, access)?;
+            if let Some(device_id) = device_id.filter(|_| volume.meta_disk.is_none()) {
+                device.end_with_stamp(device_id, volume.number);
+            }
+            target.more_data.push(device);
         }
         Ok(target)
     }

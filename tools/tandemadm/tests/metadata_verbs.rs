@@ -8,6 +8,7 @@ use std::fs::{self, File};
 
 use nix::fcntl::{Flock, FlockArg};
 use support::{Node, Ran, connected, snapshot};
+use tandem_control::LastSeen;
 use tandem_core::metadata::{ActivityLogState, Placement, Superblock};
 use tandem_core::units::NodeId;
 
@@ -158,6 +159,25 @@ fn a_dump_of_several_volumes_brings_their_disks_with_it() {
     fs::write(node.path("log"), vec![0; MIB as usize]).unwrap();
     restore(&node, &file)
         .expect(10, &["the disk of volume 1 is not the one that the meta-data was created for"]);
+}
+
+/// The daemon has noted where it ended; that it is larger now matters to nobody until `resize`.
+#[test]
+fn a_disk_behind_the_first_that_has_grown_is_as_large_as_it_was() {
+    let node = with_two_volumes();
+    alter(&node, |s| (s.node, s.undo_id, s.generations.current) = (Some(NodeId(0)), 7, 0xABC));
+    let file = dump_to_file(&node);
+    let before = fs::read(node.path("log")).unwrap();
+    let device_id = u64::from_le_bytes(before[(MIB - 8192 + 8) as usize..][..8].try_into().unwrap());
+    LastSeen::of(&node.run_dir()).found(&node.path("log"), device_id, MIB).unwrap();
+    File::options().write(true).open(node.path("log")).unwrap().set_len(3 * MIB).unwrap();
+    restore(&node, &file).expect(0, &["Successfully restored meta data"]);
+    node.adm("resync-undo --force r0").expect(20, &["undo) failed: No such file"]);
+    assert_eq!(fs::read(node.path("log")).unwrap()[..MIB as usize], before);
+    // What is made anew takes all of it.
+    node.adm("create-md --force r0").expect(0, &["successfully created"]);
+    let stamp = &fs::read(node.path("log")).unwrap()[(3 * MIB - 8192) as usize..][..8];
+    assert_eq!(stamp, b"TNDMvol1");
 }
 
 /// Where all of a disk is data there is no room for a mark.

@@ -21,7 +21,7 @@ pub(crate) use log_ring::{FREE, MAX_CHANGES, WHOLE_BLOCKS, ring_offset};
 pub use offline::{Stale, apply_log, forget_peer, replace, restore, staleness};
 pub use plan::{PlanError, VolumeDisk, check_volumes, plan, room_bytes};
 pub use relocation::{LastPlace, NotMoved, bring_to_end, bytes_until_metadata_ends};
-pub use stamp::{check_stamp, is_stamped, move_stamp, stamp, was_stamped};
+pub use stamp::{bytes_until_stamp_ends, check_stamp, is_stamped, move_stamp, stamp, stamped_before_end};
 pub use store::{
     CreateError, LoadError, MetaIo, adopt, create, create_for_volumes, invalidate, load, outdate, probe,
     undone, wipe,

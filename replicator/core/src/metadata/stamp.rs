@@ -2,7 +2,7 @@
 //! and would take a replaced disk, or another volume's, for the one whose blocks it knows.
 
 use super::store::superblock_offsets;
-use super::{Geometry, LoadError, MetaIo, Placement};
+use super::{Geometry, LastPlace, LoadError, MetaIo, Placement};
 use crate::io::DiskError;
 
 const STAMP_BYTES: usize = 4096;
@@ -33,18 +33,38 @@ pub fn move_stamp(io: &mut dyn MetaIo, old_bytes: u64, device_id: u64, volume: u
     io.flush()
 }
 
-/// This stamp lies where it does on a disk of so many bytes.
-pub fn was_stamped(
+/// Where a disk ended that has grown since, if this stamp lies there: one of the places that were remembered.
+pub fn stamped_before_end(
     io: &mut dyn MetaIo,
-    disk_bytes: u64,
+    last: Option<&LastPlace>,
     device_id: u64,
     volume: u16,
-) -> Result<bool, DiskError> {
-    let mut found = [0; STAMP_BYTES];
-    if let Some([_, offset]) = Geometry::internal_superblocks(disk_bytes) {
-        io.read_at(offset, &mut found)?;
+) -> Result<Option<u64>, DiskError> {
+    let disk_bytes = io.size_bytes();
+    let mut found = None;
+    for end in last.iter().flat_map(|last| &last.ends).copied().filter(|end| *end < disk_bytes) {
+        let mut bytes = [0; STAMP_BYTES];
+        if let Some([_, offset]) = Geometry::internal_superblocks(end) {
+            io.read_at(offset, &mut bytes)?;
+        }
+        if bytes == encode(device_id, volume) {
+            found = Some(end);
+        }
     }
-    Ok(found == encode(device_id, volume))
+    Ok(found)
+}
+
+/// How many bytes of a disk count that is only looked at: those before the end that it had when it was stamped.
+pub fn bytes_until_stamp_ends(
+    io: &mut dyn MetaIo,
+    last: Option<&LastPlace>,
+    device_id: u64,
+    volume: u16,
+) -> Result<u64, DiskError> {
+    match stamped_before_end(io, last, device_id, volume)? {
+        Some(end) if read(io)? != encode(device_id, volume) => Ok(end),
+        _ => Ok(io.size_bytes()),
+    }
 }
 
 /// Refuses a disk that has none, or another's.

@@ -15,7 +15,7 @@ use tandem_control::{LastSeen, ResourceSpec, VolumeSpec};
 use tandem_core::io::{DiskError, Measured};
 use tandem_core::metadata::{
     LastPlace, LoadError, MetaIo, Metadata, Placement, UndoLog, VolumeDisk, bring_to_end, check_stamp,
-    check_volumes, load, move_stamp, read_undo_log, room_bytes, was_stamped,
+    check_volumes, load, move_stamp, read_undo_log, room_bytes, stamped_before_end,
 };
 use tandem_core::refusal::METADATA_IO_ERROR;
 use tandem_core::units::BLOCK_BYTES;
@@ -203,13 +203,8 @@ fn find_stamp(
     pool: &BufferPool,
 ) -> Result<(), LoadError> {
     let mut io = MetadataReader { backing: disk, pool };
-    let ends = last_seen.read(&disk.path).map_or(Vec::new(), |last| last.ends);
-    let mut stamped_before = None;
-    for end in ends.into_iter().filter(|end| *end < disk.size_bytes.get()) {
-        if was_stamped(&mut io, end, device_id, volume)? {
-            stamped_before = Some(end);
-        }
-    }
+    let last = last_seen.read(&disk.path);
+    let stamped_before = stamped_before_end(&mut io, last.as_ref(), device_id, volume)?;
     let checked = check_stamp(&mut io, device_id, volume);
     match stamped_before {
         None => checked?,

@@ -27,6 +27,7 @@ pub(crate) fn create_md(session: &Session, specs: &[ResourceSpec], max_peers: Op
         }
         let mut target = Target::open_all(spec, Access::Exclusive)?;
         let old_end = target.data.use_all()?;
+        target.more_data.iter_mut().try_for_each(|other| other.use_all().map(drop))?;
         if old_end.is_some() {
             errln!("{}: {GROWN}\n", spec.name);
         }
