@@ -19,8 +19,6 @@ pub enum StateChangeRefusal {
     OutdateConnected = -6,
     /// A peer that is not connected may have other data.
     PeerNotOutdated = -7,
-    /// There is no connection to take down.
-    AlreadyStandAlone = -9,
     /// A peer said no.
     PeerRefused = -10,
     /// The operation needs a disk.
@@ -58,7 +56,6 @@ impl StateChangeRefusal {
             Self::ResyncRunning => "Can not start OV/resync since it is already active",
             Self::OutdateConnected => "Refusing to be Outdated while Connected",
             Self::PeerNotOutdated => "Refusing to be Primary while peer is not outdated",
-            Self::AlreadyStandAlone => "Can not disconnect a StandAlone device",
             Self::PeerRefused => "State change was refused by peer node",
             Self::Diskless => "Device is diskless, the requested operation requires a disk",
             Self::HeldOpen => "Device is held open by someone",

@@ -364,7 +364,7 @@ impl Daemon {
         }
         if !entry.resource.has_ended() {
             entry.demote().await?;
-            unless(entry.resource.command(Command::Disconnect).await, &NOT_CONNECTED)?;
+            unless(entry.resource.command(Command::Disconnect).await, &NO_PEER)?;
             unless(entry.resource.command(Command::Detach).await, &NOT_ATTACHED)?;
         }
         self.remove(entry).await;
@@ -453,8 +453,7 @@ fn unknown_resource() -> Failure {
     Failure::numbered(UNKNOWN_RESOURCE.0, UNKNOWN_RESOURCE.1)
 }
 
-const NOT_CONNECTED: [Kind; 2] =
-    [Kind::Refused(StateChangeRefusal::AlreadyStandAlone), Kind::Refused(StateChangeRefusal::NoNetConfig)];
+const NO_PEER: [Kind; 1] = [Kind::Refused(StateChangeRefusal::NoNetConfig)];
 const NOT_ATTACHED: [Kind; 2] = [Kind::Refused(StateChangeRefusal::Diskless), Kind::Numbered(NO_DISK_CONFIG)];
 
 /// There must be somebody to connect to, and a way.
@@ -515,7 +514,7 @@ async fn take_down(entry: &Entry) {
     if demoted.is_err() {
         warn!(resource, "the peer does not answer: leaving it");
     }
-    let disconnected = unless(entry.resource.command(Command::Disconnect).await, &NOT_CONNECTED);
+    let disconnected = unless(entry.resource.command(Command::Disconnect).await, &NO_PEER);
     // Without the peer there is nothing left to wait for.
     let demoted = match demoted {
         Ok(Ok(())) => Ok(()),

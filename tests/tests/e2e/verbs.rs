@@ -104,7 +104,6 @@ const UP_TO_DATE: &[Turn] = &[
     Row(A, "dstate r0/0", 0, "UpToDate/UpToDate"),
     Row(A, "status r0", 0, "r0 role:Primary"),
     Row(A, "status -x", 0, "# All is well: r0."),
-    Row(A, "events2 --now r0", 0, "exists -"),
     Row(A, "status --json", 0, "\"disk-state\": \"UpToDate\""),
     Row(A, "get-gi r0", 0, ":1:1:0:0:"),
     Row(A, "show-gi r0", 0, "the data as it is now"),
@@ -170,7 +169,8 @@ const RESYNC: &[Turn] = &[
 /// Bravo has left.
 const APART: &[Turn] = &[
     Row(B, "disconnect r0:alpha", 0, ""),
-    Row(B, "disconnect --force r0", 11, "(-9) Can not disconnect a StandAlone device"),
+    Row(B, "disconnect r0", 0, ""),
+    Row(B, "disconnect --force r0", 0, ""),
     Until("alpha has noticed", |pair| pair.alpha.connection() != Some(ConnectionState::Connected)),
     Row(B, "dstate r0", 0, "Outdated/DUnknown"),
     Row(B, "primary r0", 17, "(-2) Need access to UpToDate data"),

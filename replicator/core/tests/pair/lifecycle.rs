@@ -26,8 +26,8 @@ fn add_connect_delete() {
     let mut pair = synced(Protocol::C);
     for n in [0, 1, 0, 1] {
         pair.command(n, Command::Disconnect).unwrap();
-        let refused = pair.command(n, Command::Disconnect).unwrap_err();
-        assert_eq!(refused.to_string(), "State change failed: (-9) Can not disconnect a StandAlone device");
+        // As with DRBD, it is what was wanted.
+        pair.command(n, Command::Disconnect).unwrap();
         pair.command(n, Command::Connect).unwrap();
         let refused = pair.command(n, Command::Connect).unwrap_err();
         assert_eq!(refused.to_string(), "Failure: (125) Device has a net-config (use disconnect first)");
@@ -106,9 +106,7 @@ fn concurrent_disconnect() {
     let leaving = [0, 1].map(|n| pair.begin_command(n, Command::Disconnect));
     pair.drop_held();
     for id in leaving {
-        if let Some(Err(refused)) = pair.ended(id) {
-            assert!(refused.to_string().contains("(-9)"), "{refused}");
-        }
+        assert!(pair.ended(id).is_none_or(|ended| ended.is_ok()));
     }
     assert!(connections(&pair).contains(&ConnectionState::StandAlone));
     for n in 0..2 {

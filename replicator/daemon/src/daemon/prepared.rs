@@ -42,9 +42,8 @@ impl Prepared {
                 self.forget(name);
                 Ok(())
             }
-            Action::Secondary { .. } => Ok(()),
+            Action::Secondary { .. } | Action::Disconnect | Action::ForceDisconnect => Ok(()),
             Action::Primary { .. } => refused(StateChangeRefusal::NoUpToDateDisk),
-            Action::Disconnect | Action::ForceDisconnect => refused(StateChangeRefusal::AlreadyStandAlone),
             Action::Connect { .. } => {
                 let (number, text) = INVALID_REQUEST;
                 Err(Failure::numbered(number, text)

@@ -60,8 +60,11 @@ impl Engine {
     /// A Secondary that leaves a Primary on purpose knows that its data grows old, and says so on disk. With fencing or quorum,
     /// a Primary that leaves has its peers do so.
     pub(super) fn disconnect(&mut self, id: CommandId) {
+        if self.peers.is_empty() {
+            return self.refuse_command(id, StateChangeRefusal::NoNetConfig, Vec::new());
+        }
         if self.peers.iter().all(|p| p.connection == ConnectionState::StandAlone) {
-            return self.refuse_command(id, StateChangeRefusal::AlreadyStandAlone, Vec::new());
+            return self.finish_command(id, Ok(()));
         }
         if let Some(detail) = self.why_not_disconnect() {
             return self.refuse_command(id, StateChangeRefusal::NoUpToDateDisk, vec![detail]);
@@ -112,15 +115,11 @@ impl Engine {
 
     /// Whose data a Primary works through stays as good as it is: nothing can be written without it.
     pub(super) fn force_disconnect(&mut self, id: CommandId) {
-        let is_left = |p: &Peer| p.connection == ConnectionState::StandAlone;
         let served = self.served_primary().map(Peer::id);
         let tied = |p: &&Peer| self.relies_on(p) || served == Some(p.id());
         let tied: Vec<_> = self.peers.iter().filter(tied).map(Peer::id).collect();
         tied.iter().for_each(|peer| self.leave_now(*peer));
-        match !tied.is_empty() && self.peers.iter().all(is_left) {
-            true => self.finish_command(id, Ok(())),
-            false => self.disconnect(id),
-        }
+        self.disconnect(id);
     }
 
     pub(in crate::engine) fn leave(&mut self, peer: NodeId, id: CommandId) {
