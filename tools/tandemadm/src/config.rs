@@ -95,6 +95,12 @@ impl Config {
         self.config.for_node(&self.node).into_iter().map(|resource| resource.name.clone()).collect()
     }
 
+    /// This node has the resource.
+    pub fn require(&self, name: &str) -> Result<(), Failure> {
+        let is_here = self.names().iter().any(|known| known == name);
+        if is_here { Ok(()) } else { Err(self.not_defined(name)) }
+    }
+
     /// The resources named, or all of this node's that this version can run, in the order of the configuration.
     pub fn specs(&self, names: &[String]) -> Result<Vec<ResourceSpec>, Failure> {
         let mut chosen = self.choose(names)?;
@@ -103,7 +109,7 @@ impl Config {
             true => errln!("{}", Failure::NoResources(self.node.clone())),
             false => {}
         }
-        if is_all(names) {
+        if says_all(names) {
             chosen.retain(|resource| resource.runnable().is_ok());
         }
         chosen.into_iter().map(|resource| self.spec(resource)).collect()
@@ -111,7 +117,7 @@ impl Config {
 
     /// The resources named, each with its volume's number where one of several is named.
     pub fn specs_with_volume(&self, names: &[String]) -> Result<Vec<(ResourceSpec, Option<u16>)>, Failure> {
-        if is_all(names) {
+        if self.is_all(names)? {
             return Ok(self.specs(names)?.into_iter().map(|spec| (spec, None)).collect());
         }
         let named = |local: Local<'_>| {
@@ -125,7 +131,7 @@ impl Config {
     /// Why some of all resources are left out.
     pub fn left_out(&self, names: &[String]) -> Vec<Failure> {
         let all = self.config.for_node(&self.node);
-        let errors = all.iter().filter(|_| is_all(names)).filter_map(|resource| resource.runnable().err());
+        let errors = all.iter().filter(|_| says_all(names)).filter_map(|resource| resource.runnable().err());
         errors.map(|error| failure(&error)).collect()
     }
 
@@ -153,7 +159,7 @@ impl Config {
 
     /// The resources named, or the whole configuration, as it was understood.
     pub fn dump(&self, names: &[String]) -> Result<String, Failure> {
-        if is_all(names) {
+        if self.is_all(names)? {
             return Ok(self.config.dump(&self.node));
         }
         let chosen = self.choose(names)?;
@@ -166,7 +172,7 @@ impl Config {
 
     /// The same as XML, with drbdadm's elements.
     pub fn dump_xml(&self, names: &[String]) -> Result<String, Failure> {
-        if is_all(names) {
+        if self.is_all(names)? {
             return Ok(self.config.dump_xml(&self.file.display().to_string()));
         }
         Ok(self.choose(names)?.into_iter().map(|resource| self.config.dump_xml_resource(resource)).collect())
@@ -193,7 +199,7 @@ impl Config {
     /// The resources, named in any way or `all`, as this node has them, in the order of the names.
     pub(crate) fn locals(&self, names: &[String]) -> Result<Vec<Local<'_>>, Failure> {
         let all = || self.config.for_node(&self.node);
-        if is_all(names) {
+        if self.is_all(names)? {
             let locals =
                 all().into_iter().map(|resource| self.local(resource)).collect::<Result<Vec<_>, _>>()?;
             return if locals.is_empty() { Err(Failure::NoResources(self.node.clone())) } else { Ok(locals) };
@@ -228,6 +234,15 @@ impl Config {
             found.push(local);
         }
         Ok(found)
+    }
+
+    /// All resources are meant; what is named besides must be one of them.
+    fn is_all(&self, names: &[String]) -> Result<bool, Failure> {
+        let others: Vec<String> = names.iter().filter(|name| *name != ALL).cloned().collect();
+        if says_all(names) && !others.is_empty() {
+            self.locals(&others)?;
+        }
+        Ok(says_all(names))
     }
 
     /// What is not there, and what is, as long as that can be taken in.
@@ -282,7 +297,7 @@ impl Config {
     /// Whole resources. A volume's name stands for its resource if that has no other.
     fn choose(&self, names: &[String]) -> Result<Vec<&Resource>, Failure> {
         let mut resources = self.config.for_node(&self.node);
-        if is_all(names) {
+        if self.is_all(names)? {
             return Ok(resources);
         }
         let chosen = self.locals(names)?;
@@ -295,7 +310,7 @@ impl Config {
     }
 }
 
-fn is_all(names: &[String]) -> bool {
+fn says_all(names: &[String]) -> bool {
     names.is_empty() || names.iter().any(|name| name == ALL)
 }
 

@@ -40,8 +40,33 @@ fn another_tools_verb_is_understood_well_enough_to_name_ours() {
 fn an_unknown_resource_is_refused_before_anything_is_done() {
     let node = Node::new(MIB);
     let asked = node.daemon(|_| Reply::default());
-    node.adm("primary r0 nosuch").expect(1, &["'nosuch' not defined in your config (for this host)."]);
+    let lines = [
+        "primary r0 nosuch",
+        "up all nosuch",
+        "down nosuch all",
+        "status all nosuch",
+        "dstate all nosuch",
+        "dump all nosuch",
+    ];
+    for line in lines {
+        node.adm(line).expect(1, &["'nosuch' not defined in your config (for this host)."]);
+    }
     assert!(asked.lock().unwrap().is_empty());
+    node.adm("down all r0 all").expect(0, &[]);
+    assert_eq!(asked.lock().unwrap().len(), 2, "each resource once");
+}
+
+/// As drbdsetup, which knows no configuration, waits for what may come.
+#[test]
+fn nobody_waits_for_the_events_of_a_resource_that_cannot_come() {
+    let node = Node::new(MIB);
+    for line in ["events2 nosuch", "events2 --now nosuch", "events2 r0/0"] {
+        node.adm(line).expect(1, &["not defined in your config (for this host).", "This node has: r0, r1."]);
+    }
+    node.adm("events2 --now r0").expect(0, &["exists -"]);
+    node.adm("events2 --now all").expect(0, &["exists -"]);
+    fs::remove_file(node.config()).unwrap();
+    node.adm("events2 --now nosuch").expect(0, &["exists -"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::events::{self, Detail};
 use crate::failure::Failure;
 use crate::local_time::Clock;
 use crate::output::{self, errln};
-use crate::session::Session;
+use crate::session::{CalledAs, Session};
 use crate::terminal;
 use crate::view::ResourceView;
 
@@ -27,12 +27,27 @@ pub(crate) fn events2(
     resource: Option<&str>,
     options: &EventOptions,
 ) -> Result<u8, Failure> {
+    if let Some(name) = resource {
+        may_come(session, name)?;
+    }
     let events = Events { session, resource, options, clock: Clock::here(), printed: Vec::new() };
     match if options.now { events.now() } else { events.follow() } {
         // Who has closed our stdout has heard enough.
         Err(Ended::Reader) => Ok(0),
         Err(Ended::Failure(failure)) => Err(failure),
         Ok(()) => Ok(0),
+    }
+}
+
+/// Who waits for a name that is in no configuration waits for ever; drbdsetup, which asks none, waits.
+fn may_come(session: &Session, name: &str) -> Result<(), Failure> {
+    if matches!(session.called, CalledAs::Drbdsetup(_)) || session.find_status(name)?.is_some() {
+        return Ok(());
+    }
+    match super::config(session) {
+        Ok(config) => config.require(name),
+        // Nobody can say that it will not come.
+        Err(_) => Ok(()),
     }
 }
 

@@ -10,18 +10,18 @@ use crate::{running_json, running_text};
 pub(crate) fn show(session: &Session, show: &Show) -> Result<u8, Failure> {
     let mut found = Vec::new();
     let mut worst = 0;
-    if show.names.is_empty() || show.names.iter().any(|name| name == "all") {
-        found = session.status(None)?;
-    } else {
-        for name in &show.names {
-            match session.require_status(name) {
-                Ok(status) => found.push(status),
-                Err(failure) => {
-                    errln!("{failure}");
-                    worst = worst.max(failure.exit_code());
-                }
+    let (all, named): (Vec<&String>, Vec<&String>) = show.names.iter().partition(|name| *name == "all");
+    for name in &named {
+        match session.require_status(name) {
+            Ok(status) => found.push(status),
+            Err(failure) => {
+                errln!("{failure}");
+                worst = worst.max(failure.exit_code());
             }
         }
+    }
+    if named.is_empty() || !all.is_empty() {
+        found = session.status(None)?;
     }
     match (show.json, found.is_empty() && worst == 0) {
         (true, _) => out!("{}", running_json::resources(&found, show.show_defaults)),
