@@ -56,6 +56,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    tandem_device::files::close_inherited();
     let options = Options::parse();
     if let Some(folder) = options.man {
         return man::write(&folder);

@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
+/// A daemon keeps nothing open that whoever started it had open: a lock, or a pipe at whose other end somebody waits. To be
+/// called first of all.
+pub fn close_inherited() {
+    // A kernel before 5.9 leaves them as they are.
+    let _ = crate::sys::close_all_but_standard_streams();
+}
+
 /// Whether a process uses the file system of this device number, major and minor.
 pub fn uses(pid: i32, device: (u64, u64)) -> bool {
     links(pid).any(|link| device_of(&link) == Some(device))

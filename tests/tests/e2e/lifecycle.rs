@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 
 use tandem_core::config::Protocol;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 
 use crate::nbd_client::NbdError;
-use crate::node::RESOURCE;
+use crate::node::{Outcome, RESOURCE, binary};
 use crate::pair::{Pair, Setup, free_port};
 use crate::wait;
 
@@ -182,6 +183,26 @@ fn terminate(pair: &Pair) {
     bravo.adm(&["up", RESOURCE]).ok();
     pair.wait_healed();
     assert_eq!(alpha.status().unwrap().disk_written_bytes, written, "a clean end needs no resync");
+}
+
+/// A lock that a script holds is free when the script has ended, whoever it has started.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn the_daemon_keeps_nothing_open_that_its_starter_had() {
+    let pair = Pair::new(Setup::default());
+    let Pair { alpha, .. } = &pair;
+    pair.create_md();
+    let lock = pair.folder().join("lock");
+    let mut script = alpha.command(Path::new("sh"));
+    script.args(["-c", "exec 9> \"$1\"; \"$2\" -c \"$3\" up r0", "sh"]).args([
+        &lock,
+        &binary("tandemadm"),
+        &alpha.config,
+    ]);
+    Outcome::of(script).ok();
+    let open = fs::read_dir(format!("/proc/{}/fd", alpha.pid().unwrap())).unwrap().flatten();
+    let open: Vec<_> = open.filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
+    assert!(open.contains(&alpha.disk) && !open.contains(&lock), "{open:?}");
 }
 
 /// What runs goes on with the old addresses until it is taken down; then the new ones count.
