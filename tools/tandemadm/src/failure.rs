@@ -41,6 +41,12 @@ pub enum Failure {
     /// The resource is not up.
     #[error("{0}: No such resource")]
     NotUp(String),
+    /// The resource is up, and was made without this volume.
+    #[error(
+        "{0}/{1}: Failure: (127) Device minor not allocated\nadditional info:\n{0} was brought up without this volume: 'tandemadm \
+         down {0}', then 'tandemadm up {0}'"
+    )]
+    VolumeNotUp(String, u16),
     /// tandemd cannot be asked.
     #[error("{0}")]
     Client(#[from] ClientError),
@@ -104,7 +110,7 @@ impl Failure {
             Failure::WaitTimeout(..) | Failure::WaitStandAlone(..) => 5,
             Failure::WaitAborted(_) | Failure::FollowEnded(..) => 5,
             Failure::Inconsistent => 5,
-            Failure::NotUp(_) | Failure::Load(_) => 10,
+            Failure::NotUp(_) | Failure::VolumeNotUp(..) | Failure::Load(_) => 10,
             Failure::Config(_, code) => *code,
             Failure::Refused(reply) => reply.exit_code,
             Failure::NotResolved(_) => 11,

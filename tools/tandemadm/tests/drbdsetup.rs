@@ -95,6 +95,10 @@ fn what_is_not_up_is_unknown_in_drbdsetups_words() {
     }
     drbdsetup(&node, "down r1").expect(0, &[]);
     drbdsetup(&node, "dstate 4").expect(0, &["UpToDate/UpToDate\n"]);
+    // All of a resource waits, by whatever minor it is called; and it is waited for.
+    for line in ["suspend-io 4", "resume-io 4", "wait-sync-volume r0 1 1", "wait-connect-volume r0 1 0"] {
+        drbdsetup(&node, line).expect(0, &[]);
+    }
     drbdsetup(&node, "detach 4").expect(1, &["operates on whole resources"]);
 }
 

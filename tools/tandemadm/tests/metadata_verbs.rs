@@ -5,6 +5,8 @@
 mod support;
 
 use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 use support::{Node, Ran, connected, snapshot};
@@ -159,6 +161,29 @@ fn a_dump_of_several_volumes_brings_their_disks_with_it() {
     fs::write(node.path("log"), vec![0; MIB as usize]).unwrap();
     restore(&node, &file)
         .expect(10, &["the disk of volume 1 is not the one that the meta-data was created for"]);
+}
+
+/// As drbd-utils' drbdadm calls it, for one volume after the other.
+#[test]
+fn what_is_done_to_all_volumes_is_done_to_the_first() {
+    let node = with_two_volumes();
+    let program = node.path("drbdmeta");
+    std::os::unix::fs::symlink(&node.program, &program).unwrap();
+    let drbdmeta = |minor: &str, disk: PathBuf, command: &str| -> Ran {
+        let mut line = Command::new(&program);
+        line.args([minor, "v09"]).arg(disk).arg("internal").args(command.split(' '));
+        line.env("TANDEM_RUN_DIR", node.path("run")).output().unwrap().into()
+    };
+    edit(&node, good);
+    for command in ["outdate", "apply-al", "forget-peer --node-id=1", "invalidate"] {
+        drbdmeta("0", node.disk(), command).expect(0, &[]);
+        drbdmeta("1", node.path("log"), command).expect(0, &[]);
+    }
+    assert_eq!(drbdmeta("0", node.disk(), "dstate").stdout, "Inconsistent\n");
+    let lies = "the meta-data of this volume lies with that of its resource's first one";
+    for command in ["dstate", "dump-md", "get-gi --node-id=1"] {
+        drbdmeta("1", node.path("log"), command).expect(1, &[lies]);
+    }
 }
 
 /// The daemon has noted where it ended; that it is larger now matters to nobody until `resize`.

@@ -98,6 +98,10 @@ fn a_volume_has_a_line_of_its_own() {
     for (name, lines) in [("r0", 2), ("r0/1", 1), ("r0:bravo/0", 1), ("minor-5", 1)] {
         let state = node.adm(&format!("dstate {name}"));
         assert_eq!(state.expect(0, &[]).stdout, "Inconsistent\n".repeat(lines), "{name}");
+        // They have their identifiers in common.
+        let identifiers = node.adm(&format!("get-gi {name}"));
+        assert_eq!(identifiers.expect(0, &[]).stdout.lines().count(), 1, "{name}");
+        node.adm(&format!("show-gi {name}")).expect(0, &["Secondary, Inconsistent, not up"]);
     }
 }
 
@@ -306,4 +310,17 @@ fn the_operator_sees_a_countdown_and_can_end_it() {
             "r1: not waiting any longer",
         ],
     );
+}
+
+/// The configuration has got another volume since the resource was brought up.
+#[test]
+fn a_volume_that_is_not_up_is_not_taken_for_one_that_is() {
+    let node = two_volumes("");
+    let asked = node.daemon(|_| snapshot(connected()));
+    for line in ["dstate r0/1", "verify r0/1", "resize r0/1"] {
+        node.adm(line)
+            .expect(10, &["r0/1: Failure: (127) Device minor not allocated", "'tandemadm down r0'"]);
+    }
+    assert!(acts(&asked.lock().unwrap()).is_empty());
+    node.adm("dstate r0/0").expect(0, &["UpToDate/UpToDate\n"]);
 }

@@ -8,6 +8,7 @@ use tandem_core::status::Status;
 use tandem_core::units::NodeId;
 
 use super::follow::{Begun, Follow, Following};
+use super::known::require_volume;
 use super::peers::refusal;
 use crate::cli::Verify;
 use crate::daemon_start;
@@ -78,6 +79,9 @@ pub(crate) fn verify(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>
         if volume.is_none() && !spec.more_volumes.is_empty() && start_bytes.or(stop_bytes).is_some() {
             let text = format!("--start and --stop count within a volume: name it, as {}/0.", spec.name);
             return Err(Failure::Config(text, 1));
+        }
+        if volume.is_some() && !session.dry_run {
+            require_volume(&session.require_status(&spec.name)?, volume)?;
         }
         let from = match &options.from {
             Some(name) => Some(node_named(spec, name)?),

@@ -80,6 +80,20 @@ impl Line {
     }
 
     fn carry_out(&self, session: &Session) -> Result<u8, Failure> {
+        if self.belongs_to_another_volume()? {
+            match self.command.as_str() {
+                // It is done to the first volume's.
+                "apply-al" | "outdate" | "invalidate" | "forget-peer" => return Ok(0),
+                "get-gi" | "show-gi" | "dstate" | "dump-md" | "restore-md" => {
+                    let device = self.device.display();
+                    let text = format!(
+                        "{device}: the meta-data of this volume lies with that of its resource's first one"
+                    );
+                    return Err(Failure::Config(text, 1));
+                }
+                _ => (),
+            }
+        }
         let specs = [self.spec(session)?];
         match (self.command.as_str(), self.arguments.as_slice()) {
             ("create-md", []) => Ok(verbs::create_md(session, &specs, None, self.force)),
@@ -93,7 +107,6 @@ impl Line {
             ("wipe-md", []) => Ok(verbs::wipe_md(session, &specs, self.force)),
             ("dump-md", []) => Ok(md_image::dump_md(session, &specs)),
             ("restore-md", [file]) => Ok(md_image::restore_md(session, &specs, file.as_ref(), self.force)),
-            ("apply-al", []) if self.belongs_to_another_volume()? => Ok(0),
             ("apply-al", []) => {
                 self.superblock()?;
                 Ok(md_image::apply_al(session, &specs))

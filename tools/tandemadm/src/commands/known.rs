@@ -2,7 +2,7 @@
 //! those that are up, and no file need be there.
 
 use tandem_config::StartupOptions;
-use tandem_control::{ClientError, ResourceSpec};
+use tandem_control::{ClientError, ResourceSpec, ResourceStatus};
 
 use crate::address::Address;
 use crate::config::Config;
@@ -56,6 +56,11 @@ impl Known {
         }
     }
 
+    /// Resources about something that their volumes have in common, with DRBD as well: one may be named for all.
+    pub(crate) fn specs_of_any_part(&self, names: &[String]) -> Result<Vec<ResourceSpec>, Failure> {
+        Ok(self.specs_with_volume(names)?.into_iter().map(|(spec, _)| spec).collect())
+    }
+
     /// Each with its volume's number where one of several is named.
     pub(crate) fn specs_with_volume(
         &self,
@@ -82,6 +87,15 @@ impl Known {
             Known::Configured(config) => config.startup(name),
             Known::Up { .. } => Some(StartupOptions::default()),
         }
+    }
+}
+
+/// A volume that is configured may not be one of those that the resource was brought up with.
+pub(super) fn require_volume(status: &ResourceStatus, number: Option<u16>) -> Result<(), Failure> {
+    let is_up = |number: u16| status.spec.volumes().any(|volume| volume.number == number);
+    match number.filter(|number| !is_up(*number)) {
+        Some(number) => Err(Failure::VolumeNotUp(status.spec.name.clone(), number)),
+        None => Ok(()),
     }
 }
 

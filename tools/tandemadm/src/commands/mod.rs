@@ -109,8 +109,12 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             let specs = config(session)?.specs(std::slice::from_ref(&options.name))?;
             Ok(split_brain::resolve(session, &specs, &options))
         }
-        Command::ShowGi(names) => Ok(metadata::show_gi(session, &specs(&names)?)),
-        Command::GetGi(names) => Ok(metadata::get_gi(session, &specs(&names)?)),
+        Command::ShowGi(names) => {
+            Ok(metadata::show_gi(session, &Known::of(session)?.specs_of_any_part(&names.names)?))
+        }
+        Command::GetGi(names) => {
+            Ok(metadata::get_gi(session, &Known::of(session)?.specs_of_any_part(&names.names)?))
+        }
         Command::Up(names) => {
             let (specs, code) = runnable(session, &names)?;
             Ok(change::up(session, &specs).max(code))
@@ -174,8 +178,14 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::PauseSync(names) => act("pause-sync", &names, Action::PauseSync),
         Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),
-        Command::SuspendIo(names) => act("suspend-io", &names, Action::SuspendIo),
-        Command::ResumeIo(names) => act("resume-io", &names, Action::ResumeIo),
+        Command::SuspendIo(names) => {
+            let specs = Known::of(session)?.specs_of_any_part(&names.names)?;
+            Ok(change::act(session, "suspend-io", &specs, Action::SuspendIo))
+        }
+        Command::ResumeIo(names) => {
+            let specs = Known::of(session)?.specs_of_any_part(&names.names)?;
+            Ok(change::act(session, "resume-io", &specs, Action::ResumeIo))
+        }
         Command::Status { names, options, attention } => {
             attention::status(session, &names.names, &options, &attention)
         }

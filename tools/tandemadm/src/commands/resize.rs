@@ -5,8 +5,8 @@ use tandem_control::{Action, ResourceSpec};
 use tandem_core::io::Resize;
 
 use super::follow::{Begun, Follow, Following};
+use super::known::require_volume;
 use crate::cli::{Names, position};
-use crate::failure::Failure;
 use crate::session::Session;
 
 /// How large, and what is known of the disks.
@@ -51,8 +51,8 @@ pub(crate) fn resize(
     let mut volumes = volumes.into_iter();
     let code = session.for_each("resize", &specs, |spec| {
         let volume = volumes.next().flatten().filter(|_| !spec.more_volumes.is_empty());
-        if !session.dry_run && session.find_status(&spec.name)?.is_none() {
-            return Err(Failure::NotUp(spec.name.clone()));
+        if !session.dry_run {
+            require_volume(&session.require_status(&spec.name)?, volume)?;
         }
         session.act(&spec.name, Action::Resize(wish(volume)))?;
         // Without the peer nothing is sent.

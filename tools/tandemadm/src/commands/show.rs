@@ -3,6 +3,7 @@
 use tandem_control::{ResourceSpec, ResourceStatus};
 use tandem_core::metadata;
 
+use super::known::require_volume;
 use crate::cli::StatusOptions;
 use crate::device::{Access, Target};
 use crate::diagnosis::{self, Finding};
@@ -93,9 +94,11 @@ pub(crate) fn dstate(session: &Session, chosen: Vec<(ResourceSpec, Option<u16>)>
     let (specs, numbers): (Vec<ResourceSpec>, Vec<Option<u16>>) = chosen.into_iter().unzip();
     let mut numbers = numbers.into_iter();
     session.for_each("dstate", &specs, |spec| {
-        let volumes = numbers.next().flatten().map_or(spec.volumes().count(), |_| 1);
+        let number = numbers.next().flatten();
+        let volumes = number.map_or(spec.volumes().count(), |_| 1);
         match session.find_status(&spec.name)? {
             Some(status) => {
+                require_volume(&status, number)?;
                 let peers = status.engine.peers.iter().map(|peer| peer.disk);
                 let states: Vec<&str> =
                     std::iter::once(status.engine.disk).chain(peers).map(|d| d.as_str()).collect();

@@ -66,7 +66,7 @@ pub(crate) fn all(known: &Known, names: &[String], wished: &WaitLimits) -> Resul
         };
         Ok(Waiting { spec, past, limit_s, after_split_brain: limits.wait_after_split_brain })
     };
-    known.specs(names)?.into_iter().map(waiting).collect()
+    known.specs_of_any_part(names)?.into_iter().map(waiting).collect()
 }
 
 /// As drbdsetup: nobody waits longer for a peer that is less likely to come. Who says how long to wait means it, whatever
