@@ -161,6 +161,9 @@ impl Log {
         if let Err(error) = read {
             return format!("(it cannot be read: {error})");
         }
+        if bytes.is_empty() {
+            return "(nothing was written there: is the file system full?)".to_owned();
+        }
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")

@@ -44,6 +44,8 @@ pub enum OpenError {
 pub enum Access {
     /// Only looking: nobody is locked out, a running daemon does not matter.
     Look,
+    /// Only looking, and nobody changes it meanwhile.
+    LookAlone,
     /// Changing: nobody else may use it meanwhile.
     Exclusive,
 }
@@ -72,7 +74,7 @@ impl Device {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(access == Access::Exclusive);
-        if access == Access::Exclusive && kind.is_block_device() {
+        if access != Access::Look && kind.is_block_device() {
             options.custom_flags(OFlag::O_EXCL.bits());
         }
         let mut file = options.open(path).map_err(|e| match e.raw_os_error() {
@@ -82,7 +84,7 @@ impl Device {
         let size_bytes = file.seek(SeekFrom::End(0)).map_err(io)?;
         let file = match access {
             Access::Look => OpenFile::Shared(file),
-            Access::Exclusive => OpenFile::Locked(lock(file, path)?),
+            Access::LookAlone | Access::Exclusive => OpenFile::Locked(lock(file, path)?),
         };
         Ok(Device { file, path: path.to_owned(), size_bytes })
     }
@@ -288,5 +290,26 @@ impl Target {
     /// The device that holds the metadata.
     pub fn metadata_device(&mut self) -> &mut Device {
         self.external.as_mut().unwrap_or(&mut self.data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// `dump-md` of a disk that lies on a read-only file system, and that nobody else may change meanwhile.
+    #[test]
+    fn who_looks_alone_writes_nothing_and_lets_nobody_write() {
+        let path = std::env::temp_dir().join(format!("tandemadm-look-{}", std::process::id()));
+        std::fs::write(&path, [7; 8192]).unwrap();
+        let mut device = Device::open(&path, Access::LookAlone).unwrap();
+        assert_eq!(device.read_up_to(0, 4096).unwrap(), [7; 4096]);
+        assert!(device.write_at(0, &[0; 4096]).is_err());
+        assert!(matches!(Device::open(&path, Access::Exclusive), Err(OpenError::Busy(_))));
+        drop(device);
+        Device::open(&path, Access::Exclusive).unwrap();
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -58,6 +58,9 @@ fn a_daemon_that_ends_at_once_is_reported_with_its_log() {
     let mut node = Node::new(MIB);
     install(&mut node, "echo no such ring >&2; exit 3");
     node.adm("up r0").expect(20, &["tandemd ended at once (exit status: 3)", "no such ring"]);
+    let mut mute = Node::new(MIB);
+    install(&mut mute, "exit 4");
+    mute.adm("up r0").expect(20, &["(exit status: 4)", "is the file system full?"]);
 }
 
 /// Killed a moment ago, its socket still takes a conversation.

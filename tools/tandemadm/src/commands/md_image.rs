@@ -27,7 +27,7 @@ pub(crate) fn dump_md(session: &Session, specs: &[ResourceSpec]) -> u8 {
                 errln!("# Output might be stale, since minor {} is attached", spec.volume.minor);
                 Access::Look
             }
-            None => Access::Exclusive,
+            None => Access::LookAlone,
         };
         let mut target = Target::open(spec, access)?;
         let (placement, backing_bytes) = (target.placement(), target.data.size_bytes());
