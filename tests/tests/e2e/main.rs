@@ -23,6 +23,7 @@ mod disk_faults;
 mod doctor;
 mod drbdadm;
 mod events;
+mod external;
 mod fencing;
 mod handlers;
 mod history;
