@@ -1,7 +1,10 @@
 //! tandemadm under the name `drbdsetup`: what that would be asked, in our words. Its arguments are numbers of minors,
 //! peers and volumes in the order that a command has for them. It is about what is up, whatever a configuration says.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
+
+use tandem_config::{Kind, OPTIONS as SETTINGS, OptionDef};
 
 use crate::address::Address;
 use crate::failure::Failure;
@@ -94,6 +97,21 @@ const FLAGS: [&str; 7] = [
     "assume-clean",
 ];
 
+/// Its options besides settings that have a value.
+const VALUED: [&str; 10] = [
+    "wfc-timeout",
+    "degr-wfc-timeout",
+    "outdated-wfc-timeout",
+    "start",
+    "stop",
+    "size",
+    "al-stripes",
+    "al-stripe-size-kB",
+    "sync-from-peer-node-id",
+    "_name",
+];
+const VALUED_LETTERS: [&str; 3] = ["-t", "-d", "-o"];
+
 /// A command line of drbdsetup's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Asked {
@@ -147,11 +165,13 @@ pub fn as_tandemadm(line: Vec<OsString>) -> Result<Asked, String> {
              what tandemd can be asked."
         ));
     };
+    let (mut words, options) = without_options(rest);
     // As drbdadm calls it, which knows better than to name one.
-    if command == "outdate" && rest.len() > 1 && !is_option(&rest[1]) {
-        rest.remove(0);
+    if command == "outdate" && words.len() > 1 {
+        words.pop_front();
     }
-    let taken = take(&command, arguments, &mut rest)?;
+    let taken = take(&command, arguments, &mut words)?;
+    let rest: Vec<OsString> = words.into_iter().chain(options).collect();
     let Some((_, ours, _)) = find(&first) else {
         let text = |word: OsString| word.to_string_lossy().into_owned();
         let arguments = taken.into_iter().map(|(_, word)| text(word)).collect();
@@ -169,19 +189,48 @@ fn is_option(word: &OsString) -> bool {
     word.as_encoded_bytes().starts_with(b"-")
 }
 
-/// What stands before the options.
+/// The words that are arguments, and the options, each with its value: they stand in any order, as getopt has it.
+fn without_options(line: Vec<OsString>) -> (VecDeque<OsString>, Vec<OsString>) {
+    let (mut arguments, mut options) = (VecDeque::new(), Vec::new());
+    let mut line = line.into_iter();
+    while let Some(mut word) = line.next() {
+        if !is_option(&word) {
+            arguments.push_back(word);
+        } else if let Some(value) = takes_next(&word.to_string_lossy()).then(|| line.next()).flatten() {
+            if !word.as_encoded_bytes().starts_with(b"--") {
+                options.push(std::mem::replace(&mut word, value));
+            } else {
+                word.push("=");
+                word.push(value);
+            }
+            options.push(word);
+        } else {
+            options.push(word);
+        }
+    }
+    (arguments, options)
+}
+
+/// The option's value is the next word.
+fn takes_next(word: &str) -> bool {
+    let Some(name) = word.strip_prefix("--") else { return VALUED_LETTERS.contains(&word) };
+    let is_valued = |option: &&OptionDef| !matches!(option.kind, Kind::Flag { .. });
+    let settings = SETTINGS.iter().filter(is_valued).map(|option| option.name);
+    let is_meant = |option: &str| option == name || name.len() > 1 && option.starts_with(name);
+    !FLAGS.contains(&name) && VALUED.into_iter().chain(settings).any(is_meant)
+}
+
 fn take(
     command: &str,
     arguments: &[Argument],
-    rest: &mut Vec<OsString>,
+    words: &mut VecDeque<OsString>,
 ) -> Result<Vec<(Argument, OsString)>, String> {
     let mut taken = Vec::new();
     for argument in arguments {
-        match rest.iter().position(|word| !is_option(word)) {
-            // What stands behind an option may be its value.
-            Some(at) if at == 0 || arguments == [AnyResource] => taken.push((*argument, rest.remove(at))),
-            _ if *argument == AnyResource => (),
-            _ => return Err(format!("drbdsetup: {command}: {} is missing", argument.describe())),
+        match words.pop_front() {
+            Some(word) => taken.push((*argument, word)),
+            None if *argument == AnyResource => (),
+            None => return Err(format!("drbdsetup: {command}: {} is missing", argument.describe())),
         }
     }
     if command == "down" && taken.is_empty() {
@@ -320,6 +369,13 @@ mod tests {
             ("pause-sync r0 1 0", "pause-sync r0:1/0"),
             ("wait-connect-resource r0 -t 5", "wait-connect r0 -t 5"),
             ("wait-sync-volume r0 1 0 --wfc-timeout=5", "wait-sync r0:1/0 --wfc-timeout=5"),
+            // As drbd-utils' units call it.
+            ("secondary --force=yes r0", "secondary r0 --force"),
+            ("wait-connect-resource -t 5 r0", "wait-connect r0 -t 5"),
+            (
+                "resource-options --on-no-quorum io-error --on-no-data io-error r0",
+                "resource-options [r0] [--on-no-quorum=io-error --on-no-data=io-error]",
+            ),
             ("help status", "--help"),
         ] {
             assert_eq!(ours(&format!("drbdsetup {theirs}")).as_deref(), Ok(same), "{theirs}");
@@ -335,7 +391,7 @@ mod tests {
             ("drbdsetup rename-resource r0 r1", "unknown command"),
             ("drbdsetup dstate", "the minor number is missing"),
             ("drbdsetup cstate r0", "the peer's node id is missing"),
-            ("drbdsetup role --x r0", "the resource is missing"),
+            ("drbdsetup role --x", "the resource is missing"),
         ] {
             let error = ours(theirs).expect_err(theirs);
             assert!(error.contains(part), "{error}");

@@ -65,13 +65,19 @@ fn what_is_up_is_changed_without_a_configuration() {
         ("disconnect r0 1", Action::Disconnect),
         ("pause-sync r0 1 0", Action::PauseSync),
         ("detach 0", Action::Detach { force: false }),
+        // As drbd-utils' units call it.
+        ("secondary --force=yes r0", Action::Secondary { force: true }),
         ("down", Action::Down),
     ] {
         drbdsetup(&node, line).expect(0, &[]);
         let request = asked.lock().unwrap().last().cloned();
         assert_eq!(request, Some(Request::Act { resource: "r0".into(), action }), "{line}");
     }
-    for line in ["net-options r0 1 --ping-int=7", "resource-options r0 --set-defaults --quorum=majority"] {
+    for line in [
+        "net-options r0 1 --ping-int=7",
+        "resource-options r0 --set-defaults --quorum=majority",
+        "resource-options --on-no-quorum io-error --on-no-data suspend-io r0",
+    ] {
         drbdsetup(&node, line).expect(0, &[]);
         assert!(matches!(asked.lock().unwrap().last(), Some(Request::Prepare { .. })), "{line}");
     }

@@ -60,7 +60,7 @@ impl Wanted {
                         Some((name, value)) => (name, Some(value.to_owned())),
                         None => (option, None),
                     };
-                    let known = OPTIONS.iter().find(|o| o.name == name && o.sections.contains(&section));
+                    let known = named(section, name);
                     let unknown = || usage(unknown_option(command, section, name));
                     let known = known.ok_or_else(unknown)?;
                     let value = match (value, known.kind) {
@@ -130,6 +130,14 @@ impl Wanted {
         }
         Ok(all)
     }
+}
+
+/// The section's option of this name, or the only one that begins so, as getopt has it.
+fn named(section: Section, name: &str) -> Option<&'static OptionDef> {
+    let mut begin_so =
+        OPTIONS.iter().filter(|o| o.sections.contains(&section) && o.name.starts_with(name)).peekable();
+    let whole = begin_so.clone().find(|o| o.name == name);
+    whole.or_else(|| begin_so.next().filter(|_| begin_so.peek().is_none()))
 }
 
 fn unknown_option(command: &str, section: Section, name: &str) -> String {
