@@ -5,13 +5,15 @@ use tandem_control::HelperEvent;
 use tandem_core::handler::Handler;
 
 use crate::colours::{Colours, Whose};
-use crate::statistics::{self, Level, NOT_BLOCKED, yes_no};
+use crate::statistics::{self, Level, yes_no};
 use crate::view::{ConnectionView, DeviceView, PathView, PeerDeviceView, ResourceView};
 
 /// What stands for a state of something that was not there.
 const UNKNOWN: &str = "UNKNOWN";
 /// Counters that are listed only if they have changed.
 const SELDOM: [&str; 3] = ["write-ordering:", "al-suspended:", "congested:"];
+/// The same, even where all is to be listed.
+const BLOCKED: &str = "blocked:";
 
 /// What a line says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -184,11 +186,12 @@ impl Lines<'_> {
             group.if_changed("quorum", old.map(|o| o.quorum), new.quorum, yes);
         });
         let level = self.level();
-        let mut counters = statistics::device(new, level);
-        if old.is_none() && level > 0 {
-            counters.push(NOT_BLOCKED.to_owned());
-        }
-        line.counters(old.map(|old| statistics::device(old, level)), counters);
+        let counters = |device| {
+            let mut counters = statistics::device(device, level);
+            counters.extend(statistics::blocked(device, level));
+            counters
+        };
+        line.counters(old.map(counters), counters(new));
         line
     }
 
@@ -331,8 +334,9 @@ impl Line {
         if changed || self.detail.full {
             let old = old.unwrap_or_default();
             let is_seldom = |item: &String| SELDOM.iter().any(|key| item.starts_with(key));
-            let goes_without_saying =
-                |item: &String| is_seldom(item) && old.contains(item) && !self.detail.full;
+            let may_be_left_out =
+                |item: &String| item.starts_with(BLOCKED) || is_seldom(item) && !self.detail.full;
+            let goes_without_saying = |item: &String| old.contains(item) && may_be_left_out(item);
             for item in new.iter().filter(|item| !goes_without_saying(item)) {
                 self.text.push(' ');
                 self.text.push_str(item);

@@ -26,8 +26,10 @@ pub(crate) fn device(view: &DeviceView, level: Level) -> Vec<String> {
     ]
 }
 
-/// No request waits for a queue that is full: what cannot be taken in is not read from its client.
-pub(crate) const NOT_BLOCKED: &str = "blocked:no";
+/// What a device that takes no requests now says even to who asks for no counters.
+pub(crate) fn blocked(view: &DeviceView, level: Level) -> Option<String> {
+    (view.blocked || level > 0).then(|| format!("blocked:{}", if view.blocked { "upper" } else { "no" }))
+}
 
 pub(crate) fn connection(view: &ConnectionView) -> Vec<String> {
     vec![

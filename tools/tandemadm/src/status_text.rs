@@ -5,7 +5,7 @@ use tandem_core::state::{ConnectionState, DiskState, ReplicationState};
 use tandem_core::status::PeerStatus;
 
 use crate::colours::{Colours, Whose};
-use crate::statistics::{self, NOT_BLOCKED};
+use crate::statistics;
 use crate::view::{ConnectionView, DeviceView, PeerDeviceView, ResourceView};
 use crate::wrapped::Wrapped;
 
@@ -108,9 +108,7 @@ impl Page<'_> {
             self.text.end_line();
             self.text.put_all(6, statistics::device(view, self.look.verbose));
         }
-        if verbose {
-            self.text.put(6, NOT_BLOCKED);
-        }
+        self.text.put_all(6, statistics::blocked(view, self.look.verbose));
         self.text.end_line();
     }
 

@@ -69,6 +69,9 @@ pub(crate) struct DeviceView {
     pub(crate) lower_pending: u64,
     #[serde(skip)]
     pub(crate) al_suspended: bool,
+    /// Requests have to wait before they are begun. What the lower device cannot take is not read from its client.
+    #[serde(skip)]
+    pub(crate) blocked: bool,
 }
 
 /// A peer.
@@ -234,6 +237,7 @@ impl DeviceView {
             upper_pending: volume.client_pending,
             lower_pending: volume.local_pending,
             al_suspended: engine.activity_log_suspended,
+            blocked: engine.suspended.any(),
         }
     }
 }

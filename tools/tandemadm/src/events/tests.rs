@@ -281,3 +281,22 @@ fn nothing_is_said_twice() {
         }
     }
 }
+
+#[test]
+fn that_requests_have_to_wait_is_said_once_with_the_counters() {
+    let mut frozen = healthy();
+    frozen.engine.suspended.user = true;
+    let device = "change device name:r0 volume:0 minor:0 size:1024 read:0 written:0 al-writes:0 bm-writes:0 \
+                  upper-pending:0 lower-pending:0";
+    let resource = "change resource name:r0 suspended:";
+    let before = [healthy()];
+    let waits = said(&before, &[frozen.clone()], STATISTICS);
+    assert_eq!(waits, format!("{resource}user\n{device} blocked:upper"));
+    let goes_on = said(&[frozen.clone()], &before, STATISTICS);
+    assert_eq!(goes_on, format!("{resource}no\n{device} blocked:no"));
+    assert_eq!(said(&before, &[frozen.clone()], PLAIN), format!("{resource}user"));
+    let mut written = frozen.clone();
+    written.engine.disk_written_bytes = 1024;
+    let counted = said(&[frozen], &[written], Detail { full: true, ..STATISTICS });
+    assert!(counted.contains("written:1 ") && !counted.contains("blocked"), "{counted}");
+}

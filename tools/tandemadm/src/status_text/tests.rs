@@ -134,7 +134,7 @@ fn what_is_not_as_usual_is_said() {
     status.engine.peers[0].in_flight_bytes = 4096;
     assert_snapshot!(plain(&status), @r"
     r0 role:Primary suspended:user,quorum
-      disk:UpToDate quorum:no open:no
+      disk:UpToDate quorum:no open:no blocked:upper
       bravo role:Secondary congested:yes ap-in-flight:8 rs-in-flight:0
         peer-disk:UpToDate
     ");
