@@ -7,13 +7,14 @@ use tandem_man::{Page, Term};
 use crate::cli::Cli;
 
 /// What every command looks at in its environment.
-const ENVIRONMENT: [(&str, &str); 3] = [
+const ENVIRONMENT: [(&str, &str); 4] = [
     ("TANDEM_RUN_DIR", "Where tandemd has its sockets and its status file, instead of `/run/tandem`."),
     (
         "TANDEM_NODE",
         "The node's name in the configuration, instead of what `uname -n` prints. drbdadm's `__DRBD_NODE__` does the same.",
     ),
     ("NO_COLOR", "Set to anything, it stands for `--color=never` where nothing else is said."),
+    ("TERM", "So does `dumb`, which is a terminal without colours."),
 ];
 
 /// What is done again and again.

@@ -37,8 +37,16 @@ pub(crate) fn colours(when: When) -> Colours {
     Colours(match when {
         When::Always => true,
         When::Never => false,
-        When::Auto => is_reader() && !has_said_no(std::env::var_os("NO_COLOR")),
+        When::Auto => {
+            let said = std::env::var_os;
+            is_reader() && !is_dumb(said("TERM")) && !has_said_no(said("NO_COLOR"))
+        }
     })
+}
+
+/// Such a terminal shows what should be a colour as letters.
+fn is_dumb(term: Option<OsString>) -> bool {
+    term.is_some_and(|term| term == "dumb")
 }
 
 /// <https://no-color.org>: set to anything but nothing.
@@ -54,5 +62,6 @@ mod tests {
     fn whoever_wants_no_colours_has_none() {
         assert!(has_said_no(Some("1".into())));
         assert!(!has_said_no(Some("".into())) && !has_said_no(None));
+        assert!(is_dumb(Some("dumb".into())) && !is_dumb(Some("xterm".into())) && !is_dumb(None));
     }
 }
