@@ -99,7 +99,7 @@ impl Default for Disk {
 /// A disk operation in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
-    work: DiskWork,
+    pub(super) work: DiskWork,
     effect: Effect,
     began: Timestamp,
     /// An error costs no more than this range.

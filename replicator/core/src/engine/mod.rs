@@ -52,6 +52,7 @@ use crate::io::{ClientError, Command, Event, Input, Level, Output};
 use crate::layout::Layout;
 use crate::seeded;
 use crate::state::{DiskState, Role};
+use crate::status::Suspended;
 use crate::units::{CommandId, Epoch, NodeId, RequestId, Timestamp};
 use crate::wire::Message;
 
@@ -118,6 +119,7 @@ pub struct Engine {
     running: handlers::Running,
     stepping_down: Option<SteppingDown>,
     told_of_degradation: bool,
+    told_of_suspension: Suspended,
     /// The administrator has said suspend-io.
     user_suspends: bool,
     /// A generation would have begun, had requests not been frozen.
@@ -212,6 +214,7 @@ impl Engine {
             running: handlers::Running::default(),
             stepping_down: None,
             told_of_degradation: false,
+            told_of_suspension: Suspended::default(),
             user_suspends: false,
             generation_deferred: false,
             had_quorum: true,
@@ -302,6 +305,7 @@ impl Engine {
         self.progress_verifies();
         self.admit_requests();
         self.tell_of_degradation();
+        self.tell_of_suspension();
         self.progress_undo();
         self.progress_growth();
         self.progress_log();

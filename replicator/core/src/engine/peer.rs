@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::config::{PeerConfig, Protocol};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::status::ResyncSuspended;
 use crate::units::{ByteRange, Epoch, HandlerId, NodeId, Timestamp, WriteSeq};
 use crate::wire::{Handshake, Message};
 
@@ -113,6 +114,8 @@ pub(super) struct Peer {
     pub(super) target_is_marked: bool,
     pub(super) source: SourceState,
     pub(super) pause: PeerPause,
+    /// Why resyncs with it are paused, as last told.
+    pub(super) told_of_pause: ResyncSuspended,
     /// When it became our target.
     pub(super) target_since: Timestamp,
     pub(super) progress: Option<Progress>,
@@ -215,6 +218,7 @@ impl Peer {
             target_is_marked: false,
             source: SourceState::default(),
             pause: PeerPause::default(),
+            told_of_pause: ResyncSuspended::default(),
             target_since: now,
             progress: None,
             verify: None,

@@ -4,6 +4,7 @@ use super::Engine;
 use super::peer::Peer;
 use crate::bitmap::Bitmap;
 use crate::config::WriteOrdering;
+use crate::io::Level;
 use crate::status::{PeerStatus, PeerVolumeStatus, Status, Suspended, VolumeStatus};
 use crate::units::{BLOCK_BYTES, ByteRange, NodeId, Timestamp};
 
@@ -32,12 +33,7 @@ impl Engine {
             local_pending: (self.disk.operations.len() + self.disk.abandoned.len()) as u64,
             client_pending: self.clients_pending(),
             epochs: self.peers.iter().map(|p| p.barriers.len() as u64 + p.receiver.epochs()).sum(),
-            suspended: Suspended {
-                user: self.user_suspends,
-                no_data: self.waits_for_data(),
-                fencing: self.waits_for_fencing(),
-                quorum: self.waits_for_quorum(),
-            },
+            suspended: self.suspended(),
             quorum: self.has_quorum(),
             openers: self.openers.clone(),
             generations: self
@@ -62,6 +58,32 @@ impl Engine {
             && self.peers.iter().all(|p| lacks(p.id()))
     }
 
+    /// Says that clients' requests wait now, or a resync, or no longer: nothing else tells who watches.
+    pub(super) fn tell_of_suspension(&mut self) {
+        let now = self.suspended();
+        let before = std::mem::replace(&mut self.told_of_suspension, now);
+        if now != before {
+            let level = if now.any() { Level::Warn } else { Level::Info };
+            self.note(None, level, format!("susp-io( {before} -> {now} )"));
+        }
+        for id in self.peer_ids() {
+            let Some(now) = self.peer(id).map(|peer| self.resync_suspended(peer)) else { continue };
+            let before = self.peer_mut(id).map(|peer| std::mem::replace(&mut peer.told_of_pause, now));
+            if let Some(before) = before.filter(|before| *before != now) {
+                self.note(Some(id), Level::Info, format!("resync-susp( {before} -> {now} )"));
+            }
+        }
+    }
+
+    fn suspended(&self) -> Suspended {
+        Suspended {
+            user: self.user_suspends,
+            no_data: self.waits_for_data(),
+            fencing: self.waits_for_fencing(),
+            quorum: self.waits_for_quorum(),
+        }
+    }
+
     fn peer_status(&self, id: NodeId, now: Timestamp) -> Option<PeerStatus> {
         let peer = self.peer(id)?;
         Some(PeerStatus {
@@ -75,8 +97,8 @@ impl Engine {
             differing_options: peer.differing_options.clone(),
             sent_bytes: peer.sent.total(),
             received_bytes: peer.received.total(),
-            pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64,
-            unacked: peer.receiver.unacked(),
+            pending: peer.transfer_log.iter().filter(|w| !w.acked).count() as u64 + self.resync_pending(peer),
+            unacked: peer.receiver.unacked() + self.resync_unacked(peer),
             congested: peer.is_full_for(BLOCK_BYTES, self.config.options.congestion.send_buffer_bytes),
             in_flight_bytes: peer.transfer_log.iter().filter(|w| !w.acked).map(|w| w.range.length).sum(),
             resync_in_flight_bytes: self.resync_in_flight_bytes(peer),
@@ -130,7 +152,8 @@ impl Engine {
             .collect();
         let unanswered = peer.transfer_log.iter().filter(|w| !w.acked);
         unanswered.for_each(|w| volumes[layout.index_at(w.range.offset)].pending += 1);
-        volumes[0].unacked = peer.receiver.unacked();
+        volumes[0].pending += self.resync_pending(peer);
+        volumes[0].unacked = peer.receiver.unacked() + self.resync_unacked(peer);
         volumes
     }
 

@@ -124,6 +124,11 @@ impl Controller {
         self.outstanding_bytes
     }
 
+    /// Requests asked for and not written.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.asked.len() as u64
+    }
+
     fn move_window(&mut self, options: &ResyncOptions, elapsed_us: u64) {
         let goal = match options.fill_target_bytes {
             // What moves in the time that a request takes at best, and in the time that it may wait besides.

@@ -18,6 +18,7 @@ mod target;
 use bytes::Bytes;
 
 use super::Engine;
+use super::disk::DiskWork;
 use super::peer::Peer;
 use crate::bitmap::{Bitmap, PAGE_BYTES};
 use crate::generation::same;
@@ -259,6 +260,21 @@ impl Engine {
     /// Bytes of a resync or a verify that are under way with a peer.
     pub(super) fn resync_in_flight_bytes(&self, peer: &Peer) -> u64 {
         controller(peer).map_or(0, Controller::outstanding_bytes) + peer.source.sent_bytes()
+    }
+
+    /// What was asked of the peer for a resync or a verify, and pieces sent to it, that are not done.
+    pub(super) fn resync_pending(&self, peer: &Peer) -> u64 {
+        controller(peer).map_or(0, Controller::outstanding) + peer.source.sent()
+    }
+
+    /// What the peer has asked for of a resync and was not sent.
+    pub(super) fn resync_unacked(&self, peer: &Peer) -> u64 {
+        if !peer.replication.is_source() {
+            return 0;
+        }
+        let is_read = |work: &DiskWork| matches!(work, DiskWork::ResyncRead(read) if read.peer == peer.id());
+        let reads = self.disk.operations.values().filter(|operation| is_read(&operation.work));
+        peer.source.waiting() + reads.count() as u64
     }
 
     /// A client's request has come, here or on the Primary that sends it on.

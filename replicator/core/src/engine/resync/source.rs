@@ -49,6 +49,16 @@ impl SourceState {
         self.sent.values().sum()
     }
 
+    /// Pieces sent and not written by the target.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.len() as u64
+    }
+
+    /// Requests that have their turn still before them.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.waiting.len() + self.unreadable.len()) as u64
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id
     }
