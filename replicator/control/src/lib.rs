@@ -344,6 +344,9 @@ pub struct Reply {
     pub detail: Vec<String>,
     /// The snapshots asked for.
     pub status: Vec<ResourceStatus>,
+    /// Resources that are down now, if they are watched. Of those whose state is not in the reply, nothing has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// Handlers that were started or have ended, if they are watched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub helpers: Vec<HelperEvent>,

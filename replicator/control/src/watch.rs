@@ -35,7 +35,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Asks for a resource, or all. The first reply tells how they are.
+    /// Asks for a resource, or all. The first reply tells how they are, the others what has changed.
     pub fn begin(socket: &Path, resource: Option<&str>) -> Result<Watch, ClientError> {
         let io = |source| ClientError::Io { path: socket.to_owned(), source };
         let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {

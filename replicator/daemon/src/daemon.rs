@@ -29,7 +29,7 @@ use crate::openers::Openers;
 use crate::resource::{self, Clients, Resource, Snapshot};
 use crate::sockets;
 use crate::spare::Spare;
-use crate::watchers::Watchers;
+use crate::watchers::{News, Watchers};
 
 /// NBD clients at once, all resources together.
 const MAX_CLIENTS: usize = 256;
@@ -339,12 +339,12 @@ impl Daemon {
             self.listen_for_clients(address)?;
         }
         let (resource, wishes, handlers) =
-            Resource::start(spec, LastSeen::of(&self.run), self.changed.clone())?;
+            Resource::start(spec, LastSeen::of(&self.run), self.changed.clone(), self.watchers.reporter())?;
         match Connector::start(spec, resource.mailbox().clone(), wishes) {
             Ok(connector) => {
                 // Ends with the resource's thread.
                 let (name, mailbox) = (spec.name.clone(), resource.mailbox().clone());
-                spawn_local(handlers::serve(name, mailbox, self.watchers.clone(), handlers));
+                spawn_local(handlers::serve(name, mailbox, handlers));
                 let entry = Rc::new(Entry::new(spec, &self.run, &self.spare, resource, Some(connector)));
                 spawn_local(devices::follow_size(Rc::downgrade(&entry)));
                 Ok(entry)
@@ -415,6 +415,8 @@ impl Daemon {
             self.spare.dismiss();
         }
         self.stop_unused_listeners().await;
+        // Its threads' last words come before.
+        let _ = self.watchers.reporter().send(News::Gone(entry.spec().name.clone()));
         info!(resource = entry.spec().name, "removed");
         self.changed.notify_one();
     }
@@ -564,11 +566,8 @@ impl Entry {
             }
             None => (),
         }
-        let Snapshot { mut engine, used_paths } = self.last_status.borrow().clone()?;
-        let spec = ResourceSpec::clone(&self.spec());
-        // The engine keeps what concerns a peer that was taken away.
-        engine.peers.retain(|peer| spec.peers.iter().any(|known| known.id == peer.id));
-        Some(ResourceStatus { spec, engine, used_paths })
+        let snapshot = self.last_status.borrow().clone()?;
+        Some(snapshot.of(&self.spec()))
     }
 
     /// True if it is Secondary without disk and connections: nothing is lost by making it anew.

@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -22,7 +21,6 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::resource::Mailbox;
-use crate::watchers::Watchers;
 
 /// For what a handler has printed to be read once it has ended; whoever it has left in the background prints in vain.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
@@ -37,7 +35,6 @@ const MAX_LINE_BYTES: usize = 4096;
 pub(crate) struct Run {
     id: HandlerId,
     handler: Handler,
-    peer: Option<NodeId>,
     command: String,
     environment: Vec<(String, String)>,
     limit: Duration,
@@ -55,7 +52,6 @@ impl Run {
         Some(Run {
             id,
             handler,
-            peer,
             command: spec.handlers.commands.get(&handler)?.clone(),
             environment: environment(spec, status, peer),
             limit: Duration::from_millis(spec.handlers.limit_ms),
@@ -64,18 +60,11 @@ impl Run {
 }
 
 /// Runs what comes until the resource's thread has ended; handlers that run then go on.
-pub(crate) async fn serve(
-    resource: String,
-    mailbox: Mailbox,
-    watchers: Rc<Watchers>,
-    mut runs: UnboundedReceiver<Run>,
-) {
+pub(crate) async fn serve(resource: String, mailbox: Mailbox, mut runs: UnboundedReceiver<Run>) {
     while let Some(run) = runs.recv().await {
-        let (resource, mailbox, watchers) = (resource.clone(), mailbox.clone(), watchers.clone());
+        let (resource, mailbox) = (resource.clone(), mailbox.clone());
         tokio::task::spawn_local(async move {
-            watchers.tell_handler(&resource, run.peer, run.handler, None);
             let outcome = carry_out(&resource, &run).await;
-            watchers.tell_handler(&resource, run.peer, run.handler, Some(outcome));
             mailbox.handler_done(run.id, outcome);
         });
     }
@@ -228,7 +217,6 @@ mod tests {
         let run = Run {
             id: HandlerId(1),
             handler: Handler::FencePeer,
-            peer: None,
             command: "test $(cat /proc/self/oom_score_adj)-$TOLD = 0-a || exit 5; exit 7".into(),
             environment: vec![("TOLD".into(), "a".into())],
             limit: Duration::from_secs(60),

@@ -24,7 +24,9 @@ use tandem_core::handler::Handler;
 use tandem_core::io::Command;
 use tandem_core::status::Status;
 use tandem_core::units::Timestamp;
-use tokio::sync::{Mutex, Notify, mpsc::UnboundedReceiver, mpsc::unbounded_channel, oneshot};
+use tokio::sync::{
+    Mutex, Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot,
+};
 
 use event_loop::{EventLoop, Links};
 use mailbox::Mail;
@@ -33,6 +35,7 @@ pub(crate) use nbd_conn::NbdClient;
 
 use crate::failure::Failure;
 use crate::handlers;
+use crate::watchers::News;
 
 /// A thread that does not answer a question for its state within this time is reading metadata, or stuck.
 const STATUS_LIMIT: Duration = Duration::from_secs(1);
@@ -52,12 +55,13 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// Starts the thread. `changed` is rung whenever a state has changed; the receivers yield the thread's wishes, and
+    /// Starts the thread. It reports what it comes to as `news`, and `changed` is rung whenever a state has changed; the receivers yield the thread's wishes, and
     /// the handlers to be run.
     pub(crate) fn start(
         spec: &ResourceSpec,
         last_seen: LastSeen,
         changed: Arc<Notify>,
+        news: UnboundedSender<News>,
     ) -> Result<(Resource, UnboundedReceiver<Wish>, UnboundedReceiver<handlers::Run>), Failure> {
         let failure = |e: io::Error| Failure::unnumbered(format_args!("the resource cannot be started: {e}"));
         let entropy = crate::entropy::draw().map_err(failure)?;
@@ -65,7 +69,7 @@ impl Resource {
         let (wishes, wishes_receiver) = unbounded_channel();
         let (handlers, handlers_receiver) = unbounded_channel();
         let export = SharedExport::new();
-        let links = Links { mail, bell, wishes, handlers, export: export.clone(), last_seen, changed };
+        let links = Links { mail, bell, wishes, handlers, export: export.clone(), last_seen, changed, news };
         let (alive_sender, alive) = oneshot::channel();
         let thread_spec = spec.clone();
         let thread = move || {

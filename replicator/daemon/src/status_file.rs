@@ -24,7 +24,7 @@ pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
     let (mut openers, mut searched) = (Openers::default(), None::<Instant>);
     loop {
         daemon.watchers.begin_look();
-        let mut statuses = daemon.statuses().await;
+        let statuses = daemon.statuses().await;
         resync_order::keep(&daemon, &statuses);
         let text = proc_drbd::render(&statuses);
         if written.as_ref() != Some(&text) {
@@ -37,14 +37,11 @@ pub(crate) async fn keep(daemon: Rc<Daemon>, path: PathBuf) {
                 Err(_) => (),
             }
         }
-        if daemon.watchers.any() {
-            if searched.is_none_or(|at| at.elapsed() >= INTERVAL) {
-                openers = daemon.openers(&statuses).await;
-                searched = Some(Instant::now());
-            }
-            openers.add_to(&mut statuses);
-            daemon.watchers.tell(statuses);
+        if daemon.watchers.any() && searched.is_none_or(|at| at.elapsed() >= INTERVAL) {
+            openers = daemon.openers(&statuses).await;
+            searched = Some(Instant::now());
         }
+        daemon.watchers.tell(statuses, &openers);
         // Either way it is time to look.
         let _ = timeout(INTERVAL, daemon.changed.notified()).await;
     }

@@ -5,6 +5,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use tandem_control::{Action, Request, ask};
+
 use crate::node::{Node, Outcome, RESOURCE, binary};
 use crate::pair::{Pair, Setup};
 use crate::wait;
@@ -178,4 +180,49 @@ fn a_reader_that_asks_or_goes_is_heeded() {
     }
     drop(reader);
     wait::until("nothing is told to nobody", || ended.try_wait().unwrap().is_some());
+}
+
+/// However short it lasts.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn no_state_is_missed_and_each_follows_from_the_one_before() {
+    const TIMES: usize = 250;
+    let pair = Pair::synced(Setup::default());
+    let Pair { alpha, bravo, .. } = &pair;
+    let begun = |node| {
+        let listener = Listener::new(node, &["--diff", RESOURCE]);
+        listener.hears("exists -");
+        listener
+    };
+    let (here, there) = (begun(alpha), begun(bravo));
+    for _ in 0..TIMES {
+        let demoted = Action::Secondary { force: false };
+        for action in [Action::SuspendIo, Action::ResumeIo, demoted, Action::Primary { force: false }] {
+            let request = Request::Act { resource: RESOURCE.into(), action };
+            let reply = ask(&alpha.run.control_socket(), &request, wait::LIMIT).unwrap();
+            assert_eq!(reply.error, None);
+        }
+    }
+    // Of what is no change of the resource's or of the peer's, there may be more.
+    let changes = |listener: &Listener, object: &str| -> Vec<String> {
+        let heard = listener.heard();
+        heard.iter().filter(|line| line.starts_with(&format!("change {object} "))).cloned().collect()
+    };
+    let own = [
+        "change resource name:r0 suspended:no->user",
+        "change resource name:r0 suspended:user->no",
+        "change resource name:r0 role:Primary->Secondary may_promote:no->yes promotion_score:10102->10102",
+        "change resource name:r0 role:Secondary->Primary may_promote:yes->no promotion_score:10102->10102",
+    ];
+    let peers = ["Primary->Secondary", "Secondary->Primary"]
+        .map(|role| format!("change connection name:r0 peer-node-id:0 conn-name:alpha role:{role}"));
+    for (listener, object, round) in
+        [(&here, "resource", own.map(str::to_owned).to_vec()), (&there, "connection", peers.to_vec())]
+    {
+        let expected: Vec<_> = std::iter::repeat_n(round, TIMES).flatten().collect();
+        let all = wait::holds_within(wait::LIMIT, || changes(listener, object).len() >= expected.len());
+        let heard = changes(listener, object);
+        let differs = heard.iter().zip(&expected).position(|(heard, expected)| heard != expected);
+        assert!(all && differs.is_none(), "{} {object}: {differs:?}\n{heard:#?}", heard.len());
+    }
 }

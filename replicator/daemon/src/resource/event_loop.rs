@@ -36,6 +36,7 @@ use crate::event_log;
 use crate::failure::Failure;
 use crate::handlers;
 use crate::slab::Slab;
+use crate::watchers::News;
 
 /// Shortest sleep before a deadline that has just been served.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
@@ -52,6 +53,8 @@ pub(crate) struct Links {
     pub(crate) last_seen: LastSeen,
     /// Rung when a state has changed.
     pub(crate) changed: Arc<Notify>,
+    /// Told of every state.
+    pub(crate) news: UnboundedSender<News>,
 }
 
 /// What an operation on the ring was for.
@@ -124,6 +127,8 @@ pub(crate) struct EventLoop {
     others_wrote: bool,
     last_number: u64,
     changed: bool,
+    /// There is a state that was not reported.
+    has_news: bool,
     exit: bool,
 }
 
@@ -154,6 +159,7 @@ impl EventLoop {
             others_wrote: false,
             last_number: 0,
             changed: true,
+            has_news: false,
             exit: false,
         })
     }
@@ -197,6 +203,7 @@ impl EventLoop {
             while let Some(output) = self.engine.poll_output() {
                 self.perform(output);
             }
+            self.report_state();
         }
     }
 }
@@ -252,8 +259,28 @@ impl EventLoop {
                 self.others_wrote |= matches!(event, Event::PeerRole { new: Role::Primary, .. });
                 event_log::write(&self.spec, self.engine.layout(), &event);
                 self.changed = true;
+                match News::of_handler(&self.spec.name, &event) {
+                    None => self.has_news |= !matches!(event, Event::OutOfSync { .. }),
+                    Some(news) => {
+                        self.report_state();
+                        self.report(news);
+                    }
+                }
             }
         }
+    }
+
+    /// One input brings a resource to one state.
+    fn report_state(&mut self) {
+        if std::mem::take(&mut self.has_news) {
+            let status = self.snapshot().of(&self.spec);
+            self.report(News::State(Arc::new(status)));
+        }
+    }
+
+    fn report(&self, news: News) {
+        // Fails only while the main thread is ending.
+        let _ = self.links.news.send(news);
     }
 
     /// All of the disks is to be used.

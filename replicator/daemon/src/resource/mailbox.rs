@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tandem_control::{PathSpec, ResourceSpec};
+use tandem_control::{PathSpec, ResourceSpec, ResourceStatus};
 use tandem_core::divergence::Divergence;
 use tandem_core::handler::HandlerOutcome;
 use tandem_core::io::Command;
@@ -128,6 +128,15 @@ pub(crate) struct Snapshot {
     pub(crate) engine: Status,
     /// The paths that connections go over.
     pub(crate) used_paths: Vec<PathSpec>,
+}
+
+impl Snapshot {
+    /// As it is told to others. The engine keeps what concerns a peer that was taken away.
+    pub(crate) fn of(self, spec: &ResourceSpec) -> ResourceStatus {
+        let Snapshot { mut engine, used_paths } = self;
+        engine.peers.retain(|peer| spec.peers.iter().any(|known| known.id == peer.id));
+        ResourceStatus { spec: spec.clone(), engine, used_paths }
+    }
 }
 
 /// What is to be known of the data by a device that stayed open while the daemon was away.

@@ -139,7 +139,12 @@ impl Events<'_> {
         let helpers: Vec<String> =
             reply.helpers.iter().map(|event| events::helper(event, &self.printed)).collect();
         self.say(&helpers)?;
-        self.print(&reply.status, if *knows_all { CREATE } else { EXISTS })?;
+        let told: Vec<&String> =
+            reply.status.iter().map(|status| &status.spec.name).chain(&reply.gone).collect();
+        let (old, rest) =
+            std::mem::take(&mut self.printed).into_iter().partition(|v| told.contains(&&v.name));
+        self.print_changes(old, &reply.status, if *knows_all { CREATE } else { EXISTS })?;
+        self.printed.extend(rest);
         if !std::mem::replace(knows_all, true) {
             self.say(&["exists -".to_owned()])?;
         }
@@ -180,13 +185,25 @@ impl Events<'_> {
         Ok(Ready { wish, news: ready.next().unwrap_or_default() })
     }
 
-    /// What must be said for the reader to know this state.
+    /// What must be said for the reader to know that these are the resources.
     fn print(&mut self, statuses: &[ResourceStatus], appear: &str) -> Result<(), Ended> {
+        let mut old = std::mem::take(&mut self.printed);
+        old.sort_by(|a, b| a.name.cmp(&b.name));
+        self.print_changes(old, statuses, appear)
+    }
+
+    /// The same of some, of which the reader knows what they were.
+    fn print_changes(
+        &mut self,
+        old: Vec<ResourceView>,
+        new: &[ResourceStatus],
+        appear: &str,
+    ) -> Result<(), Ended> {
         let EventOptions { statistics, full, diff, color, .. } = *self.options;
         let detail = Detail { statistics, full, diff, colours: terminal::colours(color) };
-        let mut views: Vec<ResourceView> = statuses.iter().map(ResourceView::new).collect();
+        let mut views: Vec<ResourceView> = new.iter().map(ResourceView::new).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
-        let lines = events::changes(&self.printed, &views, appear, detail);
+        let lines = events::changes(&old, &views, appear, detail);
         self.printed = views;
         self.say(&lines)
     }

@@ -61,7 +61,7 @@ impl EventLoop {
             }
             Mail::HandlerDone { id, outcome } => self.feed(Input::HandlerDone { id, outcome }),
             Mail::Status(reply) => {
-                let _ = reply.send(Snapshot { engine: self.status(), used_paths: self.used_paths() });
+                let _ = reply.send(self.snapshot());
             }
             Mail::Reign(reply) => {
                 // Whoever asked may have gone.
@@ -84,6 +84,10 @@ impl EventLoop {
             }
             Mail::Exit => self.exit = true,
         }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot { engine: self.status(), used_paths: self.used_paths() }
     }
 
     /// The engine counts the device's keeper among the clients that hold the device open: whether it does, the main
