@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::mkdtemp;
 use tandem_core::state::ConnectionState;
 
 use crate::node::{Node, Outcome, RESOURCE, binary};
@@ -297,4 +298,82 @@ fn drbdmon_reads_the_events() {
     wait::until("drbdmon has heard of the change", || shows("Secondary"));
     monitor.stdin.take().unwrap().write_all(b"q").unwrap();
     wait::until("drbdmon has ended", || monitor.try_wait().unwrap().is_some());
+}
+
+/// What the target has asked for and the source has not sent.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_resyncs_requests_count_until_they_are_answered() {
+    let net = "ping-int 120;";
+    let pair = Pair::synced(Setup { net, ..Setup::default() });
+    let Pair { alpha, bravo, .. } = &pair;
+    for node in pair.nodes() {
+        node.adm(&["peer-device-options", RESOURCE, "--c-max-rate=1M"]).ok();
+    }
+    bravo.adm(&["disconnect", RESOURCE]).ok();
+    write(alpha, 8192 * KIB);
+    bravo.adm(&["connect", RESOURCE]).ok();
+    wait::until("the resync has begun", || counters(bravo)["oos"] > 0);
+    let pid = alpha.pid().unwrap();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let waits = wait::holds_within(wait::LIMIT, || counters(bravo)["pe"] > 0);
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(waits, "{:?}", counters(bravo));
+    for node in pair.nodes() {
+        node.adm(&["peer-device-options", RESOURCE, "--c-max-rate=0"]).ok();
+    }
+    pair.wait_healed();
+    counts(bravo, &[("pe", 0), ("ua", 0), ("oos", 0)]);
+}
+
+/// Those of drbd-utils that call its programs by name, and one that reads the status file once it is told where that is.
+#[test]
+#[ignore = "needs the release daemons and drbd-utils: cargo xtask test"]
+fn drbd_utils_scripts_understand_what_they_are_told() {
+    let folder = mkdtemp(&std::env::temp_dir().join("tandem-scripts-XXXXXX")).unwrap();
+    let program = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    let snapshot = folder.join("snapshot.sh");
+    let path = format!("PATH={}:$PATH", folder.display());
+    let statements = format!("handlers {{ before-resync-target \"{path} {}\"; }}", snapshot.display());
+    let pair = Pair::new(Setup { statements, ..Setup::default() });
+    let Pair { alpha, bravo, .. } = &pair;
+    let (tandemadm, config) = (binary("tandemadm").canonicalize().unwrap(), bravo.config.display());
+    program("drbdadm", &format!("#!/bin/sh\nexec {} -c {config} \"$@\"\n", tandemadm.display()));
+    symlink(&tandemadm, folder.join("drbdsetup")).unwrap();
+    program("lvs", "#!/bin/sh\necho vg lv 65536\n");
+    let log = folder.join("lvcreate.log");
+    program("lvcreate", &format!("#!/bin/sh\necho \"$*\" >> {}\n", log.display()));
+    let theirs = fs::read_to_string("/usr/lib/drbd/snapshot-resync-target-lvm.sh").unwrap();
+    program("snapshot.sh", &theirs.replace("/proc/drbd", &bravo.run.proc_drbd().display().to_string()));
+    pair.bring_up();
+
+    bravo.adm(&["disconnect", RESOURCE]).ok();
+    write(alpha, 1024 * KIB);
+    bravo.adm(&["connect", RESOURCE]).ok();
+    pair.wait_healed();
+    // A tenth of the volume, 10 MiB, and what is out of sync.
+    let size = 32768 / 10 + 10240 + 1024;
+    let taken = fs::read_to_string(log).unwrap_or_default();
+    assert!(taken.ends_with(&format!("-L {size}k vg/lv\n")), "{taken}");
+
+    let bash = |node: &Node, line: &str| {
+        let mut command = node.command(Path::new("bash"));
+        command.args(["-c", &format!("{path}; {line}")]);
+        Outcome::of(command)
+    };
+    let variables = "source /usr/lib/ocf/resource.d/linbit/drbd.shellfuncs.sh; DRBD_HAS_EVENTS2=true; \
+                     DRBD_RESOURCE=r0; DRBD_MY_NODE_ID=0; drbd_set_status_variables; \
+                     echo $status_primary $status_some_peer_all_up_to_date $status_have_quorum $FAKE_UP_TO_DATE_NODE_MASK";
+    assert_eq!(bash(alpha, variables).ok().stdout, "true true true 0x3\n");
+    bravo.adm(&["down", RESOURCE]).ok();
+    wait::until("bravo is missed", || alpha.connection() == Some(ConnectionState::Connecting));
+    assert_eq!(bash(alpha, variables).ok().stdout, "true false true 0x1\n");
+    bash(alpha, "drbdsetup secondary --force=yes r0").ok();
+    bash(alpha, "timeout 60 /lib/drbd/scripts/drbd-wait-promotable.sh r0").ok();
+    fs::remove_dir_all(folder).unwrap();
 }
