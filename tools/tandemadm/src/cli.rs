@@ -16,7 +16,13 @@ use crate::completion::{self, Shell};
 
 /// Administers Tandem's replicated resources, in drbdadm's words.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
-#[command(name = "tandemadm", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "tandemadm",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    infer_long_args = true
+)]
 #[command(after_help = "Exit codes: 0 done, 1 usage or unknown resource, 5 timeout, 10 failure or invalid \
     configuration, 11 refused, 17 refused for want of UpToDate data, 20 tandemd, a disk or the configuration's file \
     cannot be used, 40 meta-data would cut off a filesystem.\n\nRES is a resource, `all`, RES/VOLUME, RES:PEER, \

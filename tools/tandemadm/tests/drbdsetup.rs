@@ -42,6 +42,8 @@ fn what_is_up_is_shown_without_a_configuration() {
     for (line, text) in [
         ("status r0", "r0 role:Primary\n  disk:UpToDate open:no\n"),
         ("status", "r0 role:Primary\n"),
+        // Cut short, as getopt allows.
+        ("status r0 --verb --stat", "al-writes:0"),
         ("role r0", "Primary\n"),
         ("r0 role", "Primary\n"),
         ("cstate r0 1", "Connected\n"),
