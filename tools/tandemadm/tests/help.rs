@@ -23,7 +23,7 @@ fn leaves(command: Command, before: &str, found: &mut Vec<(String, Command)>) {
 
 fn verbs() -> Vec<(String, Command)> {
     let mut found = Vec::new();
-    leaves(Cli::command().max_term_width(100), "", &mut found);
+    leaves(Cli::command(), "", &mut found);
     found
 }
 
@@ -31,9 +31,23 @@ fn verbs() -> Vec<(String, Command)> {
 fn the_help_of_a_verb_is_worded_as_it_was() {
     let mut text = String::new();
     for (name, mut verb) in verbs().into_iter().filter(|(name, _)| TO_THE_LETTER.contains(&name.as_str())) {
+        // Wide enough that nothing is wrapped.
+        verb = verb.term_width(1000);
         let _ = writeln!(text, "== {name}\n{}", verb.render_long_help());
     }
     insta::assert_snapshot!(text);
+}
+
+/// Of every verb, whatever the terminal's width; what cannot be broken is an option with its values.
+#[test]
+fn help_is_wrapped_at_the_terminals_width() {
+    for (name, verb) in verbs() {
+        for width in [60, 80] {
+            let help = verb.clone().term_width(width).render_long_help().to_string();
+            let long = help.lines().find(|line| line.len() > width && line.trim_start().contains(' '));
+            assert_eq!(long.filter(|line| !line.contains("Usage: ")), None, "{name} in {width} columns");
+        }
+    }
 }
 
 /// Of every verb: what it is for, how it is called, and what each of its options and names means.
