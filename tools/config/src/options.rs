@@ -180,7 +180,7 @@ impl Kind {
     }
 
     /// The words that are values.
-    pub(crate) fn words(&self) -> &'static [&'static str] {
+    pub fn words(&self) -> &'static [&'static str] {
         match self {
             Self::Choice(words) | Self::ChoiceOrCount { words, .. } => words,
             Self::Flag { .. } => &["yes", "no"],

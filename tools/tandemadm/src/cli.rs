@@ -468,7 +468,7 @@ pub enum Command {
     /// Explain what `status` remarks: what happened, what it means, what to do.
     Explain {
         /// Its code, as T101; without, all are listed.
-        #[arg(value_name = "CODE")]
+        #[arg(value_name = "CODE", add = ArgValueCompleter::new(completion::codes))]
         code: Option<String>,
         /// All pages, as docs/troubles.md has them.
         #[arg(long, hide = true)]
@@ -478,7 +478,7 @@ pub enum Command {
     #[command(name = "events2")]
     Events2 {
         /// The resource; all if none is named.
-        #[arg(value_name = "RES|all")]
+        #[arg(value_name = "RES|all", add = ArgValueCompleter::new(completion::names))]
         name: Option<String>,
         /// What to print, and how.
         #[command(flatten)]

@@ -22,6 +22,16 @@ const LINES: &[(&str, &[&str])] = &[
     ("tandemadm -c CONFIG connect r0:b", &["r0:bravo"]),
     ("tandemadm -c CONFIG verify r1:bravo/", &["r1:bravo/0"]),
     ("tandemadm -c CONFIG verify --from br", &["bravo"]),
+    ("tandemadm -c CONFIG show r", &["r0", "r1"]),
+    ("tandemadm -c CONFIG events2 --now r0", &["r0"]),
+    ("tandemadm -c CONFIG del-peer r1:", &["r1:bravo"]),
+    ("tandemadm -c CONFIG new-path r0:", &["r0:bravo"]),
+    ("tandemadm -c CONFIG net-options r", &["r0", "r1"]),
+    ("tandemadm net-options r0 --ping-i", &["--ping-int="]),
+    ("tandemadm peer-device-options r0 --c-min", &["--c-min-rate="]),
+    ("tandemadm resource-options r0 --on-no-quorum=su", &["--on-no-quorum=suspend-io"]),
+    ("tandemadm status --color=al", &["--color=always"]),
+    ("tandemadm explain T00", &["T001", "T002", "T003", "T004", "T005", "T006", "T007"]),
     ("tandemadm -c /nonexistent role r", &[]),
 ];
 
@@ -55,9 +65,10 @@ fn bash_completes() {
         let ask =
             r#"source "$1"; COMP_LINE="$2"; COMP_POINT=${#2}; _tandemadm; printf '%s\n' "${COMPREPLY[@]}""#;
         let said = run(&node, "bash", &["-c", ask, "bash", &file, &line]);
-        // What stands before the last colon bash leaves as it is.
-        let shown: Vec<&str> =
-            candidates.iter().map(|one| one.rsplit_once(':').map_or(*one, |(_, last)| last)).collect();
+        // What stands before the last colon or equals sign of the line bash leaves as it is.
+        let word = line.rsplit(' ').next().unwrap();
+        let kept = word.rfind([':', '=']).map_or(0, |at| at + 1);
+        let shown: Vec<&str> = candidates.iter().map(|one| &one[kept..]).collect();
         assert_eq!(said.split_whitespace().collect::<Vec<_>>(), shown, "{line}");
     }
 }

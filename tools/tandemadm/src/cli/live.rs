@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::Names;
-use crate::address;
+use crate::{address, completion};
 
 /// Which options, and of which resources.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
@@ -16,7 +17,8 @@ pub struct Changes {
         required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        value_name = "RES|all|--OPTION=VALUE|--set-defaults"
+        value_name = "RES|all|--OPTION=VALUE|--set-defaults",
+        add = ArgValueCompleter::new(completion::changes)
     )]
     pub words: Vec<String>,
 }
@@ -40,7 +42,7 @@ pub struct NewGeneration {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct PeerNames {
     /// The resources, or all; of each one peer, by its name or node id, or every peer.
-    #[arg(required = true, value_name = "RES[:PEER]|all")]
+    #[arg(required = true, value_name = "RES[:PEER]|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
 }
 
@@ -48,7 +50,7 @@ pub struct PeerNames {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct PathNames {
     /// The resources, or all; of each one peer, by its name or node id, or every peer.
-    #[arg(required = true, value_name = "RES[:PEER]|all")]
+    #[arg(required = true, value_name = "RES[:PEER]|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
     /// This node's end of the one path that is meant; without it, those of the configuration are.
     #[arg(long, value_name = "IP:PORT", value_parser = address::socket, requires = "remote")]
@@ -62,7 +64,7 @@ pub struct PathNames {
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct Show {
     /// Resources; all that are up if none is named.
-    #[arg(value_name = "RES|all")]
+    #[arg(value_name = "RES|all", add = ArgValueCompleter::new(completion::names))]
     pub names: Vec<String>,
     /// As JSON, with drbdsetup's keys.
     #[arg(short, long)]
