@@ -160,6 +160,12 @@ fn markdown(path: &Path, text: &str, found: &mut Complaints<'_>) {
             if !target.exists() {
                 found.line(index, &format!("link to {link}, which is not there"));
             }
+            if path.starts_with("docs") && link.starts_with("../packaging/") {
+                found.line(
+                    index,
+                    &format!("link to {link}, which the packages install elsewhere: name the place"),
+                );
+            }
         }
     }
 }
@@ -216,5 +222,7 @@ mod tests {
             ""
         );
         assert_eq!(about("docs/a.md", "```\n[b](no-such-file.md)\n```\n"), "");
+        let installed = about("docs/a.md", "[the hook](../packaging/hooks/postgresql)\n");
+        assert!(installed.contains("install elsewhere"), "{installed}");
     }
 }
