@@ -41,6 +41,12 @@ fn the_list_shows_who_lags_and_what_is_amiss() {
     insta::assert_snapshot!(screen(&model(), 150, 12));
 }
 
+/// What has no column there stands below.
+#[test]
+fn lag_and_throughput_are_to_be_seen_in_80_columns() {
+    insta::assert_snapshot!(screen(&model(), 80, 14));
+}
+
 #[test]
 fn the_details_say_what_to_do() {
     let mut model = model();

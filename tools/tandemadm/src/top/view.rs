@@ -18,6 +18,8 @@ const BAD: Style = Style::new().fg(Color::Red);
 const WARN: Style = Style::new().fg(Color::Yellow);
 const PRIMARY: Style = Style::new().fg(Color::Cyan);
 const TITLE: Style = Style::new().add_modifier(Modifier::BOLD);
+/// So many columns the states and the figures take.
+const WIDE: u16 = 140;
 const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
 const HELP: &str = "\
@@ -62,28 +64,22 @@ fn title(model: &Model) -> Line<'static> {
 }
 
 fn list(model: &Model, frame: &mut Frame<'_>, area: Rect) {
-    let heading = format!(
-        "{:<14} {:<9} {:<12} {:<10} {:<12} {:<12} {:>7} {:>7} {:>8}  {:>9} {:>9} {:>9} {:>9}",
-        "RESOURCE",
-        "ROLE",
-        "DISK",
-        "PEER",
-        "STATE",
-        "PEER DISK",
-        "UNACKED",
-        "PENDING",
-        "FLIGHT",
-        "READ/s",
-        "WRITE/s",
-        "SENT/s",
-        "RECV/s"
+    let is_wide = area.width >= WIDE;
+    let states = format!(
+        "{:<14} {:<9} {:<12} {:<10} {:<12} {:<12} ",
+        "RESOURCE", "ROLE", "DISK", "PEER", "STATE", "PEER DISK"
     );
+    let figures = format!(
+        "{:>7} {:>7} {:>8}  {:>9} {:>9} {:>9} {:>9}",
+        "UNACKED", "PENDING", "FLIGHT", "READ/s", "WRITE/s", "SENT/s", "RECV/s"
+    );
+    let heading = if is_wide { states + &figures } else { states };
     let [top, middle] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     frame.render_widget(Line::from(heading).style(TITLE), top);
     let (mut lines, mut selected) = (Vec::new(), 0..0);
     for (index, row) in model.resources.iter().enumerate() {
         let begin = lines.len();
-        lines.extend(resource(row));
+        lines.extend(resource(row, is_wide));
         if index == model.selected {
             lines[begin] = std::mem::take(&mut lines[begin]).patch_style(SELECTED);
             selected = begin..lines.len();
@@ -98,8 +94,9 @@ fn list(model: &Model, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines).scroll((scroll, 0)), middle);
 }
 
-/// A line for each peer, the resource beside the first; a bar for each resync; what is amiss.
-fn resource(row: &Row) -> Vec<Line<'static>> {
+/// A line for each peer, the resource beside the first, and where there is no room for the figures one below it for them; a bar
+/// for each resync; what is amiss.
+fn resource(row: &Row, is_wide: bool) -> Vec<Line<'static>> {
     let engine = &row.status.engine;
     let mut lines = Vec::new();
     let peers: Vec<Option<&PeerStatus>> = match engine.peers.as_slice() {
@@ -118,10 +115,18 @@ fn resource(row: &Row) -> Vec<Line<'static>> {
         if let Some(peer) = peer {
             spans.extend(of_peer(peer));
         }
-        if index == 0 {
-            spans.push(Span::from(rates(row.rates)));
+        let rates = row.rates.filter(|_| index == 0);
+        match is_wide {
+            true => {
+                spans.push(Span::from(peer.map_or_else(|| " ".repeat(26), in_flight)));
+                spans.extend((index == 0).then(|| Span::from(in_columns(rates))));
+                lines.push(Line::from(spans));
+            }
+            false => {
+                lines.push(Line::from(spans));
+                lines.extend(in_words(peer, rates).map(Line::from));
+            }
         }
-        lines.push(Line::from(spans));
         lines.extend(peer.and_then(bar));
     }
     lines.extend(row.findings.iter().map(finding));
@@ -140,8 +145,30 @@ fn of_peer(peer: &PeerStatus) -> Vec<Span<'static>> {
         Span::from(format!("{:<10} ", peer.name)).style(role(peer.role)),
         Span::from(format!("{word:<12} ")).style(style),
         Span::from(format!("{:<12} ", peer.disk.as_str())).style(disk(peer.disk)),
-        Span::from(format!("{:>7} {:>7} {:>8}  ", peer.unacked, peer.pending, size(peer.in_flight_bytes))),
     ]
+}
+
+fn in_flight(peer: &PeerStatus) -> String {
+    format!("{:>7} {:>7} {:>8}  ", peer.unacked, peer.pending, size(peer.in_flight_bytes))
+}
+
+/// The figures below the states; none if nothing moves.
+fn in_words(peer: Option<&PeerStatus>, rates: Option<Rates>) -> Option<String> {
+    let rates = rates.unwrap_or_default();
+    let of_peer = |count: fn(&PeerStatus) -> u64| peer.map_or(0, count);
+    let counts = [(of_peer(|peer| peer.unacked), "unacked"), (of_peer(|peer| peer.pending), "pending")];
+    let sizes = [
+        (of_peer(|peer| peer.in_flight_bytes), "in flight"),
+        (rates.read, "read/s"),
+        (rates.written, "written/s"),
+        (rates.sent, "sent/s"),
+        (rates.received, "received/s"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let sizes =
+        sizes.iter().filter(|(bytes, _)| *bytes > 0).map(|(bytes, what)| format!("{} {what}", size(*bytes)));
+    let words: Vec<String> = counts.chain(sizes).collect();
+    (!words.is_empty()).then(|| format!("    {}", words.join(", ")))
 }
 
 /// How far a resync or a verify is, and when it will be done.
@@ -184,7 +211,7 @@ fn disk(state: DiskState) -> Style {
     }
 }
 
-fn rates(rates: Option<Rates>) -> String {
+fn in_columns(rates: Option<Rates>) -> String {
     let columns = match rates {
         Some(Rates { read, written, sent, received }) => [read, written, sent, received].map(size),
         None => ["-", "-", "-", "-"].map(str::to_owned),
