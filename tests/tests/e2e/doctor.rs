@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::cable::Cut;
 use crate::node::{Node, RESOURCE};
 use crate::pair::{Pair, Setup};
 
@@ -62,6 +63,13 @@ fn a_healthy_pair_is_well_and_what_is_wrong_is_named() {
     assert_says(&found, "mtu", "bad", "packets of 1500 bytes to bravo vanish");
     assert_eq!(code, 2);
     set_mtu("1500");
+
+    // A firewall is told from a machine that is off.
+    pair.cable().cut(Cut::Port { port: alpha.address.port() });
+    let (found, code) = examine(alpha);
+    assert_says(&found, "network", "bad", "though the machine answers");
+    assert_eq!(code, 2);
+    pair.cable().mend();
 
     bravo.adm(&["down", RESOURCE]).ok();
     let (found, code) = examine(alpha);

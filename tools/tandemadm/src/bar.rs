@@ -1,6 +1,7 @@
 //! One line on stderr while something takes long: what it is, how far, how fast, and when it ends.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tandem_core::io::DiskError;
@@ -40,6 +41,26 @@ impl Bars {
     pub(crate) fn with(self, wish: bool) -> Bars {
         if wish && self != Bars::Never { Bars::Always } else { self }
     }
+}
+
+/// Does something, and shows for how long.
+pub(crate) fn waiting<T: Send>(bars: Bars, what: &str, work: impl FnOnce() -> T + Send) -> T {
+    if !bars.are_seen() {
+        return work();
+    }
+    let mut bar = Bar::new(bars);
+    std::thread::scope(|scope| {
+        let (working, is_done) = mpsc::channel::<()>();
+        let worker = scope.spawn(move || {
+            let result = work();
+            drop(working);
+            result
+        });
+        while is_done.recv_timeout(REFRESH) == Err(RecvTimeoutError::Timeout) {
+            bar.draw_wait(what);
+        }
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// A line that is drawn anew.

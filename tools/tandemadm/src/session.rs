@@ -1,7 +1,6 @@
 //! What every command works with: the options, the configuration once it is needed, and the daemon.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +9,7 @@ use tandem_control::{
 };
 use tandem_core::divergence::Divergence;
 
-use crate::bar::{self, Bar, Bars};
+use crate::bar::{self, Bars};
 use crate::config::Files;
 use crate::failure::{Failure, GIVE_UP_CODE, additional_info};
 use crate::output::{errln, out, outln};
@@ -68,38 +67,13 @@ impl Session {
         if self.verbose > 0 {
             errln!("{}", shown(request));
         }
-        let reply = self.ask_patiently(request)?;
+        let ask = || ask(&self.run.control_socket(), request, CHANGE_LIMIT);
+        let reply = bar::waiting(self.bars, &in_words(request), ask)?;
         if reply.exit_code != 0 || reply.error.is_some() {
             return Err(Failure::Refused(Box::new(at_least_one(reply))));
         }
         eprint_lines(additional_info(&reply.detail).trim_start());
         Ok(())
-    }
-
-    /// Shows who has a terminal how long it takes.
-    fn ask_patiently(&self, request: &Request) -> Result<Reply, ClientError> {
-        let ask = || ask(&self.run.control_socket(), request, CHANGE_LIMIT);
-        if !self.bars.are_seen() {
-            return ask();
-        }
-        let what = in_words(request);
-        let mut bar = Bar::new(self.bars);
-        std::thread::scope(|scope| {
-            let (sender, answer) = mpsc::channel();
-            scope.spawn(move || {
-                // Who asks listens until it is answered.
-                let _ = sender.send(ask());
-            });
-            loop {
-                match answer.recv_timeout(bar::REFRESH) {
-                    Ok(reply) => return reply,
-                    Err(RecvTimeoutError::Timeout) => bar.draw_wait(&what),
-                    Err(RecvTimeoutError::Disconnected) => {
-                        return Err(ClientError::NoReply(self.run.control_socket()));
-                    }
-                }
-            }
-        })
     }
 
     /// Asks the daemon to do one thing to a resource.

@@ -1,5 +1,6 @@
 //! `doctor`: looks at what lies under the resources.
 
+use crate::bar;
 use crate::config::Config;
 use crate::doctor::{self, Part};
 use crate::failure::Failure;
@@ -10,10 +11,12 @@ use crate::session::Session;
 pub(crate) fn doctor(session: &Session, names: &[String], json: bool) -> Result<u8, Failure> {
     let specs = Config::load(&session.files)?.specs(names)?;
     let up = session.status(None)?;
-    let mut parts: Vec<Part> = vec![doctor::examine_machine(&session.run, &specs)];
+    let machine = || doctor::examine_machine(&session.run, &specs);
+    let mut parts: Vec<Part> = vec![bar::waiting(session.bars, "looking at this machine", machine)];
     for spec in &specs {
         let status = up.iter().find(|status| status.engine.resource == spec.name);
-        parts.push(doctor::examine_resource(spec, status));
+        let what = format!("{}: trying its disks and the ways to its peers", spec.name);
+        parts.push(bar::waiting(session.bars, &what, || doctor::examine_resource(spec, status)));
     }
     out!("{}", if json { doctor::json(&parts) } else { doctor::text(&parts) });
     Ok(doctor::worst(&parts) as u8)

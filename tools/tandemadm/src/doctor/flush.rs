@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::unistd::{AccessFlags, access};
 use tandem_control::ResourceSpec;
 
 use super::Finding;
@@ -55,7 +56,7 @@ pub(super) fn examine(spec: &ResourceSpec) -> Vec<Finding> {
             }
             Err(error) => findings.push(
                 Finding::bad(CHECK, format!("{}: {error}", disk.display()))
-                    .todo(format!("look whether it is there and readable: ls -lL {}", disk.display())),
+                    .todo(format!("look whether it is there and may be written: ls -lL {}", disk.display())),
             ),
         }
     }
@@ -102,6 +103,8 @@ fn words(time: Duration) -> String {
 
 fn measure(disk: &Path) -> io::Result<Flushes> {
     let metadata = std::fs::metadata(disk)?;
+    access(disk, AccessFlags::R_OK | AccessFlags::W_OK)
+        .map_err(|errno| io::Error::other(format!("cannot be written: {}", errno.desc())))?;
     if metadata.file_type().is_block_device() {
         let queue = queue_of(metadata.rdev());
         let file = File::open(disk)?;

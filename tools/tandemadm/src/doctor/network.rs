@@ -28,7 +28,7 @@ const MAX_DATAGRAM: usize = 65_507;
 pub(super) struct Way {
     pub(super) peer: String,
     pub(super) address: SocketAddr,
-    /// How long it takes to connect, or why that failed.
+    /// How long it takes to connect, or why that failed; of what vanishes, whether anything is answered from there says `whole`.
     pub(super) round_trip: Result<Duration, String>,
     /// What the kernel takes for the largest packet.
     pub(super) mtu: Option<usize>,
@@ -47,6 +47,8 @@ pub(super) enum Usage {
     StandsBy,
     /// It does not go anywhere.
     Idle,
+    /// The resource is not up.
+    Down,
 }
 
 /// What became of a packet.
@@ -69,12 +71,14 @@ pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> V
         let known = status.and_then(|status| status.engine.peers.iter().find(|p| p.id == peer.id));
         let connected = known.is_some_and(|p| p.connection == ConnectionState::Connected);
         let mut reached = None;
-        for path in spec.paths_to(peer.id) {
+        // Without the address there is no way from it, which is said already.
+        for path in spec.paths_to(peer.id).filter(|path| is_here(own_end(path))) {
             let carries = status.is_some_and(|status| status.used_paths.contains(path));
             let usage = match connected {
                 true if carries => Usage::Carries,
                 true => Usage::StandsBy,
-                false => Usage::Idle,
+                false if status.is_some() => Usage::Idle,
+                false => Usage::Down,
             };
             let way = measure(path, peer, usage);
             for finding in judge(&way, &spec.name) {
@@ -86,7 +90,11 @@ pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> V
             reached = reached.or(way.round_trip.is_ok().then_some(path));
         }
         if let Some(path) = reached {
-            findings.push(clock::judge(&peer.name, clock::measure(own_end(path), path.remote)));
+            let offset = clock::measure(own_end(path), path.remote);
+            findings.push(match offset {
+                None if !connected => is_silent(&peer.name, path.remote),
+                offset => clock::judge(&peer.name, offset),
+            });
         }
     }
     findings
@@ -95,6 +103,14 @@ pub(super) fn examine(spec: &ResourceSpec, status: Option<&ResourceStatus>) -> V
 pub(super) fn judge(way: &Way, resource: &str) -> Vec<Finding> {
     let Way { peer, address, .. } = way;
     let first = match &way.round_trip {
+        Err(error) if way.whole == Arrival::Arrived => Finding::bad(
+            NETWORK,
+            format!("{peer} is not reached at {address}: {error}, though the machine answers"),
+        )
+        .todo(format!(
+            "a firewall drops TCP port {}, there, here or on the way: nft list ruleset",
+            address.port()
+        )),
         Err(error) => {
             Finding::bad(NETWORK, format!("{peer} is not reached at {address}: {error}")).todo(format!(
                 "on {peer}: tandemadm up {resource}; if it is up there, a firewall or a cable: ping {}",
@@ -108,14 +124,21 @@ pub(super) fn judge(way: &Way, resource: &str) -> Vec<Finding> {
         Ok(time) => Finding::ok(NETWORK, format!("{peer} at {address} is {} away", millis(*time))),
     };
     let connected = match way.usage {
-        Usage::Carries => Finding::ok(NETWORK, format!("{peer} is connected")),
+        Usage::Carries => Some(Finding::ok(NETWORK, format!("{peer} is connected"))),
         Usage::StandsBy => {
-            Finding::ok(NETWORK, format!("{address} stands by, {peer} is connected elsewhere"))
+            Some(Finding::ok(NETWORK, format!("{address} stands by, {peer} is connected elsewhere")))
         }
-        Usage::Idle => Finding::warn(NETWORK, format!("{peer} is not connected"))
-            .todo(format!("tandemadm status -x {resource}")),
+        Usage::Idle => {
+            let ask = format!("tandemadm status -x {resource}");
+            let todo = match way.round_trip.is_ok() {
+                true => format!("{ask}, here and on {peer}: one of them says why"),
+                false => ask,
+            };
+            Some(Finding::warn(NETWORK, format!("{peer} is not connected")).todo(todo))
+        }
+        Usage::Down => None,
     };
-    let mut findings = vec![first, connected];
+    let mut findings: Vec<Finding> = [Some(first), connected].into_iter().flatten().collect();
     if let Some(mtu) = way.mtu {
         findings.push(match way.whole {
             Arrival::Arrived => Finding::ok(MTU, format!("packets of {mtu} bytes reach {peer} in one piece")),
@@ -131,6 +154,16 @@ pub(super) fn judge(way: &Way, resource: &str) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Every tandemd is asked for the time before it is told who asks.
+fn is_silent(peer: &str, address: SocketAddr) -> Finding {
+    let what = format!("somebody accepts connections at {address} and says nothing");
+    Finding::bad(NETWORK, what).todo(format!(
+        "tandemd on {peer} hangs or is stopped, or another program has the port: there, tandemadm status -x and ss -tlnp \
+         'sport = :{}'",
+        address.port()
+    ))
 }
 
 fn millis(time: Duration) -> String {
@@ -166,30 +199,41 @@ pub(super) fn judge_port(
 
 fn measure(path: &PathSpec, peer: &NodeSpec, usage: Usage) -> Way {
     let (own, address) = (own_end(path), path.remote);
-    let tries: Vec<io::Result<(Duration, TcpStream)>> = (0..ROUNDS).map(|_| dial(own, address)).collect();
     let mut times = Vec::new();
-    let (mut error, mut mtu) = (None, None);
-    for one in tries {
-        match one {
+    let (mut error, mut mtu, mut tries) = (None, None, 0);
+    // Where nothing arrives one attempt is enough: the kernel repeats it.
+    while tries < ROUNDS && (error.is_none() || !times.is_empty()) {
+        tries += 1;
+        match dial(own, address) {
             Ok((time, stream)) => {
                 times.push(time);
                 mtu = getsockopt(&stream, sockopt::IpMtu).ok().and_then(|mtu| usize::try_from(mtu).ok());
             }
-            Err(why) => error = Some(why.to_string()),
+            Err(why) => error = Some(why),
         }
     }
     times.sort();
+    let vanishes = error.as_ref().is_some_and(|why| why.kind() == io::ErrorKind::TimedOut);
     let round_trip = match (times.get(times.len() / 2), error) {
         (Some(median), None) => Ok(*median),
-        (Some(_), Some(error)) => Err(format!("only {} of {ROUNDS} attempts arrive: {error}", times.len())),
-        (None, error) => Err(error.unwrap_or_default()),
+        (Some(_), Some(why)) => Err(format!("only {} of {tries} attempts arrive: {why}", times.len())),
+        (None, why) => Err(why.map(|why| why.to_string()).unwrap_or_default()),
     };
-    let whole = mtu.map_or(Arrival::Unknown, |mtu| arrival(own, address, mtu));
+    let whole = match mtu {
+        Some(mtu) => arrival(own, address, mtu),
+        None if vanishes => arrival(own, address, HEADERS),
+        None => Arrival::Unknown,
+    };
     Way { peer: peer.name.clone(), address, round_trip, mtu, whole, usage }
 }
 
 fn own_end(path: &PathSpec) -> SocketAddr {
     SocketAddr::new(path.local.ip(), 0)
+}
+
+/// This machine has the address.
+fn is_here(own: SocketAddr) -> bool {
+    UdpSocket::bind(own).map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
 }
 
 /// From this node's own address: the peer listens to no other.

@@ -67,7 +67,10 @@ fn the_way_to_the_peer_is_judged() {
         way(Ok(20_000), Arrival::Unknown, Usage::Carries),
         way(Ok(180), Arrival::Lost, Usage::Idle),
         way(Err("no answer in time"), Arrival::Unknown, Usage::Idle),
+        way(Err("timed out"), Arrival::Arrived, Usage::Idle),
+        way(Ok(180), Arrival::Arrived, Usage::Idle),
         way(Ok(190), Arrival::Arrived, Usage::StandsBy),
+        way(Ok(190), Arrival::Arrived, Usage::Down),
     ];
     let findings = ways.iter().flat_map(|way| network::judge(way, "r0")).collect();
     insta::assert_snapshot!(text(&part(findings)));
