@@ -90,7 +90,7 @@ pub fn fail_device(here: &Here, resource: &str, limit: Duration) -> Result<(), T
 fn is_away(error: &ClientError) -> bool {
     match error {
         ClientError::NotRunning(_) | ClientError::NoReply(_) => true,
-        ClientError::Io { .. } | ClientError::Reply(..) => false,
+        ClientError::Mute(..) | ClientError::Io { .. } | ClientError::Reply(..) => false,
     }
 }
 

@@ -365,6 +365,9 @@ pub struct ResourceStatus {
     /// The paths that connections go over.
     #[serde(default)]
     pub used_paths: Vec<PathSpec>,
+    /// What the disk was given up for, or what the last attempt to attach it met with.
+    #[serde(default)]
+    pub disk_failure: Option<String>,
 }
 
 impl ResourceStatus {
@@ -426,6 +429,9 @@ pub enum ClientError {
         /// What happened.
         source: std::io::Error,
     },
+    /// It listens and says nothing.
+    #[error("tandemd does not answer on {0} within {secs} s: it hangs, or is stopped; look at its log", secs = .1.as_secs())]
+    Mute(PathBuf, Duration),
     /// It hung up.
     #[error(
         "tandemd ended the conversation on {0} without an answer: it is stopping, or too many ask it at once; look at \
@@ -452,6 +458,7 @@ pub fn ask(socket: &Path, request: &Request, timeout: Duration) -> Result<Reply,
     let io = |source: std::io::Error| match source.kind() {
         // It hung up on what we said.
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ClientError::NoReply(socket.to_owned()),
+        ErrorKind::WouldBlock => ClientError::Mute(socket.to_owned(), timeout),
         _ => ClientError::Io { path: socket.to_owned(), source },
     };
     let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {

@@ -562,7 +562,8 @@ impl Entry {
             Some(snapshot) => *self.last_status.borrow_mut() = Some(snapshot),
             None if self.resource.has_ended() => {
                 let engine = dead(&self.spec());
-                *self.last_status.borrow_mut() = Some(Snapshot { engine, used_paths: Vec::new() });
+                *self.last_status.borrow_mut() =
+                    Some(Snapshot { engine, used_paths: Vec::new(), disk_failure: None });
             }
             None => (),
         }

@@ -43,6 +43,20 @@ impl Failure {
         self
     }
 
+    /// What is the matter, without DRBD's number.
+    pub(crate) fn in_one_line(&self) -> String {
+        let first = self.text.lines().next().unwrap_or_default();
+        let first = first
+            .split_once(") ")
+            .filter(|_| matches!(self.kind, Kind::Numbered(_)))
+            .map_or(first, |(_, text)| text);
+        [first.trim_end_matches('.')]
+            .into_iter()
+            .chain(self.detail.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
     /// As the reply to a request about `resource`.
     pub(crate) fn reply(self, resource: &str) -> Reply {
         let error = format!("{resource}: {}", self.text);

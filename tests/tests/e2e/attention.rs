@@ -1,5 +1,6 @@
 //! `status -x` on a real pair: it says what is amiss, and what it names as the next command helps.
 
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 use crate::cable::Cut;
@@ -56,6 +57,85 @@ fn a_lost_peer_is_degraded_and_a_lost_daemon_needs_a_hand() {
     wait_for(bravo, 2, "T001");
     bravo.adm(&["up", "all"]).ok();
     wait_for(bravo, 0, "All is well");
+}
+
+/// What `status -x` finds on this node, as programs read it.
+fn findings(node: &Node) -> Vec<Value> {
+    serde_json::from_str(&node.adm(&["status", "-x", "--json"]).stdout).unwrap()
+}
+
+fn codes(found: &[Value]) -> Vec<&str> {
+    found.iter().map(|one| one["code"].as_str().unwrap()).collect()
+}
+
+/// What is said of a disk that `up` could not attach is what is the matter, and what is named brings it up.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_disk_that_cannot_be_attached_is_named_with_its_reason() {
+    let pair = Pair::synced(Setup::default());
+    let Pair { alpha, bravo, .. } = &pair;
+    let aside = pair.folder().join("aside");
+    let follow = |found: &Value, from: usize| {
+        found["next"].as_array().unwrap()[from..].iter().for_each(|step| run(&pair, bravo, step));
+        pair.wait_healed();
+    };
+
+    bravo.adm(&["down", RESOURCE]).ok();
+    std::fs::rename(&bravo.disk, &aside).unwrap();
+    bravo.adm(&["up", RESOURCE]).refused(10, "No such file or directory");
+    let found = findings(bravo);
+    assert_eq!(codes(&found), ["T205"], "{found:#?}");
+    let why = found[0]["why"].as_str().unwrap();
+    assert!(why.contains("Can not open backing device") && why.contains("No such file"), "{why}");
+    std::fs::rename(&aside, &bravo.disk).unwrap();
+    let steps = found[0]["next"].as_array().unwrap().len();
+    follow(&found[0], steps - 1);
+
+    bravo.adm(&["down", RESOURCE]).ok();
+    bravo.adm(&["wipe-md", "--force", RESOURCE]).ok();
+    bravo.adm(&["up", RESOURCE]).refused(10, "No valid meta-data signature found");
+    let found = findings(bravo);
+    assert_eq!(codes(&found), ["T205"], "{found:#?}");
+    assert!(found[0]["why"].as_str().unwrap().contains("No valid meta-data"), "{found:#?}");
+    let create = &found[0]["next"][1];
+    assert_eq!(create["command"], format!("tandemadm create-md {RESOURCE}"), "{found:#?}");
+    // It asks, for there is data on the disk.
+    bravo.adm(&["create-md", "--force", RESOURCE]).ok();
+    follow(&found[0], 2);
+
+    bravo.adm(&["down", RESOURCE]).ok();
+    std::fs::copy(&alpha.disk, &bravo.disk).unwrap();
+    bravo.adm(&["up", RESOURCE]).refused(10, "the meta-data belongs to node 0");
+    let found = findings(bravo);
+    assert_eq!(codes(&found), ["T205"], "{found:#?}");
+    assert!(found[0]["why"].as_str().unwrap().contains("belongs to node 0"), "{found:#?}");
+    follow(&found[0], 1);
+    assert_eq!(look(bravo), (0, "# All is well: r0.\n".to_owned()));
+}
+
+/// A daemon that was stopped is told from one that hangs, on both nodes.
+#[test]
+#[ignore = "needs the release daemons: cargo xtask test"]
+fn a_stopped_daemon_and_an_unusable_configuration_are_named() {
+    let pair = Pair::synced(Setup { net: "ping-int 1; timeout 9;", ..Setup::default() });
+    let Pair { alpha, bravo, .. } = &pair;
+    let pid = bravo.pid().unwrap();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    wait_for(alpha, 1, "T103");
+    let said = alpha.adm(&["doctor", RESOURCE]).stdout;
+    assert!(said.contains("accepts connections at") && said.contains("says nothing"), "{said}");
+    let found = findings(bravo);
+    assert_eq!(codes(&found), ["T002"], "{found:#?}");
+    assert!(found[0]["why"].as_str().unwrap().contains("was stopped"), "{found:#?}");
+    assert_eq!(found[0]["next"][0]["command"], format!("kill -CONT {pid}"));
+    kill(pid, Signal::SIGCONT).unwrap();
+    pair.wait_healed();
+
+    let config = std::fs::read_to_string(&bravo.config).unwrap();
+    std::fs::write(&bravo.config, config.replace("protocol C;", "protocol C;\n  protocol A;")).unwrap();
+    let found = findings(bravo);
+    let place = format!("{}:4:3: error: duplicate option `protocol`", bravo.config.display());
+    assert_eq!((codes(&found), found[0]["why"].as_str()), (vec!["T003"], Some(place.as_str())));
 }
 
 #[test]

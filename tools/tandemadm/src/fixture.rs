@@ -18,6 +18,7 @@ pub(crate) fn connected() -> ResourceStatus {
     let spec = spec();
     ResourceStatus {
         used_paths: spec.paths.clone(),
+        disk_failure: None,
         spec,
         engine: Status {
             resource: "r0".into(),

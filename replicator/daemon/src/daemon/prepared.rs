@@ -55,7 +55,8 @@ impl Prepared {
 }
 
 fn status(spec: &ResourceSpec) -> ResourceStatus {
-    ResourceStatus { spec: spec.clone(), engine: resource::initial_status(spec), used_paths: Vec::new() }
+    let engine = resource::initial_status(spec);
+    ResourceStatus { spec: spec.clone(), engine, used_paths: Vec::new(), disk_failure: None }
 }
 
 impl Daemon {

@@ -28,7 +28,7 @@ fn a_dead_resource_does_not_keep_its_last_state() {
     let entry = daemon.entry("r0").unwrap();
     let engine =
         Status { role: Role::Primary, disk: DiskState::UpToDate, ..resource::initial_status(&entry.spec()) };
-    *entry.last_status.borrow_mut() = Some(Snapshot { engine, used_paths: Vec::new() });
+    *entry.last_status.borrow_mut() = Some(Snapshot { engine, used_paths: Vec::new(), disk_failure: None });
     let status = tokio_uring::start(daemon.statuses()).remove(0).engine;
     assert_eq!((status.role, status.disk), (Role::Primary, DiskState::UpToDate), "it may only be busy");
     drop(mute);

@@ -44,6 +44,7 @@ pub(crate) fn peer() -> PeerStatus {
 pub(crate) fn resource(minor: u32, peers: Vec<PeerStatus>) -> ResourceStatus {
     ResourceStatus {
         used_paths: Vec::new(),
+        disk_failure: None,
         spec: ResourceSpec {
             name: format!("r{minor}"),
             node: node(1, "alpha"),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tandem_control::{LastSeen, ResourceSpec};
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{DiskError, Event};
+use tandem_core::io::{DiskError, Event, Level};
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::units::{CommandId, HandlerId, NodeId, Timestamp};
@@ -104,6 +104,8 @@ pub(crate) struct EventLoop {
     start: Instant,
     pool: BufferPool,
     disks: Option<Disks>,
+    /// Why there are none, if they failed or could not be attached.
+    disk_failure: Option<String>,
     /// Inputs that arose while outputs were being done.
     inputs: VecDeque<Input>,
     nbd: BTreeMap<u64, NbdConn>,
@@ -143,6 +145,7 @@ impl EventLoop {
             start: Instant::now(),
             pool: BufferPool::default(),
             disks: None,
+            disk_failure: None,
             inputs: VecDeque::new(),
             nbd: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -257,6 +260,9 @@ impl EventLoop {
             Output::Event(event) => {
                 // Whatever else changes the data here begins another generation, or brings what its clients were told is written.
                 self.others_wrote |= matches!(event, Event::PeerRole { new: Role::Primary, .. });
+                if let Some(why) = failure_of_disk(&event) {
+                    self.disk_failure = Some(why.to_owned());
+                }
                 event_log::write(&self.spec, self.engine.layout(), &event);
                 self.changed = true;
                 match News::of_handler(&self.spec.name, &event) {
@@ -317,13 +323,17 @@ impl EventLoop {
 
     fn command_done(&mut self, id: CommandId, result: Result<(), CommandError>) {
         let Some(command) = self.commands.remove(&id) else { return };
+        let result = result.map_err(Failure::from);
         match command.effect {
-            Effect::Attaches if result.is_err() => self.disks = None,
+            Effect::Attaches if result.is_err() => {
+                self.disks = None;
+                self.disk_failure = result.as_ref().err().map(Failure::in_one_line);
+            }
             Effect::Changes(spec) if result.is_ok() => self.spec = *spec,
             Effect::Nothing | Effect::Attaches | Effect::Changes(_) => {}
         }
         // Whoever asked may have gone.
-        let _ = command.reply.send(result.map_err(Failure::from));
+        let _ = command.reply.send(result);
     }
 }
 
@@ -451,5 +461,15 @@ impl EventLoop {
         let clients = self.nbd.values().filter_map(NbdConn::deadline);
         let ours = commands.chain(peers).chain(clients).min().map(|end| end.saturating_duration_since(now));
         engine.into_iter().chain(ours).min()
+    }
+}
+
+/// What the engine gives the disk up for.
+fn failure_of_disk(event: &Event) -> Option<&str> {
+    match event {
+        Event::Note { peer: None, level: Level::Error, text } => {
+            text.strip_prefix("local disk: ")?.strip_suffix("; detaching")
+        }
+        _ => None,
     }
 }

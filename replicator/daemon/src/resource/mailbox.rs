@@ -128,6 +128,8 @@ pub(crate) struct Snapshot {
     pub(crate) engine: Status,
     /// The paths that connections go over.
     pub(crate) used_paths: Vec<PathSpec>,
+    /// What the disk was given up for, or what the last attempt to attach it met with.
+    pub(crate) disk_failure: Option<String>,
 }
 
 impl Snapshot {

@@ -1,5 +1,7 @@
 //! `status` as it is asked for: once or again and again, everything or only what is not as it should be.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -123,7 +125,12 @@ fn see(session: &Session, names: &[String]) -> Result<Vec<Seen>, Failure> {
         (Ok(config), _) if config.names().is_empty() && names.is_empty() => (Vec::new(), None),
         (Ok(config), names) => (config.specs(names)?, None),
     };
-    let (mut up, away) = match session.ask_status(None) {
+    // Who is stopped answers nobody.
+    let asked = match stopped_daemon(session) {
+        Some(_) => Err(ClientError::Mute(session.run.control_socket(), Duration::ZERO)),
+        None => session.ask_status(None),
+    };
+    let (mut up, away) = match asked {
         Ok(reply) => (reply.status, None),
         Err(error) => (Vec::new(), Some(error)),
     };
@@ -143,7 +150,7 @@ fn see(session: &Session, names: &[String]) -> Result<Vec<Seen>, Failure> {
     if let Some(error) = away.as_ref().filter(|_| !specs.is_empty() || broken.is_some()) {
         seen.push(absent("tandemd", why_away(session, error)));
     }
-    seen.extend(broken.map(|error| absent("configuration", Absent::NoConfig { error: first_line(&error) })));
+    seen.extend(broken.map(|error| absent("configuration", Absent::NoConfig { error: in_one_line(&error) })));
     let is_up = |spec: &&ResourceSpec| up.iter().any(|status| status.engine.resource == spec.name);
     let mute = away.as_ref().is_some_and(|error| !matches!(error, ClientError::NotRunning(_)));
     for spec in specs.iter().filter(|spec| !is_up(spec) && !mute) {
@@ -164,8 +171,38 @@ fn see(session: &Session, names: &[String]) -> Result<Vec<Seen>, Failure> {
 fn why_away<'a>(session: &Session, error: &'a ClientError) -> Absent<'a> {
     match error {
         ClientError::NotRunning(socket) => Absent::NoDaemon { socket },
-        error => Absent::Mute { error: error.to_string(), log: session.run.log_file() },
+        error => {
+            let (error, next) = why_mute(session, error);
+            Absent::Mute { error, next }
+        }
     }
+}
+
+/// The reason, and the command that helps.
+fn why_mute(session: &Session, error: &ClientError) -> (String, String) {
+    if let ClientError::Io { source, .. } = error
+        && source.kind() == ErrorKind::PermissionDenied
+    {
+        return (error.to_string(), "sudo tandemadm status -x".to_owned());
+    }
+    if let Some(pid) = stopped_daemon(session) {
+        let why = format!("tandemd (pid {pid}) was stopped, with SIGSTOP or by a debugger");
+        return (why, format!("kill -CONT {pid}"));
+    }
+    let log = session.run.log_file();
+    let next = match log.exists() {
+        true => format!("tail -n 50 {}", log.display()),
+        false => "journalctl -u tandemd -n 50".to_owned(),
+    };
+    (error.to_string(), next)
+}
+
+/// Its process, if that is not allowed to run.
+fn stopped_daemon(session: &Session) -> Option<u32> {
+    let pid = fs::read_to_string(session.run.pid_file()).ok()?.trim().parse().ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, state) = stat.rsplit_once(") ")?;
+    state.starts_with(['T', 't']).then_some(pid)
 }
 
 /// What the disk of a resource that is not up says.
@@ -210,6 +247,11 @@ fn summary(seen: &[Seen]) -> String {
     format!("# {}\n", parts.join(" "))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// What is wrong, and in which line of which file.
+fn in_one_line(error: &str) -> String {
+    let first = error.lines().next().unwrap_or_default();
+    match error.lines().find_map(|line| line.trim_start().strip_prefix("--> ")) {
+        Some(place) => format!("{place}: {first}"),
+        None => first.to_owned(),
+    }
 }

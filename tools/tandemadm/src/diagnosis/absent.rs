@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tandem_control::ResourceSpec;
 
-use super::{Condition, Page, Place, Severity, Sign, Trouble};
+use super::{Condition, Page, Place, Severity, Sign, Trouble, listing};
 
 /// What is known where tandemd tells nothing of a resource.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub enum Absent<'a> {
     Mute {
         /// What went wrong.
         error: String,
-        /// Where a daemon that `up` started logs.
-        log: std::path::PathBuf,
+        /// What helps.
+        next: String,
     },
     /// The configuration cannot be used.
     NoConfig {
@@ -90,17 +90,15 @@ pub(super) const TROUBLES: &[Trouble] = &[
         name: "tandemd does not answer",
         severity: Severity::NeedsHand,
         condition: Condition::Absent(|absent| match absent {
-            Absent::Mute { error, log } => {
-                Some(Sign::new(error.clone()).here(format!("tail -n 50 {}", log.display())))
-            }
+            Absent::Mute { error, next } => Some(Sign::new(error.clone()).here(next)),
             _ => None,
         }),
         page: Page {
             happened: "Somebody listens on the control socket, and the question was not answered: tandemd is stopping, is asked by too \
-                       many at once, hangs, or is of another release than tandemadm.",
+                       many at once, hangs, was stopped with SIGSTOP, or is of another release than tandemadm; or it is not root who asks.",
             data: "Nothing is known here. The daemon may well be replicating.",
             look: "    tail -n 50 /run/tandem/tandemd.log\n    tandemadm --version\n    tandemd --version",
-            act: "Ask again. If the releases differ, install the same one of both and restart tandemd. If it hangs, see in the log \
+            act: "Ask again, as root. If it was stopped:\n    kill -CONT $(cat /run/tandem/tandemd.pid)\nIf the releases differ, install the same one of both and restart tandemd. If it hangs, see in the log \
                   which disk it waits for; the other node can take over once this one is certainly off.",
             avoid: "Do not remove the socket, and do not start a second daemon.",
         },
@@ -179,7 +177,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
                 let disk = spec.volume.meta_disk.as_ref().unwrap_or(&spec.volume.disk);
                 Some(
                     Sign::new(format!("{} has no meta-data of {}", disk.display(), spec.name))
-                        .here(format!("lsblk -f {}", disk.display()))
+                        .here(listing("-f", &[disk]))
                         .case(
                             "only on a new disk, or if the other node has the data",
                             Place::Here,

@@ -1,12 +1,14 @@
 //! T1xx: peers that are not connected.
 
+use std::path::PathBuf;
+
 use tandem_control::ResourceStatus;
 use tandem_core::parting;
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::status::PeerStatus;
 
 use super::reason::{Kind, Reason};
-use super::{Condition, Page, Place, Severity, Sign, Trouble};
+use super::{Condition, Page, Place, Severity, Sign, Trouble, disk, listing};
 
 pub(super) const TROUBLES: &[Trouble] = &[
     Trouble {
@@ -345,6 +347,9 @@ fn stand_alone(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     if peer.connection != ConnectionState::StandAlone || !silent || status.engine.role == Role::Unknown {
         return None;
     }
+    if disk::ended_up(status) {
+        return None;
+    }
     let answer = reason.map_or(String::new(), |reason| format!(" ({})", reason.text));
     let why = format!(
         "it was disconnected, and nobody tries to connect to {} at {}{answer}",
@@ -372,11 +377,11 @@ fn not_reached(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
 fn disks_do_not_fit(status: &ResourceStatus, peer: &PeerStatus) -> Option<Sign> {
     let reason = Reason::of(peer).filter(|reason| reason.kind == Kind::Sizes)?;
     let sign = Sign::new(reason.told(peer));
-    let disks: Vec<String> = status.spec.volumes().map(|volume| volume.disk.display().to_string()).collect();
+    let disks: Vec<&PathBuf> = status.spec.volumes().map(|volume| &volume.disk).collect();
     let connect = format!("tandemadm connect {}", status.spec.name);
     Some(match reason.means_here(parting::LOCAL_TOO_SMALL, parting::PEER_TOO_SMALL) {
         Some(true) => sign
-            .here(format!("lsblk -b {}", disks.join(" ")))
+            .here(listing("-b", &disks))
             .case("once there is more room", Place::Here, connect.clone())
             .on(&peer.name, connect),
         Some(false) => sign

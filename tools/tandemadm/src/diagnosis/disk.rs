@@ -1,11 +1,14 @@
 //! T2xx: disks whose data is not the newest, or that are not there.
 
+use std::path::PathBuf;
+
 use tandem_control::ResourceStatus;
+use tandem_core::metadata::LoadError;
 use tandem_core::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tandem_core::status::PeerStatus;
 
 use super::reason::{Kind, Reason};
-use super::{Condition, Page, Place, Severity, Sign, Trouble};
+use super::{Condition, Page, Place, Severity, Sign, Trouble, listing};
 
 pub(super) const TROUBLES: &[Trouble] = &[
     Trouble {
@@ -105,25 +108,16 @@ pub(super) const TROUBLES: &[Trouble] = &[
         code: "T205",
         name: "no disk here",
         severity: Severity::Degraded,
-        condition: Condition::Resource(|status| {
-            let resource = &status.spec.name;
-            let gone = matches!(status.engine.disk, DiskState::Diskless | DiskState::Failed);
-            let disks: Vec<String> =
-                status.spec.volumes().map(|volume| volume.disk.display().to_string()).collect();
-            let why =
-                format!("the disk is {}: {} failed, or was detached", status.engine.disk, disks.join(" or "));
-            let known = status.engine.role != Role::Unknown;
-            (gone && known).then(|| {
-                Sign::new(why).here("dmesg | tail -n 30").here(format!("tandemadm attach {resource}"))
-            })
-        }),
+        condition: Condition::Resource(no_disk),
         page: Page {
-            happened: "The disk had an I/O error, took longer than disk-timeout, or was given up with 'tandemadm detach'. A Primary goes on through \
-                       its peer.",
+            happened: "The disk had an I/O error, took longer than disk-timeout, or was given up with 'tandemadm detach'; or it could not be \
+                       attached, since it is not there, cannot be opened, or has no meta-data of this node: then 'up' went no further. A \
+                       Primary goes on through its peer.",
             data: "The peer has the data. There is no second copy until a disk is attached again and resynced.",
-            look: "    dmesg | tail -n 30\n    smartctl -a /dev/sdb\n    tail -n 50 /run/tandem/tandemd.log",
+            look: "    tandemadm status --why r0\nhas the reason.\n    dmesg | tail -n 30\n    smartctl -a /dev/sdb\n    tail -n 50 /run/tandem/tandemd.log",
             act: "If the disk is sound after all, what it lacks is resynced:\n    tandemadm attach r0\nIf it was replaced:\n    tandemadm create-md \
-                  r0\n    tandemadm attach r0\nand all of it is had from the peer.",
+                  r0\n    tandemadm attach r0\nand all of it is had from the peer. Where the node is StandAlone, 'tandemadm up r0' attaches and \
+                  connects.",
             avoid: "Do not take the peer down, or disconnect it, while this node has no disk: it has the only copy.",
         },
     },
@@ -223,4 +217,48 @@ fn reach_peers(status: &ResourceStatus, why: &str) -> Sign {
         };
     }
     sign
+}
+
+fn no_disk(status: &ResourceStatus) -> Option<Sign> {
+    let gone = matches!(status.engine.disk, DiskState::Diskless | DiskState::Failed);
+    if !gone || status.engine.role == Role::Unknown {
+        return None;
+    }
+    let resource = &status.spec.name;
+    let disks: Vec<&PathBuf> = status.spec.volumes().map(|volume| &volume.disk).collect();
+    let named = disks.iter().map(|disk| disk.display().to_string()).collect::<Vec<_>>().join(" or ");
+    let failure = status.disk_failure.as_deref();
+    let why = failure.map_or_else(|| format!("{named} failed, or was detached"), str::to_owned);
+    let sign = Sign::new(format!("the disk is {}: {why}", status.engine.disk));
+    let sign = match failure {
+        Some(why) if LoadError::NotFound.to_string().starts_with(why) => {
+            sign.here(listing("-f", &disks)).case(
+                "only on a new disk, or if the other node has the data",
+                Place::Here,
+                format!("tandemadm create-md {resource}"),
+            )
+        }
+        Some(why) if why.contains("create-md --force") => {
+            sign.here(format!("tandemadm dump {resource}")).case(
+                "only if all that is on this disk may be overwritten",
+                Place::Here,
+                format!("tandemadm create-md --force {resource}"),
+            )
+        }
+        _ => sign.here(listing("-f", &disks)).here("dmesg | tail -n 30"),
+    };
+    let again = if ended_up(status) { "up" } else { "attach" };
+    Some(sign.here(format!("tandemadm {again} {resource}")))
+}
+
+/// `up` came as far as the disk, and did not connect.
+pub(super) fn ended_up(status: &ResourceStatus) -> bool {
+    let alone = |peer: &PeerStatus| {
+        peer.connection == ConnectionState::StandAlone && peer.standalone_reason.is_none()
+    };
+    let engine = &status.engine;
+    status.disk_failure.is_some()
+        && engine.disk == DiskState::Diskless
+        && engine.role == Role::Secondary
+        && engine.peers.iter().all(alone)
 }

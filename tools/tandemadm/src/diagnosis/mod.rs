@@ -17,6 +17,8 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use tandem_control::ResourceStatus;
 use tandem_core::status::PeerStatus;
@@ -96,6 +98,15 @@ pub struct Finding {
     pub peer: Option<String>,
     /// Why, and what to do next.
     pub sign: Sign,
+}
+
+/// The command that shows what lies there; files are no block devices.
+fn listing(option: &str, disks: &[&PathBuf]) -> String {
+    let look = match disks.iter().all(|disk| disk.starts_with("/dev")) {
+        true => format!("lsblk {option}"),
+        false => "ls -lL".to_owned(),
+    };
+    disks.iter().fold(look, |line, disk| format!("{line} {}", disk.display()))
 }
 
 /// Every trouble that is known, by code.

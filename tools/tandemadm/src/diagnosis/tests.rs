@@ -45,13 +45,15 @@ fn refuse(status: &mut ResourceStatus, reason: &str) {
 }
 
 fn absent_cases() -> Vec<Case> {
-    let log = Path::new("/run/tandem/tandemd.log").to_owned();
     vec![
         absent(&["T001"], "no daemon", &Absent::NoDaemon { socket: Path::new("/run/tandem/control.sock") }),
         absent(
             &["T002"],
             "a mute daemon",
-            &Absent::Mute { error: "tandemd ended the conversation".into(), log },
+            &Absent::Mute {
+                error: "tandemd ended the conversation".into(),
+                next: "tail -n 50 /run/tandem/tandemd.log".into(),
+            },
         ),
         absent(&["T003"], "no configuration", &Absent::NoConfig { error: "r0.res:3: unknown option".into() }),
         not_up(&["T004"], "down", OnDisk::Closed),
@@ -136,6 +138,22 @@ fn disk_cases() -> Vec<Case> {
             (status.engine.disk, status.engine.role) = (DiskState::Consistent, Role::Secondary);
         }),
         up(&["T205"], "a failed disk", |status| status.engine.disk = DiskState::Diskless),
+        up(&["T205"], "a disk that could not be attached", |status| {
+            fixture::disconnect(status, ConnectionState::StandAlone);
+            (status.engine.role, status.engine.disk) = (Role::Secondary, DiskState::Diskless);
+            status.disk_failure =
+                Some("Can not open backing device: /dev/sdb1: No such file or directory".into());
+        }),
+        up(&["T205"], "a disk without meta-data", |status| {
+            fixture::disconnect(status, ConnectionState::StandAlone);
+            (status.engine.role, status.engine.disk) = (Role::Secondary, DiskState::Diskless);
+            status.disk_failure = Some("No valid meta-data signature found".into());
+        }),
+        up(&["T205"], "another node's disk", |status| {
+            (status.engine.role, status.engine.disk) = (Role::Secondary, DiskState::Diskless);
+            status.disk_failure =
+                Some("the meta-data belongs to node 0: if it may be overwritten, run 'tandemadm create-md --force'".into());
+        }),
         up(&["T206"], "the peer's failed disk", |status| status.engine.peers[0].disk = DiskState::Failed),
         up(&["T207"], "an old peer", |status| status.engine.peers[0].disk = DiskState::Outdated),
     ]

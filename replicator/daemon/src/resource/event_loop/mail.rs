@@ -87,7 +87,11 @@ impl EventLoop {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { engine: self.status(), used_paths: self.used_paths() }
+        Snapshot {
+            engine: self.status(),
+            used_paths: self.used_paths(),
+            disk_failure: self.disk_failure.clone(),
+        }
     }
 
     /// The engine counts the device's keeper among the clients that hold the device open: whether it does, the main
@@ -143,7 +147,11 @@ impl EventLoop {
     fn attach_now(&mut self, reply: CommandReply) {
         let opened = match &self.disks {
             Some(_) => Err(Failure::numbered(HAS_DISK.0, HAS_DISK.1)),
-            None => backing::attach(&self.spec, &self.links.last_seen, &self.pool),
+            None => {
+                let attached = backing::attach(&self.spec, &self.links.last_seen, &self.pool);
+                self.disk_failure = attached.as_ref().err().map(Failure::in_one_line);
+                attached
+            }
         };
         match opened {
             Ok((disks, metadata)) => {

@@ -78,7 +78,7 @@ impl World {
         }
         (self.up[n] && self.on[n]).then(|| {
             let spec = self.spec(n);
-            ResourceStatus { used_paths: spec.paths.clone(), spec, engine }
+            ResourceStatus { used_paths: spec.paths.clone(), spec, engine, disk_failure: None }
         })
     }
 
