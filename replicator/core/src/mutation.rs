@@ -92,6 +92,12 @@ mutations! {
     CompletesWithoutData,
     /// A Primary that reaches no copy gets a disk back that may have lost completed writes.
     AttachesWhatLacksWrites,
+    /// A disk that may have lost completed writes with its cache comes back as the one that has them.
+    TrustsLostCache,
+    /// A disk that has lost nothing comes back as another one.
+    ForgetsWhatWasKept,
+    /// A Primary whose disk is lost before it was brought up to date takes that one's generation for what clients have seen.
+    ExposesWhatItLacks,
     /// A node is promoted without quorum.
     PromotesWithoutQuorum,
     /// Quorum that is required from now on counts when the process starts the next time.
@@ -196,6 +202,12 @@ mutations! {
     GrowsWithoutBits,
     /// What a volume has grown by on the peer is put at the end of another one here.
     GrowsAnotherVolume,
+    /// A disk that was too small when the connection was made is too small in the handshake.
+    BelievesOldSize,
+    /// What the disk of a volume behind the first has grown by is used where its mark still lies.
+    GrowsOverStamp,
+    /// A client's request that lies in two pieces of the space is let in.
+    LetsRequestsSpanPieces,
     /// Clients see a new size before it is on disk.
     ShowsSizeEarly,
     /// Whatever a peer sends to prove who it is proves it.

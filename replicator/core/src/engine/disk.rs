@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::activity::Log;
+use super::exposed::Kept;
 use super::peer::Peer;
 use super::persist::{Persist, Version};
 use super::receiver::{Applied, Receiver};
@@ -49,8 +50,8 @@ pub(super) struct Disk {
     pub(super) left_behind: bool,
     /// It was given up when it was last in use.
     pub(super) has_failed: bool,
-    /// When a Primary lost it that was alone, everything written was durable.
-    pub(super) kept_all: bool,
+    /// Which one it was, if it had all that anybody was told is written, for good, when it was lost.
+    pub(super) kept_all: Option<Kept>,
     /// It is being attached to a Primary that no peer supports.
     pub(super) attaches_alone: bool,
     /// A flush before the handshake is under way.
@@ -63,6 +64,8 @@ pub(super) struct Disk {
     received_until: u64,
     /// The metadata version that carries the current generation.
     pub(super) generation_version: Version,
+    /// The generation before it.
+    pub(super) generation_before: u64,
 }
 
 impl Default for Disk {
@@ -84,7 +87,7 @@ impl Default for Disk {
             told_instead: None,
             left_behind: false,
             has_failed: false,
-            kept_all: false,
+            kept_all: None,
             attaches_alone: false,
             settling: false,
 
@@ -92,6 +95,7 @@ impl Default for Disk {
             writes_durable: 0,
             received_until: 0,
             generation_version: 0,
+            generation_before: 0,
         }
     }
 }
@@ -236,7 +240,7 @@ impl Engine {
             return;
         };
         match effect {
-            Effect::WritesData => {
+            Effect::WritesData if result.is_ok() => {
                 self.disk.writes_done += 1;
                 if matches!(work, DiskWork::Apply(_)) {
                     self.disk.received_until = self.disk.writes_done;
@@ -245,7 +249,7 @@ impl Engine {
             Effect::Flushes(writes) if result.is_ok() => {
                 self.disk.writes_durable = self.disk.writes_durable.max(writes);
             }
-            Effect::Flushes(_) | Effect::None => {}
+            Effect::WritesData | Effect::Flushes(_) | Effect::None => {}
         }
         let Err(error) = result else { return self.end_work(work, result.ok()) };
         if let DiskWork::Undo(step) = &work
@@ -310,14 +314,8 @@ impl Engine {
             return;
         }
         self.note(None, Level::Error, format!("local disk: {what}; detaching"));
-        if self.role == Role::Primary && self.good_peer().is_none() && self.has_what_peers_lack() {
-            // Its generation may not say so yet.
-            self.relied_on = Some(0);
-        }
-        if self.disk.state == DiskState::UpToDate {
-            let alone = self.role == Role::Primary && self.good_peer().is_none();
-            self.disk.kept_all = alone && !self.disk.has_unflushed_data();
-        }
+        self.rely_on_what_peers_lack();
+        self.note_what_is_kept();
         self.disk.has_failed = true;
         self.forget_metadata();
         self.set_disk(DiskState::Failed);
@@ -328,12 +326,6 @@ impl Engine {
         self.abandon_operations();
         self.let_waiters_go();
         self.resume_stalled_peers();
-    }
-
-    /// A write is under way, or was marked, that no other copy need have.
-    fn has_what_peers_lack(&self) -> bool {
-        let marked = self.disk.metadata.as_ref().is_some_and(|m| m.bitmaps.iter().any(|b| b.set_count() > 0));
-        marked || !self.nothing_is_written()
     }
 
     /// When the operation that began first must have ended.
@@ -417,10 +409,13 @@ impl Engine {
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
         let (shown_bytes, shown_layout) = (self.shown_bytes(), self.shown_layout().into_owned());
+        let exposed = self.disk.is_good() || self.role != Role::Primary || seeded!(self, ExposesWhatItLacks);
         if let Some(metadata) = self.disk.metadata.take() {
             self.last_size_bytes = shown_bytes;
-            self.last_generations = metadata.superblock.generations;
             self.last_layout = shown_layout;
+            if exposed {
+                self.last_generations = metadata.superblock.generations;
+            }
         }
         self.forget_log();
         self.disk.growth = Growth::default();
@@ -430,6 +425,8 @@ impl Engine {
             peer.receiver = Receiver::default();
             peer.receiver_session = 0;
             peer.receiver_stale = true;
+            // What a handshake under way has offered is gone.
+            peer.our_handshake.iter_mut().for_each(|ours| ours.attachment = 0);
         }
     }
 

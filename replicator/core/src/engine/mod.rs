@@ -8,7 +8,7 @@
 //! [`resync`], [`verify`], [`disk`] (disk operations and failures), [`passed_on`] (errors that a disk is kept in spite of),
 //! [`primary_disk`] (a Primary whose disk comes and goes), [`activity`] (the activity log), [`persist`] (metadata), [`undo`]
 //! (what a resync overwrites), [`command`] (the administrator), [`handlers`] (its programs), [`fencing`], [`quorum`],
-//! [`no_data`] (no copy can be reached), [`resize`] (a disk that grows), [`report`] (status).
+//! [`no_data`] (no copy can be reached), [`exposed`] (which disk has what clients have seen), [`resize`] (a disk that grows), [`report`] (status).
 
 mod activity;
 mod authentication;
@@ -18,6 +18,7 @@ mod congestion;
 mod connection;
 mod disk;
 mod divergence;
+mod exposed;
 mod fencing;
 mod flush;
 mod handlers;
@@ -91,6 +92,7 @@ pub struct Engine {
     /// Of the disk that was lost last.
     last_size_bytes: u64,
     last_layout: Layout,
+    /// Of the data that clients have seen, while this node is Primary without a copy of its own.
     last_generations: Generations,
     /// The attachment of the peer's disk whose cache held completed writes when it was lost, while this node is Primary
     /// without a copy of its own: no other will do, and if it is 0, none.

@@ -31,6 +31,8 @@ pub(super) struct Receiver {
     first: u64,
     /// What they hold in memory.
     held: Burden,
+    /// Writes that were acknowledged, or need not be, and are not done.
+    owed: u32,
     flushing: bool,
 }
 
@@ -140,6 +142,7 @@ impl Default for Receiver {
             epochs: VecDeque::from([ReceivedEpoch::default()]),
             first: 0,
             held: Burden::default(),
+            owed: 0,
             flushing: false,
         }
     }
@@ -149,6 +152,11 @@ impl Receiver {
     /// Everything that has arrived was applied.
     pub(super) fn is_drained(&self) -> bool {
         !self.flushing && self.epochs.iter().all(|e| e.in_flight == 0 && e.waiting.is_empty())
+    }
+
+    /// A client may have been told that something is written which is not.
+    pub(super) fn owes_writes(&self) -> bool {
+        self.owed > 0
     }
 
     /// The number of the epoch that is open.
@@ -226,6 +234,7 @@ impl Engine {
                 return Err("an epoch has no end".into());
             }
             open.received += 1;
+            peer.receiver.owed += u32::from(wants != Protocol::C);
             if self.primary_relies_on_us(id) {
                 self.mark_out_of_sync(id, range);
             }
@@ -346,6 +355,10 @@ impl Engine {
                     self.send(peer, Message::NegativeAck { seq, disk_stays });
                 } else if live && wants == Protocol::C {
                     self.send(peer, Message::WriteAck { seq });
+                }
+                let receiver = self.peer_mut(peer).filter(|p| p.receiver_session == session);
+                if let Some(receiver) = receiver.filter(|_| wants != Protocol::C).map(|p| &mut p.receiver) {
+                    receiver.owed -= 1;
                 }
             }
             What::Resync { .. } | What::ResyncZeroes | What::ResyncInSync => {

@@ -194,6 +194,7 @@ impl Engine {
             peer.all_durable =
                 peer.transfer_log.is_empty() && peer.barriers.is_empty() && peer.epoch_writes == 0;
         }
+        self.rely_on_peers_disk(id);
         for key in written {
             self.write_leg_ended(key, id, true);
         }
@@ -206,21 +207,17 @@ impl Engine {
     /// The peer gets no more writes: all that it may lack is marked, all that waits for it goes on without it.
     pub(super) fn abandon_transfer_log(&mut self, id: NodeId) {
         let only_copy = self.role == Role::Primary && !self.has_good_disk();
-        // What nobody has does not come back; the log may have been abandoned before the connection was lost.
-        let is_missing = self.relied_on == Some(0);
+        let may_lose = only_copy && self.peer(id).is_some_and(|p| !p.all_durable);
+        if may_lose {
+            self.rely_on_what_peer_has(id);
+        }
         let Some(peer) = self.peer_mut(id) else { return };
         let log = std::mem::take(&mut peer.transfer_log);
         peer.unconfirmed_bytes = 0;
         peer.pulling_ahead = None;
         peer.barriers.clear();
         peer.epoch_writes = 0;
-        if only_copy && !peer.all_durable {
-            let unsure = is_missing || log.iter().any(|w| !w.acked && w.wants == Protocol::A);
-            let attachment = if unsure { 0 } else { peer.attachment };
-            self.relied_on = Some(attachment);
-        } else {
-            peer.all_durable = true;
-        }
+        peer.all_durable = !may_lose;
         let disk_failed = self.peer(id).is_some_and(|p| p.disk == DiskState::Failed);
         for sent in &log {
             let forgotten = seeded!(self, ForgetsInFlight)
@@ -336,6 +333,7 @@ impl Engine {
             }
         }
         self.disk.generation_version = self.disk.persist.request(false);
+        self.disk.generation_before = old;
         self.note(None, Level::Info, format!("new current generation {id:016X}, was {old:016X}"));
     }
 

@@ -8,6 +8,7 @@ mod commands;
 mod congestion;
 mod disks;
 mod epochs;
+mod exposed;
 mod fail_nth;
 mod fencing;
 mod generations;

@@ -255,6 +255,22 @@ fn a_write_on_a_slow_disk_waits_too() {
     pair.assert_in_sync();
 }
 
+/// Simulator: seed 8177 B. The peer says that its data is given up, and then refuses a read that was under way.
+#[test]
+fn a_read_that_the_last_copy_refuses_waits() {
+    let mut pair = synced(Protocol::C);
+    pair.write(0, 0, 1);
+    pair.hold =
+        Some(|m| matches!(m, Message::State { .. } | Message::ReadRequest { .. } | Message::Handshake(_)));
+    pair.begin_command(1, Command::Invalidate { reset_bitmap: true });
+    assert_eq!(peer(&pair, 0).disk, DiskState::UpToDate, "it has not heard of it");
+    pair.disk_fails[0] = true;
+    let wanted = begin_read(&mut pair, 0);
+    pair.deliver();
+    assert_eq!((status(&pair, 0).disk, why(&pair)), (DiskState::Diskless, "no-data".into()));
+    assert_eq!(pair.answered(wanted), None);
+}
+
 /// A peer that has lost what its cache held is not taken, nor does it become Primary's copy after a restart.
 #[test]
 fn a_peer_that_crashed_with_unflushed_data_does_not_thaw() {

@@ -33,7 +33,7 @@ impl Engine {
         }
         let (exposed_bytes, exposed_layout) = (self.size_bytes(), self.layout().clone());
         self.reign = Reign::Idle;
-        let attachment = self.random() | 1;
+        let attachment = self.attachment_of(&metadata);
         self.disk.begin_attachment(metadata, attachment);
         if self.role == Role::Primary {
             let exposed = Size { bytes: exposed_bytes, layout: exposed_layout };
@@ -106,19 +106,6 @@ impl Engine {
             }
             false => exposed,
         }
-    }
-
-    /// A Primary gets the disk back that it lost while it was alone: that one has every write that was done, for good, and
-    /// nothing has been written elsewhere since. No peer is there that would have a say, nor may one have gone on.
-    fn has_what_was_exposed(&self, metadata: &Metadata) -> bool {
-        let superblock = &metadata.superblock;
-        let (flags, peers) = (superblock.flags, &superblock.peers);
-        let lost_last = superblock.generations.current == self.last_generations.current;
-        let fenced = !self.fences() || peers.iter().all(|slot| slot.node.is_none() || slot.outdated);
-        let complete = self.disk.kept_all && !self.disk.left_behind || seeded!(self, AttachesWhatLacksWrites);
-        let same_size = metadata.volume_bytes() == self.size_bytes() && superblock.layout == *self.layout();
-        let alone = self.peers.iter().all(|p| !p.link_up);
-        complete && lost_last && same_size && flags.consistent && flags.up_to_date && fenced && alone
     }
 
     /// Clients have seen a volume of a size that this disk must have.
@@ -314,6 +301,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn detached(&mut self, id: CommandId) {
+        self.note_what_is_kept();
         self.forget_metadata();
         self.abandon_persist();
         self.abort_resyncs_without_disk();
