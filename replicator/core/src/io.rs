@@ -409,9 +409,11 @@ pub enum Output {
         /// The peer that it is about, if one.
         peer: Option<NodeId>,
     },
-    /// Tell how large the disk is now, with [`Input::DiskMeasured`], and use all of it: what marks the disks of the volumes behind
-    /// the first lies at their ends from then on.
-    MeasureDisk,
+    /// Tell how large the disk is now, with [`Input::DiskMeasured`].
+    MeasureDisk {
+        /// Use all of it: what marks the disks of the volumes behind the first lies at their ends from then on.
+        use_all: bool,
+    },
     /// End every client's connection at once; [`crate::Engine::close`] tells of each when its requests have ended.
     DropClients,
     /// Close the backing device: it was detached or failed. No disk operation is in flight.

@@ -440,7 +440,7 @@ impl Pair {
             Output::Newcomer { .. }
             | Output::DropClients
             | Output::ReleaseDisk
-            | Output::MeasureDisk
+            | Output::MeasureDisk { .. }
             | Output::RunHandler { .. }
             | Output::Event(_) => {}
         }

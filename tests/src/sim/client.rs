@@ -48,8 +48,13 @@ pub(super) struct Completion {
 
 #[derive(Debug)]
 enum What {
+    /// In two pieces of the space: the engine must refuse it.
+    Misplaced,
     Read,
-    Write { number: u32, fua: bool },
+    Write {
+        number: u32,
+        fua: bool,
+    },
     Flush,
 }
 
@@ -90,7 +95,8 @@ impl World {
     }
 
     fn submit_one(&mut self, n: usize) -> Result<(), Violation> {
-        let range = self.draw_range(n);
+        let misplaced = self.draw_misplaced(n);
+        let range = misplaced.unwrap_or_else(|| self.draw_range(n));
         let kind = self.prng.weighted(&self.plan.workload.mix);
         let fua = self.prng.chance(self.plan.workload.fua, 100);
         let Some(client) = self.nodes[n].client.as_ref() else { return Ok(()) };
@@ -100,6 +106,11 @@ impl World {
         self.requests_left -= 1;
         let since = self.oracle.now();
         let (what, op) = match kind {
+            _ if misplaced.is_some() => {
+                let read = self.prng.chance(1, 2);
+                let zero = ClientOp::Zero { range, unmap: false, fua };
+                (What::Misplaced, if read { ClientOp::Read(range) } else { zero })
+            }
             0 => {
                 let number = self.oracle.write_submitted(range, false);
                 let payload = Payload::new(content(number, range));
@@ -119,6 +130,17 @@ impl World {
             client.requests.insert(id, Request { what, range, since, at: self.now });
         }
         self.feed(n, Input::Client { id: RequestId(id), op })
+    }
+
+    /// Now and then a client asks for blocks on both sides of the end of a piece.
+    fn draw_misplaced(&mut self, n: usize) -> Option<ByteRange> {
+        if !self.plan.two_volumes || !self.prng.chance(1, 64) {
+            return None;
+        }
+        let size = self.nodes[n].engine.as_ref().map_or(DATA_BYTES, Engine::shown_bytes);
+        let from = self.prng.below(size / BLOCK) * BLOCK;
+        let slot_end = self.nodes[n].engine.as_ref().map(|e| e.layout().slot_end(from))?;
+        (slot_end < size).then(|| ByteRange::new(slot_end - BLOCK, 2 * BLOCK))
     }
 
     /// A client's request is for one piece of a volume.
@@ -162,6 +184,11 @@ impl World {
         };
         self.trace(Some(n), "complete", || format!("#{} {:?}", id.0, result.as_ref().map(Bytes::len)));
         let data = match result {
+            Err(ClientError::OutOfRange) if matches!(what, What::Misplaced) => return Ok(()),
+            Ok(_) if matches!(what, What::Misplaced) => {
+                let text = format!("node {n} does what is asked of two pieces at once, {range}");
+                return Err(Violation::new("layout", text));
+            }
             Ok(data) => data,
             Err(error) => {
                 self.counts.requests_lost += 1;
@@ -179,6 +206,7 @@ impl World {
         self.served_alone[n] += u64::from(alone && matches!(what, What::Write { .. }));
         match what {
             _ if self.split => Ok(()),
+            What::Misplaced => Ok(()),
             What::Write { number, fua } => {
                 let status = self.nodes[n].status.as_ref();
                 let ahead = |s: &Status| {

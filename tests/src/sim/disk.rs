@@ -191,6 +191,11 @@ impl SimDisk {
             })
     }
 
+    /// All data that was written is durable.
+    pub fn cache_is_empty(&self) -> bool {
+        self.data.unflushed.is_empty()
+    }
+
     /// Number of operations in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()

@@ -326,6 +326,9 @@ impl Plan {
             plan.lose_the_last_copy(prng);
         }
         plan.draw_growth(prng);
+        if prng.chance(1, 12) && !plan.split_brain {
+            plan.work_through_the_peer(prng);
+        }
         if plan.split_brain && prng.chance(2, 3) {
             plan.split_in_peace(prng);
         } else if policy_changes {
@@ -376,6 +379,11 @@ impl Plan {
         self.churn(prng);
         (self.internal_metadata, self.write_ordering) = (true, WriteOrdering::Flush);
         (self.workload.mix[3], self.workload.fua) = (0, 0);
+        if prng.chance(1, 2) {
+            self.nothing_but(&[Kind::LinkFlap, Kind::Switchover], prng);
+            (self.fault_interval, self.longest_death) = ([10_000, 30_000][prng.below(2) as usize], 2_000);
+            self.workload.requests = prng.between(100, 160);
+        }
         self.weights[Kind::PowerLoss as usize] += 6;
     }
 
@@ -390,10 +398,9 @@ impl Plan {
         self.workload.mix[2] += prng.between(2, 8);
     }
 
-    /// A copy of a disk is as large as the disk, and whoever resolves a split brain has a volume of one size.
+    /// Disks grow in some histories, and volumes with them.
     fn draw_growth(&mut self, prng: &mut Prng) {
-        let grows = !self.split_brain && self.weights[Kind::Truck as usize] == 0;
-        let grows = grows && prng.chance(1, 3);
+        let grows = prng.chance(1, 3);
         for kind in [Kind::Grow, Kind::GrowByMistake] {
             self.weights[kind as usize] = if grows { prng.between(1, 8) } else { 0 };
         }
@@ -411,6 +418,20 @@ impl Plan {
         self.workload.pause = 3_000;
         self.resync =
             ResyncOptions { fixed_bytes_per_s: 4 << 20, plan_ahead_ms: 0, ..ResyncOptions::default() };
+    }
+
+    /// A Primary loses its disk, gets it back, or a new one, and loses that while it is brought up to date; and so does its peer, whose
+    /// cache is empty most of the time.
+    fn work_through_the_peer(&mut self, prng: &mut Prng) {
+        let besides = [Kind::WriteError, Kind::ReadError, Kind::LinkCut, Kind::DetachSecondary];
+        self.nothing_but(&besides, prng);
+        (self.weights[Kind::DetachPrimary as usize], self.weights[Kind::LinkFlap as usize]) = (8, 6);
+        self.weights[Kind::DyingDisk as usize] = prng.between(2, 4);
+        (self.on_io_error, self.write_ordering, self.two_volumes) =
+            (OnIoError::Detach, WriteOrdering::Flush, false);
+        self.fault_interval = [10_000, 30_000][prng.below(2) as usize];
+        self.begin_quickly();
+        self.resync.fixed_bytes_per_s = 1 << 20;
     }
 
     /// Writes everywhere, and few extents to hold them: every write takes another's place in the activity log.

@@ -41,13 +41,15 @@
 //! (nothing takes forever). "handlers": the data is at rest
 //! while a handler sees it before a resync. "fencing": with resource-and-stonith, there is one Primary at most, and it
 //! has every completed write. "suspended": what is frozen does not complete, and both copies are equal once suspend-io
-//! is done. "authentication": a stranger is told nothing. "rest": an engine sleeps only when it has nothing to do. "contract" is a breach of the contract between engine and driver.
+//! is done. "exposed": a Primary that works through its peer does not refuse it without reason. "layout": what lies in two pieces of
+//! the space is no request. "stamp": no volume grows over what marks its disk. "authentication": a stranger is told nothing. "rest": an engine sleeps only when it has nothing to do. "contract" is a breach of the contract between engine and driver.
 
 mod admin;
 mod checks;
 mod client;
 pub mod disk;
 mod errand;
+mod exposed;
 pub mod faults;
 mod fencing;
 pub mod handlers;

@@ -30,6 +30,10 @@ pub(super) struct Node {
     pub(super) disk_slowness: u64,
     /// What is wrong with the disk.
     pub(super) trouble: Trouble,
+    /// Nothing was in its cache when the operation began to fail of which the engine is being told.
+    pub(super) cache_was_empty: Option<bool>,
+    /// The disks of the volumes behind the first are marked at this size.
+    pub(super) stamped_rooms: Vec<u64>,
     /// Errors of it that clients may see.
     pub(super) errors_to_pass_on: u32,
     /// The clock.
@@ -85,6 +89,8 @@ impl Node {
             disk_slowness: 1,
             holders_before: [false; 2],
             trouble: Trouble::default(),
+            cache_was_empty: None,
+            stamped_rooms: Vec::new(),
             errors_to_pass_on: 0,
             clock: Clock::default(),
             status: None,

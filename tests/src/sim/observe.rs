@@ -58,6 +58,7 @@ impl World {
         self.follow_data(n, before.as_ref());
         let before = before.as_ref().map(Said::of);
         self.check_parting(n, before)?;
+        self.follow_reliance(n, before.is_some_and(|b| b.sees_good_peer));
         self.check_peer_found_again(n, said, before)?;
         self.note_skipped_sync(n, said);
         self.follow_primary(n, said, before);
@@ -85,6 +86,7 @@ impl World {
         if reason.contains(ORPHANED) {
             if before.is_some_and(|b| !b.stands_alone) {
                 self.counts.note(Kind::Orphaned);
+                return self.check_refused_copy();
             }
         } else if !self.split && !self.nodes[n].awaits_connect {
             let text =

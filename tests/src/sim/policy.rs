@@ -6,7 +6,7 @@ use super::errand::Errand;
 use super::faults::Kind;
 use super::prng::Prng;
 use super::script::Step;
-use super::world::World;
+use super::world::{Event, World};
 
 /// What a node is configured to require.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,7 +127,13 @@ impl World {
             && self.nodes.iter().all(|n| n.errand.is_none() && !n.suspended)
             && self.holds_data.is_none()
         {
-            [self.plan.policies[self.prng.below(2) as usize]; 2]
+            // That one is required that was not, only a cut tells.
+            let delay = self.prng.below(30_000);
+            self.at(delay, Event::Strike { kind: Kind::LinkCut, node: n });
+            let [first, second] = self.plan.policies;
+            let present = self.policies[n];
+            let other = if present == first.with(self.protocol) { second } else { first };
+            [if self.prng.chance(7, 8) { other } else { first }; 2]
         } else {
             return self.put_off(Kind::Policy);
         };

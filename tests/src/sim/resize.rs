@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tandem_core::Engine;
 use tandem_core::io::{Device, DiskOp, Input, Measured};
 use tandem_core::metadata::{self, LastPlace, LoadError, Metadata, Placement};
-use tandem_core::state::{ConnectionState, DiskState, Role};
+use tandem_core::state::{DiskState, Role};
 use tandem_core::units::{BLOCK_BYTES, ByteRange, NodeId, SECTOR_BYTES};
 
 use super::disk::{SECTOR, SimDisk, range_of, sectors};
@@ -154,12 +154,6 @@ impl World {
         self.trace(Some(n), "disk grows", || format!("{bytes} bytes"));
     }
 
-    /// A disk is measured when a connection is made: what it grows by before the handshake is not heard of there.
-    pub(super) fn is_meeting(&self) -> bool {
-        let connected = |n| self.connection(n) == Some(ConnectionState::Connected);
-        self.link.session.is_some() && !(connected(0) && connected(1))
-    }
-
     /// No operation on internal metadata reaches what this node knows as its clients' data.
     pub(super) fn check_metadata_stays_away(&self, n: usize, op: &DiskOp) -> Result<(), Violation> {
         let node = &self.nodes[n];
@@ -217,11 +211,42 @@ impl World {
     }
 
     /// The engine wants to know how large its disk is.
-    pub(super) fn asked_to_measure(&mut self, n: usize) {
-        self.nodes[n].disk.grown_by_mistake = 0;
+    pub(super) fn asked_to_measure(&mut self, n: usize, use_all: bool) {
+        if use_all {
+            self.nodes[n].disk.grown_by_mistake = 0;
+        }
         let delay = self.prng.below(500);
         let incarnation = self.nodes[n].incarnation;
-        self.at(delay, Event::Measured { node: n, incarnation });
+        self.at(delay, Event::Measured { node: n, incarnation, use_all });
+    }
+
+    /// A driver has found out how large a disk is; if all of it is to be used, what marks it lies at its end from now on.
+    pub(super) fn measured(&mut self, n: usize, use_all: bool) -> Result<(), Violation> {
+        if use_all && self.nodes[n].disk_in_use {
+            let layout = self.nodes[n].disk.layout();
+            self.nodes[n].stamped_rooms = self.rooms(layout.data_bytes + layout.grown_bytes);
+        }
+        self.tell_size(n)
+    }
+
+    /// No volume behind the first one reaches what marks its disk.
+    fn check_stamps(&self, n: usize) -> Result<(), Violation> {
+        let node = &self.nodes[n];
+        let has_disk = node.status.as_ref().is_some_and(|status| status.disk >= DiskState::Negotiating);
+        let Some(engine) = node.engine.as_ref().filter(|_| has_disk) else { return Ok(()) };
+        let mut others = engine.layout().volumes().iter().zip(&node.stamped_rooms).skip(1);
+        match others.find(|(volume, room)| volume.bytes > **room) {
+            None => Ok(()),
+            Some((volume, room)) => {
+                let text = format!(
+                    "volume {} of node {n} has {} bytes, and what marks its disk lies behind {room}: {}",
+                    volume.number,
+                    volume.bytes,
+                    self.describe()
+                );
+                Err(Violation::new("stamp", text))
+            }
+        }
     }
 
     /// Tells an engine how large its disk is. If metadata moves, it may be there from now on.
@@ -269,6 +294,7 @@ impl World {
         let meta_bytes =
             if placement == Placement::Internal { self.nodes[n].disk.layout().meta_bytes } else { 0 };
         loaded.rooms = self.rooms(bytes - meta_bytes);
+        self.nodes[n].stamped_rooms.clone_from(&loaded.rooms);
         Ok(loaded)
     }
 
@@ -292,6 +318,7 @@ impl World {
 
     /// What the engines show to clients only grows.
     pub(super) fn check_size(&mut self, n: usize) -> Result<(), Violation> {
+        self.check_stamps(n)?;
         let (Some(engine), Some(Role::Primary)) = (&self.nodes[n].engine, self.role(n)) else {
             return Ok(());
         };

@@ -8,6 +8,8 @@ use super::faults::Kind;
 use super::oracle::undamaged;
 use super::world::{DATA_BYTES, Event, World};
 
+const SECTORS_PER_BLOCK: u64 = 8;
+
 /// Damage that the engines know of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condemned {
@@ -18,8 +20,14 @@ pub(super) struct Condemned {
 impl World {
     /// The node's disk damages a few sectors.
     pub(super) fn rot(&mut self, n: usize) {
+        self.rot_before(n, DATA_BYTES / 512);
+    }
+
+    /// The same; often enough the sectors are the last ones before this one.
+    pub(super) fn rot_before(&mut self, n: usize, end: u64) {
+        let first = if self.prng.chance(1, 4) { end - end.min(SECTORS_PER_BLOCK) } else { 0 };
         for _ in 0..self.prng.between(1, 4) {
-            let sector = self.prng.below(DATA_BYTES / 512) as usize;
+            let sector = self.prng.between(first, end - 1) as usize;
             let found = self.nodes[n].disk.tokens()[sector];
             if undamaged(found) == found
                 && let Some(token) = self.oracle.rotted(sector, found)

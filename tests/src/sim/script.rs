@@ -154,7 +154,6 @@ impl World {
                 self.die(n, false);
                 self.script = script;
             }
-            Step::GrowDisks(_) if self.is_meeting() => return Ok(false),
             Step::GrowDisks(which) => (0..2).filter(|n| which[*n]).for_each(|n| self.grow_disk(n)),
             Step::GrowByMistake(n) => self.grow_by_mistake(n),
             Step::CutDisk(n) => self.cut_disk(n)?,

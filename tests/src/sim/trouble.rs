@@ -92,6 +92,7 @@ impl World {
                 self.counts.note(kind);
                 let dead = self.nodes[n].trouble.dead;
                 self.nodes[n].undo_failed |= op.device == Device::Undo;
+                self.note_cache(n);
                 let cache_lost = self.nodes[n].disk.fail(id, dead, &mut self.prng);
                 self.trace(Some(n), "disk error", || format!("#{} {kind:?} cache lost: {cache_lost}", id.0));
                 if op.device != Device::Undo {
@@ -107,7 +108,9 @@ impl World {
             }
         };
         let result = result.ok_or_else(|| DiskError("Input/output error (os error 5)".into()));
-        self.feed(n, Input::DiskDone { id, result })
+        self.feed(n, Input::DiskDone { id, result })?;
+        self.nodes[n].cache_was_empty = None;
+        Ok(())
     }
 
     /// A Primary that works through its peer: a good moment for the peer to lose what its disk has not yet made durable.
@@ -139,6 +142,7 @@ impl World {
                 self.oracle.finished_unseen(n);
             }
             self.oracle.disk_failed(n, false);
+            self.note_lost_copy(n);
         }
     }
 
@@ -182,6 +186,7 @@ impl World {
         node.bits = None;
         node.snapshot = None;
         node.mixed = false;
+        self.reliance = None;
         self.oracle.disk_replaced(n);
     }
 

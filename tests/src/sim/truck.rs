@@ -7,15 +7,15 @@ use tandem_core::metadata;
 use tandem_core::state::{ConnectionState, DiskState, Role};
 use tandem_core::units::NodeId;
 
+use super::disk::SECTOR;
 use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
 use super::oracle::Violation;
 use super::script::Step;
-use super::world::{DATA_BYTES, World};
+use super::world::World;
 
 const PIECES: usize = 4;
-const SECTORS_PER_PIECE: usize = DATA_BYTES as usize / 512 / PIECES;
 /// Longest pause between two pieces.
 const LONGEST_STOP: Micros = 4_000;
 
@@ -54,6 +54,7 @@ impl World {
         let to = 1 - from;
         let good = self.nodes[from].status.as_ref().is_some_and(|s| s.disk == DiskState::UpToDate);
         if !good
+            || !self.uses_all_of_its_disk(from)
             || self.oracle.is_stale(from)
             || self.role(to) == Some(Role::Primary)
             || self.plan.split_brain
@@ -90,6 +91,20 @@ impl World {
             self.script = script;
         }
         self.nodes[n].on_truck = true;
+        // A disk as large as the one that is copied.
+        let grown_bytes = self.nodes[1 - n].disk.layout().grown_bytes;
+        let node = &mut self.nodes[n];
+        if node.disk.layout.grown_bytes != grown_bytes {
+            node.disk.layout.grown_bytes = grown_bytes;
+            node.disk = node.disk.successor();
+        }
+        (node.last_place, node.bits) = (None, None);
+    }
+
+    /// Its metadata lies where whoever gets a copy of the disk looks for it.
+    fn uses_all_of_its_disk(&mut self, n: usize) -> bool {
+        let backing_bytes = self.nodes[n].disk.layout().backing_bytes();
+        self.look_at_metadata(n, |_, _, bytes| Ok(bytes)).is_ok_and(|bytes| bytes == backing_bytes)
     }
 
     /// While disks are copied, some writes take so long that a copy overtakes them.
@@ -105,8 +120,9 @@ impl World {
         match part {
             Part::Metadata => target.disk.copy_metadata(&source.disk),
             Part::Data(piece) => {
-                let sectors = piece * SECTORS_PER_PIECE..(piece + 1) * SECTORS_PER_PIECE;
-                target.disk.copy_data(&source.disk, sectors);
+                let layout = source.disk.layout();
+                let length = (layout.data_bytes + layout.grown_bytes) as usize / SECTOR / PIECES;
+                target.disk.copy_data(&source.disk, piece * length..(piece + 1) * length);
             }
         }
         target.bits = None;

@@ -68,12 +68,12 @@ impl World {
             return None;
         }
         let (walker, rotten) = (self.prng.node(), self.prng.node());
-        if self.met && self.prng.chance(3, 4) {
-            self.rot(rotten);
-        }
         let blocks = DATA_BYTES / 4096;
         let start = self.prng.below(blocks);
         let part = self.prng.chance(1, 4).then(|| (start, self.prng.between(start + 1, blocks)));
+        if self.met && self.prng.chance(3, 4) {
+            self.rot_before(rotten, part.map_or(blocks, |(_, end)| end) * SECTORS_PER_BLOCK as u64);
+        }
         let one = self.plan.two_volumes && part.is_none() && self.prng.chance(1, 4);
         let volume = one.then(|| u16::from(self.prng.chance(1, 2)));
         let verify = |from: Option<usize>| {

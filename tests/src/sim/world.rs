@@ -20,6 +20,7 @@ use tandem_core::{Engine, refusal::CommandError};
 use super::checks::Mask;
 use super::client::Completion;
 use super::disk::Layout;
+use super::exposed::Reliance;
 use super::faults::{Kind, Plan};
 use super::impostor::{Impostor, ended_by_impostor};
 use super::link::{Link, Micros};
@@ -75,7 +76,7 @@ pub(super) enum Event {
     /// A handler ends.
     HandlerDone { node: usize, incarnation: u32, id: HandlerId, handler: Handler, outcome: HandlerOutcome },
     /// A driver has found out how large a disk is.
-    Measured { node: usize, incarnation: u32 },
+    Measured { node: usize, incarnation: u32, use_all: bool },
     /// A dead node comes back.
     Restart { node: usize },
     /// The network recovers.
@@ -144,6 +145,8 @@ pub(super) struct World {
     pub(super) condemned: Vec<Condemned>,
     /// An undo log did not lead back.
     pub(super) broken_undo: Option<Violation>,
+    /// Who works through the other's copy.
+    pub(super) reliance: Option<Reliance>,
     /// Online verify.
     pub(super) watch: Watch,
     /// Who has connected to a node in its peer's place.
@@ -201,6 +204,7 @@ impl World {
             finished: false,
             condemned: Vec::new(),
             broken_undo: None,
+            reliance: None,
             watch: Watch::default(),
             impostor: None,
             counts: Counts { seeds: 1, ..Counts::default() },
@@ -332,9 +336,9 @@ impl World {
                     Ok(())
                 }
             }
-            Event::Measured { node, incarnation } => {
+            Event::Measured { node, incarnation, use_all } => {
                 if self.nodes[node].incarnation == incarnation {
-                    self.tell_size(node)
+                    self.measured(node, use_all)
                 } else {
                     Ok(())
                 }
@@ -549,7 +553,7 @@ impl World {
             Output::Newcomer { act, .. } => self.answer_intruder(n, act)?,
             Output::CommandDone { id, result } => self.commands_done.insert(0, (n, id, result)),
             Output::RunHandler { id, handler, .. } => self.run_handler(n, id, handler)?,
-            Output::MeasureDisk => self.asked_to_measure(n),
+            Output::MeasureDisk { use_all } => self.asked_to_measure(n, use_all),
             Output::DropClients => self.drop_client(n),
             Output::ReleaseDisk => {
                 if self.nodes[n].disk.in_flight() > 0 {

@@ -90,7 +90,8 @@ impl Engine {
                 (range, Some(WriteOp { range, content: WriteContent::Zeroes { unmap }, fua, rest: None }))
             }
         };
-        if self.place(range).is_none_or(|place| place.pad_bytes > 0) {
+        let in_pieces = seeded!(self, LetsRequestsSpanPieces) && self.lies_inside(range);
+        if !in_pieces && self.place(range).is_none_or(|place| place.pad_bytes > 0) {
             return self.fail_client(id, ClientError::OutOfRange);
         }
         if self.fails_without_quorum() {

@@ -49,6 +49,7 @@ impl Engine {
         peer.options_known = false;
         peer.peer_is_tentative = false;
         peer.assumes_clean = false;
+        peer.was_measured_again = false;
         let tentative = peer.tentative;
         self.send(id, Message::Options { terms, settings, tentative });
         self.begin_handshake(id);

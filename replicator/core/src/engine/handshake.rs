@@ -41,7 +41,7 @@ impl Engine {
         if !self.disk.persist.is_idle() && self.disk.is_usable() || self.fails_requests() {
             return;
         }
-        if self.disk.growth.is_measuring() && !self.layout().is_single() {
+        if self.disk.growth.is_looking() || self.disk.growth.is_measuring() && !self.layout().is_single() {
             // What is said of the room shall be what there is.
             return;
         }
@@ -177,7 +177,11 @@ impl Engine {
         }
         let agreed_size = match agreed_size(&mine, &theirs) {
             Ok(agreed_size) => agreed_size,
-            Err(reason) => {
+            Err(NoSize::LacksRoom(_)) if self.measures_again(id) => {
+                self.note_what_peer_makes_of_it(id, theirs.disk, false);
+                return self.begin_handshake(id);
+            }
+            Err(NoSize::LacksRoom(reason) | NoSize::Differs(reason)) => {
                 self.note_what_peer_makes_of_it(id, theirs.disk, false);
                 return self.refuse(id, reason);
             }
@@ -247,6 +251,7 @@ impl Engine {
         if let Some(peer) = self.peer_mut(id) {
             peer.attachment = theirs.attachment;
             peer.meeting = None;
+            peer.was_measured_again = false;
             peer.discard_my_data &= !decided || is_target;
         }
         if (mine.role, mine.disk) != (self.role, self.announced_disk()) {
@@ -446,9 +451,17 @@ fn is_decided(mine: &Handshake, theirs: &Handshake) -> bool {
     mine.disk.min(theirs.disk) >= DiskState::Negotiating
 }
 
+/// Why two nodes can have no size in common.
+enum NoSize {
+    /// A disk had too little room when it was measured.
+    LacksRoom(String),
+    /// Nothing that a disk could make up for.
+    Differs(String),
+}
+
 /// The smaller disk decides while there is no data; afterwards the size stands, until both disks have room for more and somebody
 /// has said that they shall have it: the larger size is the later.
-fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<Size>, String> {
+fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<Size>, NoSize> {
     let has_disk = |h: &Handshake| h.disk >= DiskState::Negotiating;
     // The clients of a Primary without a disk use the volumes of the one that it had.
     let counts = |h: &Handshake| has_disk(h) || h.role == Role::Primary;
@@ -457,7 +470,7 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<Size>, Str
         && counts(theirs)
         && let Some(text) = disagreement(mine, theirs)
     {
-        return Err(text);
+        return Err(NoSize::Differs(text));
     }
     if !has_disk(mine) || !has_disk(theirs) {
         return Ok(None);
@@ -467,8 +480,8 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<Size>, Str
         let size = Size { bytes: layout.space_bytes(), layout };
         let lacks = |h: &Handshake| size.fits(h.growable_bytes, &h.growable_rooms).err();
         return match (lacks(theirs), lacks(mine)) {
-            (Some(text), _) => Err(format!("{PEER_TOO_SMALL} {text}")),
-            (_, Some(text)) => Err(format!("{LOCAL_TOO_SMALL} {text}")),
+            (Some(text), _) => Err(NoSize::LacksRoom(format!("{PEER_TOO_SMALL} {text}"))),
+            (_, Some(text)) => Err(NoSize::LacksRoom(format!("{LOCAL_TOO_SMALL} {text}"))),
             _ => Ok(Some(size)),
         };
     }
@@ -483,15 +496,17 @@ fn agreed_size(mine: &Handshake, theirs: &Handshake) -> Result<Option<Size>, Str
         (a, b) => a.max(b),
     };
     if !agreed.is_multiple_of(SECTOR_BYTES) {
-        return Err(format!("a volume of {agreed} bytes does not consist of whole sectors"));
+        return Err(NoSize::Differs(format!("a volume of {agreed} bytes does not consist of whole sectors")));
     }
     if theirs.growable_bytes < agreed {
         let room = theirs.growable_bytes;
-        return Err(format!("{PEER_TOO_SMALL} It has room for {room} bytes of data, {agreed} are needed"));
+        let text = format!("{PEER_TOO_SMALL} It has room for {room} bytes of data, {agreed} are needed");
+        return Err(NoSize::LacksRoom(text));
     }
     if mine.growable_bytes < agreed {
         let room = mine.growable_bytes;
-        return Err(format!("{LOCAL_TOO_SMALL} It has room for {room} bytes of data, the peer has {agreed}"));
+        let text = format!("{LOCAL_TOO_SMALL} It has room for {room} bytes of data, the peer has {agreed}");
+        return Err(NoSize::LacksRoom(text));
     }
     Ok(Some(Size { bytes: agreed, layout: Layout::default() }))
 }

@@ -130,6 +130,8 @@ pub(super) struct Peer {
     pub(super) volume_bytes: u64,
     /// It wants to grow, and what is new is the same on both disks.
     pub(super) assumes_clean: bool,
+    /// A disk looked too small for what both should have, and was measured again.
+    pub(super) was_measured_again: bool,
 
     pub(super) sent: VolumeBytes,
     pub(super) received: VolumeBytes,
@@ -227,6 +229,7 @@ impl Peer {
             writes_received: 0,
             volume_bytes: 0,
             assumes_clean: false,
+            was_measured_again: false,
 
             sent: VolumeBytes::default(),
             received: VolumeBytes::default(),

@@ -27,6 +27,8 @@ const WRITES_AT_A_TIME: usize = 16;
 pub(super) struct Growth {
     /// The driver was asked how large the disk is.
     measuring: bool,
+    /// The same, and nothing is made of it.
+    looking: bool,
     /// The version of the metadata that says what came of it.
     measured: Version,
     /// A disk of this size, which is larger than it was, has this room.
@@ -91,6 +93,11 @@ impl Growth {
         self.measuring
     }
 
+    /// The driver was asked how large the disk is by now, and nothing is made of the answer.
+    pub(super) fn is_looking(&self) -> bool {
+        self.looking
+    }
+
     /// The metadata waits to be moved.
     pub(super) fn is_moving(&self) -> bool {
         self.relocation.is_some()
@@ -103,8 +110,21 @@ impl Engine {
     pub(super) fn measure_disk(&mut self) {
         if !self.disk.growth.measuring {
             self.disk.growth.measuring = true;
-            self.outputs.push_back(Output::MeasureDisk);
+            self.outputs.push_back(Output::MeasureDisk { use_all: true });
         }
+    }
+
+    /// A disk lacks room for what both should have. It was measured when the connection was made, and may have grown since, as the
+    /// peer's has: both look once more before they say so. False if they have.
+    pub(super) fn measures_again(&mut self, id: NodeId) -> bool {
+        let looks = self.disk.is_usable() && !self.disk.growth.looking;
+        let Some(peer) = self.peer_mut(id).filter(|p| !p.was_measured_again) else { return false };
+        peer.was_measured_again = true;
+        if looks && !seeded!(self, BelievesOldSize) {
+            self.disk.growth.looking = true;
+            self.outputs.push_back(Output::MeasureDisk { use_all: false });
+        }
+        true
     }
 
     /// The driver tells how large the disk is, or why nobody may know. What it has grown by is used if that was asked for.
@@ -112,6 +132,7 @@ impl Engine {
         if !self.disk.is_usable() {
             return;
         }
+        self.disk.growth.looking = false;
         let asked = std::mem::take(&mut self.disk.growth.measuring) || seeded!(self, MovesUnasked);
         let place = measured.map_err(|why| why.to_string());
         let (others, meta_bytes) = place
@@ -126,6 +147,8 @@ impl Engine {
         };
         if asked {
             self.use_larger_place();
+        }
+        if asked || seeded!(self, GrowsOverStamp) {
             self.use_larger_others();
         }
     }

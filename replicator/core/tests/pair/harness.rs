@@ -277,7 +277,7 @@ impl Pair {
             Output::RunHandler { id, handler, .. } => self.running.push((n, handler, id)),
             Output::DropClients => self.clients_dropped[n] = true,
             Output::Event(Event::Note { level: Level::Warn, text, .. }) => self.warnings.push((n, text)),
-            Output::MeasureDisk => self.tell_size(n),
+            Output::MeasureDisk { .. } => self.tell_size(n),
             Output::Newcomer { .. } | Output::ReleaseDisk | Output::Event(_) => {}
         }
     }

@@ -168,7 +168,7 @@ impl Victim {
                 | Output::CommandDone { .. }
                 | Output::Newcomer { .. }
                 | Output::DropClients
-                | Output::MeasureDisk
+                | Output::MeasureDisk { .. }
                 | Output::Event(_) => {}
             }
         }

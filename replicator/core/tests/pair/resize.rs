@@ -1,6 +1,6 @@
 //! Disks that grow, and volumes that grow with them: named after the tests of DRBD's suite that they follow where there are any.
 
-use tandem_core::config::{Fencing, Options, Protocol, ResyncOptions};
+use tandem_core::config::{CongestionOptions, Fencing, OnCongestion, Options, Protocol, ResyncOptions};
 use tandem_core::handler::{Handler, HandlerOutcome};
 use tandem_core::io::{ClientError, ClientOp, Command, Device, Payload, Resize};
 use tandem_core::metadata::{self, LastPlace, Placement};
@@ -206,6 +206,77 @@ fn resize_alone_without_the_peers_room() {
     for n in 0..2 {
         pair.command(n, Command::Connect).unwrap();
     }
+    pair.assert_in_sync();
+    assert_eq!(sizes(&pair), [room(LARGER); 2]);
+}
+
+/// The peer's disk grows when it has been measured for the connection, and before the handshake.
+#[test]
+fn a_disk_that_grows_before_the_handshake_is_large_enough() {
+    let mut pair = synced(Protocol::C);
+    pair.command(1, Command::Disconnect).unwrap();
+    grow_disk(&mut pair, 0, LARGER);
+    pair.command(0, Command::Resize(Resize { assume_peer_has_space: true, ..Resize::default() })).unwrap();
+    let lost_before = pair.connections_lost;
+    pair.hold = Some(|message| matches!(message, Message::Handshake(_)));
+    pair.command(1, Command::Connect).unwrap();
+    grow_disk(&mut pair, 1, LARGER);
+    pair.deliver();
+    pair.assert_in_sync();
+    assert_eq!((sizes(&pair), pair.connections_lost), ([room(LARGER); 2], lost_before));
+}
+
+/// Looked at once more, a disk that is still too small is left alone.
+#[test]
+fn a_disk_that_is_too_small_after_all_is_not_changed() {
+    let mut pair = synced(Protocol::C);
+    pair.command(1, Command::Disconnect).unwrap();
+    grow_disk(&mut pair, 0, LARGER);
+    pair.command(0, Command::Resize(Resize { assume_peer_has_space: true, ..Resize::default() })).unwrap();
+    pair.hold = Some(|message| matches!(message, Message::Handshake(_)));
+    pair.command(1, Command::Connect).unwrap();
+    grow_disk(&mut pair, 1, DISK_BYTES + (64 << 10));
+    pair.deliver();
+    let peer = pair.nodes[1].engine.status(pair.now).peers.remove(0);
+    assert_eq!(peer.connection, ConnectionState::StandAlone);
+    // It was grown by mistake, and is cut again.
+    grow_disk(&mut pair, 1, DISK_BYTES);
+    metadata::probe(&mut pair.nodes[1].disk, Placement::Internal).unwrap();
+}
+
+/// Simulator: seed 5882 A. What the peer hears of falling behind only after the handshake, the Primary would not hear of at all.
+#[test]
+fn a_volume_grows_when_no_peer_is_being_left_behind() {
+    let congestion = CongestionOptions {
+        policy: OnCongestion::PullAhead,
+        fill_bytes: 8192,
+        extents: 1237,
+        send_buffer_bytes: 8192,
+    };
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    let mut pair =
+        Pair::with_options(&Options { protocol: Protocol::A, congestion, resync, ..Options::default() });
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.write(0, 0, 1);
+    pair.client(0, ClientOp::Flush).unwrap();
+    grow_disks(&mut pair);
+    pair.slow_disk = Some((0, Device::Meta));
+    let resizing = pair.begin_command(0, resize());
+    while pair.nodes[0].engine.size_bytes() < room(LARGER) {
+        assert!(pair.finish_slow() > 0);
+    }
+    pair.hold = Some(|message| matches!(message, Message::BarrierAck { .. }));
+    [4096, 8192].iter().for_each(|offset| pair.write(0, *offset, 2));
+    pair.hold = Some(|message| matches!(message, Message::BarrierAck { .. } | Message::Behind { .. }));
+    let third = pair.begin_write(0, 12288, 2);
+    pair.deliver_first();
+    pair.slow_disk = None;
+    while pair.finish_slow() > 0 {}
+    assert_eq!(pair.answered(third), None, "the peer has yet to say that it knows");
+    pair.deliver();
+    assert_eq!(pair.ended(resizing), Some(Ok(())));
+    assert!(pair.completed(third));
     pair.assert_in_sync();
     assert_eq!(sizes(&pair), [room(LARGER); 2]);
 }

@@ -254,7 +254,8 @@ impl EventLoop {
             Output::Newcomer { peer, act } => self.act_on_newcomer(peer, act),
             Output::CommandDone { id, result } => self.command_done(id, result),
             Output::RunHandler { id, handler, peer } => self.run_handler(id, handler, peer),
-            Output::MeasureDisk => self.use_disks(),
+            Output::MeasureDisk { use_all: true } => self.use_disks(),
+            Output::MeasureDisk { use_all: false } => self.measure_disk(),
             Output::DropClients => self.nbd.values_mut().for_each(NbdConn::abort),
             Output::ReleaseDisk => self.disks = None,
             Output::Event(event) => {
