@@ -47,8 +47,10 @@ impl Engine {
         }
         for id in self.peer_ids() {
             let due = self.peer(id).is_some_and(|p| {
-                // What a resync reads must hold everything that the target has sent until now.
-                let writing = p.is_connected() && p.role == Role::Primary && !p.receiver_stale;
+                // What a resync reads must hold everything that the target has sent until now. One that attaches its disk sends
+                // nothing meanwhile, and may have sent what it does not wait for: it was the source that we had all of.
+                let attaches = p.disk == DiskState::Negotiating;
+                let writing = p.is_connected() && p.role == Role::Primary && !p.receiver_stale && !attaches;
                 let drained = p.receiver.is_drained() || writing;
                 p.link_up && p.in_round && p.our_handshake.is_none() && drained
             });
