@@ -85,7 +85,7 @@ fn a_resource_is_kept_until_it_is_whole_and_made_then() {
     );
     for (action, code) in [
         (Action::Primary { force: true }, 17),
-        (Action::Disconnect, 11),
+        (Action::Disconnect, 0),
         (Action::Connect { discard_my_data: false, tentative: false }, 10),
         (Action::Attach, 10),
         (Action::Secondary { force: false }, 0),
