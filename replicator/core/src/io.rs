@@ -439,6 +439,11 @@ pub enum Event {
         /// After.
         new: DiskState,
     },
+    /// The local disk is given up.
+    DiskFailed {
+        /// For what.
+        why: String,
+    },
     /// The connection to a peer changed.
     Connection {
         /// Which peer.

@@ -24,7 +24,7 @@ pub(crate) fn write(spec: &ResourceSpec, layout: &Layout, event: &Event) {
 
 fn peer_of(event: &Event) -> Option<NodeId> {
     match event {
-        Event::Role { .. } | Event::Disk { .. } => None,
+        Event::Role { .. } | Event::Disk { .. } | Event::DiskFailed { .. } => None,
         Event::Connection { peer, .. }
         | Event::Replication { peer, .. }
         | Event::PeerRole { peer, .. }
@@ -45,6 +45,7 @@ fn describe(layout: &Layout, event: &Event) -> (Level, String) {
     let text = match event {
         Event::Role { old, new } => format!("role( {old} -> {new} )"),
         Event::Disk { old, new } => format!("disk( {old} -> {new} )"),
+        Event::DiskFailed { why } => return (Level::Error, format!("local disk: {why}; detaching")),
         Event::Connection { old, new, .. } => format!("conn( {old} -> {new} )"),
         Event::Replication { old, new, .. } => format!("repl( {old} -> {new} )"),
         Event::PeerRole { old, new, .. } => format!("peer( {old} -> {new} )"),

@@ -196,6 +196,7 @@ pub(super) fn show_event(event: &Event) -> String {
     match event {
         Event::Role { old, new } => format!("role {old} -> {new}"),
         Event::Disk { old, new } => format!("disk {old} -> {new}"),
+        Event::DiskFailed { why } => format!("disk given up: {why}"),
         Event::Connection { old, new, .. } => format!("connection {old} -> {new}"),
         Event::Replication { old, new, .. } => format!("replication {old} -> {new}"),
         Event::PeerRole { old, new, .. } => format!("peer role {old} -> {new}"),

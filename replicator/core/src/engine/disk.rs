@@ -16,7 +16,7 @@ use super::resync::ResyncRead;
 use super::undo::{Undo, UndoStep};
 use crate::config::OnIoError;
 use crate::handler::Handler;
-use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Level, Output};
+use crate::io::{Device, DiskError, DiskOp, DiskOpKind, Event, Output};
 use crate::layout::Layout;
 use crate::metadata::{Metadata, Placement};
 use crate::seeded;
@@ -313,7 +313,7 @@ impl Engine {
         if !self.disk.is_usable() {
             return;
         }
-        self.note(None, Level::Error, format!("local disk: {what}; detaching"));
+        self.event(Event::DiskFailed { why: what.to_owned() });
         self.rely_on_what_peers_lack();
         self.note_what_is_kept();
         self.disk.has_failed = true;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tandem_control::{LastSeen, ResourceSpec};
 use tandem_core::handler::{Handler, HandlerOutcome};
-use tandem_core::io::{DiskError, Event, Level};
+use tandem_core::io::{DiskError, Event};
 use tandem_core::refusal::{CommandError, StateChangeRefusal};
 use tandem_core::state::{ConnectionState, Role};
 use tandem_core::units::{CommandId, HandlerId, NodeId, Timestamp};
@@ -261,8 +261,8 @@ impl EventLoop {
             Output::Event(event) => {
                 // Whatever else changes the data here begins another generation, or brings what its clients were told is written.
                 self.others_wrote |= matches!(event, Event::PeerRole { new: Role::Primary, .. });
-                if let Some(why) = failure_of_disk(&event) {
-                    self.disk_failure = Some(why.to_owned());
+                if let Event::DiskFailed { why } = &event {
+                    self.disk_failure = Some(why.clone());
                 }
                 event_log::write(&self.spec, self.engine.layout(), &event);
                 self.changed = true;
@@ -462,15 +462,5 @@ impl EventLoop {
         let clients = self.nbd.values().filter_map(NbdConn::deadline);
         let ours = commands.chain(peers).chain(clients).min().map(|end| end.saturating_duration_since(now));
         engine.into_iter().chain(ours).min()
-    }
-}
-
-/// What the engine gives the disk up for.
-fn failure_of_disk(event: &Event) -> Option<&str> {
-    match event {
-        Event::Note { peer: None, level: Level::Error, text } => {
-            text.strip_prefix("local disk: ")?.strip_suffix("; detaching")
-        }
-        _ => None,
     }
 }

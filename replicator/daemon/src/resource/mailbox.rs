@@ -135,9 +135,9 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// As it is told to others. The engine keeps what concerns a peer that was taken away.
     pub(crate) fn of(self, spec: &ResourceSpec) -> ResourceStatus {
-        let Snapshot { mut engine, used_paths } = self;
+        let Snapshot { mut engine, used_paths, disk_failure } = self;
         engine.peers.retain(|peer| spec.peers.iter().any(|known| known.id == peer.id));
-        ResourceStatus { spec: spec.clone(), engine, used_paths }
+        ResourceStatus { spec: spec.clone(), engine, used_paths, disk_failure }
     }
 }
 
