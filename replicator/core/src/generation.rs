@@ -349,9 +349,11 @@ fn equal_current(
         return (InSync, "no-sync");
     }
     // One of them did not see the end of a resync: neither has written since, or it would have another generation.
-    // What is marked is compared once more, away from the data that is in use.
-    let doubt = |h: &Handshake| (h.role == Role::Primary, h.bitmap_id != 0, h.dirty_blocks > 0);
-    match doubt(mine).cmp(&doubt(theirs)) {
+    // What is marked is compared once more, away from the data that is in use; who is Outdated was to be sent it, and was not.
+    let claim = |h: &Handshake| {
+        (h.role == Role::Primary, h.disk > DiskState::Outdated, h.bitmap_id != 0, h.dirty_blocks > 0)
+    };
+    match claim(mine).cmp(&claim(theirs)) {
         Ordering::Greater => (source(true), "missed-finish"),
         Ordering::Less => (source(false), "missed-finish"),
         Ordering::Equal => (source(sides.me < sides.peer), "missed-finish"),

@@ -55,6 +55,10 @@ fn crashed(handshake: Handshake) -> Handshake {
     Handshake { crashed_primary: true, ..handshake }
 }
 
+fn outdated(handshake: Handshake) -> Handshake {
+    Handshake { disk: DiskState::Outdated, ..handshake }
+}
+
 fn marked(dirty_blocks: u64, handshake: Handshake) -> Handshake {
     Handshake { dirty_blocks, ..handshake }
 }
@@ -127,6 +131,8 @@ fn rows() -> Vec<(&'static str, &'static str, Protocol, Handshake, Handshake, Ve
         // 40, 41: the same generation.
         ("40", "no-sync", C, at(0x100), primary(at(0x100)), InSync),
         ("40", "missed-finish", C, marked(1, at(0x100)), at(0x100), source.clone()),
+        // What was to be sent was marked on both sides, and not sent.
+        ("40", "missed-finish", B, outdated(marked(6, at(0x100))), marked(6, at(0x100)), target.clone()),
         ("41", "crashed-primary", C, primary(at(0x100)), crashed(at(0x100)), source.clone()),
         ("41", "crashed-primary", A, crashed(at(0x100)), primary(at(0x100)), target.clone()),
         ("40", "crashed-primary", A, crashed(at(0x100)), at(0x100), source.clone()),
