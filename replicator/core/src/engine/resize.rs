@@ -343,11 +343,14 @@ impl Engine {
     /// Answers the peer that asks for the room, and shows clients the size that they may see.
     pub(super) fn progress_growth(&mut self) {
         if self.knows_its_room()
-            && let Some((id, session, question)) = self.disk.growth.asked_by.take()
-            && self.peer(id).is_some_and(|p| p.link_up && p.session == session)
+            && let Some((id, session, question)) = self.disk.growth.asked_by
+            && !self.grows_before(id)
         {
-            let (room_bytes, rooms) = (self.room_bytes(), self.rooms());
-            self.send(id, Message::ResizeReply { id: question, room_bytes, rooms });
+            self.disk.growth.asked_by = None;
+            if self.peer(id).is_some_and(|p| p.link_up && p.session == session) {
+                let (room_bytes, rooms) = (self.room_bytes(), self.rooms());
+                self.send(id, Message::ResizeReply { id: question, room_bytes, rooms });
+            }
         }
         if let Some(Hidden { version, .. }) = self.disk.growth.hidden
             && self.disk.persist.is_durable(version)
@@ -410,10 +413,10 @@ impl Engine {
         self.disk.growth.hidden = if seeded!(self, ShowsSizeEarly) { None } else { hidden };
     }
 
-    /// Clients of a node that works through its peer see the size that the peer has.
+    /// Clients of a node that works through its peer's good data see the size that the peer has.
     pub(super) fn learn_size_without_disk(&mut self, theirs: &Handshake) {
         let had_one = self.last_size_bytes > 0 && !self.disk.is_usable();
-        if had_one && theirs.disk >= DiskState::Negotiating && self.last_layout.begins(&theirs.layout) {
+        if had_one && theirs.disk > DiskState::Outdated && self.last_layout.begins(&theirs.layout) {
             self.last_size_bytes = self.last_size_bytes.max(theirs.agreed_bytes);
             self.last_layout = theirs.layout.clone();
         }

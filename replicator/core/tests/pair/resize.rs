@@ -374,3 +374,22 @@ fn the_activity_log_moves_along() {
         assert!(hot.iter().any(|range| range.offset <= offset && offset < range.end()), "{hot:?}");
     }
 }
+
+/// Its clients see the size that they have seen, as they will when its own disk is back.
+#[test]
+fn a_primary_without_data_does_not_show_the_size_of_a_peer_without_data() {
+    let mut pair = synced(Protocol::C);
+    let old = sizes(&pair)[0];
+    grow_disk(&mut pair, 1, LARGER);
+    pair.link_is_down = true;
+    pair.cut();
+    pair.settle();
+    pair.command(1, Command::Resize(Resize { assume_peer_has_space: true, ..Resize::default() })).unwrap();
+    pair.command(1, Command::Invalidate { reset_bitmap: true }).unwrap();
+    pair.disk_fails[0] = true;
+    pair.begin_client(0, ClientOp::Read(ByteRange::new(0, 4096)));
+    pair.heal();
+    let peer = pair.nodes[0].engine.status(pair.now).peers.remove(0);
+    assert_eq!((peer.connection, peer.disk), (ConnectionState::Connected, DiskState::Inconsistent));
+    assert_eq!(sizes(&pair)[0], old);
+}

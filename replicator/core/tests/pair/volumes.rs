@@ -2,7 +2,7 @@
 
 use tandem_core::config::{Options, Protocol, ResyncOptions};
 use tandem_core::digest::DigestAlgorithm;
-use tandem_core::io::{ClientError, ClientOp, Command, Resize};
+use tandem_core::io::{ClientError, ClientOp, Command, Device, Resize};
 use tandem_core::layout::{Layout, SLOT_BYTES, VolumeSize};
 use tandem_core::metadata::{MetaIo, Superblock};
 use tandem_core::refusal::CommandError;
@@ -136,6 +136,33 @@ fn volumes_grow_in_turns_and_what_is_new_is_replicated() {
     }
     assert_eq!(sizes(&pair), [[128, 200], [128, 200]]);
     pair.assert_in_sync();
+}
+
+/// Both nodes are told to grow a volume: at the same moment, or when the peer has grown and this node has not heard of it.
+#[test]
+fn volumes_that_grow_on_both_nodes_grow_one_after_the_other() {
+    for has_grown in [false, true] {
+        let mut pair = with_room([200; 2]);
+        let wish = |number, blocks: u64| {
+            let size_bytes = Some(blocks << 12);
+            let wish = Resize { size_bytes, volume: Some(number), assume_clean: true, ..Resize::default() };
+            Command::Resize(wish)
+        };
+        let before = pair.nodes[0].engine.size_bytes();
+        pair.slow_disk = has_grown.then_some((0, Device::Meta));
+        let first = pair.begin_command(0, wish(1, 96));
+        while has_grown && pair.nodes[0].engine.size_bytes() == before {
+            pair.settle();
+            pair.finish_slow();
+        }
+        let second = pair.begin_command(1, wish(0, 128));
+        pair.settle();
+        pair.slow_disk = None;
+        while pair.finish_slow() > 0 {}
+        assert_eq!([first, second].map(|id| pair.ended(id)), [Some(Ok(())), Some(Ok(()))]);
+        assert_eq!(sizes(&pair), [[128, 96], [128, 96]]);
+        pair.assert_in_sync();
+    }
 }
 
 #[test]

@@ -85,6 +85,19 @@ impl Engine {
         }
     }
 
+    /// What this node grows by comes first: a peer that asks for the room is to grow behind that. Where both ask, the lower
+    /// node id comes first.
+    pub(in crate::engine) fn grows_before(&self, peer: NodeId) -> bool {
+        let Some(CurrentCommand { stage: Stage::Resizing(resizing), .. }) = self.current_command else {
+            return false;
+        };
+        match resizing.step {
+            Step::Begin | Step::Measuring => false,
+            Step::Asking(..) => self.config.node < peer,
+            Step::Growing(_) | Step::Meeting => true,
+        }
+    }
+
     fn go_on_resizing(&mut self, id: CommandId, wish: Resize, step: Step) {
         self.has_changed = true;
         self.begin(id, Stage::Resizing(Resizing { wish, step }));
