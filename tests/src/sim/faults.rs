@@ -326,7 +326,7 @@ impl Plan {
             plan.lose_the_last_copy(prng);
         }
         plan.draw_growth(prng);
-        if prng.chance(1, 12) && !plan.split_brain {
+        if prng.chance(1, 8) && !plan.split_brain {
             plan.work_through_the_peer(prng);
         }
         if plan.split_brain && prng.chance(2, 3) {
@@ -426,12 +426,12 @@ impl Plan {
         let besides = [Kind::WriteError, Kind::ReadError, Kind::LinkCut, Kind::DetachSecondary];
         self.nothing_but(&besides, prng);
         (self.weights[Kind::DetachPrimary as usize], self.weights[Kind::LinkFlap as usize]) = (8, 6);
-        self.weights[Kind::DyingDisk as usize] = prng.between(2, 4);
+        self.weights[Kind::DyingDisk as usize] = prng.between(3, 6);
         (self.on_io_error, self.write_ordering, self.two_volumes) =
             (OnIoError::Detach, WriteOrdering::Flush, false);
         self.fault_interval = [10_000, 30_000][prng.below(2) as usize];
         self.begin_quickly();
-        self.resync.fixed_bytes_per_s = 1 << 20;
+        self.resync.fixed_bytes_per_s = 512 << 10;
     }
 
     /// Writes everywhere, and few extents to hold them: every write takes another's place in the activity log.

@@ -67,6 +67,7 @@ impl World {
         self.link.wanted[n] = false;
         self.trace(Some(n), "connected", || format!("session {session}"));
         self.tell_size(n)?;
+        self.grow_at_last(n);
         let challenge = self.draw_challenge();
         self.feed(n, Input::PeerConnected { peer: peer_of(n), challenge })
     }

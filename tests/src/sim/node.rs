@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) cache_was_empty: Option<bool>,
     /// The disks of the volumes behind the first are marked at this size.
     pub(super) stamped_rooms: Vec<u64>,
+    /// It grows when the next connection has been made and no handshake sent.
+    pub(super) grows_when_met: bool,
     /// Errors of it that clients may see.
     pub(super) errors_to_pass_on: u32,
     /// The clock.
@@ -91,6 +93,7 @@ impl Node {
             trouble: Trouble::default(),
             cache_was_empty: None,
             stamped_rooms: Vec::new(),
+            grows_when_met: false,
             errors_to_pass_on: 0,
             clock: Clock::default(),
             status: None,

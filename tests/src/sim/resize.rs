@@ -11,6 +11,7 @@ use super::disk::{SECTOR, SimDisk, range_of, sectors};
 use super::errand::Errand;
 use super::faults::Kind;
 use super::link::Micros;
+use super::node::Node;
 use super::oracle::Violation;
 use super::script::Step;
 use super::world::{DATA_BYTES, Event, World};
@@ -85,6 +86,14 @@ impl World {
             // It would be refused.
             return self.put_off(Kind::Grow);
         }
+        if self.nodes.iter().any(|node| node.grows_when_met) {
+            return None;
+        }
+        if self.prng.chance(1, 3)
+            && let Some(steps) = self.grow_apart_script(n)
+        {
+            return Some(steps);
+        }
         let (growth_bytes, most) = (self.volumes() * GROWTH_BYTES, self.volumes() * MOST_GROWTH_BYTES);
         let mut wants = [0, 1].map(|n| self.grown_bytes()[n] < most && self.prng.chance(2, 3));
         if !self.size_is_agreed() {
@@ -112,6 +121,40 @@ impl World {
         Some(steps)
     }
 
+    /// A volume grows without the peer, whose disk grows at the last moment.
+    fn grow_apart_script(&mut self, n: usize) -> Option<Vec<Step>> {
+        let (growth_bytes, most) = (self.volumes() * GROWTH_BYTES, self.volumes() * MOST_GROWTH_BYTES);
+        let [here, there] = [n, 1 - n].map(|n| self.grown_bytes()[n]);
+        let even = here == there && here + growth_bytes <= most && self.size_bytes == DATA_BYTES + here;
+        // Who serves has the data, whatever becomes of the other.
+        let serves = self.role(n) == Some(Role::Primary) && self.in_sync;
+        if !even || !serves || !self.size_is_agreed() || !self.peer_has_not_grown_apart(n) {
+            return None;
+        }
+        let volume = self.plan.two_volumes.then(|| self.prng.below(3) as u16).filter(|number| *number < 2);
+        let resize =
+            Errand::Resize { assume_peer_has_space: true, assume_clean: false, blocks: None, volume };
+        Some(vec![
+            Step::WantNet(1 - n, false),
+            Step::Do(1 - n, Errand::Disconnect),
+            Step::GrowWhenMet(1 - n),
+            Step::GrowDisks([n == 0, n == 1]),
+            Step::Do(n, resize),
+            Step::WantNet(1 - n, true),
+        ])
+    }
+
+    /// The administrator has put it off until now.
+    pub(super) fn grow_at_last(&mut self, n: usize) {
+        let growth_bytes = self.volumes() * GROWTH_BYTES;
+        let fits = self.grown_bytes()[n] + growth_bytes <= self.volumes() * MOST_GROWTH_BYTES;
+        if std::mem::take(&mut self.nodes[n].grows_when_met) && fits {
+            // Clients may know that size already, and have seen what the other disk holds there, or nothing.
+            self.nodes[n].disk.grow(growth_bytes, |_| 0);
+            self.trace(Some(n), "disk grows", || format!("{growth_bytes} bytes, at last"));
+        }
+    }
+
     /// Of several volumes: what one node's have grown by without the other, the other's must not before they meet.
     fn peer_has_not_grown_apart(&mut self, n: usize) -> bool {
         let [here, there] = [n, 1 - n].map(|n| {
@@ -134,7 +177,8 @@ impl World {
         let pause = Step::Pause(self.prng.below(10_000));
         let room = self.grown_bytes()[n] < self.volumes() * MOST_GROWTH_BYTES;
         // A resize that is still under way would use it.
-        let idle = self.in_sync && self.nodes.iter().all(|node| node.errand.is_none());
+        let idle = |node: &Node| node.errand.is_none() && !node.grows_when_met;
+        let idle = self.in_sync && self.nodes.iter().all(idle);
         if !idle {
             return self.put_off(Kind::GrowByMistake);
         }

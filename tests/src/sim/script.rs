@@ -42,6 +42,8 @@ pub(super) enum Step {
     Start(usize, Errand),
     /// These nodes' disks grow.
     GrowDisks([bool; 2]),
+    /// The node's disk grows as soon as it has been measured for the next connection.
+    GrowWhenMet(usize),
     /// The node's disk grows, and should not have.
     GrowByMistake(usize),
     /// The mistake is seen: the disk is as large as before, unless somebody has used what is new.
@@ -155,6 +157,7 @@ impl World {
                 self.script = script;
             }
             Step::GrowDisks(which) => (0..2).filter(|n| which[*n]).for_each(|n| self.grow_disk(n)),
+            Step::GrowWhenMet(n) => self.nodes[n].grows_when_met = true,
             Step::GrowByMistake(n) => self.grow_by_mistake(n),
             Step::CutDisk(n) => self.cut_disk(n)?,
             Step::Flap => self.break_connection([true; 2]),

@@ -234,7 +234,9 @@ impl Engine {
         let Decision { verdict, split_brain, .. } = decision;
         let (decided, is_target) = (is_decided(mine, theirs), matches!(verdict, Verdict::Target { .. }));
         self.learn_size_without_disk(theirs);
-        let has_grown = agreed_size.is_some_and(|size| self.learn_size(id, size));
+        // That a peer which is sent nothing has grown counts when its disk says so.
+        let known_bytes = if verdict == Verdict::InSync { theirs.agreed_bytes } else { 0 };
+        let has_grown = agreed_size.is_some_and(|size| self.learn_size(id, size, known_bytes));
         self.restart_receiver_if_stale(id);
         // The Primary that may have gone on without this disk has not, or is the one that gets its data from here.
         self.disk.left_behind &= !decided || is_target;
@@ -278,7 +280,7 @@ impl Engine {
             }
         }
         self.hear_early_question(id);
-        // What has grown here is to be sent, and neither has looked at it.
+        // What has grown here is to be sent, and neither has looked at it; or the peer waits for it to be on disk.
         if let Some(peer) = self.peer_mut(id)
             && (std::mem::take(&mut peer.round_again) || has_grown && is_in_sync)
         {

@@ -126,7 +126,7 @@ pub(super) struct Peer {
     pub(super) writes_sent: u64,
     pub(super) writes_received: u64,
 
-    /// Its volume's size, as the last handshake has left it.
+    /// Its volume's size, as the last handshake has left it; of one that is sent nothing, as its disk had it then.
     pub(super) volume_bytes: u64,
     /// It wants to grow, and what is new is the same on both disks.
     pub(super) assumes_clean: bool,

@@ -422,11 +422,11 @@ impl Engine {
         }
     }
 
-    /// The peer's volume has this size from now on. True if ours has grown to it, with something to be sent.
-    pub(super) fn learn_size(&mut self, id: NodeId, size: &Size) -> bool {
+    /// The peer's volume has this size from now on, and on its disk the one that is known, if one is. True if ours has grown to it.
+    pub(super) fn learn_size(&mut self, id: NodeId, size: &Size, known_bytes: u64) -> bool {
         let bytes = size.bytes;
         let Some(peer) = self.peer_mut(id) else { return false };
-        peer.volume_bytes = bytes;
+        peer.volume_bytes = if known_bytes == 0 { bytes } else { known_bytes };
         let mark = !std::mem::take(&mut peer.assumes_clean);
         let has_grown = |m: &Metadata| {
             let agreed_bytes = m.superblock.agreed_bytes;
@@ -451,7 +451,7 @@ impl Engine {
         if let Some(peer) = self.peer_mut(id) {
             peer.stalled_until = Some(version);
         }
-        mark
+        true
     }
 }
 

@@ -92,7 +92,24 @@ fn the_size_is_shown_when_both_have_it() {
     pair.assert_in_sync();
 }
 
-/// `--assume-clean`: nothing is sent.
+/// Simulator: seed 1154 C. Nothing is sent that the peer would have to note first: what clients see must not be gone if only the peer
+/// comes back.
+#[test]
+fn a_size_that_is_assumed_clean_is_shown_when_the_peers_disk_has_it() {
+    let mut pair = synced(Protocol::C);
+    let old = sizes(&pair);
+    grow_disks(&mut pair);
+    pair.hold = Some(|message| matches!(message, Message::Handshake(_)));
+    let resizing = pair.begin_command(0, Command::Resize(Resize { assume_clean: true, ..Resize::default() }));
+    pair.slow_disk = Some((1, Device::Meta));
+    pair.deliver();
+    assert_eq!((pair.nodes[1].engine.size_bytes(), sizes(&pair)), (room(LARGER), old));
+    pair.slow_disk = None;
+    while pair.finish_slow() > 0 {}
+    assert_eq!(pair.ended(resizing), Some(Ok(())));
+    assert_eq!(sizes(&pair), [room(LARGER); 2]);
+}
+
 /// Whom fence-peer takes out of the way in its turn may be promoted, and has the old size.
 #[test]
 fn a_primary_that_is_frozen_shows_no_new_size() {
@@ -121,6 +138,7 @@ fn a_primary_that_is_frozen_shows_no_new_size() {
     assert_eq!(sizes(&pair)[0], room(LARGER));
 }
 
+/// `--assume-clean`: nothing is sent.
 #[test]
 fn resize_assume_clean() {
     let mut pair = synced(Protocol::C);
