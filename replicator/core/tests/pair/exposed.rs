@@ -176,7 +176,10 @@ fn a_target_that_becomes_complete_when_its_source_is_lost_is_the_last_copy() {
     pair.command(0, Command::Primary { force: true }).unwrap();
     pair.command(1, Command::Disconnect).unwrap();
     pair.write(0, 0, 1);
-    pair.hold = Some(|m| matches!(m, Message::ResyncWritten { .. } | Message::ResyncDone));
+    pair.hold = Some(|m| {
+        let good = matches!(m, Message::State { disk: DiskState::UpToDate, .. });
+        good || matches!(m, Message::ResyncWritten { .. } | Message::ResyncDone)
+    });
     pair.command(1, Command::Connect).unwrap();
     pair.command(0, Command::ForceDetach).unwrap();
     pair.deliver();
@@ -237,4 +240,36 @@ fn a_last_copy_that_failed_before_its_generation_was_on_disk_is_taken_back() {
     assert_eq!(connections(&pair), [ConnectionState::Connected; 2]);
     assert!(pair.completed(write));
     assert_eq!(read(&mut pair, 0, 0), 1);
+}
+
+/// Simulator: seed 3673 B. It has received what it has not applied yet when the Primary's disk comes back: that is sent nothing older.
+#[test]
+fn a_last_copy_applies_what_it_has_received_before_it_brings_a_disk_up_to_date() {
+    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
+    let mut pair = Pair::with_options(&Options { protocol: Protocol::B, resync, ..Options::default() });
+    pair.up();
+    pair.command(0, Command::Primary { force: true }).unwrap();
+    pair.command(1, Command::Disconnect).unwrap();
+    pair.write(0, 0, 1);
+    pair.hold = Some(|m| matches!(m, Message::ResyncRequest { .. }));
+    pair.command(1, Command::Connect).unwrap();
+    pair.slow_disk = Some((1, Device::Data));
+    pair.deliver();
+    // Each is an epoch of its own, and waits for those before.
+    for offset in [16384, 20480, 24576, 28672, 32768, 36864, 8192] {
+        pair.write(0, offset, 2);
+    }
+    while peer(&pair, 1).out_of_sync_bytes > 0 {
+        assert!(pair.finish_slow() > 0);
+    }
+    pair.command(0, Command::ForceDetach).unwrap();
+    while status(&pair, 1).disk != DiskState::UpToDate {
+        assert!(pair.finish_slow() > 0);
+    }
+    assert_eq!(pair.nodes[1].disk.0[8192], 0, "it was applied already");
+    let attaching = pair.begin_attach(0);
+    while pair.finish_slow() > 0 {}
+    assert_eq!(pair.ended(attaching), Some(Ok(())));
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].disk.0[8192], 2);
 }
