@@ -223,3 +223,13 @@ fn a_backslash_that_is_lost_is_told_of() {
     let handlers: Vec<_> = config.resources[0].handlers().collect();
     assert_eq!(handlers, [("split-brain", "/x an \" \\")]);
 }
+
+#[test]
+fn a_word_that_is_meant_for_another_section_is_named_with_it() {
+    check(
+        &with("net { al-extent 1237; }"),
+        &[&["6:9", "did you mean `al-extents`? It belongs in `disk {}`"]],
+    );
+    check(&with("disk { ping-in 5; }"), &[&["6:10", "did you mean `ping-int`? It belongs in `net {}`"]]);
+    check(&with("net { ping-in 5; }"), &[&["6:9", "did you mean `ping-int`?"]]);
+}

@@ -29,20 +29,26 @@ pub(super) fn unknown(
         return;
     }
     let options = OPTIONS.iter().filter(|option| section.is_some_and(|here| option.sections.contains(&here)));
-    let here = options.clone().flat_map(names).collect::<Vec<&str>>();
-    let allowed = keywords.iter().copied().chain(here.iter().copied());
-    let everywhere = OPTIONS.iter().flat_map(names).chain(WORDS.iter().map(|word| word.name));
-    let positive = name.strip_prefix("no-").and_then(|rest| spelling::nearest(rest, options.flat_map(names)));
-    let near = positive.map(|near| format!("no-{near}")).or_else(|| {
-        let near = spelling::nearest(name, allowed).or_else(|| spelling::nearest(name, everywhere));
-        near.map(str::to_owned)
-    });
-    let error = match near {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
+    let error = match meant(name, keywords, &options.flat_map(names).collect::<Vec<_>>()) {
+        Some(help) => error.help(help),
         None if keywords.is_empty() => error,
         None => error.help(format!("expected one of: {}", keywords.join(", "))),
     };
     diagnostics.push(error);
+}
+
+/// What may have been meant: one of the words that may stand here, or else another one.
+fn meant(name: &str, keywords: &[&str], options: &[&str]) -> Option<String> {
+    let positive = name.strip_prefix("no-").and_then(|rest| spelling::nearest(rest, options.iter().copied()));
+    if let Some(near) = positive {
+        return Some(format!("did you mean `no-{near}`?"));
+    }
+    if let Some(near) = spelling::nearest(name, keywords.iter().chain(options).copied()) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    let everywhere = OPTIONS.iter().flat_map(names).chain(WORDS.iter().map(|word| word.name));
+    let near = spelling::nearest(name, everywhere)?;
+    Some(format!("did you mean `{near}`? It belongs in {}", homes(near)))
 }
 
 /// The option's name, and its old one.
