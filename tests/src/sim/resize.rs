@@ -89,7 +89,7 @@ impl World {
         if self.nodes.iter().any(|node| node.grows_when_met) {
             return None;
         }
-        if self.prng.chance(1, 3)
+        if self.prng.chance(1, 2)
             && let Some(steps) = self.grow_apart_script(n)
         {
             return Some(steps);

@@ -56,6 +56,8 @@ pub(super) enum Step {
     WantNet(usize, bool),
     /// From now on the node's disk shall (not) be attached.
     WantDisk(usize, bool),
+    /// The node's disk makes way for a new one.
+    Replace(usize),
     /// The process ends in good order.
     Stop(usize),
     /// Another resource's resync comes first, or no longer.
@@ -151,6 +153,11 @@ impl World {
             Step::Await(n) => return Ok(self.nodes[n].errand.is_none()),
             Step::WantNet(n, want) => self.nodes[n].want_net = want,
             Step::WantDisk(n, want) => self.nodes[n].want_disk = want,
+            Step::Replace(n) if self.nodes[n].disk_in_use || !self.disk_may_be_replaced(n) => {
+                self.give_up_script();
+                return Ok(false);
+            }
+            Step::Replace(n) => self.replace_disk(n),
             Step::Stop(n) => {
                 let script = self.script.take();
                 self.die(n, false);
@@ -217,6 +224,22 @@ impl World {
             }
             Kind::Options => vec![Step::Do(any, Errand::SetOptions)],
             Kind::DetachSecondary => detach(1 - primary?),
+            // A new disk, which is lost before it was brought up to date.
+            Kind::DetachPrimary if self.prng.chance(1, 6) => {
+                let p = primary?;
+                let moment = Step::Pause(self.prng.below(5_000));
+                vec![
+                    Step::WantDisk(p, false),
+                    Step::Do(p, Errand::Detach),
+                    Step::Replace(p),
+                    Step::Do(p, Errand::Attach),
+                    moment,
+                    Step::Do(p, Errand::ForceDetach),
+                    Step::Flap,
+                    pause,
+                    Step::WantDisk(p, true),
+                ]
+            }
             Kind::DetachPrimary if self.prng.chance(1, 4) => {
                 let p = primary?;
                 vec![

@@ -169,7 +169,7 @@ impl World {
         true
     }
 
-    fn disk_may_be_replaced(&self, n: usize) -> bool {
+    pub(super) fn disk_may_be_replaced(&self, n: usize) -> bool {
         let other = &self.nodes[1 - n];
         let good = other.status.as_ref().is_some_and(|s| s.disk == DiskState::UpToDate) && !other.mixed;
         good && self.oracle.has_begun() && !self.oracle.is_stale(1 - n) && !self.split
