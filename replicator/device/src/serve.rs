@@ -145,9 +145,8 @@ pub fn run(options: &Options, ready: impl FnOnce(&DeviceStatus)) -> Result<(), S
         node: device.node().to_owned(),
         device,
         links,
-        is_there: Mutex::new(true),
+        held: Mutex::new(Some(lock)),
         files,
-        _lock: lock,
     });
     ready(&keeper.status());
     tracing::info!(resource = options.resource, "{} is {}", options.device.display(), keeper.node.display());
@@ -192,10 +191,9 @@ struct Keeper {
     node: PathBuf,
     device: Arc<dyn Backend>,
     links: Links,
-    /// Until it is removed.
-    is_there: Mutex<bool>,
+    /// Until the device is removed: then another keeper may make it anew, whenever this process ends.
+    held: Mutex<Option<Flock<File>>>,
     files: Files,
-    _lock: Flock<File>,
 }
 
 impl Keeper {
@@ -310,8 +308,8 @@ impl Keeper {
 
     /// Takes the device away, unless it is open.
     fn close(&self) -> Reply {
-        let mut is_there = self.is_there.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_there {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
             return Reply::default();
         }
         let end = Instant::now() + UDEV_LIMIT;
@@ -336,14 +334,15 @@ impl Keeper {
         if let Err(error) = self.device.remove(claim) {
             tracing::warn!("{} cannot be given up: {error}", self.node.display());
         }
-        *is_there = false;
+        // Before the lock: the next keeper makes one of the same name. The file of the process id stays: removing it would let two
+        // keepers lock two files of the same name.
+        let _ = fs::remove_file(&self.files.socket);
+        *held = None;
         Reply::default()
     }
 
     fn end(&self) -> ! {
         tracing::info!("the device is gone");
-        // The file of the process id stays: removing it would let two keepers lock two files of the same name.
-        let _ = fs::remove_file(&self.files.socket);
         std::process::exit(0)
     }
 }
