@@ -95,7 +95,11 @@ impl World {
             return Some(steps);
         }
         let (growth_bytes, most) = (self.volumes() * GROWTH_BYTES, self.volumes() * MOST_GROWTH_BYTES);
-        let mut wants = [0, 1].map(|n| self.grown_bytes()[n] < most && self.prng.chance(2, 3));
+        let mut wants = [0, 1].map(|n| {
+            // Whoever carries a disk attaches it before it grows: its metadata would not be found.
+            let is_known = self.nodes[n].last_place.is_some();
+            self.grown_bytes()[n] < most && is_known && self.prng.chance(2, 3)
+        });
         if !self.size_is_agreed() {
             // Whoever begins alone uses all of its disk.
             wants = [wants[0] && self.grown_bytes() == [self.grown_bytes()[0]; 2]; 2];
