@@ -244,8 +244,8 @@ fn survives_on_the_peer(pair: &Pair, mut client: NbdClient) {
     assert_eq!(pair.bravo.disk_state(), DiskState::UpToDate);
     let log = pair.alpha.log().to_lowercase();
     assert!(log.contains("error") || log.contains("failed"), "the log says nothing of it");
-    let status = pair.alpha.adm(&["status", RESOURCE]).stdout;
-    assert!(status.contains("the disk is Diskless: a "), "nor why: {status}");
+    let trouble = pair.alpha.adm(&["status", "-x", RESOURCE]).stdout;
+    assert!(trouble.contains("the disk is Diskless: a "), "nor why: {trouble}");
     drop(client);
     wait::until("the client's end is noticed", || pair.alpha.status().is_some_and(|s| s.openers.is_empty()));
     pair.alpha.adm(&["secondary", RESOURCE]).ok();
