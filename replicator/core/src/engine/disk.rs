@@ -406,10 +406,15 @@ impl Engine {
         }
     }
 
+    /// Its generation names what clients have seen: it is not being brought up to date for a Primary that works through its peer.
+    pub(super) fn is_what_clients_see(&self) -> bool {
+        self.disk.is_good() || self.role != Role::Primary || seeded!(self, ExposesWhatItLacks)
+    }
+
     /// From now on nothing is read from or written to the disk.
     pub(super) fn forget_metadata(&mut self) {
         let (shown_bytes, shown_layout) = (self.shown_bytes(), self.shown_layout().into_owned());
-        let exposed = self.disk.is_good() || self.role != Role::Primary || seeded!(self, ExposesWhatItLacks);
+        let exposed = self.is_what_clients_see();
         if let Some(metadata) = self.disk.metadata.take() {
             self.last_size_bytes = shown_bytes;
             self.last_layout = shown_layout;

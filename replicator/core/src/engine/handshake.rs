@@ -115,6 +115,9 @@ impl Engine {
     pub(super) fn handshake(&self, id: NodeId) -> Handshake {
         let round = self.peer(id).map_or(0, |p| p.round);
         let metadata = self.disk.metadata.as_ref();
+        // A disk that is leaving is not there any more.
+        let named = metadata
+            .filter(|_| self.is_what_clients_see() || self.announced_disk() >= DiskState::Negotiating);
         Handshake {
             round,
             role: self.role,
@@ -128,7 +131,7 @@ impl Engine {
             layout: self.layout().clone(),
             rooms: self.rooms(),
             growable_rooms: self.larger_rooms(),
-            generations: metadata.map_or(self.last_generations, |m| m.superblock.generations),
+            generations: named.map_or(self.last_generations, |m| m.superblock.generations),
             bitmap_id: self.slot(id).map_or(0, |s| s.bitmap_id),
             resync_id: self.slot(id).map_or(0, |s| s.resync_id),
             dirty_blocks: self.dirty_blocks(id),
