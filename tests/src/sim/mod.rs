@@ -48,6 +48,7 @@ mod admin;
 mod checks;
 mod client;
 pub mod disk;
+mod drive;
 mod errand;
 mod exposed;
 pub mod faults;
