@@ -90,6 +90,7 @@ fn check_usage(cli: &Cli) -> Result<(), Failure> {
 fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     let specs =
         |names: &Names| -> Result<Vec<ResourceSpec>, Failure> { Known::of(session)?.specs(&names.names) };
+    let of_any_part = |names: &Names| Known::of(session)?.specs_of_any_part(&names.names);
     let act = |word: &str, names: &Names, action| Ok(change::act(session, word, &specs(names)?, action));
     match command {
         Command::CreateMd { names, max_peers, force } => {
@@ -109,12 +110,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
             let specs = config(session)?.specs(std::slice::from_ref(&options.name))?;
             Ok(split_brain::resolve(session, &specs, &options))
         }
-        Command::ShowGi(names) => {
-            Ok(metadata::show_gi(session, &Known::of(session)?.specs_of_any_part(&names.names)?))
-        }
-        Command::GetGi(names) => {
-            Ok(metadata::get_gi(session, &Known::of(session)?.specs_of_any_part(&names.names)?))
-        }
+        Command::ShowGi(names) => Ok(metadata::show_gi(session, &of_any_part(&names)?)),
+        Command::GetGi(names) => Ok(metadata::get_gi(session, &of_any_part(&names)?)),
         Command::Up(names) => {
             let (specs, code) = runnable(session, &names)?;
             Ok(change::up(session, &specs).max(code))
@@ -179,12 +176,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::ResumeSync(names) => act("resume-sync", &names, Action::ResumeSync),
         Command::Outdate(names) => Ok(metadata::outdate(session, &specs(&names)?)),
         Command::SuspendIo(names) => {
-            let specs = Known::of(session)?.specs_of_any_part(&names.names)?;
-            Ok(change::act(session, "suspend-io", &specs, Action::SuspendIo))
+            Ok(change::act(session, "suspend-io", &of_any_part(&names)?, Action::SuspendIo))
         }
         Command::ResumeIo(names) => {
-            let specs = Known::of(session)?.specs_of_any_part(&names.names)?;
-            Ok(change::act(session, "resume-io", &specs, Action::ResumeIo))
+            Ok(change::act(session, "resume-io", &of_any_part(&names)?, Action::ResumeIo))
         }
         Command::Status { names, options, attention } => {
             attention::status(session, &names.names, &options, &attention)
