@@ -188,7 +188,7 @@ pub(crate) fn word(text: &str) -> String {
 fn name(text: &str) -> String {
     let is_keyword = WORDS.iter().any(|one| one.name == text);
     let is_special = is_keyword || text.starts_with(|c: char| c.is_ascii_digit());
-    quoted_unless(text, |c| !is_special && (c.is_ascii_alphanumeric() || "-_./".contains(c)))
+    if is_special { quoted_unless(text, |_| false) } else { word(text) }
 }
 
 fn quoted_unless(text: &str, is_plain: impl Fn(char) -> bool) -> String {

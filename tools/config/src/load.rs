@@ -142,23 +142,21 @@ impl Loader<'_> {
         let mut all = Vec::new();
         for mut statement in parse(file, self.diagnostics) {
             if statement.name() == "include" {
-                all.extend(self.include(file.path(), &statement));
+                all.extend(self.include(&statement));
                 continue;
             }
             if statement.name() == "resource" {
                 let inside = statement.body.iter_mut().flatten();
-                inside
-                    .filter(|inner| inner.name() == TEMPLATE)
-                    .for_each(|inner| self.template(file.path(), inner));
+                inside.filter(|inner| inner.name() == TEMPLATE).for_each(|inner| self.template(inner));
             }
             all.push(statement);
         }
         all
     }
 
-    fn include(&mut self, includer: &Path, statement: &Statement) -> Vec<Statement> {
+    fn include(&mut self, statement: &Statement) -> Vec<Statement> {
         let Some(pattern) = self.file_name(statement) else { return Vec::new() };
-        let pattern_path = beside(includer, pattern);
+        let pattern_path = beside(pattern);
         match expand(&pattern_path) {
             Ok(paths) => {
                 if let Some(folder) = pattern_path.parent().filter(|_| paths.is_empty())
@@ -177,17 +175,16 @@ impl Loader<'_> {
     }
 
     /// Gives `template-file` the statements of its file for a body. Many resources may have one template.
-    fn template(&mut self, includer: &Path, statement: &mut Statement) {
+    fn template(&mut self, statement: &mut Statement) {
         let Some(name) = self.file_name(statement) else { return };
-        let path = beside(includer, name);
-        let known = fs::canonicalize(&path).ok().and_then(|path| self.templates.get(&path)).map(Arc::clone);
+        let path = beside(name);
+        let canonical = fs::canonicalize(&path).ok();
+        let known = canonical.as_ref().and_then(|path| self.templates.get(path)).map(Arc::clone);
         let source = known.map_or_else(|| self.source(&path), Ok);
         match source {
             Ok(file) => {
                 statement.body = Some(parse(&file, self.diagnostics));
-                if let Ok(path) = fs::canonicalize(&path) {
-                    self.templates.insert(path, file);
-                }
+                self.templates.extend(canonical.map(|path| (path, file)));
             }
             Err(reason) => self.unreadable(&path, Some(&name.span), &reason),
         }
@@ -217,8 +214,8 @@ impl Loader<'_> {
 }
 
 /// Names are relative to the file that they stand in.
-fn beside(includer: &Path, name: &Word) -> PathBuf {
-    includer.parent().unwrap_or(Path::new("")).join(&name.text)
+pub(crate) fn beside(name: &Word) -> PathBuf {
+    name.span.path().parent().unwrap_or(Path::new("")).join(&name.text)
 }
 
 fn read(path: &Path) -> Result<String, String> {

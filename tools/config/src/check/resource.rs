@@ -1,7 +1,7 @@
 //! One `resource` section.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Common;
 use super::claims::Claims;
@@ -15,7 +15,7 @@ use super::verbatim;
 use super::volume::Volumes;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::language::body;
-use crate::load::TEMPLATE;
+use crate::load::{TEMPLATE, beside};
 use crate::model::{Resource, Verbatim};
 use crate::source::Span;
 use crate::tree::{Statement, Word};
@@ -161,7 +161,7 @@ fn template(statement: &Statement, diagnostics: &mut Diagnostics) -> Option<(Pat
         let message = format!("expected `common {{ ... }}` in {}", quote(&name.text));
         diagnostics.push(Diagnostic::error(&name.span, message));
     }
-    let path = name.span.path().parent().unwrap_or(Path::new("")).join(&name.text);
+    let path = beside(name);
     Some((std::path::absolute(&path).unwrap_or(path), super::common(commons.into_iter(), diagnostics)))
 }
 
