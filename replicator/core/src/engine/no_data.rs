@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::client::Request;
 use crate::config::OnNoData;
-use crate::io::{ClientError, Level};
+use crate::io::ClientError;
 use crate::seeded;
 use crate::state::Role;
 use crate::units::RequestId;
@@ -26,8 +26,6 @@ pub(super) struct NoData {
     repeats: bool,
     /// The administrator has said resume-io: until a copy is there, requests fail.
     resumed: bool,
-    /// At the last look.
-    waited: bool,
 }
 
 impl NoData {
@@ -69,15 +67,7 @@ impl Engine {
     }
 
     pub(super) fn progress_no_data(&mut self) {
-        let waits = self.waits_for_data();
-        if std::mem::replace(&mut self.no_data.waited, waits) != waits {
-            let (level, text) = match waits {
-                true => (Level::Warn, "susp-io( no -> no-data ): no copy of the data can be reached"),
-                false => (Level::Info, "susp-io( no-data -> no )"),
-            };
-            self.note(None, level, text);
-        }
-        let reached = self.reaches_data();
+        let (waits, reached) = (self.waits_for_data(), self.reaches_data());
         self.no_data.resumed &= !reached && self.role == Role::Primary;
         if reached && self.is_written_out() {
             self.repeat_what_was_put_back();
