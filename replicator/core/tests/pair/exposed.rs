@@ -10,12 +10,18 @@ use tandem_core::wire::Message;
 use crate::harness::{DISK_BYTES, Pair};
 use crate::scene::{connections, peer, read, start_again, status};
 
-/// Node 0 is Primary without a disk; what it has written through its peer is durable there. Time stands still.
-fn diskless(on_no_data: OnNoData) -> Pair {
+/// In sync, node 0 Primary. Time stands still: a resync does not give way to clients.
+fn synced(options: Options) -> Pair {
     let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let mut pair = Pair::with_options(&Options { resync, on_no_data, ..Options::default() });
+    let mut pair = Pair::with_options(&Options { resync, ..options });
     pair.up();
     pair.command(0, Command::Primary { force: true }).unwrap();
+    pair
+}
+
+/// Node 0 is Primary without a disk; what it has written through its peer is durable there.
+fn diskless(on_no_data: OnNoData) -> Pair {
+    let mut pair = synced(Options { on_no_data, ..Options::default() });
     pair.write(0, 0, 1);
     pair.command(0, Command::Detach).unwrap();
     pair.write(0, 4096, 2);
@@ -90,10 +96,7 @@ fn a_last_copy_that_may_lack_completed_writes_is_refused() {
 /// Nor one that has acknowledged, as protocol B has it, what its disk never got.
 #[test]
 fn a_last_copy_that_has_lost_what_it_received_is_refused() {
-    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let mut pair = Pair::with_options(&Options { protocol: Protocol::B, resync, ..Options::default() });
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
+    let mut pair = synced(Options { protocol: Protocol::B, ..Options::default() });
     pair.write(0, 0, 1);
     pair.client(0, ClientOp::Flush).unwrap();
     pair.slow_disk = Some((1, Device::Data));
@@ -170,10 +173,7 @@ fn a_disk_that_is_lost_in_its_resync_after_the_peer_was_makes_nothing_of_the_pee
 /// Simulator: seed 1469 C. The target had the last block when its source's disk was lost: it is the copy that there is, and stays it.
 #[test]
 fn a_target_that_becomes_complete_when_its_source_is_lost_is_the_last_copy() {
-    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let mut pair = Pair::with_options(&Options { resync, ..Options::default() });
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
+    let mut pair = synced(Options::default());
     pair.command(1, Command::Disconnect).unwrap();
     pair.write(0, 0, 1);
     pair.hold = Some(|m| {
@@ -194,11 +194,8 @@ fn a_target_that_becomes_complete_when_its_source_is_lost_is_the_last_copy() {
 #[test]
 fn a_last_copy_that_was_detached_without_its_primary_is_taken_back() {
     for fencing in [Fencing::DontCare, Fencing::ResourceOnly] {
-        let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
         let on_no_data = OnNoData::SuspendIo;
-        let mut pair = Pair::with_options(&Options { resync, on_no_data, fencing, ..Options::default() });
-        pair.up();
-        pair.command(0, Command::Primary { force: true }).unwrap();
+        let mut pair = synced(Options { on_no_data, fencing, ..Options::default() });
         pair.command(0, Command::Detach).unwrap();
         pair.hold = Some(|m| matches!(m, Message::Barrier { .. }));
         pair.write(0, 4096, 2);
@@ -221,11 +218,8 @@ fn a_last_copy_that_was_detached_without_its_primary_is_taken_back() {
 /// written in that one.
 #[test]
 fn a_last_copy_that_failed_before_its_generation_was_on_disk_is_taken_back() {
-    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
     let on_no_data = OnNoData::SuspendIo;
-    let mut pair = Pair::with_options(&Options { resync, on_no_data, ..Options::default() });
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
+    let mut pair = synced(Options { on_no_data, ..Options::default() });
     pair.write(0, 0, 1);
     pair.client(0, ClientOp::Flush).unwrap();
     pair.slow_disk = Some((1, Device::Meta));
@@ -245,10 +239,7 @@ fn a_last_copy_that_failed_before_its_generation_was_on_disk_is_taken_back() {
 /// Simulator: seed 3673 B. It has received what it has not applied yet when the Primary's disk comes back: that is sent nothing older.
 #[test]
 fn a_last_copy_applies_what_it_has_received_before_it_brings_a_disk_up_to_date() {
-    let resync = ResyncOptions { min_bytes_per_s: 0, ..ResyncOptions::default() };
-    let mut pair = Pair::with_options(&Options { protocol: Protocol::B, resync, ..Options::default() });
-    pair.up();
-    pair.command(0, Command::Primary { force: true }).unwrap();
+    let mut pair = synced(Options { protocol: Protocol::B, ..Options::default() });
     pair.command(1, Command::Disconnect).unwrap();
     pair.write(0, 0, 1);
     pair.hold = Some(|m| matches!(m, Message::ResyncRequest { .. }));
