@@ -251,22 +251,24 @@ mod tests {
     fn heard(watchers: &Watchers, resource: Option<&str>, happens: impl AsyncFnOnce()) -> Vec<Reply> {
         let conversation = async {
             let (mut stream, reader) = UnixStream::pair().unwrap();
-            let serve = watchers.serve(&mut stream, resource, || ());
-            let listen = async {
+            let happens = async {
                 yield_now().await;
                 happens().await;
                 yield_now().await;
-                let mut lines = BufReader::new(reader).lines();
-                let mut replies = Vec::new();
-                while let Ok(Ok(Some(line))) =
-                    tokio::time::timeout(std::time::Duration::from_millis(50), lines.next_line()).await
-                {
-                    replies.push(serde_json::from_str(&line).unwrap());
-                }
-                // Then it hangs up.
-                replies
             };
-            tokio::join!(serve, listen).1
+            tokio::select! {
+                // It is told of all that has happened before that is seen to be over.
+                biased;
+                served = watchers.serve(&mut stream, resource, || ()) => served.unwrap(),
+                () = happens => (),
+            }
+            drop(stream);
+            let mut lines = BufReader::new(reader).lines();
+            let mut replies = Vec::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                replies.push(serde_json::from_str(&line).unwrap());
+            }
+            replies
         };
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(conversation)
     }
